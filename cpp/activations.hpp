@@ -1,0 +1,138 @@
+// Activation functions: forward(x), and backward(dy, x), the gradient with respect to x.
+#pragma once
+
+#include "math.hpp"
+
+namespace dlcore {
+
+// NaN stays NaN in every forward: the comparisons are written so that a NaN takes the arm that
+// carries it on.
+
+struct relu {
+  static constexpr double cost = 0.1;
+  template <class T>
+  vec<T> forward(vec<T> x) const {  // -0 stays -0
+    return select<T>(x < vec<T>(T(0)), vec<T>(T(0)), x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x <= vec<T>(T(0)), vec<T>(T(0)), dy);
+  }
+};
+
+struct leaky_relu {
+  static constexpr double cost = 0.1;
+  double negative_slope;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), x, x * vec<T>(T(negative_slope)));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(negative_slope)));
+  }
+};
+
+struct elu {
+  static constexpr double cost = 0.6;
+  double alpha;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), x, vec<T>(T(alpha)) * expm1<T>(x));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * (vec<T>(T(alpha)) * exp<T>(x)));
+  }
+};
+
+struct sigmoid_op {
+  static constexpr double cost = 0.8;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return sigmoid<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    vec<T> e = exp<T>(-abs(x)), u = vec<T>(T(1)) + e;  // s (1 - s), without the cancellation
+    return dy * (e / (u * u));
+  }
+};
+
+struct tanh_op {
+  static constexpr double cost = 0.8;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return tanh<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    // 1 - tanh^2 = 4 e / (1 + e)^2, without the cancellation
+    vec<T> e = exp<T>(vec<T>(T(-2)) * abs(x)), u = vec<T>(T(1)) + e;
+    return dy * (vec<T>(T(4)) * e / (u * u));
+  }
+};
+
+struct silu {
+  static constexpr double cost = 0.8;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return x * sigmoid<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    const vec<T> one = T(1);
+    return dy * (sigmoid<T>(x) * fma<T>(x, sigmoid<T>(-x), one));
+  }
+};
+
+struct softplus {
+  static constexpr double cost = 1.2;
+  double beta, threshold;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    vec<T> z = vec<T>(T(beta)) * x;
+    vec<T> smooth = max<T>(z, T(0)) + log1p<T>(exp<T>(-abs(z)));
+    return select<T>(z > vec<T>(T(threshold)), x, smooth / vec<T>(T(beta)));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    vec<T> z = vec<T>(T(beta)) * x;
+    return select<T>(z > vec<T>(T(threshold)), dy, dy * sigmoid<T>(z));
+  }
+};
+
+// x Phi(x), Phi the normal distribution function.
+struct gelu {
+  static constexpr double cost = 1.5;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return x * normal_cdf<T>(x, normal_density<T>(x));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    vec<T> density = normal_density<T>(x);
+    return dy * fma<T>(x, density, normal_cdf<T>(x, density));
+  }
+};
+
+// x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+struct gelu_tanh {
+  static constexpr double cost = 1.0;
+  static constexpr double root = 1.5957691216057307118;  // 2 sqrt(2 / pi)
+  static constexpr double cubic = 0.044715;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    vec<T> two_u = vec<T>(T(root)) * x * fma<T>(T(cubic), x * x, T(1));
+    return x * sigmoid<T>(two_u);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    const vec<T> one = T(1);
+    vec<T> two_u = vec<T>(T(root)) * x * fma<T>(T(cubic), x * x, one);
+    vec<T> slope = vec<T>(T(root)) * fma<T>(T(3 * cubic), x * x, one);
+    return dy * (sigmoid<T>(two_u) * fma<T>(x * slope, sigmoid<T>(-two_u), one));
+  }
+};
+
+}  // namespace dlcore

@@ -1,0 +1,678 @@
+// The families of bindings: each checks its arguments, finds or makes the output, releases the GIL
+// and runs a kernel. All that could fail is done before anything is written.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include "activations.hpp"
+#include "arrays.hpp"
+#include "losses.hpp"
+#include "normalization.hpp"
+#include "optimizers.hpp"
+#include "softmax.hpp"
+
+namespace dlcore {
+
+// ---- elementwise --------------------------------------------------------------------------------
+
+// Views of arrays of one shape, for kernels that treat each element by itself: as one run where all
+// are contiguous in the same order.
+template <std::size_t K>
+inline std::array<view, K> elementwise_views(const std::array<const py::array*, K>& arrays) {
+  bool c = true, f = true;
+  for (const py::array* a : arrays) {
+    c = c && has_flag(*a, c_contiguous);
+    f = f && has_flag(*a, f_contiguous);
+  }
+  std::array<view, K> views;
+  for (std::size_t k = 0; k < K; ++k) views[k] = c || f ? flat_view_of(*arrays[k]) : view_of(*arrays[k]);
+  return views;
+}
+
+// Whether a new output should be column-major, to be in the order of its inputs.
+inline bool column_major(const py::array& a) {
+  return has_flag(a, f_contiguous) && !has_flag(a, c_contiguous);
+}
+
+template <class F>
+inline py::object map_unary(const char* function, py::handle x_object, py::handle out_object,
+                            double cost, const F& f) {
+  kind k;
+  const py::array x = float_array(x_object, {function, "x"}, k);
+  const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
+  auto views = elementwise_views<2>({&x, &out});
+  dispatch(k, [&](auto t) {
+    using T = decltype(t);
+    without_gil released;
+    map_arrays<T>([&](vec<T> v) { return f(v); }, views, cost);
+  });
+  return returned(out_object, out);
+}
+
+template <class Op>
+inline py::object forward(const char* function, const Op& op, py::handle x, py::handle out) {
+  return map_unary(function, x, out, Op::cost, [&](auto v) { return op.forward(v); });
+}
+
+template <class Op>
+inline py::object backward(const char* function, const Op& op, py::handle dy_object,
+                           py::handle x_object, py::handle out_object) {
+  kind k;
+  const py::array x = float_array(x_object, {function, "x"}, k);
+  const argument dy_arg{function, "dy"};
+  const py::array dy = float_array_like(dy_object, dy_arg, x, "x");
+  require_shape_of(dy, dy_arg, x, "x");
+  const py::array out =
+      output(out_object, function, x, "x", {{"dy", &dy}, {"x", &x}}, column_major(x));
+  auto views = elementwise_views<3>({&dy, &x, &out});
+  dispatch(k, [&](auto t) {
+    using T = decltype(t);
+    without_gil released;
+    map_arrays<T>([&](vec<T> d, vec<T> v) { return op.backward(d, v); }, views, Op::cost);
+  });
+  return returned(out_object, out);
+}
+
+// ---- rows ---------------------------------------------------------------------------------------
+
+inline int class_axis(const py::array& x, std::ptrdiff_t axis, const argument& arg) {
+  const std::ptrdiff_t n = x.ndim();
+  if (axis < -n || axis >= n)
+    throw py::value_error(arg.text() + " " + std::to_string(axis) +
+                          " is out of range for an array of " + std::to_string(n) + " dimensions");
+  return int(axis < 0 ? axis + n : axis);
+}
+
+inline row_shape row_shape_of(const py::array& x, int axis) {
+  row_shape s{1, x.shape(axis), true};
+  for (int d = 0; d < x.ndim(); ++d) {
+    if (d != axis) s.rows *= x.shape(d);
+    if (d > axis && x.shape(d) != 1) s.class_axis_last = false;
+  }
+  return s;
+}
+
+inline row_view row_view_of(const py::array& a, int axis) {
+  const view whole = view_of(a);
+  row_view v;
+  v.class_stride = whole.strides[axis];
+  v.rows.data = whole.data;
+  for (int d = 0; d < whole.ndim; ++d) {
+    if (d == axis) continue;
+    v.rows.shape[v.rows.ndim] = whole.shape[d];
+    v.rows.strides[v.rows.ndim++] = whole.strides[d];
+  }
+  std::array<view, 1> rows{v.rows};
+  collapse(rows);
+  v.rows = rows[0];
+  return v;
+}
+
+using softmax_kernels = std::pair<void (*)(const row_shape&, const std::array<row_view, 2>&),
+                                  void (*)(const row_shape&, const std::array<row_view, 2>&)>;
+using softmax_backward_kernels =
+    std::pair<void (*)(const row_shape&, const std::array<row_view, 3>&),
+              void (*)(const row_shape&, const std::array<row_view, 3>&)>;
+
+inline py::object softmax_forward(const char* function, const softmax_kernels& kernels,
+                                  py::handle x_object, std::ptrdiff_t axis, py::handle out_object) {
+  kind k;
+  const py::array x = float_array(x_object, {function, "x"}, k);
+  const int at = class_axis(x, axis, {function, "axis"});
+  const py::array out = output(out_object, function, x, "x", {{"x", &x}});
+  const std::array<row_view, 2> views{row_view_of(x, at), row_view_of(out, at)};
+  const row_shape shape = row_shape_of(x, at);
+  {
+    without_gil released;
+    (k == kind::float32 ? kernels.first : kernels.second)(shape, views);
+  }
+  return returned(out_object, out);
+}
+
+inline py::object softmax_gradient(const char* function, const softmax_backward_kernels& kernels,
+                                   py::handle dy_object, py::handle y_object, std::ptrdiff_t axis,
+                                   py::handle out_object) {
+  kind k;
+  const py::array y = float_array(y_object, {function, "y"}, k);
+  const argument dy_arg{function, "dy"};
+  const py::array dy = float_array_like(dy_object, dy_arg, y, "y");
+  require_shape_of(dy, dy_arg, y, "y");
+  const int at = class_axis(y, axis, {function, "axis"});
+  const py::array out = output(out_object, function, y, "y", {{"dy", &dy}, {"y", &y}});
+  const std::array<row_view, 3> views{row_view_of(dy, at), row_view_of(y, at),
+                                      row_view_of(out, at)};
+  const row_shape shape = row_shape_of(y, at);
+  {
+    without_gil released;
+    (k == kind::float32 ? kernels.first : kernels.second)(shape, views);
+  }
+  return returned(out_object, out);
+}
+
+// ---- losses -------------------------------------------------------------------------------------
+
+inline reduction reduction_of(const std::string& name, const char* function) {
+  if (name == "none") return reduction::none;
+  if (name == "mean") return reduction::mean;
+  if (name == "sum") return reduction::sum;
+  throw py::value_error(std::string(function) +
+                        ": reduction must be \"none\", \"mean\" or \"sum\", got \"" + name + "\"");
+}
+
+// A NumPy scalar of the input's dtype.
+inline py::object scalar_like(const py::array& a, double value) {
+  return a.dtype().attr("type")(value);
+}
+
+// (loss, grad) with a gradient, else the loss.
+inline py::object loss_result(py::object loss, bool with_grad, py::handle out_object,
+                              const py::array& grad) {
+  if (!with_grad) return loss;
+  return py::make_tuple(std::move(loss), returned(out_object, grad));
+}
+
+// `mean_over`: what "mean" divides by. `extra`: weights of the elements, strided views of x's shape.
+template <class F, std::size_t Extra>
+inline py::object elementwise_loss_on(const char* function, const F& f, py::handle x_object,
+                                      py::handle t_object, const char* x_name,
+                                      const std::array<std::pair<const char*, py::handle>, Extra>& extra,
+                                      reduction how, double mean_over, bool with_grad,
+                                      py::handle out_object, bool check_probabilities = false) {
+  kind k;
+  const py::array x = float_array(x_object, {function, x_name}, k);
+  const argument t_arg{function, "target"};
+  const py::array t = float_array_like(t_object, t_arg, x, x_name);
+  require_shape_of(t, t_arg, x, x_name);
+  std::array<py::array, Extra> weights;
+  for (std::size_t e = 0; e < Extra; ++e) {
+    const argument arg{function, extra[e].first};
+    weights[e] = float_array_like(extra[e].second, arg, x, x_name);
+    require_shape_of(weights[e], arg, x, x_name);
+  }
+  py::array grad;
+  if (with_grad) {
+    grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &t}});
+    for (std::size_t e = 0; e < Extra; ++e)
+      if (!same_memory(grad, weights[e]) && overlap(grad, weights[e]))
+        throw py::value_error(std::string(function) + ": out overlaps " + extra[e].first);
+  }
+  std::array<view, 2 + Extra> inputs{view_of(x), view_of(t)};
+  for (std::size_t e = 0; e < Extra; ++e) inputs[2 + e] = view_of(weights[e]);
+  py::array losses;
+  view loss_view, grad_view;
+  if (how == reduction::none) {
+    losses = empty_array(x);
+    loss_view = view_of(losses);
+  }
+  if (with_grad) grad_view = view_of(grad);
+  double sum = 0;
+  const double divisor = how == reduction::mean ? mean_over : 1.0;
+  dispatch(k, [&](auto type) {
+    using T = decltype(type);
+    {
+      without_gil released;
+      if (!check_probabilities || all_probabilities<T>({view_of(x)})) {
+        sum = elementwise_loss<T>(f, inputs, loss_view, grad_view, 1.0 / divisor);
+        return;
+      }
+    }
+    throw py::value_error(std::string(function) + ": " + x_name + " must be between 0 and 1");
+  });
+  py::object loss = how == reduction::none ? py::object(losses) : scalar_like(x, sum / divisor);
+  return loss_result(std::move(loss), with_grad, out_object, grad);
+}
+
+inline double element_count(py::handle x, const argument& arg) {
+  return double(as_array(x, arg).size());
+}
+
+template <class F>
+inline py::object simple_loss(const char* function, const F& f, py::handle x, py::handle target,
+                              const std::string& how, bool with_grad, py::handle out) {
+  return elementwise_loss_on<F, 0>(function, f, x, target, "input", {},
+                                   reduction_of(how, function),
+                                   element_count(x, {function, "input"}), with_grad, out);
+}
+
+inline py::object bce_loss(py::handle x, py::handle target, py::handle weight,
+                           const std::string& how, bool with_grad, py::handle out) {
+  const char* function = "binary_cross_entropy";
+  const reduction r = reduction_of(how, function);
+  const double n = element_count(x, {function, "input"});
+  if (weight.is_none())
+    return elementwise_loss_on<binary_cross_entropy, 0>(function, {}, x, target, "input", {}, r, n,
+                                                        with_grad, out, true);
+  return elementwise_loss_on<binary_cross_entropy, 1>(
+      function, {}, x, target, "input", {{{"weight", weight}}}, r, n, with_grad, out, true);
+}
+
+inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
+                                       py::handle pos_weight, const std::string& how,
+                                       bool with_grad, py::handle out) {
+  const char* function = "binary_cross_entropy_with_logits";
+  const reduction r = reduction_of(how, function);
+  const double n = element_count(x, {function, "logits"});
+  using plain = binary_cross_entropy_with_logits<false>;
+  using weighted = binary_cross_entropy_with_logits<true>;
+  if (pos_weight.is_none() && weight.is_none())
+    return elementwise_loss_on<plain, 0>(function, {}, x, target, "logits", {}, r, n, with_grad,
+                                         out);
+  if (pos_weight.is_none())
+    return elementwise_loss_on<plain, 1>(function, {}, x, target, "logits",
+                                         {{{"weight", weight}}}, r, n, with_grad, out);
+  if (weight.is_none())
+    return elementwise_loss_on<weighted, 1>(function, {}, x, target, "logits",
+                                            {{{"pos_weight", pos_weight}}}, r, n, with_grad, out);
+  return elementwise_loss_on<weighted, 2>(
+      function, {}, x, target, "logits", {{{"pos_weight", pos_weight}, {"weight", weight}}}, r, n,
+      with_grad, out);
+}
+
+inline py::object kl_div_loss(py::handle x, py::handle target, const std::string& how,
+                              bool log_target, bool with_grad, py::handle out) {
+  const char* function = "kl_div";
+  const py::array a = as_array(x, {function, "input"});
+  // "batchmean" divides by the first dimension, where "mean" divides by all elements.
+  const bool batch = how == "batchmean";
+  if (batch && a.ndim() == 0)
+    throw py::value_error("kl_div: reduction \"batchmean\" needs an input of at least 1 dimension");
+  const reduction r = batch ? reduction::mean : reduction_of(how, function);
+  const double n = batch ? double(a.shape(0)) : double(a.size());
+  if (log_target)
+    return elementwise_loss_on<kl_div_log_target, 0>(function, {}, x, target, "input", {}, r, n,
+                                                     with_grad, out);
+  return elementwise_loss_on<kl_div, 0>(function, {}, x, target, "input", {}, r, n, with_grad, out);
+}
+
+// The class axis of an input of shape (C), (N, C) or (N, C, d1, ...).
+inline int loss_class_axis(const py::array& x, const argument& arg) {
+  if (x.ndim() == 0)
+    throw py::value_error(arg.text() + " must have the shape (C,), (N, C) or (N, C, d1, ...), got ()");
+  return x.ndim() == 1 ? 0 : 1;
+}
+
+// A weight for each class, contiguous.
+template <class T>
+inline std::vector<T> class_weights(const py::array& weight) {
+  std::vector<T> w(weight.size());
+  std::array<view, 1> v{view_of(weight)};
+  collapse(v);
+  if (!w.empty()) gather(v[0], 0, std::ptrdiff_t(w.size()), w.data());
+  return w;
+}
+
+inline py::array losses_of_rows(const py::array& like, int axis) {
+  std::vector<py::ssize_t> shape;
+  for (int d = 0; d < like.ndim(); ++d)
+    if (d != axis) shape.push_back(like.shape(d));
+  return py::array(like.dtype(), shape);
+}
+
+inline std::string row_shape_text(const py::array& x, int axis) {
+  return shape_text(losses_of_rows(x, axis));
+}
+
+// cross_entropy and nll_loss share all but the kernel. `run(options, target view, sink, views, shape)`.
+struct row_loss_call {
+  const char* function;
+  const char* x_name;
+  py::array x, target, weight, grad, losses;
+  kind k;
+  int axis;
+  row_shape shape;
+  reduction how;
+  bool indices;
+
+  row_loss_call(const char* function, const char* x_name, py::handle x_object,
+                py::handle target_object, py::handle weight_object, const std::string& reduction_name,
+                bool with_grad, py::handle out_object)
+      : function(function), x_name(x_name), how(reduction_of(reduction_name, function)) {
+    x = float_array(x_object, {function, x_name}, k);
+    axis = loss_class_axis(x, {function, x_name});
+    shape = row_shape_of(x, axis);
+    if (shape.classes > 0x7fffffff)
+      throw py::value_error(std::string(function) + ": " + x_name + " has more than 2^31 - 1 classes");
+    if (shape.classes == 0 && shape.rows > 0)
+      throw py::value_error(std::string(function) + ": " + x_name + " has no classes: its shape is " +
+                            shape_text(x));
+    target = as_array(target_object, {function, "target"});
+    indices = is_integer(target);
+    if (!weight_object.is_none()) {
+      const argument arg{function, "weight"};
+      weight = float_array_like(weight_object, arg, x, x_name);
+      if (weight.ndim() != 1 || weight.shape(0) != shape.classes)
+        throw py::value_error(arg.text() + " must have the shape (" +
+                              std::to_string(shape.classes) + ",), one a class, got " +
+                              shape_text(weight));
+    }
+    if (indices) {
+      losses = losses_of_rows(x, axis);
+      if (!same_shape(target, losses))
+        throw py::value_error(std::string(function) + ": target must have the shape " +
+                              shape_text(losses) + " (class indices)" +
+                              ", got " + shape_text(target));
+    }
+    if (with_grad) {
+      grad = output(out_object, function, x, x_name,
+                    {{x_name, &x}, {"target", &target, false}});
+      if (!weight_object.is_none() && overlap(grad, weight))
+        throw py::value_error(std::string(function) + ": out overlaps weight");
+    }
+  }
+
+  view loss_view() {
+    if (how != reduction::none) return {};
+    losses = losses_of_rows(x, axis);
+    std::array<view, 1> v{view_of(losses)};
+    collapse(v);
+    return v[0];
+  }
+  row_view grad_view(bool with_grad) const {
+    return with_grad ? row_view_of(grad, axis) : row_view{};
+  }
+  py::object result(double sum, double divisor, bool with_grad, py::handle out_object) const {
+    py::object loss = how == reduction::none
+                          ? (losses.ndim() == 0 ? py::object(losses[py::tuple()]) : py::object(losses))
+                          : scalar_like(x, sum / divisor);
+    return loss_result(std::move(loss), with_grad, out_object, grad);
+  }
+};
+
+// `run(type, view of x, view of grad, target, options, sink)` runs a kernel over the rows and returns
+// the sum of the losses.
+template <class Run>
+inline py::object index_loss(row_loss_call& call, std::ptrdiff_t ignore_index,
+                             double label_smoothing, bool with_grad, py::handle out_object,
+                             const Run& run) {
+  const argument target_arg{call.function, "target"};
+  index_view target = index_view_of(call.target, target_arg);
+  std::array<view, 1> rows{target.rows};
+  collapse(rows);
+  target.rows = rows[0];
+  const view losses = call.loss_view();
+  const std::array<row_view, 2> views{row_view_of(call.x, call.axis), call.grad_view(with_grad)};
+  return dispatch(call.k, [&](auto type) {
+    using T = decltype(type);
+    const bool weighted = bool(call.weight) && call.weight.ndim() == 1;
+    std::vector<T> weight;
+    if (weighted) weight = class_weights<T>(call.weight);
+    double sum = 0, divisor = 1;
+    index_summary labels;
+    {
+      without_gil released;
+      labels = check_indices<T>(target, call.shape.rows, call.shape.classes, ignore_index,
+                                weighted ? weight.data() : nullptr);
+      if (labels.first_bad < 0) {
+        if (call.how == reduction::mean) divisor = labels.weight;
+        row_loss_options<T> options{weighted ? weight.data() : nullptr, double(call.shape.classes),
+                                    label_smoothing, ignore_index, 1.0 / divisor};
+        if (weighted) {
+          std::vector<double> wide(weight.begin(), weight.end());
+          options.weight_sum = tree_sum(wide.data(), std::ptrdiff_t(wide.size()));
+        }
+        loss_sink<T> sink{losses, {}};
+        sum = run(type, views, target, options, sink);
+      }
+    }
+    if (labels.first_bad >= 0)
+      bad_label(call.target, target_arg, labels.first_bad, call.shape.classes);
+    return call.result(sum, divisor, with_grad, out_object);
+  });
+}
+
+inline py::object probability_loss(row_loss_call& call, double label_smoothing, bool with_grad,
+                                   py::handle out_object) {
+  const argument target_arg{call.function, "target"};
+  if (descr(call.target)->kind != 'f')
+    throw py::type_error(target_arg.text() +
+                         " must hold class indices (an integer array) or class probabilities (" +
+                         std::string(py::str(call.x.dtype())) + "), got " +
+                         std::string(py::str(call.target.dtype())));
+  float_array_like(call.target, target_arg, call.x, call.x_name);
+  if (!same_shape(call.target, call.x))
+    throw py::value_error(target_arg.text() + " must have the shape " + shape_text(call.x) +
+                          " (class probabilities), got " + shape_text(call.target));
+  const view losses = call.loss_view();
+  const std::array<row_view, 3> views{row_view_of(call.x, call.axis),
+                                      row_view_of(call.target, call.axis),
+                                      call.grad_view(with_grad)};
+  const double divisor = call.how == reduction::mean ? double(call.shape.rows) : 1.0;
+  return dispatch(call.k, [&](auto type) {
+    using T = decltype(type);
+    const bool weighted = bool(call.weight) && call.weight.ndim() == 1;
+    std::vector<T> weight;
+    if (weighted) weight = class_weights<T>(call.weight);
+    const row_loss_options<T> options{weighted ? weight.data() : nullptr, 0.0, label_smoothing, 0,
+                                      1.0 / divisor};
+    loss_sink<T> sink{losses, {}};
+    double sum;
+    {
+      without_gil released;
+      sum = with_grad ? row_loss<T>(call.shape, views, 2.0,
+                                    cross_entropy_probabilities<T, true>{options, sink})
+                      : row_loss<T>(call.shape, views, 1.5,
+                                    cross_entropy_probabilities<T, false>{options, sink});
+    }
+    return call.result(sum, divisor, with_grad, out_object);
+  });
+}
+
+inline py::object cross_entropy(py::handle logits, py::handle target, py::handle weight,
+                                std::ptrdiff_t ignore_index, double label_smoothing,
+                                const std::string& how, bool with_grad, py::handle out) {
+  row_loss_call call("cross_entropy", "logits", logits, target, weight, how, with_grad, out);
+  if (!call.indices) {
+    if (ignore_index >= 0)
+      throw py::value_error(
+          "cross_entropy: ignore_index is for class indices; the target holds class probabilities");
+    return probability_loss(call, label_smoothing, with_grad, out);
+  }
+  return index_loss(call, ignore_index, label_smoothing, with_grad, out,
+                    [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
+    using T = decltype(type);
+    const auto on = [&](const auto& kernel, double cost) {
+      return row_loss<T>(call.shape, views, cost, kernel);
+    };
+    if (label_smoothing != 0)
+      return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 2.0)
+                       : on(cross_entropy_indices<T, false, true>{t, options, sink}, 1.5);
+    return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 1.5)
+                     : on(cross_entropy_indices<T, false, false>{t, options, sink}, 1.0);
+  });
+}
+
+inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::handle weight,
+                           std::ptrdiff_t ignore_index, const std::string& how, bool with_grad,
+                           py::handle out) {
+  row_loss_call call("nll_loss", "input", log_probabilities, target, weight, how, with_grad, out);
+  return index_loss(call, ignore_index, 0.0, with_grad, out,
+                    [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
+    using T = decltype(type);
+    return with_grad ? row_loss<T>(call.shape, views, 0.5, nll_indices<T, true>{t, options, sink})
+                     : row_loss<T>(call.shape, views, 0.1, nll_indices<T, false>{t, options, sink});
+  });
+}
+
+// ---- optimizers ---------------------------------------------------------------------------------
+
+// The arrays of a step, checked: lists[0] the parameters, lists[1] the gradients, then the state.
+template <std::size_t K>
+struct step_arrays {
+  std::vector<std::array<py::array, K>> arrays;
+  std::vector<kind> kinds;
+
+  step_arrays(const char* function, const std::array<py::list, K>& lists) {
+    static constexpr const char* names[] = {"params", "grads", "state", "state", "state"};
+    const std::size_t n = lists[0].size();
+    for (std::size_t k = 1; k < K; ++k)
+      if (lists[k].size() != n)
+        throw py::value_error(std::string(function) + ": " + names[k] + " must have " +
+                              std::to_string(n) + " arrays, one a parameter, got " +
+                              std::to_string(lists[k].size()));
+    arrays.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto named = [&](std::size_t k) { return std::string(names[k]) + "[" + std::to_string(i) + "]"; };
+      kind type;
+      const std::string p_name = named(0);
+      py::array p = float_array(lists[0][i], {function, p_name.c_str()}, type);
+      p = writeable_array(p, {function, p_name.c_str()}, p, "itself");
+      std::array<py::array, K> row;
+      row[0] = p;
+      for (std::size_t k = 1; k < K; ++k) {
+        const std::string name = named(k);
+        const argument arg{function, name.c_str()};
+        if (k == 1) {
+          row[k] = float_array_like(lists[k][i], arg, p, p_name.c_str());
+          require_shape_of(row[k], arg, p, p_name.c_str());
+          if (overlap(row[k], p))
+            throw py::value_error(arg.text() + " shares memory with " + p_name);
+        } else {
+          row[k] = writeable_array(lists[k][i], arg, p, p_name.c_str());
+        }
+      }
+      kinds.push_back(type);
+      arrays.push_back(std::move(row));
+    }
+  }
+
+  template <class F>
+  void update(const F& f) const {
+    std::deque<std::array<view, K>> strided;
+    std::vector<parameter<float, K>> singles;
+    std::vector<parameter<double, K>> doubles;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      if (kinds[i] == kind::float32) add(singles, arrays[i], strided);
+      else add(doubles, arrays[i], strided);
+    }
+    without_gil released;
+    update_parameters(f, singles);
+    update_parameters(f, doubles);
+  }
+
+ private:
+  template <class T>
+  static void add(std::vector<parameter<T, K>>& to, const std::array<py::array, K>& row,
+                  std::deque<std::array<view, K>>& strided) {
+    add(to, row, strided, std::make_index_sequence<K>());
+  }
+  template <class T, std::size_t... I>
+  static void add(std::vector<parameter<T, K>>& to, const std::array<py::array, K>& row,
+                  std::deque<std::array<view, K>>& strided, std::index_sequence<I...>) {
+    const auto plain = [&](const py::array& a) {
+      return has_flag(a, c_contiguous) && aligned<T>(static_cast<const char*>(a.data()));
+    };
+    if ((plain(row[I]) && ...)) {
+      to.push_back({{sequence<T>(static_cast<T*>(const_cast<void*>(row[I].data())))...},
+                    row[0].size()});
+    } else {
+      strided.push_back({view_of(row[I])...});
+      collapse(strided.back());
+      to.push_back({{sequence<T>(strided.back()[I])...}, row[0].size()});
+    }
+  }
+};
+
+inline void sgd_step(const py::list& params, const py::list& grads, const py::object& buffers,
+                     double lr, double momentum, double dampening, double weight_decay,
+                     bool nesterov, bool maximize, double l1, bool first) {
+  const sgd update{lr, momentum, dampening, weight_decay, l1, nesterov, maximize, first};
+  if (buffers.is_none()) step_arrays<2>("SGD.step", {params, grads}).update(update);
+  else step_arrays<3>("SGD.step", {params, grads, py::list(buffers)}).update(update);
+}
+
+inline void adam_step(const py::list& params, const py::list& grads, const py::list& exp_avgs,
+                      const py::list& exp_avg_sqs, const py::object& max_exp_avg_sqs, double step,
+                      double lr, double beta1, double beta2, double eps, double weight_decay,
+                      bool decoupled, bool maximize, double l1) {
+  adam update{lr, beta1, beta2, eps, weight_decay, l1, decoupled, maximize, 0, 0};
+  update.at_step(step);
+  if (max_exp_avg_sqs.is_none())
+    step_arrays<4>("Adam.step", {params, grads, exp_avgs, exp_avg_sqs}).update(update);
+  else
+    step_arrays<5>("Adam.step", {params, grads, exp_avgs, exp_avg_sqs, py::list(max_exp_avg_sqs)})
+        .update(update);
+}
+
+inline double clip_grad_norm(const py::list& grads, double max_norm) {
+  const char* function = "clip_grad_norm";
+  std::vector<std::pair<py::array, kind>> arrays;
+  for (std::size_t i = 0; i < grads.size(); ++i) {
+    const std::string name = "grads[" + std::to_string(i) + "]";
+    kind k;
+    py::array g = float_array(grads[i], {function, name.c_str()}, k);
+    arrays.emplace_back(writeable_array(g, {function, name.c_str()}, g, "itself"), k);
+  }
+  double squares = 0;
+  for (const auto& [g, k] : arrays) {
+    dispatch(k, [&, &g = g](auto type) {
+      const view v = view_of(g);
+      without_gil released;
+      squares += sum_of_squares<decltype(type)>({v});
+    });
+  }
+  const double norm = std::sqrt(squares);
+  // PyTorch's 1e-6. A NaN norm makes the gradients NaN, as there.
+  const double factor = max_norm / (norm + 1e-6);
+  if (factor >= 1) return norm;
+  for (const auto& [g, k] : arrays) {
+    auto views = elementwise_views<2>({&g, &g});
+    dispatch(k, [&](auto type) {
+      using T = decltype(type);
+      without_gil released;
+      map_arrays<T>([&](vec<T> x) { return x * vec<T>(T(factor)); }, views, 0.1);
+    });
+  }
+  return norm;
+}
+
+// ---- normalization ------------------------------------------------------------------------------
+
+inline py::array matrix(py::handle object, const argument& arg, kind& k) {
+  py::array x = float_array(object, arg, k);
+  if (x.ndim() != 2)
+    throw py::value_error(arg.text() + " must have two dimensions (rows, columns), got the shape " +
+                          shape_text(x));
+  return x;
+}
+
+// count, shift, offset, sum of squared distances from the mean, least, largest: one a column.
+inline py::tuple column_stats(const char* function, py::handle x_object) {
+  kind k;
+  const py::array x = matrix(x_object, {function, "x"}, k);
+  const view v = view_of(x);
+  return dispatch(k, [&](auto type) {
+    column_sums s(0);
+    {
+      without_gil released;
+      s = column_statistics<decltype(type)>(v);
+    }
+    const auto array = [&](const double* p) { return py::array_t<double>(s.columns, p); };
+    return py::make_tuple(array(s.count), array(s.shift), array(s.offset), array(s.squares),
+                          array(s.least), array(s.largest));
+  });
+}
+
+using column_values = py::array_t<double, py::array::c_style>;
+
+inline py::object affine(const char* function, py::handle x_object, const column_values& subtract,
+                         const column_values& multiply, const column_values& add, double low,
+                         double high, py::handle out_object) {
+  kind k;
+  const argument arg{function, "x"};
+  const py::array x = matrix(x_object, arg, k);
+  if (x.shape(1) != subtract.size() || subtract.size() != multiply.size() ||
+      subtract.size() != add.size())
+    throw py::value_error(arg.text() + " must have " + std::to_string(subtract.size()) +
+                          " columns, as many as fit has seen, got the shape " + shape_text(x));
+  const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
+  const column_map map{subtract.data(), multiply.data(), add.data(), low, high};
+  const view from = view_of(x), to = view_of(out);
+  dispatch(k, [&](auto type) {
+    without_gil released;
+    affine_columns<decltype(type)>(map, from, to);
+  });
+  return returned(out_object, out);
+}
+
+}  // namespace dlcore

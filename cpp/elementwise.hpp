@@ -1,0 +1,55 @@
+// Applies a function of registers to whole arrays: one loop for every elementwise kernel.
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include "layout.hpp"
+#include "parallel.hpp"
+#include "simd.hpp"
+
+namespace dlcore {
+
+// Elements in a chunk of parallel work, and in a tile that fits the first cache with its operands.
+inline constexpr std::ptrdiff_t chunk_elements = 32768;
+inline constexpr std::ptrdiff_t tile_elements = 512;
+static_assert(chunk_elements % tile_elements == 0);
+
+// out[i] = f(in[i]...); an input may be the output.
+template <class T, class F, class... In>
+inline void map_run(const F& f, T* out, std::ptrdiff_t n, const In*... in) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) store<T>(out + i, f(load<T>(in + i)...));
+  if (i < n) store_part<T>(out + i, f(load_part<T>(in + i, n - i)...), n - i);
+}
+
+template <class T, class F, std::size_t K, std::size_t... I>
+inline void map_sequences(const F& f, const std::array<view, K>& operands, double cost,
+                          std::index_sequence<I...>) {
+  const sequence<T> in[] = {sequence<T>(operands[I])...};
+  const sequence<T> out(operands[K - 1]);
+  const bool direct = out.direct() && (in[I].direct() && ...);
+  const std::ptrdiff_t n = operands[0].size();
+  const std::ptrdiff_t step = direct ? chunk_elements : tile_elements;
+  parallel_for(ceil_div(n, chunk_elements), cost * double(n), [&](std::ptrdiff_t chunk) {
+    T buffer[K][tile_elements];
+    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
+    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += step) {
+      const std::ptrdiff_t m = std::min(step, end - i);
+      T* to = out.write(i, buffer[K - 1]);
+      map_run<T>(f, to, m, in[I].read(i, m, buffer[I])...);
+      out.finish(i, m, to);
+    }
+  });
+}
+
+// operands: the inputs, then the output, of one shape. `cost`: nanoseconds an element, roughly.
+template <class T, class F, std::size_t K>
+inline void map_arrays(const F& f, std::array<view, K>& operands, double cost) {
+  order_by_last(operands);
+  collapse(operands);
+  map_sequences<T>(f, operands, cost, std::make_index_sequence<K - 1>());
+}
+
+}  // namespace dlcore

@@ -1,0 +1,155 @@
+// Arrays of any strides, read and written as runs of contiguous elements.
+//
+// Kernels see contiguous elements alone. Where an operand is not contiguous (or not aligned to its
+// elements), a tile of it at a time is copied to a buffer on the stack and back, so that the result
+// has the bits that a contiguous copy would give.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace dlcore {
+
+inline constexpr int max_dims = 64;  // NumPy's own limit
+
+struct view {
+  char* data = nullptr;
+  int ndim = 0;
+  std::array<std::ptrdiff_t, max_dims> shape, strides;  // strides in bytes; entries < ndim are set
+
+  std::ptrdiff_t size() const {
+    std::ptrdiff_t n = 1;
+    for (int d = 0; d < ndim; ++d) n *= shape[d];
+    return n;
+  }
+};
+
+// Merges the dimensions that can be stepped over as one in all K operands, which share a shape.
+template <std::size_t K>
+inline void collapse(std::array<view, K>& operands) {
+  view& first = operands[0];
+  int last = 0;  // the dimensions below `last`, and `last` itself, are done
+  int kept = 0;
+  for (int d = 0; d < first.ndim; ++d) {
+    if (first.shape[d] == 1) continue;
+    bool merges = kept > 0;
+    for (view& v : operands)
+      merges = merges && v.strides[last] == v.strides[d] * v.shape[d];
+    if (!merges) last = kept++;
+    for (view& v : operands) {
+      v.shape[last] = merges ? v.shape[last] * v.shape[d] : v.shape[d];
+      v.strides[last] = v.strides[d];
+    }
+  }
+  if (kept == 0) {
+    kept = 1;
+    for (view& v : operands) v.shape[0] = 1, v.strides[0] = 0;
+  }
+  for (view& v : operands) v.ndim = kept;
+}
+
+// Orders the dimensions of all operands by the strides of the last one, largest first, so that it is
+// written from front to back. For kernels that treat each element by itself.
+template <std::size_t K>
+inline void order_by_last(std::array<view, K>& operands) {
+  const view& out = operands[K - 1];
+  for (int i = 1; i < out.ndim; ++i)
+    for (int d = i; d > 0 && std::abs(out.strides[d - 1]) < std::abs(out.strides[d]); --d)
+      for (view& v : operands) {
+        std::swap(v.strides[d - 1], v.strides[d]);
+        std::swap(v.shape[d - 1], v.shape[d]);
+      }
+}
+
+// Calls visit(pointer to the first, byte stride, length) for each innermost run of the elements
+// [begin, begin + n) in C order.
+template <class F>
+inline void for_each_run(const view& v, std::ptrdiff_t begin, std::ptrdiff_t n, const F& visit) {
+  std::array<std::ptrdiff_t, max_dims> index;
+  const int inner = v.ndim - 1;
+  char* row = v.data;
+  for (int d = inner; d >= 0; --d) {
+    index[d] = begin % v.shape[d];
+    begin /= v.shape[d];
+    row += index[d] * v.strides[d];
+  }
+  while (n > 0) {
+    const std::ptrdiff_t run = std::min(n, v.shape[inner] - index[inner]);
+    visit(row, v.strides[inner], run);
+    n -= run;
+    row -= index[inner] * v.strides[inner];
+    index[inner] = 0;
+    for (int d = inner - 1; d >= 0; --d) {
+      row += v.strides[d];
+      if (++index[d] < v.shape[d]) break;
+      row -= index[d] * v.strides[d];
+      index[d] = 0;
+    }
+  }
+}
+
+template <class T>
+inline void gather(const view& v, std::ptrdiff_t begin, std::ptrdiff_t n, T* to) {
+  for_each_run(v, begin, n, [&](const char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+    if (stride == std::ptrdiff_t(sizeof(T))) {
+      std::memcpy(to, p, run * sizeof(T));
+    } else {
+      for (std::ptrdiff_t i = 0; i < run; ++i) std::memcpy(to + i, p + i * stride, sizeof(T));
+    }
+    to += run;
+  });
+}
+
+template <class T>
+inline void scatter(const view& v, std::ptrdiff_t begin, std::ptrdiff_t n, const T* from) {
+  for_each_run(v, begin, n, [&](char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+    if (stride == std::ptrdiff_t(sizeof(T))) {
+      std::memcpy(p, from, run * sizeof(T));
+    } else {
+      for (std::ptrdiff_t i = 0; i < run; ++i) std::memcpy(p + i * stride, from + i, sizeof(T));
+    }
+    from += run;
+  });
+}
+
+template <class T>
+inline bool aligned(const char* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % sizeof(T) == 0;
+}
+
+// A collapsed view as elements in C order. It refers to the view, which must outlive it.
+template <class T>
+class sequence {
+ public:
+  explicit sequence(T* contiguous) : view_(nullptr), data_(contiguous), direct_(true) {}
+  explicit sequence(const view& v) : view_(&v), data_(reinterpret_cast<T*>(v.data)) {
+    direct_ = aligned<T>(v.data);
+    std::ptrdiff_t step = sizeof(T);
+    for (int d = v.ndim - 1; d >= 0; step *= v.shape[d--])
+      direct_ = direct_ && (v.shape[d] == 1 || v.strides[d] == step);
+  }
+
+  bool direct() const { return direct_; }
+
+  // The elements [begin, begin + n): in place, or copied to the buffer.
+  const T* read(std::ptrdiff_t begin, std::ptrdiff_t n, T* buffer) const {
+    if (direct_) return data_ + begin;
+    gather(*view_, begin, n, buffer);
+    return buffer;
+  }
+  // Where to write these elements; `finish` brings them home.
+  T* write(std::ptrdiff_t begin, T* buffer) const { return direct_ ? data_ + begin : buffer; }
+  void finish(std::ptrdiff_t begin, std::ptrdiff_t n, const T* buffer) const {
+    if (!direct_) scatter(*view_, begin, n, buffer);
+  }
+
+ private:
+  const view* view_;
+  T* data_;
+  bool direct_;
+};
+
+}  // namespace dlcore

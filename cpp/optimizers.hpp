@@ -1,0 +1,166 @@
+// Fused in-place updates of parameters, one pass over memory: PyTorch's formulas, in T.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "elementwise.hpp"
+
+namespace dlcore {
+
+// sign(p) max(|p| - threshold, 0): the proximal step of threshold |p|. NaN stays.
+template <class T>
+inline vec<T> soft_threshold(vec<T> p, double threshold) {
+  const vec<T> shrunk = max<T>(abs(p) - vec<T>(T(threshold)), T(0));
+  return copy_sign<T>(shrunk, p);
+}
+
+// views: parameter, gradient, [momentum buffer].
+struct sgd {
+  static constexpr double cost = 0.4;
+  double lr, momentum, dampening, weight_decay, l1;
+  bool nesterov, maximize;
+  bool first;  // the buffer is still to be set
+
+  template <class T>
+  vec<T> gradient(vec<T> p, vec<T> g) const {
+    if (maximize) g = -g;
+    return weight_decay != 0 ? fma<T>(T(weight_decay), p, g) : g;
+  }
+  template <class T>
+  vec<T> move(vec<T> p, vec<T> direction) const {
+    p = fma<T>(T(-lr), direction, p);
+    return l1 != 0 ? soft_threshold<T>(p, lr * l1) : p;
+  }
+  template <class T>
+  void operator()(vec<T>& p, vec<T> g) const {
+    p = move<T>(p, gradient<T>(p, g));
+  }
+  template <class T>
+  void operator()(vec<T>& p, vec<T> g, vec<T>& buffer) const {
+    g = gradient<T>(p, g);
+    buffer = first ? g : fma<T>(T(momentum), buffer, vec<T>(T(1 - dampening)) * g);
+    p = move<T>(p, nesterov ? fma<T>(T(momentum), buffer, g) : buffer);
+  }
+};
+
+// views: parameter, gradient, mean, mean of squares, [largest mean of squares].
+struct adam {
+  static constexpr double cost = 0.8;
+  double lr, beta1, beta2, eps, weight_decay, l1;
+  bool decoupled, maximize;
+  double step_size, root_correction;  // lr / (1 - beta1^t), sqrt(1 - beta2^t)
+
+  void at_step(double t) {
+    step_size = lr / (1 - std::pow(beta1, t));
+    root_correction = std::sqrt(1 - std::pow(beta2, t));
+  }
+  template <class T, class... Largest>
+  void operator()(vec<T>& p, vec<T> g, vec<T>& m, vec<T>& v, Largest&... largest) const {
+    if (maximize) g = -g;
+    if (weight_decay != 0) {
+      if (decoupled) p = p * vec<T>(T(1 - lr * weight_decay));
+      else g = fma<T>(T(weight_decay), p, g);
+    }
+    m = fma<T>(T(1 - beta1), g - m, m);
+    v = fma<T>(vec<T>(T(1 - beta2)) * g, g, vec<T>(T(beta2)) * v);
+    vec<T> second = v;
+    if constexpr (sizeof...(Largest) > 0) ((second = largest = maximum<T>(largest, v)), ...);
+    const vec<T> denominator = sqrt(second) / vec<T>(T(root_correction)) + vec<T>(T(eps));
+    p = fma<T>(T(-step_size), m / denominator, p);
+    if (l1 != 0) p = soft_threshold<T>(p, lr * l1);
+  }
+
+ private:
+  template <class T>
+  static vec<T> maximum(vec<T> a, vec<T> b) {  // NaN in either stays, like PyTorch's
+    return select<T>(b != b, b, max<T>(a, b));
+  }
+};
+
+// ---- running an update over arrays --------------------------------------------------------------
+
+// Which views an update writes: all but the gradient, the second.
+inline constexpr bool written(std::size_t k) { return k != 1; }
+
+template <class T, class F, std::size_t... I>
+inline void update_run(const F& f, T* const (&p)[sizeof...(I)], std::ptrdiff_t n,
+                       std::index_sequence<I...>) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) {
+    vec<T> x[] = {load<T>(p[I] + i)...};
+    f(x[I]...);
+    ((written(I) ? store<T>(p[I] + i, x[I]) : void()), ...);
+  }
+  if (i < n) {
+    vec<T> x[] = {load_part<T>(p[I] + i, n - i)...};
+    f(x[I]...);
+    ((written(I) ? store_part<T>(p[I] + i, x[I], n - i) : void()), ...);
+  }
+}
+
+// What one parameter array brings to a step, in the order that the update names.
+template <class T, std::size_t K>
+struct parameter {
+  std::array<sequence<T>, K> arrays;
+  std::ptrdiff_t size;
+};
+
+// Applies the update to every parameter: one parallel region for all of them.
+template <class T, class F, std::size_t K>
+inline void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameters) {
+  struct piece {
+    const parameter<T, K>* of;
+    std::ptrdiff_t begin, end;
+  };
+  std::vector<piece> pieces;
+  std::ptrdiff_t total = 0;
+  for (const auto& p : parameters) {
+    total += p.size;
+    for (std::ptrdiff_t i = 0; i < p.size; i += chunk_elements)
+      pieces.push_back({&p, i, std::min(p.size, i + chunk_elements)});
+  }
+  parallel_for(std::ptrdiff_t(pieces.size()), F::cost * double(total), [&](std::ptrdiff_t c) {
+    const piece& part = pieces[c];
+    T buffer[K][tile_elements];
+    T* p[K];
+    for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
+      const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
+      for (std::size_t k = 0; k < K; ++k)
+        p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
+      update_run<T>(f, p, n, std::make_index_sequence<K>());
+      for (std::size_t k = 0; k < K; ++k)
+        if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
+    }
+  });
+}
+
+// The sum of the squares of all elements, in double.
+template <class T>
+inline double sum_of_squares(std::array<view, 1> x) {
+  collapse(x);
+  const sequence<T> in(x[0]);
+  const std::ptrdiff_t n = x[0].size(), chunks = ceil_div(n, chunk_elements);
+  std::vector<double> sums(chunks);
+  parallel_for(chunks, 0.2 * double(n), [&](std::ptrdiff_t chunk) {
+    T buffer[tile_elements];
+    wide_sum<double> sum;
+    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
+    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += tile_elements) {
+      const std::ptrdiff_t m = std::min(tile_elements, end - i);
+      const T* p = in.read(i, m, buffer);
+      for (std::ptrdiff_t j = 0; j < m; j += vec<T>::size) {
+        const vec<T> v = j + vec<T>::size <= m ? load<T>(p + j) : load_part<T>(p + j, m - j);
+        for (int part = 0; part < wide_parts<T>; ++part) {
+          const vec<double> d = widen(v, part);
+          sum.parts[0] = fma<double>(d, d, sum.parts[0]);
+        }
+      }
+    }
+    sums[chunk] = sum.total();
+  });
+  return tree_sum(sums.data(), chunks);
+}
+
+}  // namespace dlcore

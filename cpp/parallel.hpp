@@ -1,0 +1,71 @@
+// The only place that opens OpenMP.
+//
+// Work is cut into chunks whose size does not depend on the number of threads, so results do not
+// either. Threads claim chunks one by one: a thread whose core is taken by another process holds up
+// one chunk, not its half of the work.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <vector>
+
+#if defined(_OPENMP)
+#include <pthread.h>
+#endif
+
+namespace dlcore {
+
+struct thread_settings {
+  std::atomic<int> threads{1};
+  // After fork, libgomp's pool is gone but not known to be gone: a region would hang (GCC bug 58378).
+  std::atomic<bool> forked{false};
+
+  static thread_settings& get() {
+    static thread_settings settings;
+    return settings;
+  }
+
+ private:
+  thread_settings() {
+#if defined(_OPENMP)
+    pthread_atfork(nullptr, nullptr, [] { get().forked.store(true, std::memory_order_relaxed); });
+#endif
+  }
+};
+
+// Opening a region costs some 2 to 8 us; below this estimate of the serial time it does not pay.
+inline constexpr double serial_nanoseconds = 20e3;
+
+// Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
+// `nanoseconds` on one, pays for them. `run` must not throw.
+template <class F>
+inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run) {
+#if defined(_OPENMP)
+  const thread_settings& settings = thread_settings::get();
+  const int threads = settings.threads.load(std::memory_order_relaxed);
+  if (threads > 1 && chunks > 1 && nanoseconds > serial_nanoseconds &&
+      !settings.forked.load(std::memory_order_relaxed)) {
+    std::atomic<std::ptrdiff_t> next{0};
+#pragma omp parallel num_threads(threads)
+    for (std::ptrdiff_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) run(i);
+    return;
+  }
+#else
+  (void)nanoseconds;
+#endif
+  for (std::ptrdiff_t i = 0; i < chunks; ++i) run(i);
+}
+
+inline std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
+
+// Adds neighbours, then neighbours of the sums, ...: the error grows with log n. Overwrites x.
+inline double tree_sum(double* x, std::ptrdiff_t n) {
+  if (n == 0) return 0;
+  for (; n > 1; n = (n + 1) / 2) {
+    for (std::ptrdiff_t i = 0; i < n / 2; ++i) x[i] = x[2 * i] + x[2 * i + 1];
+    if (n % 2) x[n / 2] = x[n - 1];
+  }
+  return x[0];
+}
+
+}  // namespace dlcore

@@ -1,0 +1,112 @@
+// softmax and log_softmax over rows, forward and backward, and what cross-entropy shares with them.
+#pragma once
+
+#include <limits>
+
+#include "math.hpp"
+#include "rows.hpp"
+
+namespace dlcore {
+
+// For the row x: its largest element, how many equal it, and the sum of exp(x - largest) over the
+// others. Kept apart, the sum of all, ties + others, loses nothing of `others` when they are tiny:
+// log(sum) is log1p(ties - 1 + others), and p - 1 at the largest is -others / sum.
+template <class T>
+struct row_sums {
+  vec<T> largest, ties, others;
+
+  vec<T> inverse() const { return vec<T>(T(1)) / (ties + others); }
+  vec<T> log() const { return log1p<T>((ties - vec<T>(T(1))) + others); }
+};
+
+template <class T, class Axis>
+inline vec<T> row_largest(const Axis& axis) {
+  constexpr T inf = std::numeric_limits<T>::infinity();
+  vec<T> m = -inf;
+  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) m = max<T>(m, axis.in(0, j, -inf));
+  return axis.largest(m);
+}
+
+// `each(j, x, largest)` may read along; with Keep the exponentials stay behind for axis.kept.
+template <class T, bool Keep, class Axis, class F>
+inline row_sums<T> sum_row(Axis& axis, const F& each) {
+  constexpr T inf = std::numeric_limits<T>::infinity();
+  const vec<T> zero = T(0), one = T(1);
+  row_sums<T> r;
+  r.largest = row_largest<T>(axis);
+  block_sum<T> others, ties;
+  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) {
+    const vec<T> x = axis.in(0, j, -inf);
+    const mask<T> is_largest = x == r.largest;
+    const vec<T> e = exp<T>(x - r.largest);
+    others.add(select<T>(is_largest, zero, e));
+    ties.add(select<T>(is_largest, one, zero));
+    if constexpr (Keep) axis.keep(j, e);
+    each(j, x, r.largest);
+  }
+  // A row whose largest is infinite (+inf, or -inf throughout) has no softmax: NaN.
+  r.others = axis.sum(others) + (r.largest - r.largest);
+  r.ties = axis.sum(ties);
+  return r;
+}
+
+// A kernel without per-chunk state.
+template <class F>
+struct stateless {
+  F run;
+  auto chunk(std::ptrdiff_t) const {
+    return [this](auto& axis, std::ptrdiff_t, std::ptrdiff_t) {
+      run(axis);
+      axis.close();
+    };
+  }
+};
+template <class F>
+stateless(F) -> stateless<F>;
+
+template <class T>
+inline void softmax(const row_shape& shape, const std::array<row_view, 2>& operands) {
+  for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
+    const row_sums<T> sums = sum_row<T, true>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
+    const vec<T> r = sums.inverse();
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+      axis.put(j, axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
+  }});
+}
+
+template <class T>
+inline void log_softmax(const row_shape& shape, const std::array<row_view, 2>& operands) {
+  for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
+    const row_sums<T> sums = sum_row<T, false>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
+    const vec<T> log = sums.log();
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+      axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log);
+  }});
+}
+
+// dx = y (dy - sum(dy y)); inputs dy, y.
+template <class T>
+inline void softmax_backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
+  for_rows<T>(shape, operands, 0.5, stateless{[](auto& axis) {
+    block_sum<T> dot;
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+      dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0)));
+    const vec<T> total = axis.sum(dot);
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+      axis.put(j, axis.in(1, j, T(0)) * (axis.in(0, j, T(0)) - total));
+  }});
+}
+
+// dx = dy - exp(y) sum(dy); inputs dy, y.
+template <class T>
+inline void log_softmax_backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
+  for_rows<T>(shape, operands, 0.8, stateless{[](auto& axis) {
+    block_sum<T> sum;
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) sum.add(axis.in(0, j, T(0)));
+    const vec<T> total = axis.sum(sum);
+    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+      axis.put(j, fma<T>(-exp<T>(axis.in(1, j, T(0))), total, axis.in(0, j, T(0))));
+  }});
+}
+
+}  // namespace dlcore

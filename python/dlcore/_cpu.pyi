@@ -1,0 +1,3 @@
+"""What the processor runs."""
+
+def supports(isa: str) -> bool: ...

@@ -1,0 +1,122 @@
+"""Rows to train and to validate on: checked, weighted and split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._arrays import as_array
+from ._typing import Array
+
+if TYPE_CHECKING:
+    from .nn import Sequential
+    from .objectives import Loss
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a data set: x of shape (N, features), y, and a weight for each row or None."""
+
+    x: Array
+    y: Array
+    weight: Array | None = None
+
+    def take(self, index: Array) -> "Rows":
+        """Copy the rows with these indices."""
+        weight = None if self.weight is None else self.weight[index]
+        return Rows(self.x[index], self.y[index], weight)
+
+
+def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
+    """Make sure that x has shape (N, features) and the model's dtype."""
+    array = as_array(x, name)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} is {array.dtype}, the model {dtype}: pass {name}.astype(np.{dtype}), "
+            f"or make the model with Sequential(..., dtype=...)"
+        )
+    if array.ndim != 2 or features not in (None, array.shape[1]):
+        wanted = "features" if features is None else features
+        raise ValueError(f"{name} must have shape (N, {wanted}), not {array.shape}")
+    return array
+
+
+def as_weights(weight: Any, name: str, rows: int) -> Array:
+    """Convert weights of rows to float64: one for each row, finite, none negative."""
+    weights = as_array(weight, name)
+    if weights.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold numbers, not {weights.dtype}")
+    if weights.shape != (rows,):
+        raise ValueError(f"{name} must have shape ({rows},), not {weights.shape}")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; weights are finite and >= 0")
+    return weights.astype(np.float64)
+
+
+def check_rows(
+    model: "Sequential", loss: "Loss", x: Any, y: Any, weight: Any, prefix: str = ""
+) -> Rows:
+    """Make sure that rows fit the model and the loss, and that some of them count."""
+    x = as_matrix(x, f"{prefix}x", model.dtype, model.in_features)
+    y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
+    if len(x) != len(y):
+        raise ValueError(f"{prefix}x has {len(x)} rows, {prefix}y {len(y)}")
+    if weight is not None:
+        weight = as_weights(weight, f"{prefix}sample_weight", len(x))
+    rows = Rows(x, y, weight)
+    if not mass(loss, rows).sum() > 0:
+        raise ValueError(f"{prefix}x has no row that counts, of {len(x)} rows")
+    return rows
+
+
+def mass(loss: "Loss", rows: Rows) -> Array:
+    """Compute what each row contributes to the denominator of the mean loss."""
+    weights = loss.row_weights(rows.y)
+    if weights is None:
+        weights = np.ones(len(rows.y))
+    return weights if rows.weight is None else weights * rows.weight
+
+
+def class_weights(
+    class_weight: Mapping[Any, float] | str, y: Array, counted: Array, classes: int | None
+) -> Array:
+    """Weigh each row by its class.
+
+    Parameters
+    ----------
+    class_weight : mapping or "balanced"
+        Weights by class, 1 for a class not named. "balanced" is N / (classes * rows of the class),
+        which gives every class the same total weight (King & Zeng, 2001; as in scikit-learn).
+    y : ndarray of shape (N,) or (N, 1)
+        Classes.
+    counted : ndarray of bool, shape (N,)
+        Rows that count for "balanced".
+    classes : int or None
+        Number of classes, None if the loss knows none.
+    """
+    if classes is None or y.size != len(y):
+        raise ValueError("class_weight needs a loss for classes, and one class a row")
+    labels, index = np.unique(y.reshape(-1), return_inverse=True)
+    if isinstance(class_weight, Mapping):
+        unknown = [label for label in class_weight if label not in range(classes)]
+        if unknown:
+            raise ValueError(f"class_weight names {unknown}; the classes are 0 to {classes - 1}")
+        given = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], np.float64)
+        return as_weights(given, "class_weight", len(labels))[index]
+    if class_weight != "balanced":
+        raise ValueError(f"class_weight must be a dict or 'balanced', not {class_weight!r}")
+    rows = np.bincount(index[counted], minlength=len(labels))
+    present = rows > 0
+    balanced: Array = counted.sum() / (present.sum() * np.where(present, rows, 1))
+    return balanced[index]
+
+
+def split(rows: int, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw indices of training and of validation rows; each are in ascending order."""
+    held_out = max(1, round(rows * fraction))
+    if held_out >= rows:
+        raise ValueError(f"validation_split={fraction} leaves none of {rows} rows to train on")
+    drawn = rng.permutation(rows)
+    return np.sort(drawn[held_out:]), np.sort(drawn[:held_out])

@@ -1,0 +1,191 @@
+"""`Sequential`: layers in a row and the one array that holds all their parameters."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._typing import Array
+from .data import as_matrix
+from .layers import Layer
+from .network import infer
+
+
+class Sequential:
+    """A feed-forward network, each layer feeding the next.
+
+    Parameters
+    ----------
+    *layers : Layer
+        `Linear` and the activations, in order. Neighbours must fit.
+    dtype : dtype
+        float32 or float64, the dtype of the parameters, of x and of the outputs.
+    seed : int, optional
+        Draws the initial weights; the same seed gives the same weights, whose float32 values are
+        the rounded float64 ones. None draws different ones each time.
+
+    Attributes
+    ----------
+    flat : ndarray
+        All parameters in one 1-D array, of which those of the layers are views.
+    """
+
+    def __init__(
+        self, *layers: Layer, dtype: npt.DTypeLike = np.float32, seed: int | None = None
+    ) -> None:
+        _check_layers(layers)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"Sequential: dtype must be float32 or float64, not {self.dtype}")
+        rng = np.random.default_rng(seed)
+        initial = [layer.initial_parameters(rng) for layer in layers]
+        values = [value.ravel() for parameters in initial for value in parameters.values()]
+        self.flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
+        self.layers = layers
+        self._frozen: set[str] = set()
+        self._bind()
+
+    def __call__(self, x: Any) -> Array:
+        """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        return infer(self.layers, as_matrix(x, "x", self.dtype, self.in_features))
+
+    @property
+    def in_features(self) -> int | None:
+        """Features that x must have; None if any number will do."""
+        return next((n.in_features for n in self.layers if n.in_features is not None), None)
+
+    @property
+    def out_features(self) -> int | None:
+        """Features of the outputs; None if as many as those of x."""
+        widths = (n.out_features for n in reversed(self.layers))
+        return next((width for width in widths if width is not None), None)
+
+    def parameters(self) -> list[Array]:
+        """Return the parameters themselves, not copies, in the order of ``state_dict``."""
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, Array]:
+        """Return the parameters themselves, not copies, by name."""
+        return self.split(self.flat)
+
+    def split(self, flat: Array) -> dict[str, Array]:
+        """Split an array laid out as ``model.flat`` into a view for each parameter, by name."""
+        views, start = {}, 0
+        for i, layer in enumerate(self.layers):
+            for name, shape in layer.parameter_shapes.items():
+                stop = start + int(np.prod(shape))
+                views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
+                start = stop
+        return views
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copy the parameters, under PyTorch's names: ``0.weight`` of shape (out, in), ...
+
+        PyTorch's are no copies; these are, so that training on does not change them.
+        """
+        return {name: value.copy() for name, value in self.named_parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take over parameters, such as those of ``state_dict()`` here or in PyTorch.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            Arrays of the model's dtype by name.
+        strict : bool
+            If False, names that are missing or unknown are passed over.
+
+        Raises
+        ------
+        ValueError
+            Names or shapes do not match; all that do not are listed.
+        TypeError
+            An array has another dtype.
+
+        In both cases the model is as it was before.
+        """
+        own = self.named_parameters()
+        given = {name: np.asarray(value) for name, value in state.items()}
+        wrong = [
+            f"{name} has shape {given[name].shape}, the model's {own[name].shape}"
+            for name in own
+            if name in given and given[name].shape != own[name].shape
+        ]
+        if strict:
+            wrong += [f"{name} is missing" for name in own if name not in given]
+            wrong += [f"{name} is not in the model" for name in given if name not in own]
+        if wrong:
+            raise ValueError("load_state_dict: " + "; ".join(wrong))
+        for name in own.keys() & given.keys():
+            if given[name].dtype != self.dtype:
+                raise TypeError(
+                    f"load_state_dict: {name} is {given[name].dtype}, the model {self.dtype}"
+                )
+        for name in own.keys() & given.keys():
+            own[name][...] = given[name]
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the parameters that training leaves as they are."""
+        return frozenset(self._frozen)
+
+    def freeze(self, name: str) -> None:
+        """Keep a parameter ("0.weight") or a layer ("0") from being trained.
+
+        Raises ValueError for a name that the model does not have.
+        """
+        self._frozen |= self._matching(name)
+
+    def unfreeze(self, name: str) -> None:
+        """Train a frozen parameter ("0.weight") or layer ("0") again."""
+        self._frozen -= self._matching(name)
+
+    def _matching(self, name: str) -> set[str]:
+        names = self.named_parameters()
+        found = {n for n in names if n == name or n.startswith(f"{name}.")}
+        if not found:
+            raise ValueError(f"the model has no parameter {name!r}, only {', '.join(names)}")
+        return found
+
+    def _bind(self) -> None:
+        views = self.split(self.flat)
+        for i, layer in enumerate(self.layers):
+            layer.bind({name: views[f"{i}.{name}"] for name in layer.parameter_shapes})
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    # A copy's layers must be views on the copy's array.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
+
+    def __repr__(self) -> str:
+        lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
+        header = f"Sequential(  # {self.flat.size:,} parameters, {self.dtype}"
+        return "\n".join([header, *lines, ")"])
+
+
+def _check_layers(layers: tuple[Layer, ...]) -> None:
+    if not layers:
+        raise ValueError("Sequential needs at least one layer")
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential takes layers such as Linear(4, 3), not {layer!r}")
+        if layer.is_bound or (layer.parameter_shapes and sum(n is layer for n in layers) > 1):
+            raise ValueError(f"{layer!r} is already part of a model; every place needs its own")
+    of_fixed_width = [(i, n) for i, n in enumerate(layers) if n.in_features is not None]
+    for (i, layer), (j, following) in pairwise(of_fixed_width):
+        if layer.out_features != following.in_features:
+            raise ValueError(
+                f"layer {j}, {following!r}, takes {following.in_features} features, "
+                f"but layer {i}, {layer!r}, gives {layer.out_features}"
+            )

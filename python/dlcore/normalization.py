@@ -1,0 +1,338 @@
+"""Column statistics in one pass, and the normalizers that use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from . import _isa
+
+if TYPE_CHECKING:
+    from ._typing import Array
+
+__all__ = ["ColumnStats", "MinMaxNormalizer", "ZScoreNormalizer", "column_stats"]
+
+
+@dataclass(frozen=True)
+class ColumnStats:
+    """Statistics of the columns of a 2-D array, NaN left out.
+
+    Attributes
+    ----------
+    count : ndarray of int64, shape (columns,)
+        Values that are not NaN.
+    mean, var, min, max : ndarray of float64, shape (columns,)
+        `var` is the population variance. A column without values has NaN.
+    """
+
+    count: Array
+    mean: Array
+    var: Array
+    min: Array
+    max: Array
+    # What the mean lost when it was rounded to one double: keeps merging exact for 1e8 +- 1.
+    _mean_low: Array = field(default_factory=lambda: np.zeros(()), repr=False, compare=False)
+
+    def merge(self, other: ColumnStats) -> ColumnStats:
+        """Return the statistics of both arrays stacked.
+
+        Parameters
+        ----------
+        other : ColumnStats
+            Of as many columns.
+
+        Returns
+        -------
+        ColumnStats
+
+        Raises
+        ------
+        ValueError
+            If the numbers of columns differ.
+
+        References
+        ----------
+        Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
+        variances, 1979.
+        """
+        if self.count.shape != other.count.shape:
+            raise ValueError(
+                f"ColumnStats.merge: other must have {len(self.count)} columns, "
+                f"got {len(other.count)}"
+            )
+        count = self.count + other.count
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            share = other.count / count
+            delta = (other.mean - self.mean) + (other._mean_low - self._mean_low)
+            low = self._mean_low + delta * share
+            mean = self.mean + low
+            low = low - (mean - self.mean)
+            squares = self.var * self.count + other.var * other.count
+            var = (squares + delta * delta * (self.count * share)) / count
+        merged = (count, mean, var, np.fmin(self.min, other.min), np.fmax(self.max, other.max), low)
+        # Columns that one side has no values of are the other's.
+        first, second = self._fields(), other._fields()
+        return ColumnStats(
+            *(
+                np.where(other.count == 0, a, np.where(self.count == 0, b, m))
+                for a, b, m in zip(first, second, merged, strict=True)
+            )
+        )
+
+    def _fields(self) -> tuple[Array, ...]:
+        low = np.broadcast_to(self._mean_low, self.mean.shape)
+        return (self.count, self.mean, self.var, self.min, self.max, low)
+
+
+def _column_stats(function: str, x: Array) -> ColumnStats:
+    count, shift, offset, squares, least, largest = _isa.core.column_stats(function, x)
+    empty = count == 0
+    mean = shift + offset
+    with np.errstate(invalid="ignore"):
+        low = (shift - mean) + offset
+        var = np.divide(squares, count, out=np.full_like(squares, np.nan), where=~empty)
+    low[~np.isfinite(low)] = 0.0
+    for a in (mean, least, largest):
+        a[empty] = np.nan
+    return ColumnStats(count.astype(np.int64), mean, var, least, largest, low)
+
+
+def column_stats(x: Array) -> ColumnStats:
+    """Count, mean, variance, minimum and maximum of each column, in one pass over memory.
+
+    Sums are float64 and relative to an element of the column, so that values of 1e8 +- 1 keep their
+    variance. NaN is left out; infinities give what arithmetic gives.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (rows, columns)
+
+    Returns
+    -------
+    ColumnStats
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a float32 or float64 array.
+    ValueError
+        If `x` has not two dimensions.
+
+    References
+    ----------
+    Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Stat. 37, 1983.
+    """
+    return _column_stats("column_stats", x)
+
+
+class _Normalizer:
+    """Fits column statistics and maps columns: ``(x - subtract) * multiply + add``."""
+
+    stats_: ColumnStats
+    n_samples_seen_: int
+
+    def _set_scale(self) -> None:
+        raise NotImplementedError
+
+    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
+        raise NotImplementedError
+
+    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
+        raise NotImplementedError
+
+    def fit(self, x: Array) -> Self:
+        """Take the statistics of `x`, forgetting earlier ones.
+
+        Parameters
+        ----------
+        x : ndarray of float32 or float64, shape (rows, columns)
+            At least one row. NaN is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If `x` is not a float32 or float64 array.
+        ValueError
+            If `x` has not two dimensions, or no rows.
+        """
+        return self._take(self._stats_of("fit", x), len(x))
+
+    def partial_fit(self, x: Array) -> Self:
+        """Add the rows of `x` to the statistics, as if all had been given to `fit` at once.
+
+        Parameters and errors are those of `fit`; the number of columns must stay.
+        """
+        new = self._stats_of("partial_fit", x)
+        if not hasattr(self, "stats_"):
+            return self._take(new, len(x))
+        if len(new.count) != len(self.stats_.count):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: x must have {len(self.stats_.count)} columns, "
+                f"got {len(new.count)}"
+            )
+        return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
+
+    def _stats_of(self, method: str, x: Array) -> ColumnStats:
+        name = f"{type(self).__name__}.{method}"
+        stats = _column_stats(name, x)
+        if len(x) == 0:
+            raise ValueError(f"{name}: x must have at least one row, got the shape {np.shape(x)}")
+        return stats
+
+    def _take(self, stats: ColumnStats, rows: int) -> Self:
+        self.stats_ = stats
+        self.n_samples_seen_ = rows
+        self._set_scale()
+        return self
+
+    def transform(self, x: Array, *, out: Array | None = None) -> Array:
+        """Normalise the columns of `x`.
+
+        Parameters
+        ----------
+        x : ndarray of float32 or float64, shape (rows, columns)
+            NaN stays NaN.
+        out : ndarray, optional
+            Where the result goes, of the shape and dtype of `x`; it may be `x`.
+
+        Returns
+        -------
+        ndarray
+            Of the shape and dtype of `x`; `out` where it was given. Computed in float64 and rounded
+            once.
+
+        Raises
+        ------
+        TypeError
+            If `x` or `out` has a wrong dtype.
+        ValueError
+            If nothing was fitted, the number of columns differs, or `out` does not fit.
+        """
+        self._require_fit("transform")
+        name = f"{type(self).__name__}.transform"
+        return _isa.core.affine_columns(name, x, *self._forward_map(), out)
+
+    def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
+        """Map normalised columns back. Parameters, result and errors are those of `transform`."""
+        self._require_fit("inverse_transform")
+        name = f"{type(self).__name__}.inverse_transform"
+        return _isa.core.affine_columns(name, x, *self._inverse_map(), out)
+
+    def _require_fit(self, method: str) -> None:
+        if not hasattr(self, "stats_"):
+            raise ValueError(f"{type(self).__name__}.{method}: nothing fitted yet; call fit first")
+
+
+class MinMaxNormalizer(_Normalizer):
+    """Maps each column to a range: its minimum to the lower end, its maximum to the upper one.
+
+    ``(x - min) / (max - min) * (high - low) + low``. A constant column maps to `low`.
+
+    Parameters
+    ----------
+    feature_range : (float, float), default (0, 1)
+        Lower and upper end.
+    clip : bool, default False
+        Keep transformed values within `feature_range`, where `x` is beyond what `fit` has seen.
+
+    Attributes
+    ----------
+    data_min_, data_max_, data_range_, scale_, min_ : ndarray of float64, shape (columns,)
+        As in scikit-learn's MinMaxScaler: the transform is ``x * scale_ + min_``, computed as
+        ``(x - data_min_) * scale_ + feature_range[0]``, which keeps the digits of large values.
+    n_samples_seen_ : int
+    stats_ : ColumnStats
+
+    Raises
+    ------
+    ValueError
+        If the lower end is not below the upper one.
+    """
+
+    def __init__(self, feature_range: tuple[float, float] = (0, 1), clip: bool = False) -> None:
+        low, high = feature_range
+        if not low < high:
+            raise ValueError(
+                f"MinMaxNormalizer: feature_range must be (low, high) with low < high, "
+                f"got {feature_range}"
+            )
+        self.feature_range = (float(low), float(high))
+        self.clip = bool(clip)
+
+    def _set_scale(self) -> None:
+        low, high = self.feature_range
+        self.data_min_ = self.stats_.min
+        self.data_max_ = self.stats_.max
+        self.data_range_ = self.data_max_ - self.data_min_
+        # scikit-learn's convention: a constant column is not divided. (Not its absolute bound of
+        # 10 eps, which would leave a column of 1e-16s as it is.)
+        constant = self.data_range_ == 0
+        divisor = np.where(constant, 1.0, self.data_range_)
+        self.scale_ = (high - low) / divisor
+        self.min_ = low - self.data_min_ * self.scale_
+        self._inverse_scale = divisor / (high - low)
+
+    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
+        low, high = self.feature_range
+        bounds = (low, high) if self.clip else (-np.inf, np.inf)
+        return (self.data_min_, self.scale_, np.full_like(self.scale_, low), *bounds)
+
+    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
+        low = np.full_like(self.scale_, self.feature_range[0])
+        return low, self._inverse_scale, self.data_min_, -np.inf, np.inf
+
+
+class ZScoreNormalizer(_Normalizer):
+    """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
+
+    A constant column is centred and not divided.
+
+    Parameters
+    ----------
+    with_mean : bool, default True
+        Subtract the mean.
+    with_std : bool, default True
+        Divide by the (population) standard deviation.
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : ndarray of float64, shape (columns,)
+        As in scikit-learn's StandardScaler; `scale_` is the standard deviation, 1 for a constant
+        column. Without `with_std`, `var_` and `scale_` are None.
+    n_samples_seen_ : int
+    stats_ : ColumnStats
+    """
+
+    mean_: Array
+    var_: Array | None
+    scale_: Array | None
+
+    def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
+        self.with_mean = bool(with_mean)
+        self.with_std = bool(with_std)
+
+    def _set_scale(self) -> None:
+        self.mean_ = self.stats_.mean
+        self.var_ = self.stats_.var if self.with_std else None
+        self.scale_ = None
+        if self.var_ is not None:
+            # scikit-learn's convention: a constant column is not divided. Its bound on the variance
+            # that rounding leaves grows with the rows; column_stats leaves such a column exactly 0,
+            # so that the rounding of the values themselves is bound enough.
+            bound = (np.finfo(np.float64).eps * self.mean_) ** 2
+            self.scale_ = np.where(self.var_ <= bound, 1.0, np.sqrt(self.var_))
+        self._subtract = self.mean_ if self.with_mean else np.zeros_like(self.mean_)
+        self._divide = np.ones_like(self.mean_) if self.scale_ is None else self.scale_
+        self._zeros = np.zeros_like(self.mean_)
+
+    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
+        return self._subtract, 1.0 / self._divide, self._zeros, -np.inf, np.inf
+
+    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
+        return self._zeros, self._divide, self._subtract, -np.inf, np.inf

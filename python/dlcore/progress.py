@@ -1,0 +1,74 @@
+"""What a fit shows while it runs."""
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """One line an epoch and, on a terminal, a bar below them while the fit runs.
+
+    Parameters
+    ----------
+    verbose : {"auto", 0, 1, 2}
+        0 shows nothing, 1 lines and the bar, 2 lines alone; "auto" is 1 on a terminal, else 2.
+        The bar needs tqdm; without it there are the lines.
+    epochs, steps : int
+        Number of epochs, and of steps in an epoch.
+    """
+
+    def __init__(self, verbose: int | str, *, epochs: int, steps: int) -> None:
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
+        if verbose == "auto":
+            verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
+        self._shows = verbose != 0
+        self._epochs = epochs
+        self._bar = _bar(epochs * steps) if verbose == 1 else None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Name the epoch in the bar."""
+        if self._bar is not None:
+            self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
+
+    def step(self) -> None:
+        """Move the bar by one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def end_epoch(self, epoch: int, logs: dict[str, float], seconds: float) -> None:
+        """Show the line of an epoch."""
+        number = f"{epoch + 1:>{len(str(self._epochs))}}/{self._epochs}"
+        values = "".join(f"  {name} {_number(value)}" for name, value in logs.items())
+        self.say(f"epoch {number}{values}  {seconds:.2f} s")
+
+    def say(self, line: str) -> None:
+        """Show a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+        elif self._shows:
+            print(line, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total: int) -> Any:
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    return tqdm(total=total, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"

@@ -1,0 +1,190 @@
+"""Activation functions and their derivatives in plain NumPy.
+
+A backward takes the upstream gradient ``dy``, then the forward's input ``x`` (for the softmaxes its
+output ``y``), then the forward's options, and returns the gradient with respect to ``x``.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+Array = Any  # an array, or where NumPy makes one of a 0-d array a scalar, of a floating dtype
+
+# Infinities and NaN follow the formulas without a warning, as they do in the C++ kernels.
+quiet = np.errstate(all="ignore")
+
+
+@quiet
+def relu(x: Array) -> Array:
+    """``max(x, 0)``; NaN and -0 pass unchanged, as in ``torch.relu``."""
+    return np.where(x < 0, 0, x)
+
+
+@quiet
+def relu_backward(dy: Array, x: Array) -> Array:
+    """``dy`` where ``x > 0``, else 0; ``dy`` where x is NaN, as in ``torch.relu``."""
+    return np.where(x <= 0, 0, dy)
+
+
+@quiet
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    """``x`` where ``x > 0``, else ``negative_slope * x`` (Maas et al., 2013)."""
+    return np.where(x > 0, x, negative_slope * x)
+
+
+@quiet
+def leaky_relu_backward(dy: Array, x: Array, negative_slope: float = 0.01) -> Array:
+    """``dy`` where ``x > 0``, else ``negative_slope * dy``."""
+    return np.where(x > 0, dy, negative_slope * dy)
+
+
+@quiet
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)`` (Clevert et al., 2015)."""
+    return np.where(x > 0, x, alpha * np.expm1(x))
+
+
+@quiet
+def elu_backward(dy: Array, x: Array, alpha: float = 1.0) -> Array:
+    """``alpha * exp(x) * dy`` where ``x <= 0``, else ``dy``."""
+    return np.where(x <= 0, dy * alpha * np.exp(x), dy)
+
+
+@quiet
+def gelu(x: Array, approximate: str = "none") -> Array:
+    """``x * Phi(x)``, Phi the standard normal distribution function (Hendrycks & Gimpel, 2016).
+
+    ``approximate="tanh"``: ``x / 2 * (1 + tanh(u))`` with ``u = sqrt(2 / pi) (x + 0.044715 x^3)``,
+    which is ``x * sigmoid(2 u)``.
+    """
+    if approximate == "tanh":
+        u, _ = _gelu_argument(x)
+        return x * sigmoid(2 * u)
+    distribution, _ = _normal(x)
+    return x * distribution
+
+
+@quiet
+def gelu_backward(dy: Array, x: Array, approximate: str = "none") -> Array:
+    """``dy * (Phi(x) + x * phi(x))``, phi the standard normal density.
+
+    ``approximate="tanh"``: ``dy * (s + x * s * (1 - s) * 2 u')`` with ``s = sigmoid(2 u)``.
+    """
+    if approximate == "tanh":
+        u, slope = _gelu_argument(x)
+        s = sigmoid(2 * u)
+        return dy * (s + x * s * sigmoid(-2 * u) * 2 * slope)
+    distribution, density = _normal(x)
+    return dy * (distribution + x * density)
+
+
+@quiet
+def silu(x: Array) -> Array:
+    """``x * sigmoid(x)`` (Elfwing et al., 2017)."""
+    return x * sigmoid(x)
+
+
+@quiet
+def silu_backward(dy: Array, x: Array) -> Array:
+    """``dy * s * (1 + x * (1 - s))`` with ``s = sigmoid(x)``."""
+    return dy * sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+@quiet
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + exp(-x))``, without overflow and with all its digits in the lower tail."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+@quiet
+def sigmoid_backward(dy: Array, x: Array) -> Array:
+    """``dy * s * (1 - s)`` with ``s = sigmoid(x)`` and ``1 - s = sigmoid(-x)``."""
+    return dy * sigmoid(x) * sigmoid(-x)
+
+
+@quiet
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent."""
+    return np.tanh(x)
+
+
+@quiet
+def tanh_backward(dy: Array, x: Array) -> Array:
+    """``dy * (1 - tanh(x)^2)``, written ``4 s (1 - s)`` with ``s = sigmoid(2 x)``."""
+    return dy * 4 * sigmoid(2 * x) * sigmoid(-2 * x)
+
+
+@quiet
+def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``, as in PyTorch."""
+    z = beta * x
+    return np.where(z > threshold, x, (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / beta)
+
+
+@quiet
+def softplus_backward(dy: Array, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """``dy * sigmoid(beta x)``, and ``dy`` where ``beta x > threshold``."""
+    z = beta * x
+    return np.where(z > threshold, dy, dy * sigmoid(z))
+
+
+@quiet
+def softmax(x: Array, axis: int = -1) -> Array:
+    """``exp(x) / sum(exp(x))`` along ``axis``, shifted by the maximum so that nothing overflows."""
+    e = np.exp(x - _max(x, axis))
+    return e / e.sum(axis, keepdims=True)
+
+
+@quiet
+def softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
+    """``y * (dy - sum(dy * y))`` along ``axis``."""
+    return y * (dy - np.sum(dy * y, axis, keepdims=True))
+
+
+@quiet
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """``x - log(sum(exp(x)))`` along ``axis``.
+
+    The sum is shifted by the maximum, whose own term is then exactly 1. ``log1p`` of the other
+    terms keeps the digits of a confident row, where ``log`` of the whole sum would lose them.
+    """
+    if x.size == 0:
+        return x.copy()
+    shifted = x - _max(x, axis)
+    others = np.exp(shifted)
+    top = np.expand_dims(np.argmax(x, axis), axis)
+    np.put_along_axis(others, top, np.take_along_axis(others, top, axis) - 1, axis)
+    return shifted - np.log1p(others.sum(axis, keepdims=True))
+
+
+@quiet
+def log_softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
+    """``dy - exp(y) * sum(dy)`` along ``axis``."""
+    return dy - np.exp(y) * dy.sum(axis, keepdims=True)
+
+
+def _max(x: Array, axis: int) -> Array:
+    return np.max(x, axis, keepdims=True, initial=-np.inf)
+
+
+def _gelu_argument(x: Array) -> tuple[Array, Array]:
+    """``u`` of the tanh approximation and its derivative."""
+    scale, cubic = math.sqrt(2 / math.pi), 0.044715
+    return scale * (x + cubic * x**3), scale * (1 + 3 * cubic * x**2)
+
+
+def _normal(x: Array) -> tuple[Array, Array]:
+    """Distribution function and density of the standard normal; both keep their lower tail."""
+    two, pi = x.dtype.type(2), np.arccos(x.dtype.type(-1))
+    return _erfc(-x / np.sqrt(two)) / 2, np.exp(-x * x / 2) / np.sqrt(2 * pi)
+
+
+def _erfc(x: Array) -> Array:
+    """Complementary error function: the C library's, with a first-order term beyond float64."""
+    near = x.astype(np.float64)
+    rest = np.where(np.isfinite(x), x - near, 0)
+    value = np.vectorize(math.erfc, otypes=[np.float64])(near)
+    slope = -2 / math.sqrt(math.pi) * np.exp(-(near.astype(x.dtype) ** 2))
+    return (value + slope * rest).astype(x.dtype)

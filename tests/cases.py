@@ -1,0 +1,530 @@
+"""The registry of kernels: one entry gives parity, layout, gradient and edge tests and benchmarks.
+
+An entry says how to draw the arguments and how far the result may be from the truth, in units in
+the last place for (float32, float64). To add a kernel, add its entry to ``CASES`` at the end.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+import dlcore
+from dlcore import reference
+from ulp import ulp_distance
+
+DTYPES = (np.float32, np.float64)
+WIDER = {np.dtype(np.float32): np.float64, np.dtype(np.float64): np.longdouble}
+
+# Empty, 0-d, around the widths of the registers, prime, and large enough for several threads.
+ELEMENTS = [(n,) for n in (0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 97, 1009, 70_001)]
+ELEMENTS += [(), (0, 5), (3, 1), (13, 17), (2, 3, 5), (61, 1201)]
+ROWS = [(n, c) for n in (1, 2, 17) for c in (1, 2, 3, 7, 8, 10, 15, 16, 17, 31, 32, 33, 97)]
+ROWS += [(0, 4), (1009, 10), (7001, 10), (127, 1000), (2, 50_000)]
+COLUMNS = [(n, c) for n in (1, 2, 7, 33, 1009) for c in (1, 2, 8, 15, 16, 17, 33)]
+COLUMNS += [(70_001, 1), (7001, 10), (300, 1000)]
+
+Inputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """A kernel with options, the inputs it is tested on and the error it may have."""
+
+    kind: str  # "activation", "softmax", "loss", "class loss", "optimizer" or "columns"
+    name: str
+    draw: Callable[..., Inputs]
+    ulp: tuple[float, float]
+    options: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+    shapes: Iterable[tuple[int, ...]] = tuple(ELEMENTS)
+    benchmarks: Iterable[tuple[int, ...]] = ()
+    # Makes a call without arguments out of the kernel (of dlcore or dlcore.reference), its inputs
+    # and its options.
+    bind: Callable[..., Callable[[], Any]] = partial
+    # Sizes of the terms that cancel in each result, where the ULP is taken (see ulp_distance).
+    magnitude: Callable[..., tuple[Any, ...]] | None = None
+    # A scalar function of x and of the other arguments whose gradient at x the last result is;
+    # x is the argument `wrt`, or what `undo` makes of it.
+    potential: Callable[..., Any] | None = None
+    wrt: str = ""
+    undo: Callable[..., Any] = np.asarray
+
+    def __repr__(self) -> str:
+        return f"{self.name}-{self.label}" if self.label else self.name
+
+    def inputs(self, shape, dtype) -> Inputs:
+        """Draw arguments, the same ones each time."""
+        drawn = self.draw(np.random.default_rng(0), shape, np.dtype(dtype))
+        return {name: np.asarray(x) for name, x in drawn.items()}
+
+    def bound(self, inputs: Inputs, library=dlcore) -> Callable[[], Any]:
+        """Return the call of the kernel on these inputs."""
+        return self.bind(getattr(library, self.name), **inputs, **self.options)
+
+    def run(self, inputs: Inputs, library=dlcore) -> tuple[np.ndarray, ...]:
+        """Call the kernel; a tuple of arrays."""
+        return results(self.bound(inputs, library)())
+
+    def truth(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
+        """Evaluate the reference in the next wider dtype."""
+        return self.run(widen(inputs), reference)
+
+    def error(self, actual: tuple[np.ndarray, ...], inputs: Inputs, truth=None) -> float:
+        """Largest error of all results in ULP."""
+        truth = self.truth(inputs) if truth is None else truth
+        sizes = (0.0,) * len(truth)
+        if self.magnitude is not None:
+            with np.errstate(all="ignore"):
+                sizes = self.magnitude(**widen(inputs), **self.options)
+        return max(
+            float(np.max(ulp_distance(a, t, size), initial=0))
+            for a, t, size in zip(actual, truth, sizes, strict=True)
+        )
+
+    def max_ulp(self, dtype) -> float:
+        """Return the stated largest error."""
+        return self.ulp[DTYPES.index(np.dtype(dtype).type)]
+
+
+def results(returned: Any) -> tuple[np.ndarray, ...]:
+    """What a kernel returned, as a tuple of arrays."""
+    return tuple(map(np.asarray, returned if isinstance(returned, tuple) else (returned,)))
+
+
+def widen(inputs: Inputs) -> Inputs:
+    """Copy the floating arguments to the next wider dtype."""
+    return {name: x.astype(WIDER.get(x.dtype, x.dtype)) for name, x in inputs.items()}
+
+
+@lru_cache(maxsize=100)
+def sample(case: Case, shape, dtype) -> tuple[Inputs, tuple[np.ndarray, ...]]:
+    """Inputs of a case and the truth, computed once for all instruction sets."""
+    inputs = case.inputs(shape, dtype)
+    return inputs, case.truth(inputs)
+
+
+# Drawing ------------------------------------------------------------------------------------------
+
+
+def normal(rng, shape, dtype, scale=1.0):
+    """Normal numbers."""
+    return np.asarray(scale * rng.standard_normal(shape), dtype)
+
+
+def spread(rng, shape, dtype):
+    """Normal numbers over five decades, up to about 100, so that the tails are reached."""
+    return normal(rng, shape, dtype, 10.0 ** rng.uniform(-3, 1.5, shape))
+
+
+def uniform(rng, shape, dtype, low=0.0, high=1.0):
+    """Uniform numbers."""
+    return np.asarray(rng.uniform(low, high, shape), dtype)
+
+
+def draw_x(rng, shape, dtype):
+    """Draw the input of an activation."""
+    return {"x": spread(rng, shape, dtype)}
+
+
+def draw_dy_x(rng, shape, dtype):
+    """Draw the inputs of an activation's backward."""
+    return {"dy": normal(rng, shape, dtype), "x": spread(rng, shape, dtype)}
+
+
+def draw_row(rng, shape, dtype):
+    """Draw logits."""
+    return {"x": normal(rng, shape, dtype, 3)}
+
+
+def draw_dy_y(rng, shape, dtype, *, forward):
+    """Draw the inputs of a softmax's backward."""
+    y = forward(normal(rng, shape, dtype, 3))
+    return {"dy": normal(rng, shape, dtype), "y": y}
+
+
+def draw_pair(rng, shape, dtype):
+    """Draw predictions and targets."""
+    return {"input": normal(rng, shape, dtype, 2), "target": normal(rng, shape, dtype)}
+
+
+def draw_classes(
+    rng, shape, dtype, *, first="logits", probabilities=False, weighted=False, ignored=False
+):
+    """Draw logits (log-probabilities) and classes, as indices or probabilities."""
+    axis = min(1, len(shape) - 1)
+    x = normal(rng, shape, dtype, 3)
+    rows = shape[:axis] + shape[axis + 1 :]
+    inputs = {first: x if first == "logits" else reference.log_softmax(x, axis)}
+    if probabilities:
+        inputs["target"] = reference.softmax(normal(rng, shape, dtype), axis)
+    else:
+        target = np.asarray(rng.integers(0, shape[axis], rows))
+        if ignored:
+            target[rng.random(rows) < 0.3] = -100
+        inputs["target"] = target
+    if weighted:
+        inputs["weight"] = uniform(rng, shape[axis], dtype, 0.5, 2)
+    return inputs
+
+
+def draw_binary(rng, shape, dtype, *, first="logits", weighted=False):
+    """Draw probabilities or logits, targets in [0, 1], and weights."""
+    x = uniform(rng, shape, dtype, 0.001, 0.999) if first == "input" else spread(rng, shape, dtype)
+    inputs = {first: x, "target": uniform(rng, shape, dtype)}
+    if weighted:
+        inputs["weight"] = uniform(rng, shape, dtype, 0.5, 2)
+        if first == "logits":
+            inputs["pos_weight"] = uniform(rng, shape, dtype, 0.5, 2)
+    return inputs
+
+
+def draw_divergence(rng, shape, dtype, *, log_target):
+    """Draw log-probabilities and probabilities, a few of them 0."""
+    log_p = -np.abs(spread(rng, shape, dtype))
+    t = uniform(rng, shape, dtype)
+    target = np.asarray(np.log1p(-t) if log_target else np.where(t < 0.1, 0, t), dtype)
+    return {"input": log_p, "target": target}
+
+
+def draw_table(rng, shape, dtype):
+    """Draw columns of different sizes and offsets with numbers missing."""
+    x = normal(rng, shape, dtype) * 10.0 ** rng.uniform(-2, 2, shape[1]) + rng.normal(size=shape[1])
+    return {"x": np.asarray(np.where(rng.random(shape) < 0.05, np.nan, x), dtype)}
+
+
+def draw_update(rng, shape, dtype):
+    """Draw parameters and their gradients."""
+    return {"param": normal(rng, shape, dtype), "grad": normal(rng, shape, dtype)}
+
+
+# Entries ------------------------------------------------------------------------------------------
+
+
+def activation(name, ulp, *, backward_ulp, label="", cancels=False, **options) -> list[Case]:
+    """Return an elementwise activation and its backward.
+
+    ``cancels``: the derivative is a difference of terms of size 1, and crosses 0.
+    """
+    forward = getattr(reference, name)
+    shapes = () if label else ((1000,), (1_000_000,))
+    return [
+        Case("activation", name, draw_x, ulp, options, label, benchmarks=shapes),
+        Case(
+            "activation",
+            f"{name}_backward",
+            draw_dy_x,
+            backward_ulp,
+            options,
+            label,
+            benchmarks=shapes,
+            magnitude=(lambda dy, **_: (np.abs(dy),)) if cancels else None,
+            potential=lambda x, dy, **options: np.sum(dy * forward(x, **options)),
+            wrt="x",
+        ),
+    ]
+
+
+def softmaxes(name, ulp, *, backward_ulp, undo) -> list[Case]:
+    """Return a function of rows and its backward; ``undo`` is the function's inverse."""
+    forward = getattr(reference, name)
+    common = {"shapes": ROWS, "benchmarks": ((1000, 10), (100_000, 10), (1000, 1000))}
+    return [
+        Case("softmax", name, draw_row, ulp, **common),
+        Case("softmax", name, draw_row, ulp, {"axis": 0}, "axis0", shapes=ROWS),
+        Case(
+            "softmax",
+            f"{name}_backward",
+            partial(draw_dy_y, forward=forward),
+            backward_ulp,
+            **common,
+            magnitude=lambda dy, **_: (np.sum(np.abs(dy), -1, keepdims=True),),
+            potential=lambda x, dy: np.sum(dy * forward(x)),
+            wrt="y",
+            undo=undo,
+        ),
+    ]
+
+
+def loss(
+    name,
+    draw,
+    ulp,
+    *,
+    kind="loss",
+    label="",
+    wrt="input",
+    reductions=("mean", "sum", "none"),
+    shapes=ELEMENTS,
+    benchmarks=((1000,), (1_000_000,)),
+    magnitude=None,
+    **options,
+) -> list[Case]:
+    """Return a loss and its twin with the gradient, for each reduction."""
+    forward = getattr(reference, name)
+    cases = []
+    for reduction in reductions:
+        common = {
+            "kind": kind,
+            "draw": draw,
+            "ulp": ulp,
+            "options": options | {"reduction": reduction},
+            "label": f"{label}-{reduction}".lstrip("-"),
+            "shapes": shapes,
+            "benchmarks": benchmarks if reduction == "mean" and not label else (),
+        }
+        cases += [
+            Case(name=name, **common, magnitude=magnitude and (lambda **x: magnitude(**x)[:1])),
+            Case(
+                name=f"{name}_and_grad",
+                **common,
+                magnitude=magnitude,
+                potential=lambda x, **rest: np.sum(forward(x, **rest)),
+                wrt=wrt,
+            ),
+        ]
+    return cases
+
+
+def class_loss(name, first, ulp, *, label="", shapes=ROWS, options=None, **draw) -> list[Case]:
+    """Return a loss of rows of classes."""
+    return loss(
+        name,
+        partial(draw_classes, first=first, **draw),
+        ulp,
+        kind="class loss",
+        label=label,
+        wrt=first,
+        shapes=shapes,
+        benchmarks=((1000, 10), (100_000, 10), (1000, 1000)),
+        magnitude=class_terms,
+        **(options or {}),
+    )
+
+
+def class_terms(target, reduction, **_):
+    """The gradient is a difference, softmax minus target, of terms of size 1 over the rows."""
+    rows = target.size if target.dtype.kind == "i" else target.sum()
+    return 0.0, 1 / max(rows, 1) if reduction == "mean" else 1.0
+
+
+def reduced(terms, reduction):
+    """Reduce the sizes of terms as their losses are reduced."""
+    return {"none": terms, "sum": terms.sum()}.get(reduction, terms.sum() / max(terms.size, 1))
+
+
+def binary_terms(target, reduction, weight=1.0, pos_weight=1.0, **_):
+    """The gradient ``(1 - t) p - pos_weight t (1 - p)`` cancels."""
+    terms = weight * (1 - target + pos_weight * target)
+    return 0.0, terms / max(target.size, 1) if reduction == "mean" else terms
+
+
+def divergence_terms(input, target, log_target, reduction):  # noqa: A002
+    """``t (log(t) - input)`` cancels."""
+    t, log_t = (np.exp(target), target) if log_target else (target, np.log(target))
+    terms = np.where(t == 0, 0, t * (np.abs(log_t) + np.abs(input)))
+    return reduced(terms, reduction), 0.0
+
+
+def optimizer(name, ulp, label="", **options) -> Case:
+    """Return one step of an optimizer; the parameter cancels with its update."""
+    return Case(
+        "optimizer",
+        name,
+        draw_update,
+        ulp,
+        options | {"lr": 0.1},
+        label,
+        bind=bind_step,
+        benchmarks=() if label else ((1000,), (1_000_000,)),
+        magnitude=lambda param, grad, lr, **_: (np.abs(param) + lr * (1 + np.abs(grad)),),
+    )
+
+
+def bind_step(optimizer, param, grad, **options):
+    """Bind one step on a copy of the parameter."""
+    param = np.array(param)
+    stepper = optimizer([param], **options)
+
+    def step():
+        stepper.step([grad])
+        return param
+
+    return step
+
+
+def bind_clip(clip_grad_norm, a, b, max_norm):
+    """Bind the clipping of copies of two gradients."""
+    grads = [np.array(a), np.array(b)]
+    return lambda: (clip_grad_norm(grads, max_norm), *grads)
+
+
+def bind_normalizer(normalizer, x, **options):
+    """Bind a normalizer's way there and back."""
+
+    def there_and_back():
+        n = normalizer(**options).fit(x)
+        y = n.transform(x)
+        return y, n.inverse_transform(y)
+
+    return there_and_back
+
+
+def normalizer_terms(x, **_):
+    """``(x - mean) / scale`` cancels where the columns vary less than they measure."""
+    size = np.nanmax(np.abs(x), 0, initial=0)
+    spread = np.nanmax(x, 0, initial=-np.inf) - np.nanmin(x, 0, initial=np.inf)
+    return 1 + 8 * size / np.where(spread > 0, spread, 1), 2 * size
+
+
+def normalizer(name, ulp, label="", **options) -> Case:
+    """Return a normalizer."""
+    return Case(
+        "columns",
+        name,
+        draw_table,
+        ulp,
+        options,
+        label,
+        shapes=COLUMNS,
+        benchmarks=() if label else ((1000, 30), (100_000, 30)),
+        bind=bind_normalizer,
+        magnitude=normalizer_terms,
+    )
+
+
+CASES: list[Case] = [
+    *activation("relu", (0, 0), backward_ulp=(0, 0)),
+    *activation("leaky_relu", (1, 1), backward_ulp=(1, 1)),
+    *activation("leaky_relu", (1, 1), backward_ulp=(1, 1), label="steep", negative_slope=0.3),
+    *activation("elu", (4, 4), backward_ulp=(4, 4)),
+    *activation("elu", (4, 4), backward_ulp=(4, 4), label="alpha", alpha=0.7),
+    *activation("gelu", (4, 4), backward_ulp=(4, 4), cancels=True),
+    *activation(
+        "gelu",
+        (4, 4),
+        backward_ulp=(4, 4),
+        cancels=True,
+        label="tanh",
+        approximate="tanh",
+    ),
+    *activation("silu", (4, 4), backward_ulp=(4, 4), cancels=True),
+    *activation("sigmoid", (4, 4), backward_ulp=(4, 4)),
+    *activation("tanh", (4, 4), backward_ulp=(4, 4)),
+    *activation("softplus", (4, 4), backward_ulp=(4, 4)),
+    *activation("softplus", (4, 4), backward_ulp=(4, 4), label="beta", beta=2.5, threshold=5.0),
+    *softmaxes("softmax", (16, 16), backward_ulp=(4, 4), undo=np.log),
+    *softmaxes("log_softmax", (4, 4), backward_ulp=(4, 4), undo=np.asarray),
+    *class_loss("cross_entropy", "logits", (4, 4)),
+    *class_loss("cross_entropy", "logits", (4, 4), label="weight", weighted=True, ignored=True),
+    *class_loss(
+        "cross_entropy",
+        "logits",
+        (4, 4),
+        label="smooth",
+        weighted=True,
+        ignored=True,
+        options={"label_smoothing": 0.1},
+    ),
+    *class_loss("cross_entropy", "logits", (4, 4), label="probabilities", probabilities=True),
+    *class_loss(
+        "cross_entropy",
+        "logits",
+        (4, 4),
+        label="probabilities-smooth",
+        probabilities=True,
+        weighted=True,
+        options={"label_smoothing": 0.1},
+    ),
+    *class_loss(
+        "cross_entropy", "logits", (4, 4), label="one-row", shapes=[(1,), (10,), (97,), (50_000,)]
+    ),
+    *class_loss(
+        "cross_entropy",
+        "logits",
+        (4, 4),
+        label="images",
+        shapes=[(2, 3, 5), (3, 4, 5, 7), (2, 3, 0), (3, 97, 5), (5, 10, 33, 33)],
+        weighted=True,
+    ),
+    *class_loss("nll_loss", "input", (4, 4)),
+    *class_loss("nll_loss", "input", (4, 4), label="weight", weighted=True, ignored=True),
+    *loss("binary_cross_entropy", partial(draw_binary, first="input"), (4, 4), wrt="input"),
+    *loss(
+        "binary_cross_entropy",
+        partial(draw_binary, first="input", weighted=True),
+        (4, 4),
+        label="weight",
+        wrt="input",
+    ),
+    *loss(
+        "binary_cross_entropy_with_logits",
+        draw_binary,
+        (4, 4),
+        wrt="logits",
+        magnitude=binary_terms,
+    ),
+    *loss(
+        "binary_cross_entropy_with_logits",
+        partial(draw_binary, weighted=True),
+        (4, 4),
+        label="weight",
+        wrt="logits",
+        magnitude=binary_terms,
+    ),
+    *loss("mse_loss", draw_pair, (4, 4)),
+    *loss("l1_loss", draw_pair, (4, 4)),
+    *loss("smooth_l1_loss", draw_pair, (4, 4)),
+    *loss("smooth_l1_loss", draw_pair, (4, 4), label="beta", beta=0.3),
+    *loss("huber_loss", draw_pair, (4, 4)),
+    *loss("huber_loss", draw_pair, (4, 4), label="delta", delta=0.3),
+    *loss(
+        "kl_div",
+        partial(draw_divergence, log_target=False),
+        (4, 4),
+        wrt="input",
+        reductions=("mean", "sum", "none", "batchmean"),
+        magnitude=divergence_terms,
+        log_target=False,
+    ),
+    *loss(
+        "kl_div",
+        partial(draw_divergence, log_target=True),
+        (4, 4),
+        label="log_target",
+        wrt="input",
+        magnitude=divergence_terms,
+        log_target=True,
+    ),
+    optimizer("SGD", (2, 2)),
+    optimizer("SGD", (2, 2), "momentum", momentum=0.9, dampening=0.1, weight_decay=0.01),
+    optimizer("SGD", (2, 2), "nesterov", momentum=0.9, nesterov=True, maximize=True, l1=0.05),
+    optimizer("Adam", (2, 2)),
+    optimizer("Adam", (2, 2), "amsgrad", amsgrad=True, weight_decay=0.01, maximize=True),
+    optimizer("AdamW", (2, 2)),
+    optimizer("AdamW", (2, 2), "l1", l1=0.05),
+    Case(
+        "optimizer",
+        "clip_grad_norm",
+        lambda rng, shape, dtype: {"a": normal(rng, shape, dtype), "b": normal(rng, 7, dtype)},
+        (2, 2),
+        {"max_norm": 1.0},
+        bind=bind_clip,
+        benchmarks=((1000,), (1_000_000,)),
+    ),
+    Case(
+        "columns",
+        "column_stats",
+        draw_table,
+        (4, 4),
+        shapes=COLUMNS,
+        benchmarks=((1000, 30), (100_000, 30)),
+        magnitude=lambda x: (0.0, np.nanmax(np.abs(x), 0, initial=0), 0.0, 0.0, 0.0),
+    ),
+    normalizer("MinMaxNormalizer", (4, 4)),
+    normalizer("MinMaxNormalizer", (4, 4), "range", feature_range=(-1, 3), clip=True),
+    normalizer("ZScoreNormalizer", (4, 4)),
+    normalizer("ZScoreNormalizer", (4, 4), "mean", with_std=False),
+]

@@ -1,0 +1,24 @@
+"""Errors in units in the last place."""
+
+import numpy as np
+
+
+def ulp_distance(actual, truth, magnitude=0.0):
+    """Return ``|actual - truth|`` in spacings of ``actual``'s dtype at ``truth``, element by element.
+
+    ``truth`` has a wider dtype and is not rounded first. Where a result is a difference of terms
+    much larger than itself, ``magnitude`` is the size of the terms, and the spacing is taken there.
+    NaN matches NaN, infinity whatever rounds to it; integers match only if equal.
+    """
+    actual, truth = np.asarray(actual), np.asarray(truth)
+    if actual.dtype.kind != "f":
+        return np.where(actual == truth, 0.0, np.inf)
+    with np.errstate(all="ignore"):
+        rounded = truth.astype(actual.dtype)
+        size = np.maximum(np.abs(rounded), np.asarray(magnitude).astype(actual.dtype))
+        largest = np.finfo(actual.dtype).max
+        spacing = np.spacing(np.minimum(size, largest)).astype(truth.dtype)
+        distance = np.abs(actual.astype(truth.dtype) - truth) / spacing
+    same = (actual == rounded) & np.isinf(rounded) | np.isnan(actual) & np.isnan(truth)
+    distance = np.where(same, 0, distance)
+    return np.where(np.isnan(distance), np.inf, distance)

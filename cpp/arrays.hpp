@@ -38,7 +38,8 @@ struct without_gil {
   ~without_gil() { PyEval_RestoreThread(state); }
 };
 
-inline const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+// No array, false as a bool; py::array's own default is an empty one.
+inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 inline std::string shape_text(const py::array& a) {
   std::string s = "(";

@@ -152,12 +152,17 @@ inline py::object softmax_gradient(const char* function, const softmax_backward_
 
 // ---- losses -------------------------------------------------------------------------------------
 
-inline reduction reduction_of(const std::string& name, const char* function) {
-  if (name == "none") return reduction::none;
-  if (name == "mean") return reduction::mean;
-  if (name == "sum") return reduction::sum;
+inline bool is_text(py::handle object, const char* text) {
+  return py::isinstance<py::str>(object) && object.cast<std::string>() == text;
+}
+
+inline reduction reduction_of(py::handle name, const char* function) {
+  if (is_text(name, "none")) return reduction::none;
+  if (is_text(name, "mean")) return reduction::mean;
+  if (is_text(name, "sum")) return reduction::sum;
   throw py::value_error(std::string(function) +
-                        ": reduction must be \"none\", \"mean\" or \"sum\", got \"" + name + "\"");
+                        ": reduction must be 'none', 'mean' or 'sum', got " +
+                        std::string(py::repr(name)));
 }
 
 // A NumPy scalar of the input's dtype.
@@ -184,13 +189,13 @@ inline py::object elementwise_loss_on(const char* function, const F& f, py::hand
   const argument t_arg{function, "target"};
   const py::array t = float_array_like(t_object, t_arg, x, x_name);
   require_shape_of(t, t_arg, x, x_name);
-  std::array<py::array, Extra> weights;
+  std::vector<py::array> weights;
   for (std::size_t e = 0; e < Extra; ++e) {
     const argument arg{function, extra[e].first};
-    weights[e] = float_array_like(extra[e].second, arg, x, x_name);
+    weights.push_back(float_array_like(extra[e].second, arg, x, x_name));
     require_shape_of(weights[e], arg, x, x_name);
   }
-  py::array grad;
+  py::array grad = no_array();
   if (with_grad) {
     grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &t}});
     for (std::size_t e = 0; e < Extra; ++e)
@@ -199,7 +204,7 @@ inline py::object elementwise_loss_on(const char* function, const F& f, py::hand
   }
   std::array<view, 2 + Extra> inputs{view_of(x), view_of(t)};
   for (std::size_t e = 0; e < Extra; ++e) inputs[2 + e] = view_of(weights[e]);
-  py::array losses;
+  py::array losses = no_array();
   view loss_view, grad_view;
   if (how == reduction::none) {
     losses = empty_array(x);
@@ -229,14 +234,14 @@ inline double element_count(py::handle x, const argument& arg) {
 
 template <class F>
 inline py::object simple_loss(const char* function, const F& f, py::handle x, py::handle target,
-                              const std::string& how, bool with_grad, py::handle out) {
+                              py::handle how, bool with_grad, py::handle out) {
   return elementwise_loss_on<F, 0>(function, f, x, target, "input", {},
                                    reduction_of(how, function),
                                    element_count(x, {function, "input"}), with_grad, out);
 }
 
 inline py::object bce_loss(py::handle x, py::handle target, py::handle weight,
-                           const std::string& how, bool with_grad, py::handle out) {
+                           py::handle how, bool with_grad, py::handle out) {
   const char* function = "binary_cross_entropy";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "input"});
@@ -248,7 +253,7 @@ inline py::object bce_loss(py::handle x, py::handle target, py::handle weight,
 }
 
 inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
-                                       py::handle pos_weight, const std::string& how,
+                                       py::handle pos_weight, py::handle how,
                                        bool with_grad, py::handle out) {
   const char* function = "binary_cross_entropy_with_logits";
   const reduction r = reduction_of(how, function);
@@ -269,14 +274,14 @@ inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::hand
       with_grad, out);
 }
 
-inline py::object kl_div_loss(py::handle x, py::handle target, const std::string& how,
+inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how,
                               bool log_target, bool with_grad, py::handle out) {
   const char* function = "kl_div";
   const py::array a = as_array(x, {function, "input"});
   // "batchmean" divides by the first dimension, where "mean" divides by all elements.
-  const bool batch = how == "batchmean";
+  const bool batch = is_text(how, "batchmean");
   if (batch && a.ndim() == 0)
-    throw py::value_error("kl_div: reduction \"batchmean\" needs an input of at least 1 dimension");
+    throw py::value_error("kl_div: reduction 'batchmean' needs an input of at least 1 dimension");
   const reduction r = batch ? reduction::mean : reduction_of(how, function);
   const double n = batch ? double(a.shape(0)) : double(a.size());
   if (log_target)
@@ -317,7 +322,7 @@ inline std::string row_shape_text(const py::array& x, int axis) {
 struct row_loss_call {
   const char* function;
   const char* x_name;
-  py::array x, target, weight, grad, losses;
+  py::array x = no_array(), target = no_array(), weight = no_array(), grad = no_array(), losses = no_array();
   kind k;
   int axis;
   row_shape shape;
@@ -325,7 +330,7 @@ struct row_loss_call {
   bool indices;
 
   row_loss_call(const char* function, const char* x_name, py::handle x_object,
-                py::handle target_object, py::handle weight_object, const std::string& reduction_name,
+                py::handle target_object, py::handle weight_object, py::handle reduction_name,
                 bool with_grad, py::handle out_object)
       : function(function), x_name(x_name), how(reduction_of(reduction_name, function)) {
     x = float_array(x_object, {function, x_name}, k);
@@ -394,7 +399,7 @@ inline py::object index_loss(row_loss_call& call, std::ptrdiff_t ignore_index,
   const std::array<row_view, 2> views{row_view_of(call.x, call.axis), call.grad_view(with_grad)};
   return dispatch(call.k, [&](auto type) {
     using T = decltype(type);
-    const bool weighted = bool(call.weight) && call.weight.ndim() == 1;
+    const bool weighted = bool(call.weight);
     std::vector<T> weight;
     if (weighted) weight = class_weights<T>(call.weight);
     double sum = 0, divisor = 1;
@@ -440,7 +445,7 @@ inline py::object probability_loss(row_loss_call& call, double label_smoothing, 
   const double divisor = call.how == reduction::mean ? double(call.shape.rows) : 1.0;
   return dispatch(call.k, [&](auto type) {
     using T = decltype(type);
-    const bool weighted = bool(call.weight) && call.weight.ndim() == 1;
+    const bool weighted = bool(call.weight);
     std::vector<T> weight;
     if (weighted) weight = class_weights<T>(call.weight);
     const row_loss_options<T> options{weighted ? weight.data() : nullptr, 0.0, label_smoothing, 0,
@@ -460,7 +465,7 @@ inline py::object probability_loss(row_loss_call& call, double label_smoothing, 
 
 inline py::object cross_entropy(py::handle logits, py::handle target, py::handle weight,
                                 std::ptrdiff_t ignore_index, double label_smoothing,
-                                const std::string& how, bool with_grad, py::handle out) {
+                                py::handle how, bool with_grad, py::handle out) {
   row_loss_call call("cross_entropy", "logits", logits, target, weight, how, with_grad, out);
   if (!call.indices) {
     if (ignore_index >= 0)
@@ -483,7 +488,7 @@ inline py::object cross_entropy(py::handle logits, py::handle target, py::handle
 }
 
 inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::handle weight,
-                           std::ptrdiff_t ignore_index, const std::string& how, bool with_grad,
+                           std::ptrdiff_t ignore_index, py::handle how, bool with_grad,
                            py::handle out) {
   row_loss_call call("nll_loss", "input", log_probabilities, target, weight, how, with_grad, out);
   return index_loss(call, ignore_index, 0.0, with_grad, out,
@@ -507,9 +512,9 @@ struct step_arrays {
     const std::size_t n = lists[0].size();
     for (std::size_t k = 1; k < K; ++k)
       if (lists[k].size() != n)
-        throw py::value_error(std::string(function) + ": " + names[k] + " must have " +
-                              std::to_string(n) + " arrays, one a parameter, got " +
-                              std::to_string(lists[k].size()));
+        throw py::value_error(std::string(function) + ": " + names[k] +
+                              " must hold one array for each parameter, " + std::to_string(n) +
+                              ", got " + std::to_string(lists[k].size()));
     arrays.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
       const auto named = [&](std::size_t k) { return std::string(names[k]) + "[" + std::to_string(i) + "]"; };

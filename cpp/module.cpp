@@ -9,7 +9,6 @@ using namespace dlcore;
 using py::arg;
 using py::object;
 using index = std::ptrdiff_t;
-using text = std::string;
 
 const char* compiler() {
 #if defined(__clang__)
@@ -112,19 +111,19 @@ void bind_losses(py::module_& m) {
         arg("reduction"), arg("with_grad"), arg("out"));
   m.def("binary_cross_entropy_with_logits", bce_with_logits_loss, arg("logits"), arg("target"),
         arg("weight"), arg("pos_weight"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("mse_loss", [](const object& x, const object& target, const text& how, bool with_grad,
+  m.def("mse_loss", [](const object& x, const object& target, const object& how, bool with_grad,
                        const object& out) {
     return simple_loss("mse_loss", mse_loss{}, x, target, how, with_grad, out);
   }, arg("input"), arg("target"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("l1_loss", [](const object& x, const object& target, const text& how, bool with_grad,
+  m.def("l1_loss", [](const object& x, const object& target, const object& how, bool with_grad,
                       const object& out) {
     return simple_loss("l1_loss", l1_loss{}, x, target, how, with_grad, out);
   }, arg("input"), arg("target"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("smooth_l1_loss", [](const object& x, const object& target, double beta, const text& how,
+  m.def("smooth_l1_loss", [](const object& x, const object& target, double beta, const object& how,
                              bool with_grad, const object& out) {
     return simple_loss("smooth_l1_loss", smooth_l1_loss{beta}, x, target, how, with_grad, out);
   }, arg("input"), arg("target"), arg("beta"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("huber_loss", [](const object& x, const object& target, double delta, const text& how,
+  m.def("huber_loss", [](const object& x, const object& target, double delta, const object& how,
                          bool with_grad, const object& out) {
     return simple_loss("huber_loss", huber_loss{delta}, x, target, how, with_grad, out);
   }, arg("input"), arg("target"), arg("delta"), arg("reduction"), arg("with_grad"), arg("out"));

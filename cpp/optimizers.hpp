@@ -1,4 +1,5 @@
-// Fused in-place updates of parameters, one pass over memory: PyTorch's formulas, in T.
+// Fused in-place updates of parameters, one pass over memory: PyTorch's formulas, in T and in its
+// order of operations, so that with multiply-add most steps have its bits.
 #pragma once
 
 #include <cmath>
@@ -39,7 +40,7 @@ struct sgd {
   template <class T>
   void operator()(vec<T>& p, vec<T> g, vec<T>& buffer) const {
     g = gradient<T>(p, g);
-    buffer = first ? g : fma<T>(T(momentum), buffer, vec<T>(T(1 - dampening)) * g);
+    buffer = first ? g : fma<T>(T(1 - dampening), g, vec<T>(T(momentum)) * buffer);
     p = move<T>(p, nesterov ? fma<T>(T(momentum), buffer, g) : buffer);
   }
 };
@@ -62,16 +63,21 @@ struct adam {
       if (decoupled) p = p * vec<T>(T(1 - lr * weight_decay));
       else g = fma<T>(T(weight_decay), p, g);
     }
-    m = fma<T>(T(1 - beta1), g - m, m);
+    m = lerp<T>(m, g, 1 - beta1);
     v = fma<T>(vec<T>(T(1 - beta2)) * g, g, vec<T>(T(beta2)) * v);
     vec<T> second = v;
     if constexpr (sizeof...(Largest) > 0) ((second = largest = maximum<T>(largest, v)), ...);
     const vec<T> denominator = sqrt(second) / vec<T>(T(root_correction)) + vec<T>(T(eps));
-    p = fma<T>(T(-step_size), m / denominator, p);
+    p = p + vec<T>(T(-step_size)) * m / denominator;
     if (l1 != 0) p = soft_threshold<T>(p, lr * l1);
   }
 
  private:
+  // From a to b by the share w, on the better conditioned side: PyTorch's lerp.
+  template <class T>
+  static vec<T> lerp(vec<T> a, vec<T> b, double w) {
+    return w < 0.5 ? fma<T>(T(w), b - a, a) : fma<T>(T(w - 1), b - a, b);
+  }
   template <class T>
   static vec<T> maximum(vec<T> a, vec<T> b) {  // NaN in either stays, like PyTorch's
     return select<T>(b != b, b, max<T>(a, b));

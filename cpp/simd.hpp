@@ -165,8 +165,8 @@ inline void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
 // a * b + c, rounded once where the instruction set can, twice where it can't (x86-64, generic).
 template <class T>
 inline vec<T> fma(vec<T> a, vec<T> b, vec<T> c) {
-  using native = typename vec<T>::native;
-  constexpr bool is_float = std::is_same_v<T, float>;
+  using native [[maybe_unused]] = typename vec<T>::native;
+  [[maybe_unused]] constexpr bool is_float = std::is_same_v<T, float>;
 #if defined(__AVX512F__)
   if constexpr (is_float) return native(_mm512_fmadd_ps((__m512)a.v, (__m512)b.v, (__m512)c.v));
   else return native(_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v));
@@ -178,15 +178,14 @@ inline vec<T> fma(vec<T> a, vec<T> b, vec<T> c) {
     return native(vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v));
   else return native(vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v));
 #else
-  (void)is_float;
   return a * b + c;
 #endif
 }
 
 template <class T>
 inline vec<T> sqrt(vec<T> x) {
-  using native = typename vec<T>::native;
-  constexpr bool is_float = std::is_same_v<T, float>;
+  using native [[maybe_unused]] = typename vec<T>::native;
+  [[maybe_unused]] constexpr bool is_float = std::is_same_v<T, float>;
 #if defined(__AVX512F__)
   if constexpr (is_float) return native(_mm512_sqrt_ps((__m512)x.v));
   else return native(_mm512_sqrt_pd((__m512d)x.v));
@@ -200,7 +199,6 @@ inline vec<T> sqrt(vec<T> x) {
   if constexpr (is_float) return native(vsqrtq_f32((float32x4_t)x.v));
   else return native(vsqrtq_f64((float64x2_t)x.v));
 #else
-  (void)is_float;
   vec<T> r;
   for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i) r.v[i] = std::sqrt(x.v[i]);
   return r;

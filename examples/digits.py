@@ -15,6 +15,7 @@ import dlcore as dl
 
 BATCH_SIZE = 32
 PATIENCE = 10
+MIN_DELTA = 1e-3
 SMOOTHING = 0.1
 
 
@@ -31,6 +32,7 @@ def load_data():
 
 
 def make_trainer(seed=0):
+    """A network of 64-128-64-10 units and how to train it."""
     model = dl.Sequential(
         dl.Linear(64, 128), dl.ReLU(), dl.Linear(128, 64), dl.ReLU(), dl.Linear(64, 10), seed=seed
     )
@@ -38,7 +40,7 @@ def make_trainer(seed=0):
         model,
         loss=dl.CrossEntropyLoss(label_smoothing=SMOOTHING),
         optimizer=dl.Adam(model.parameters(), lr=1e-3),
-        callbacks=[dl.EarlyStopping(patience=PATIENCE)],
+        callbacks=[dl.EarlyStopping(patience=PATIENCE, min_delta=MIN_DELTA)],
         metrics=["accuracy"],
         seed=seed,
     )

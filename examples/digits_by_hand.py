@@ -1,7 +1,7 @@
 """The network of digits.py without `Sequential` and `Trainer`: the kernels called by hand."""
 
 import numpy as np
-from digits import BATCH_SIZE, PATIENCE, SMOOTHING, load_data
+from digits import BATCH_SIZE, MIN_DELTA, PATIENCE, SMOOTHING, load_data
 
 import dlcore as dl
 
@@ -32,10 +32,11 @@ def train_by_hand(x, y, x_val, y_val, epochs, seed=0):
             d2 = dl.relu_backward(d3 @ w3, z2)
             d1 = dl.relu_backward(d2 @ w2, z1)
             adam.step([d1.T @ x[rows], d1.sum(0), d2.T @ h1, d2.sum(0), d3.T @ h2, d3.sum(0)])
-        loss = dl.cross_entropy(forward(x_val, params)[-1], y_val, label_smoothing=SMOOTHING)
+        logits = forward(x_val, params)[-1]
+        loss = float(dl.cross_entropy(logits, y_val, label_smoothing=SMOOTHING))
         print(f"epoch {epoch + 1}  val_loss {loss:.4f}")
         waited += 1
-        if loss < best:
+        if loss + MIN_DELTA < best:
             best, best_params, waited = loss, [p.copy() for p in params], 0
         if waited == PATIENCE:
             break

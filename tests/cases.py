@@ -4,6 +4,7 @@ An entry says how to draw the arguments and how far the result may be from the t
 the last place for (float32, float64). To add a kernel, add its entry to ``CASES`` at the end.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -44,7 +45,8 @@ class Case:
     # Makes a call without arguments out of the kernel (of dlcore or dlcore.reference), its inputs
     # and its options.
     bind: Callable[..., Callable[[], Any]] = partial
-    # Sizes of the terms that cancel in each result, where the ULP is taken (see ulp_distance).
+    # Where a result may be further off: sizes for its ULP (see ulp_distance), from the true results,
+    # inputs and options.
     magnitude: Callable[..., tuple[Any, ...]] | None = None
     # A scalar function of x and of the other arguments whose gradient at x the last result is;
     # x is the argument `wrt`, or what `undo` makes of it.
@@ -64,6 +66,12 @@ class Case:
         """Return the call of the kernel on these inputs."""
         return self.bind(getattr(library, self.name), **inputs, **self.options)
 
+    @property
+    def takes_out(self) -> bool:
+        """Whether the kernel has an argument `out`."""
+        function = getattr(dlcore, self.name)
+        return inspect.isfunction(function) and "out" in inspect.signature(function).parameters
+
     def run(self, inputs: Inputs, library=dlcore) -> tuple[np.ndarray, ...]:
         """Call the kernel; a tuple of arrays."""
         return results(self.bound(inputs, library)())
@@ -78,7 +86,7 @@ class Case:
         sizes = (0.0,) * len(truth)
         if self.magnitude is not None:
             with np.errstate(all="ignore"):
-                sizes = self.magnitude(**widen(inputs), **self.options)
+                sizes = self.magnitude(*truth, **inputs, **self.options)
         return max(
             float(np.max(ulp_distance(a, t, size), initial=0))
             for a, t, size in zip(actual, truth, sizes, strict=True)
@@ -203,15 +211,32 @@ def draw_update(rng, shape, dtype):
 # Entries ------------------------------------------------------------------------------------------
 
 
-def activation(name, ulp, *, backward_ulp, label="", cancels=False, **options) -> list[Case]:
+def activation(
+    name, ulp, *, backward_ulp, label="", size=None, cancels=False, **options
+) -> list[Case]:
     """Return an elementwise activation and its backward.
 
-    ``cancels``: the derivative is a difference of terms of size 1, and crosses 0.
+    ``size(y, x)``: where the ULP is taken, if not at the result. ``cancels``: the derivative is a
+    difference of terms of size 1, and crosses 0.
     """
     forward = getattr(reference, name)
     shapes = () if label else ((1000,), (1_000_000,))
+    forward_size = backward_size = None
+    if size is not None:
+        forward_size = backward_size = lambda y, x, **_: (size(y, x),)
+    if cancels:
+        backward_size = lambda _, dy, **__: (np.abs(dy),)
     return [
-        Case("activation", name, draw_x, ulp, options, label, benchmarks=shapes),
+        Case(
+            "activation",
+            name,
+            draw_x,
+            ulp,
+            options,
+            label,
+            benchmarks=shapes,
+            magnitude=forward_size,
+        ),
         Case(
             "activation",
             f"{name}_backward",
@@ -220,32 +245,47 @@ def activation(name, ulp, *, backward_ulp, label="", cancels=False, **options) -
             options,
             label,
             benchmarks=shapes,
-            magnitude=(lambda dy, **_: (np.abs(dy),)) if cancels else None,
+            magnitude=backward_size,
             potential=lambda x, dy, **options: np.sum(dy * forward(x, **options)),
             wrt="x",
         ),
     ]
 
 
-def softmaxes(name, ulp, *, backward_ulp, undo) -> list[Case]:
+def rounded(argument):
+    """Return the size of an exponential tail whose argument is rounded before exp is taken of it."""
+    return lambda y, x: np.abs(y) * (1 + np.abs(argument(x)))
+
+
+def underflow(y, x):
+    """Return the size of a product of x whose other factor is subnormal."""
+    return np.abs(x) * np.finfo(x.dtype).tiny
+
+
+def softmaxes(name, ulp, *, backward_ulp, undo, size=None) -> list[Case]:
     """Return a function of rows and its backward; ``undo`` is the function's inverse."""
     forward = getattr(reference, name)
     common = {"shapes": ROWS, "benchmarks": ((1000, 10), (100_000, 10), (1000, 1000))}
     return [
-        Case("softmax", name, draw_row, ulp, **common),
-        Case("softmax", name, draw_row, ulp, {"axis": 0}, "axis0", shapes=ROWS),
+        Case("softmax", name, draw_row, ulp, **common, magnitude=size),
+        Case("softmax", name, draw_row, ulp, {"axis": 0}, "axis0", shapes=ROWS, magnitude=size),
         Case(
             "softmax",
             f"{name}_backward",
             partial(draw_dy_y, forward=forward),
             backward_ulp,
             **common,
-            magnitude=lambda dy, **_: (np.sum(np.abs(dy), -1, keepdims=True),),
+            magnitude=lambda _, dy, **__: (np.sum(np.abs(dy), -1, keepdims=True),),
             potential=lambda x, dy: np.sum(dy * forward(x)),
             wrt="y",
             undo=undo,
         ),
     ]
+
+
+def softmax_size(p, x, axis=-1):
+    """Return the size of exp(x - max), whose argument is rounded."""
+    return (p * (1 + np.max(x, axis, keepdims=True, initial=-np.inf) - x),)
 
 
 def loss(
@@ -276,7 +316,7 @@ def loss(
             "benchmarks": benchmarks if reduction == "mean" and not label else (),
         }
         cases += [
-            Case(name=name, **common, magnitude=magnitude and (lambda **x: magnitude(**x)[:1])),
+            Case(name=name, **common, magnitude=magnitude and loss_only(magnitude)),
             Case(
                 name=f"{name}_and_grad",
                 **common,
@@ -286,6 +326,11 @@ def loss(
             ),
         ]
     return cases
+
+
+def loss_only(magnitude):
+    """Return the magnitude for the loss without its gradient."""
+    return lambda loss, **inputs: magnitude(loss, None, **inputs)[:1]
 
 
 def class_loss(name, first, ulp, *, label="", shapes=ROWS, options=None, **draw) -> list[Case]:
@@ -304,7 +349,7 @@ def class_loss(name, first, ulp, *, label="", shapes=ROWS, options=None, **draw)
     )
 
 
-def class_terms(target, reduction, **_):
+def class_terms(loss, grad, *, target, reduction, **_):
     """The gradient is a difference, softmax minus target, of terms of size 1 over the rows."""
     rows = target.size if target.dtype.kind == "i" else target.sum()
     return 0.0, 1 / max(rows, 1) if reduction == "mean" else 1.0
@@ -315,16 +360,16 @@ def reduced(terms, reduction):
     return {"none": terms, "sum": terms.sum()}.get(reduction, terms.sum() / max(terms.size, 1))
 
 
-def binary_terms(target, reduction, weight=1.0, pos_weight=1.0, **_):
+def binary_terms(loss, grad, *, target, reduction, weight=1.0, pos_weight=1.0, **_):
     """The gradient ``(1 - t) p - pos_weight t (1 - p)`` cancels."""
     terms = weight * (1 - target + pos_weight * target)
     return 0.0, terms / max(target.size, 1) if reduction == "mean" else terms
 
 
-def divergence_terms(input, target, log_target, reduction):  # noqa: A002
+def divergence_terms(loss, grad, *, target, log_target, reduction, **inputs):
     """``t (log(t) - input)`` cancels."""
     t, log_t = (np.exp(target), target) if log_target else (target, np.log(target))
-    terms = np.where(t == 0, 0, t * (np.abs(log_t) + np.abs(input)))
+    terms = np.where(t == 0, 0, t * (np.abs(log_t) + np.abs(inputs["input"])))
     return reduced(terms, reduction), 0.0
 
 
@@ -339,7 +384,7 @@ def optimizer(name, ulp, label="", **options) -> Case:
         label,
         bind=bind_step,
         benchmarks=() if label else ((1000,), (1_000_000,)),
-        magnitude=lambda param, grad, lr, **_: (np.abs(param) + lr * (1 + np.abs(grad)),),
+        magnitude=lambda _, param, grad, lr, **__: (np.abs(param) + lr * (1 + np.abs(grad)),),
     )
 
 
@@ -358,7 +403,17 @@ def bind_step(optimizer, param, grad, **options):
 def bind_clip(clip_grad_norm, a, b, max_norm):
     """Bind the clipping of copies of two gradients."""
     grads = [np.array(a), np.array(b)]
-    return lambda: (clip_grad_norm(grads, max_norm), *grads)
+    return lambda: (a.dtype.type(clip_grad_norm(grads, max_norm)), *grads)
+
+
+def bind_stats(column_stats, x):
+    """Bind the statistics as a tuple."""
+    return lambda: statistics(column_stats(x))
+
+
+def statistics(stats):
+    """Return all fields of column statistics."""
+    return stats.count, stats.mean, stats.var, stats.min, stats.max
 
 
 def bind_normalizer(normalizer, x, **options):
@@ -372,11 +427,11 @@ def bind_normalizer(normalizer, x, **options):
     return there_and_back
 
 
-def normalizer_terms(x, **_):
+def normalizer_terms(*_, x, **__):
     """``(x - mean) / scale`` cancels where the columns vary less than they measure."""
     size = np.nanmax(np.abs(x), 0, initial=0)
     spread = np.nanmax(x, 0, initial=-np.inf) - np.nanmin(x, 0, initial=np.inf)
-    return 1 + 8 * size / np.where(spread > 0, spread, 1), 2 * size
+    return 1 + size + 8 * size / np.where(spread > 0, spread, 1), 2 * size
 
 
 def normalizer(name, ulp, label="", **options) -> Case:
@@ -399,63 +454,75 @@ CASES: list[Case] = [
     *activation("relu", (0, 0), backward_ulp=(0, 0)),
     *activation("leaky_relu", (1, 1), backward_ulp=(1, 1)),
     *activation("leaky_relu", (1, 1), backward_ulp=(1, 1), label="steep", negative_slope=0.3),
-    *activation("elu", (4, 4), backward_ulp=(4, 4)),
-    *activation("elu", (4, 4), backward_ulp=(4, 4), label="alpha", alpha=0.7),
-    *activation("gelu", (4, 4), backward_ulp=(4, 4), cancels=True),
+    *activation("elu", (2, 2), backward_ulp=(3, 3)),
+    *activation("elu", (3, 3), backward_ulp=(3, 3), label="alpha", alpha=0.7),
+    *activation("gelu", (6, 8), backward_ulp=(4, 4), size=underflow, cancels=True),
     *activation(
         "gelu",
-        (4, 4),
+        (8, 12),
         backward_ulp=(4, 4),
+        size=rounded(lambda x: 1.6 * x + 0.072 * x**3),
         cancels=True,
         label="tanh",
         approximate="tanh",
     ),
-    *activation("silu", (4, 4), backward_ulp=(4, 4), cancels=True),
-    *activation("sigmoid", (4, 4), backward_ulp=(4, 4)),
-    *activation("tanh", (4, 4), backward_ulp=(4, 4)),
-    *activation("softplus", (4, 4), backward_ulp=(4, 4)),
-    *activation("softplus", (4, 4), backward_ulp=(4, 4), label="beta", beta=2.5, threshold=5.0),
-    *softmaxes("softmax", (16, 16), backward_ulp=(4, 4), undo=np.log),
-    *softmaxes("log_softmax", (4, 4), backward_ulp=(4, 4), undo=np.asarray),
-    *class_loss("cross_entropy", "logits", (4, 4)),
-    *class_loss("cross_entropy", "logits", (4, 4), label="weight", weighted=True, ignored=True),
+    *activation("silu", (4, 4), backward_ulp=(4, 4), size=underflow, cancels=True),
+    *activation("sigmoid", (4, 4), backward_ulp=(5, 5)),
+    *activation("tanh", (4, 4), backward_ulp=(6, 6)),
+    *activation("softplus", (2, 2), backward_ulp=(4, 4)),
+    *activation(
+        "softplus",
+        (2, 2),
+        backward_ulp=(4, 4),
+        size=rounded(lambda x: 2.5 * x),
+        label="beta",
+        beta=2.5,
+        threshold=5.0,
+    ),
+    *softmaxes("softmax", (4, 12), backward_ulp=(4, 4), undo=np.log, size=softmax_size),
+    *softmaxes("log_softmax", (16, 16), backward_ulp=(4, 4), undo=np.asarray),
+    *class_loss("cross_entropy", "logits", (5, 16)),
+    *class_loss("cross_entropy", "logits", (5, 16), label="weight", weighted=True, ignored=True),
+    *class_loss(
+        "cross_entropy", "logits", (5, 16), label="smooth", options={"label_smoothing": 0.1}
+    ),
     *class_loss(
         "cross_entropy",
         "logits",
-        (4, 4),
-        label="smooth",
+        (5, 16),
+        label="weight-smooth",
         weighted=True,
         ignored=True,
         options={"label_smoothing": 0.1},
     ),
-    *class_loss("cross_entropy", "logits", (4, 4), label="probabilities", probabilities=True),
+    *class_loss("cross_entropy", "logits", (5, 16), label="probabilities", probabilities=True),
     *class_loss(
         "cross_entropy",
         "logits",
-        (4, 4),
+        (5, 16),
         label="probabilities-smooth",
         probabilities=True,
         weighted=True,
         options={"label_smoothing": 0.1},
     ),
     *class_loss(
-        "cross_entropy", "logits", (4, 4), label="one-row", shapes=[(1,), (10,), (97,), (50_000,)]
+        "cross_entropy", "logits", (5, 16), label="one-row", shapes=[(1,), (10,), (97,), (50_000,)]
     ),
     *class_loss(
         "cross_entropy",
         "logits",
-        (4, 4),
+        (5, 16),
         label="images",
         shapes=[(2, 3, 5), (3, 4, 5, 7), (2, 3, 0), (3, 97, 5), (5, 10, 33, 33)],
         weighted=True,
     ),
-    *class_loss("nll_loss", "input", (4, 4)),
-    *class_loss("nll_loss", "input", (4, 4), label="weight", weighted=True, ignored=True),
+    *class_loss("nll_loss", "input", (2, 16)),
+    *class_loss("nll_loss", "input", (2, 16), label="weight", weighted=True, ignored=True),
     *loss("binary_cross_entropy", partial(draw_binary, first="input"), (4, 4), wrt="input"),
     *loss(
         "binary_cross_entropy",
         partial(draw_binary, first="input", weighted=True),
-        (4, 4),
+        (5, 5),
         label="weight",
         wrt="input",
     ),
@@ -475,17 +542,18 @@ CASES: list[Case] = [
         magnitude=binary_terms,
     ),
     *loss("mse_loss", draw_pair, (4, 4)),
-    *loss("l1_loss", draw_pair, (4, 4)),
+    *loss("l1_loss", draw_pair, (1, 6)),
     *loss("smooth_l1_loss", draw_pair, (4, 4)),
     *loss("smooth_l1_loss", draw_pair, (4, 4), label="beta", beta=0.3),
     *loss("huber_loss", draw_pair, (4, 4)),
-    *loss("huber_loss", draw_pair, (4, 4), label="delta", delta=0.3),
+    *loss("huber_loss", draw_pair, (4, 6), label="delta", delta=0.3),
     *loss(
         "kl_div",
         partial(draw_divergence, log_target=False),
         (4, 4),
         wrt="input",
         reductions=("mean", "sum", "none", "batchmean"),
+        shapes=[shape for shape in ELEMENTS if shape],
         magnitude=divergence_terms,
         log_target=False,
     ),
@@ -500,16 +568,16 @@ CASES: list[Case] = [
     ),
     optimizer("SGD", (2, 2)),
     optimizer("SGD", (2, 2), "momentum", momentum=0.9, dampening=0.1, weight_decay=0.01),
-    optimizer("SGD", (2, 2), "nesterov", momentum=0.9, nesterov=True, maximize=True, l1=0.05),
-    optimizer("Adam", (2, 2)),
-    optimizer("Adam", (2, 2), "amsgrad", amsgrad=True, weight_decay=0.01, maximize=True),
-    optimizer("AdamW", (2, 2)),
-    optimizer("AdamW", (2, 2), "l1", l1=0.05),
+    optimizer("SGD", (3, 3), "nesterov", momentum=0.9, nesterov=True, maximize=True, l1=0.05),
+    optimizer("Adam", (4, 4)),
+    optimizer("Adam", (4, 4), "amsgrad", amsgrad=True, weight_decay=0.01, maximize=True),
+    optimizer("AdamW", (4, 4)),
+    optimizer("AdamW", (4, 4), "l1", l1=0.05),
     Case(
         "optimizer",
         "clip_grad_norm",
         lambda rng, shape, dtype: {"a": normal(rng, shape, dtype), "b": normal(rng, 7, dtype)},
-        (2, 2),
+        (4, 6),
         {"max_norm": 1.0},
         bind=bind_clip,
         benchmarks=((1000,), (1_000_000,)),
@@ -518,13 +586,20 @@ CASES: list[Case] = [
         "columns",
         "column_stats",
         draw_table,
-        (4, 4),
+        (8, 8),
         shapes=COLUMNS,
+        bind=bind_stats,
         benchmarks=((1000, 30), (100_000, 30)),
-        magnitude=lambda x: (0.0, np.nanmax(np.abs(x), 0, initial=0), 0.0, 0.0, 0.0),
+        magnitude=lambda _, __, var, *___, x: (
+            0,
+            np.nanmax(np.abs(x), 0, initial=0),
+            64 * var,
+            0,
+            0,
+        ),
     ),
-    normalizer("MinMaxNormalizer", (4, 4)),
-    normalizer("MinMaxNormalizer", (4, 4), "range", feature_range=(-1, 3), clip=True),
-    normalizer("ZScoreNormalizer", (4, 4)),
-    normalizer("ZScoreNormalizer", (4, 4), "mean", with_std=False),
+    normalizer("MinMaxNormalizer", (1, 4)),
+    normalizer("MinMaxNormalizer", (1, 4), "range", feature_range=(-1, 3), clip=True),
+    normalizer("ZScoreNormalizer", (1, 64)),
+    normalizer("ZScoreNormalizer", (1, 64), "mean", with_std=False),
 ]

@@ -6,7 +6,13 @@ import dlcore
 from dlcore import _isa
 
 
-@pytest.fixture(params=dlcore.available_isas())
+@pytest.hookimpl(trylast=True)  # innermost: what a test draws serves every instruction set
+def pytest_generate_tests(metafunc):
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", dlcore.available_isas(), indirect=True)
+
+
+@pytest.fixture
 def isa(request, monkeypatch):
     """Run the kernels of each instruction set that this machine has."""
     monkeypatch.setattr(_isa, "core", _isa.load(request.param))

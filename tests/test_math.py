@@ -5,7 +5,6 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-import dlcore
 from dlcore import _isa, reference
 from dlcore.reference import activations
 from ulp import ulp_distance
@@ -13,7 +12,7 @@ from ulp import ulp_distance
 # The truth in a wider dtype, and the stated largest error in ULP for (float32, float64).
 FUNCTIONS = {
     "exp": (np.exp, (2, 2)),
-    "expm1": (np.expm1, (2, 2)),
+    "expm1": (np.expm1, (2, 3)),
     "log": (np.log, (2, 2)),
     "log1p": (np.log1p, (2, 2)),
     "sigmoid": (reference.sigmoid, (4, 4)),
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.parametrize("name", FUNCTIONS)
 
 def evaluate(name, x):
     """Evaluate the vector code: sigmoid and tanh are kernels, the others are there for this test."""
-    return getattr(dlcore if hasattr(dlcore, name) else _isa.core, name)(x)
+    return getattr(_isa.core, name)(x, None)
 
 
 def truth(name, x, wide):
@@ -47,7 +46,8 @@ def specials(dtype):
     positive += [n * np.log(2) for n in (0.25, 0.5, 1, 1.5, 10.5)]
     positive += [np.log(info.max), -np.log(info.tiny), -np.log(info.smallest_subnormal)]
     x = np.array(positive, dtype)
-    x = np.concatenate([x, np.nextafter(x, dtype(np.inf)), np.nextafter(x, dtype(-np.inf))])
+    with np.errstate(over="ignore", under="ignore"):
+        x = np.concatenate([x, np.nextafter(x, dtype(np.inf)), np.nextafter(x, dtype(-np.inf))])
     return np.concatenate([x, -x])
 
 

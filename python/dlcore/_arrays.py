@@ -27,6 +27,11 @@ def as_array(obj: Any, name: str) -> np.ndarray[Any, Any]:
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if isinstance(obj, np.ndarray):
         return obj.view(np.ndarray)
+    if isinstance(obj, np.generic):
+        # A NumPy scalar, such as an element of an array: its one value, not to be written to.
+        scalar = np.asarray(obj)
+        scalar.flags.writeable = False
+        return scalar
     if not (isinstance(obj, (str, bytes, list, tuple, int, float, complex)) or obj is None):
         try:
             with warnings.catch_warnings():

@@ -58,7 +58,7 @@ def as_weights(weight: Any, name: str, rows: int) -> Array:
 def check_rows(
     model: "Sequential", loss: "Loss", x: Any, y: Any, weight: Any, prefix: str = ""
 ) -> Rows:
-    """Make sure that rows fit the model and the loss, and that some of them count."""
+    """Make sure that rows fit the model and the loss, and that some count."""
     x = as_matrix(x, f"{prefix}x", model.dtype, model.in_features)
     y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
     if len(x) != len(y):
@@ -66,9 +66,14 @@ def check_rows(
     if weight is not None:
         weight = as_weights(weight, f"{prefix}sample_weight", len(x))
     rows = Rows(x, y, weight)
-    if not mass(loss, rows).sum() > 0:
-        raise ValueError(f"{prefix}x has no row that counts, of {len(x)} rows")
+    check_counts(loss, rows, prefix)
     return rows
+
+
+def check_counts(loss: "Loss", rows: Rows, prefix: str = "") -> None:
+    """Make sure that some rows count: their weight is not 0 and their class not ignored."""
+    if not mass(loss, rows).sum() > 0:
+        raise ValueError(f"{prefix}x has no row that counts, of {len(rows.x)} rows")
 
 
 def mass(loss: "Loss", rows: Rows) -> Array:
@@ -79,9 +84,7 @@ def mass(loss: "Loss", rows: Rows) -> Array:
     return weights if rows.weight is None else weights * rows.weight
 
 
-def class_weights(
-    class_weight: Mapping[Any, float] | str, y: Array, counted: Array, classes: int | None
-) -> Array:
+def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: int | None) -> Array:
     """Weigh each row by its class.
 
     Parameters
@@ -91,8 +94,6 @@ def class_weights(
         which gives every class the same total weight (King & Zeng, 2001; as in scikit-learn).
     y : ndarray of shape (N,) or (N, 1)
         Classes.
-    counted : ndarray of bool, shape (N,)
-        Rows that count for "balanced".
     classes : int or None
         Number of classes, None if the loss knows none.
     """
@@ -107,9 +108,7 @@ def class_weights(
         return as_weights(given, "class_weight", len(labels))[index]
     if class_weight != "balanced":
         raise ValueError(f"class_weight must be a dict or 'balanced', not {class_weight!r}")
-    rows = np.bincount(index[counted], minlength=len(labels))
-    present = rows > 0
-    balanced: Array = counted.sum() / (present.sum() * np.where(present, rows, 1))
+    balanced: Array = len(y) / (len(labels) * np.bincount(index))
     return balanced[index]
 
 

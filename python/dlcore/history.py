@@ -97,6 +97,6 @@ class History(dict[str, list[float]]):
             axes.axvline(self.stopped_epoch + 1, color="gray", linestyle="--", label=label)
         axes.set_xlabel("epoch")
         axes.set_title(name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(alpha=0.3)
         axes.legend()

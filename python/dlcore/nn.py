@@ -108,22 +108,23 @@ class Sequential:
         """
         own = self.named_parameters()
         given = {name: np.asarray(value) for name, value in state.items()}
+        shared = [name for name in own if name in given]
         wrong = [
             f"{name} has shape {given[name].shape}, the model's {own[name].shape}"
-            for name in own
-            if name in given and given[name].shape != own[name].shape
+            for name in shared
+            if given[name].shape != own[name].shape
         ]
         if strict:
             wrong += [f"{name} is missing" for name in own if name not in given]
             wrong += [f"{name} is not in the model" for name in given if name not in own]
         if wrong:
             raise ValueError("load_state_dict: " + "; ".join(wrong))
-        for name in own.keys() & given.keys():
+        for name in shared:
             if given[name].dtype != self.dtype:
                 raise TypeError(
                     f"load_state_dict: {name} is {given[name].dtype}, the model {self.dtype}"
                 )
-        for name in own.keys() & given.keys():
+        for name in shared:
             own[name][...] = given[name]
 
     @property

@@ -10,7 +10,11 @@ from ._typing import Array
 
 
 class Loss:
-    """Base class of the losses; one of your own defines ``value_and_grad`` and ``check``."""
+    """Base class of the losses.
+
+    One of your own defines ``value`` and ``value_and_grad`` and, if its targets are not values
+    like the outputs, ``check``.
+    """
 
     kernel: ClassVar[str]
 
@@ -231,11 +235,11 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def as_loss(loss: str | Loss) -> Loss:
+def as_loss(loss: Any) -> Loss:
     """Return the loss of this name, or the loss itself."""
     if isinstance(loss, Loss):
         return loss
-    if loss in LOSSES:
+    if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]()
     raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a loss object, not {loss!r}")
 

@@ -24,7 +24,7 @@ class Progress:
             verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
         self._shows = verbose != 0
         self._epochs = epochs
-        self._bar = _bar(epochs * steps) if verbose == 1 else None
+        self._bar = _bar(epochs * steps, f"epoch 1/{epochs}") if verbose == 1 else None
 
     def begin_epoch(self, epoch: int) -> None:
         """Name the epoch in the bar."""
@@ -62,12 +62,14 @@ class Progress:
             self._bar.close()
 
 
-def _bar(total: int) -> Any:
+def _bar(total: int, name: str) -> Any:
     try:
         from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return None
-    return tqdm(total=total, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True)
+    return tqdm(
+        total=total, desc=name, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True
+    )
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,7 @@ from . import optimizers
 from ._typing import Array
 from .batches import Batches
 from .callbacks import Callback
-from .data import Rows, as_matrix, check_rows, class_weights, mass, split
+from .data import Rows, as_matrix, check_counts, check_rows, class_weights, mass, split
 from .history import History
 from .layers import check_positive_int
 from .metrics import as_metrics
@@ -244,7 +244,9 @@ class Trainer:
             return everything, None
         rng = np.random.default_rng(self._split_seed)
         index, held_out = split(len(everything), fraction, rng)
-        return index, rows.take(held_out)
+        validation = rows.take(held_out)
+        check_counts(self.loss, validation, "validation ")
+        return index, validation
 
     def _batches(
         self,
@@ -255,10 +257,9 @@ class Trainer:
     ) -> Batches:
         weight = rows.weight
         if class_weight is not None:
-            counted = np.zeros(len(rows.y), np.bool_)
-            counted[index] = self.loss.counted(rows.y[index])
             classes = self.loss.classes(self.model.out_features or 0)
-            by_class = class_weights(class_weight, rows.y, counted, classes)
+            by_class = np.zeros(len(rows.y))
+            by_class[index] = class_weights(class_weight, rows.y[index], classes)
             weight = by_class if weight is None else by_class * weight
         weighted = Rows(rows.x, rows.y, weight)
         masses = mass(self.loss, weighted)
@@ -315,17 +316,19 @@ class Trainer:
                 seen[batch.start : batch.stop] = outputs
             progress.step()
         logs = {"loss": total / weight}
-        return logs if seen is None else logs | self._measure(rows.take(order), seen)
+        if seen is None:
+            return logs
+        weight_of_row = None if rows.weight is None else rows.weight[order]
+        return logs | self._measure(rows.y[order], seen, weight_of_row)
 
     def _score(self, rows: Rows) -> dict[str, float]:
         """Compute the loss and the metrics of the model as it is now."""
         outputs = self.predict(rows.x)
         loss = self.loss.weighted_value(outputs, rows.y, rows.weight, mass(self.loss, rows))
-        return {"loss": loss} | self._measure(rows, outputs)
+        return {"loss": loss} | self._measure(rows.y, outputs, rows.weight)
 
-    def _measure(self, rows: Rows, outputs: Array) -> dict[str, float]:
-        metrics = self._metrics.items()
-        return {name: metric(rows.y, outputs, rows.weight) for name, metric in metrics}
+    def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:
+        return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}
 
 
 def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:

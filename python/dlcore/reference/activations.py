@@ -47,8 +47,8 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 
 @quiet
 def elu_backward(dy: Array, x: Array, alpha: float = 1.0) -> Array:
-    """``alpha * exp(x) * dy`` where ``x <= 0``, else ``dy``."""
-    return np.where(x <= 0, dy * alpha * np.exp(x), dy)
+    """``dy`` where ``x > 0``, else ``alpha * exp(x) * dy``."""
+    return np.where(x > 0, dy, dy * alpha * np.exp(x))
 
 
 @quiet

@@ -295,7 +295,7 @@ def _reduce(
     if reduction == "mean":
         divisor = wide(losses.size) if row_weight is None else row_weight.sum(dtype=wide)
     elif reduction == "batchmean":
-        divisor = wide(losses.shape[0] if losses.ndim else 1)
+        divisor = wide(losses.shape[0])
     loss = losses.dtype.type(losses.sum(dtype=wide) / divisor)
     scaled = np.where(grads == 0, grads, grads / divisor)  # an all-ignored mean has gradient 0
     return loss, scaled.astype(losses.dtype)

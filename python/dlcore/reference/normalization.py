@@ -63,24 +63,26 @@ def column_stats(x: Array) -> ColumnStats:
 
 class _Normalizer:
     stats_: ColumnStats
+    n_samples_seen_: int
 
     def fit(self, x: Array) -> Self:
         """Learn the columns of ``x``."""
-        return self._learn(column_stats(x))
+        return self._learn(column_stats(x), len(x))
 
     def partial_fit(self, x: Array) -> Self:
         """Learn the columns of ``x`` beside those seen before."""
-        stats = column_stats(x)
-        return self._learn(self.stats_.merge(stats) if hasattr(self, "stats_") else stats)
+        if not hasattr(self, "stats_"):
+            return self.fit(x)
+        return self._learn(self.stats_.merge(column_stats(x)), self.n_samples_seen_ + len(x))
 
-    def _learn(self, stats: ColumnStats) -> Self:
+    def _learn(self, stats: ColumnStats, rows: int) -> Self:
         raise NotImplementedError
 
 
 class MinMaxNormalizer(_Normalizer):
     """``x * scale_ + min_`` maps each column onto ``feature_range`` (scikit-learn's MinMaxScaler).
 
-    ``scale_ = (high - low) / (data_max_ - data_min_)``, 1 for the range 0 of a constant column;
+    ``scale_ = (high - low) / (data_max_ - data_min_)``, the range of a constant column taken for 1;
     ``min_ = low - data_min_ * scale_``.
     """
 
@@ -88,61 +90,52 @@ class MinMaxNormalizer(_Normalizer):
         self.feature_range = feature_range
         self.clip = clip
 
-    def _learn(self, stats: ColumnStats) -> Self:
+    def _learn(self, stats: ColumnStats, rows: int) -> Self:
         low, high = self.feature_range
         self.stats_ = stats
-        self.n_samples_seen_ = stats.count
+        self.n_samples_seen_ = rows
         self.data_min_, self.data_max_ = stats.min, stats.max
         self.data_range_ = stats.max - stats.min
-        constant = self.data_range_ < 10 * np.finfo(np.float64).eps
-        self.scale_ = (high - low) / np.where(constant, 1, self.data_range_)
+        self.scale_ = (high - low) / np.where(self.data_range_ == 0, 1, self.data_range_)
         self.min_ = low - self.data_min_ * self.scale_
         return self
 
     def transform(self, x: Array) -> Array:
-        """``x * scale_ + min_``, computed in float64 and rounded once; NaN stays NaN."""
-        y = x * self.scale_ + self.min_
-        if self.clip:
-            y = np.clip(y, *self.feature_range)
-        return y.astype(x.dtype)
+        """``x * scale_ + min_`` in float64, rounded once; NaN stays NaN."""
+        low, high = self.feature_range
+        y = (x - self.data_min_) * self.scale_ + low
+        return (np.clip(y, low, high) if self.clip else y).astype(x.dtype)
 
     def inverse_transform(self, x: Array) -> Array:
         """``(x - min_) / scale_``."""
-        return ((x - self.min_) / self.scale_).astype(x.dtype)
+        return ((x - self.feature_range[0]) / self.scale_ + self.data_min_).astype(x.dtype)
 
 
 class ZScoreNormalizer(_Normalizer):
     """``(x - mean_) / scale_`` with ``scale_ = sqrt(var_)`` (scikit-learn's StandardScaler).
 
-    A column whose variance is within the rounding error of its mean counts as constant: scale 1.
+    A column whose deviation is within the rounding of its mean counts as constant: scale 1.
     """
 
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def _learn(self, stats: ColumnStats) -> Self:
-        eps = np.finfo(np.float64).eps
-        n = stats.count
+    def _learn(self, stats: ColumnStats, rows: int) -> Self:
         self.stats_ = stats
-        self.n_samples_seen_ = n
-        self.mean_, self.var_ = stats.mean, stats.var
-        constant = stats.var <= n * eps * stats.var + (n * eps * stats.mean) ** 2
-        self.scale_ = np.where(constant, 1, np.sqrt(stats.var))
+        self.n_samples_seen_ = rows
+        self.mean_ = stats.mean
+        self.var_ = stats.var if self.with_std else None
+        constant = stats.var <= (np.finfo(np.float64).eps * stats.mean) ** 2
+        self.scale_ = np.where(constant, 1, np.sqrt(stats.var)) if self.with_std else None
         return self
 
     def transform(self, x: Array) -> Array:
-        """``(x - mean_) / scale_``, computed in float64 and rounded once; NaN stays NaN."""
-        return ((x - self._offset) / self._scale).astype(x.dtype)
+        """``(x - mean_) / scale_`` in float64, rounded once; NaN stays NaN."""
+        y = x - self.mean_ if self.with_mean else x
+        return (y / self.scale_ if self.with_std else y).astype(x.dtype)
 
     def inverse_transform(self, x: Array) -> Array:
         """``x * scale_ + mean_``."""
-        return (x * self._scale + self._offset).astype(x.dtype)
-
-    @property
-    def _offset(self) -> Array | float:
-        return self.mean_ if self.with_mean else 0.0
-
-    @property
-    def _scale(self) -> Array | float:
-        return self.scale_ if self.with_std else 1.0
+        y = x * self.scale_ if self.with_std else x
+        return (y + self.mean_ if self.with_mean else y).astype(x.dtype)

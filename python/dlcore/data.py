@@ -84,6 +84,56 @@ def mass(loss: "Loss", rows: Rows) -> Array:
     return weights if rows.weight is None else weights * rows.weight
 
 
+def hold_out(
+    model: "Sequential",
+    loss: "Loss",
+    rows: Rows,
+    validation_data: tuple[Any, ...] | None,
+    fraction: float,
+    seed: np.random.SeedSequence,
+) -> tuple[Array, Rows | None]:
+    """Return indices of the rows to train on, ascending, and the rows to validate on."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
+    n = len(rows.x)
+    if validation_data is not None:
+        if fraction:
+            raise ValueError("fit takes validation_data or validation_split, not both")
+        if len(validation_data) not in (2, 3):
+            raise ValueError("validation_data must be (x, y) or (x, y, sample_weight)")
+        x, y, weight = (*validation_data, None)[:3]
+        return np.arange(n), check_rows(model, loss, x, y, weight, "validation ")
+    if not fraction:
+        return np.arange(n), None
+    size = max(1, round(n * fraction))
+    if size == n:
+        raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
+    drawn = np.random.default_rng(seed).permutation(n)
+    validation = rows.take(np.sort(drawn[:size]))
+    check_counts(loss, validation, "validation ")
+    return np.sort(drawn[size:]), validation
+
+
+def weigh_classes(
+    model: "Sequential",
+    loss: "Loss",
+    rows: Rows,
+    index: Array,
+    class_weight: Mapping[Any, float] | str | None,
+) -> Rows:
+    """Multiply the weights of the rows to train on by those of their classes."""
+    weight = rows.weight
+    if class_weight is not None:
+        by_class = np.zeros(len(rows.y))
+        classes = loss.classes(model.out_features or 0)
+        by_class[index] = class_weights(class_weight, rows.y[index], classes)
+        weight = by_class if weight is None else by_class * weight
+    weighted = Rows(rows.x, rows.y, weight)
+    if not mass(loss, weighted)[index].sum() > 0:
+        raise ValueError("no row to train on counts: their weights are all 0")
+    return weighted
+
+
 def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: int | None) -> Array:
     """Weigh each row by its class.
 
@@ -110,12 +160,3 @@ def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: in
         raise ValueError(f"class_weight must be a dict or 'balanced', not {class_weight!r}")
     balanced: Array = len(y) / (len(labels) * np.bincount(index))
     return balanced[index]
-
-
-def split(rows: int, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw indices of training and of validation rows; each are in ascending order."""
-    held_out = max(1, round(rows * fraction))
-    if held_out >= rows:
-        raise ValueError(f"validation_split={fraction} leaves none of {rows} rows to train on")
-    drawn = rng.permutation(rows)
-    return np.sort(drawn[held_out:]), np.sort(drawn[:held_out])

@@ -241,7 +241,7 @@ class _LinearPass:
         if self.grad_weight is not None:
             np.matmul(dy.T, self.x, out=self.grad_weight)
         if self.grad_bias is not None:
-            np.sum(dy, axis=0, out=self.grad_bias)
+            dy.sum(axis=0, out=self.grad_bias)
         if self.grad_inputs is None:
             return dy  # nothing below learns
         return np.matmul(dy, self.weight, out=self.grad_inputs[: len(dy)])

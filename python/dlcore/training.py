@@ -10,7 +10,7 @@ from . import optimizers
 from ._typing import Array
 from .batches import Batches
 from .callbacks import Callback
-from .data import Rows, as_matrix, check_counts, check_rows, class_weights, mass, split
+from .data import Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
 from .history import History
 from .layers import check_positive_int
 from .metrics import as_metrics
@@ -167,8 +167,11 @@ class Trainer:
         check_positive_int("epochs", epochs)
         check_positive_int("batch_size", batch_size)
         rows = check_rows(self.model, self.loss, x, y, sample_weight)
-        index, validation = self._hold_out(rows, validation_data, validation_split)
-        batches = self._batches(rows, index, class_weight, batch_size)
+        index, validation = hold_out(
+            self.model, self.loss, rows, validation_data, validation_split, self._split_seed
+        )
+        weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
+        batches = Batches(weighted, mass(self.loss, weighted), index, batch_size, self.accumulate)
         step = TrainingStep(
             self.model,
             self.loss,
@@ -225,47 +228,6 @@ class Trainer:
     def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Compute the loss and the metrics on these rows, by name."""
         return self._score(check_rows(self.model, self.loss, x, y, sample_weight))
-
-    def _hold_out(
-        self, rows: Rows, validation_data: tuple[Any, ...] | None, fraction: float
-    ) -> tuple[Array, Rows | None]:
-        """Return indices of the rows to train on, and the rows to validate on."""
-        if not 0 <= fraction < 1:
-            raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
-        everything = np.arange(len(rows.x))
-        if validation_data is not None:
-            if fraction:
-                raise ValueError("fit takes validation_data or validation_split, not both")
-            if len(validation_data) not in (2, 3):
-                raise ValueError("validation_data must be (x, y) or (x, y, sample_weight)")
-            x, y, weight = (*validation_data, None)[:3]
-            return everything, check_rows(self.model, self.loss, x, y, weight, "validation ")
-        if not fraction:
-            return everything, None
-        rng = np.random.default_rng(self._split_seed)
-        index, held_out = split(len(everything), fraction, rng)
-        validation = rows.take(held_out)
-        check_counts(self.loss, validation, "validation ")
-        return index, validation
-
-    def _batches(
-        self,
-        rows: Rows,
-        index: Array,
-        class_weight: Mapping[Any, float] | str | None,
-        batch_size: int,
-    ) -> Batches:
-        weight = rows.weight
-        if class_weight is not None:
-            classes = self.loss.classes(self.model.out_features or 0)
-            by_class = np.zeros(len(rows.y))
-            by_class[index] = class_weights(class_weight, rows.y[index], classes)
-            weight = by_class if weight is None else by_class * weight
-        weighted = Rows(rows.x, rows.y, weight)
-        masses = mass(self.loss, weighted)
-        if not masses[index].sum() > 0:
-            raise ValueError("no row to train on counts: their weights are all 0")
-        return Batches(weighted, masses, index, batch_size, self.accumulate)
 
     def _begin(self, *, has_validation: bool) -> None:
         self.history = History()

@@ -39,9 +39,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Run the Python examples of the README, which is the documentation beside the docstrings."""
+    """Run the examples in the README and the docstrings, which are the documentation."""
     session.install(".[test]")
-    session.run("pytest", "tests/test_readme.py", *session.posargs)
+    session.run("pytest", "--doctest-modules", "--pyargs", "dlcore", "tests/test_readme.py")
 
 
 @nox.session(default=False)

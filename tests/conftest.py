@@ -8,7 +8,8 @@ from dlcore import _isa
 
 @pytest.hookimpl(trylast=True)  # innermost: what a test draws serves every instruction set
 def pytest_generate_tests(metafunc):
-    if "isa" in metafunc.fixturenames:
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "isa" in metafunc.fixturenames and all(mark.args[0] != "isa" for mark in marks):
         metafunc.parametrize("isa", dlcore.available_isas(), indirect=True)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ._typing import Array
 
-def as_array(obj: Any, name: str) -> np.ndarray[Any, Any]:
+# NumPy would make arrays of these, by copying.
+_COPIED = (str, bytes, list, tuple, int, float, complex, type(None))
+
+
+def as_array(obj: Any, name: str) -> Array:
     """Return an ndarray that shares the memory of `obj`.
 
     Parameters
@@ -28,22 +33,33 @@ def as_array(obj: Any, name: str) -> np.ndarray[Any, Any]:
     if isinstance(obj, np.ndarray):
         return obj.view(np.ndarray)
     if isinstance(obj, np.generic):
-        # A NumPy scalar, such as an element of an array: its one value, not to be written to.
-        scalar = np.asarray(obj)
-        scalar.flags.writeable = False
-        return scalar
-    if not (isinstance(obj, (str, bytes, list, tuple, int, float, complex)) or obj is None):
-        try:
-            with warnings.catch_warnings():
-                # Libraries whose __array__ does not know `copy` yet.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                array = np.asarray(obj, copy=False)
-        except (TypeError, ValueError, RuntimeError):
-            array = np.empty((), object)
-        if array.dtype != object:
-            return array
+        # A NumPy scalar, such as an element of an array: its one value.
+        return _read_only(np.asarray(obj))
+    array = None if isinstance(obj, _COPIED) else _shared(obj)
+    if array is None or array.dtype == object:
+        raise TypeError(
+            f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
+        )
+    return array
+
+
+def _shared(obj: Any) -> Array | None:
+    try:
+        return np.asarray(obj, copy=False)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    try:
         if hasattr(obj, "__dlpack__"):
             return np.from_dlpack(obj)
-    raise TypeError(
-        f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
-    )
+        if hasattr(obj, "__array__"):
+            # From before NumPy 2, without a promise that it is no copy: not to be written to.
+            array = obj.__array__()
+            return _read_only(array.view()) if isinstance(array, np.ndarray) else None
+    except (TypeError, ValueError, RuntimeError, BufferError):
+        pass
+    return None
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array

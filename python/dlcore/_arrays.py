@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,29 +36,35 @@ def as_array(obj: Any, name: str) -> Array:
     if isinstance(obj, np.generic):
         # A NumPy scalar, such as an element of an array: its one value.
         return _read_only(np.asarray(obj))
-    array = None if isinstance(obj, _COPIED) else _shared(obj)
-    if array is None or array.dtype == object:
-        raise TypeError(
-            f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
-        )
-    return array
+    cause: Exception | None = None
+    if not isinstance(obj, _COPIED):
+        for read in (_by_numpy, _by_dlpack, _by_old_array):
+            try:
+                array = read(obj)
+            except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+                cause = cause or error
+            else:
+                if array.dtype != object:
+                    return array
+    raise TypeError(
+        f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
+    ) from cause
 
 
-def _shared(obj: Any) -> Array | None:
-    try:
+def _by_numpy(obj: Any) -> Array:
+    with warnings.catch_warnings():
+        # An __array__ from before NumPy 2; _by_old_array deals with it.
+        warnings.simplefilter("ignore", DeprecationWarning)
         return np.asarray(obj, copy=False)
-    except (TypeError, ValueError, RuntimeError):
-        pass
-    try:
-        if hasattr(obj, "__dlpack__"):
-            return np.from_dlpack(obj)
-        if hasattr(obj, "__array__"):
-            # From before NumPy 2, without a promise that it is no copy: not to be written to.
-            array = obj.__array__()
-            return _read_only(array.view()) if isinstance(array, np.ndarray) else None
-    except (TypeError, ValueError, RuntimeError, BufferError):
-        pass
-    return None
+
+
+def _by_dlpack(obj: Any) -> Array:
+    return np.from_dlpack(obj)
+
+
+def _by_old_array(obj: Any) -> Array:
+    # Nothing promises that this is no copy: not to be written to.
+    return _read_only(np.asarray(obj.__array__()).view())
 
 
 def _read_only(array: Array) -> Array:

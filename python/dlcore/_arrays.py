@@ -42,7 +42,7 @@ def as_array(obj: Any, name: str) -> Array:
             try:
                 array = read(obj)
             except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
-                cause = cause or error
+                cause = cause if isinstance(error, AttributeError) else error
             else:
                 if array.dtype != object:
                     return array

@@ -119,20 +119,31 @@ struct gelu {
 // x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
 struct gelu_tanh {
   static constexpr double cost = 1.0;
-  static constexpr double root = 1.5957691216057307118;  // 2 sqrt(2 / pi)
-  static constexpr double cubic = 0.044715;
   template <class T>
   vec<T> forward(vec<T> x) const {
-    vec<T> two_u = vec<T>(T(root)) * x * fma<T>(T(cubic), x * x, T(1));
-    return x * sigmoid<T>(two_u);
+    return x * sigmoid<T>(exponent<T>(x).two_u);
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    const vec<T> one = T(1);
-    vec<T> two_u = vec<T>(T(root)) * x * fma<T>(T(cubic), x * x, one);
-    vec<T> slope = vec<T>(T(root)) * fma<T>(T(3 * cubic), x * x, one);
-    return dy * (sigmoid<T>(two_u) * fma<T>(x * slope, sigmoid<T>(-two_u), one));
+    const auto [two_u, x_slope] = exponent<T>(x);
+    return dy * (sigmoid<T>(two_u) * fma<T>(x_slope, sigmoid<T>(-two_u), T(1)));
   }
+
+ private:
+  template <class T>
+  struct exponent {
+    vec<T> two_u, x_slope;  // 2 u, and x times its derivative
+
+    explicit exponent(vec<T> x) {
+      constexpr double root = 1.5957691216057307118;  // 2 sqrt(2 / pi)
+      constexpr double cubic = 0.044715;
+      // The sigmoid is 0 or 1 long before: no overflow, whose product with 0 would be NaN.
+      x = clamp<T>(x, T(-100), T(100));
+      const vec<T> one = T(1), scaled = vec<T>(T(root)) * x;
+      two_u = scaled * fma<T>(T(cubic), x * x, one);
+      x_slope = scaled * fma<T>(T(3 * cubic), x * x, one);
+    }
+  };
 };
 
 }  // namespace dlcore

@@ -67,7 +67,7 @@ struct huber_loss {
   }
 };
 
-// t (log t - x), 0 where t is 0; x are log-probabilities.
+// t (log t - x), 0 where t is 0, though x may be -inf there; x are log-probabilities.
 struct kl_div {
   static constexpr double cost = 1.0;
   template <class T>
@@ -81,8 +81,8 @@ struct kl_div_log_target {
   static constexpr double cost = 1.0;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
-    vec<T> p = exp<T>(t);
-    return {p * (t - x), -p};
+    const vec<T> zero = T(0), p = exp<T>(t);
+    return {select<T>(p == zero, zero, p * (t - x)), -p};
   }
 };
 
@@ -273,6 +273,7 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
     for (std::ptrdiff_t row = chunk * chunk_size; row < end; row += tile) {
       const std::ptrdiff_t n = std::min(tile, end - row);
       target.read(row, n, index);
+      double tile_sum = 0;  // a tile at a time, so that the error does not grow with the rows
       for (std::ptrdiff_t i = 0; i < n; ++i) {
         if (index[i] == ignore_index) continue;
         if (index[i] < 0 || index[i] >= classes) {
@@ -281,8 +282,9 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
           }
           return;
         }
-        sum += class_weight ? double(class_weight[index[i]]) : 1.0;
+        tile_sum += class_weight ? double(class_weight[index[i]]) : 1.0;
       }
+      sum += tile_sum;
     }
     weights[chunk] = sum;
   });
@@ -365,7 +367,11 @@ struct cross_entropy_indices {
       const row_sums<T> sums = sum_row<T, Grad>(axis, [&](std::ptrdiff_t j, vec<T> x, vec<T> m) {
         if constexpr (Smooth) {
           vec<T> d = m - x;
-          if (w) d = d * axis.per_class(w, j);
+          if (w) {
+            // A class of weight 0 adds nothing, even where its logit is -inf.
+            const vec<T> w_j = axis.per_class(w, j);
+            d = select<T>(w_j == zero, zero, d * w_j);
+          }
           distance.add(axis.valid(d, j));
         }
       });

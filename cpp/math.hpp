@@ -219,9 +219,8 @@ inline vec<T> normal_density(vec<T> x) {
 template <class T>
 inline vec<T> normal_cdf(vec<T> x, vec<T> density) {
   constexpr T root_two_pi = T(2.50662827463100050242);
-  vec<T> a = abs(x);
+  vec<T> a = min<T>(abs(x), T(40));  // where the density is 0
   vec<T> t = (a - vec<T>(T(4))) / (a + vec<T>(T(4)));
-  t = min<T>(t, T(0.82));  // beyond a = 40 the density is 0, or (NaN, infinity) decides
   vec<T> tail = density * vec<T>(root_two_pi) * polynomial<T>(t, float_traits<T>::tail_poly) /
                 (a + vec<T>(T(1)));
   return select<T>(x < vec<T>(T(0)), tail, vec<T>(T(1)) - tail);

@@ -340,6 +340,16 @@ def test_constant_columns_and_nan(name, dtype, isa):
 
 
 @pytest.mark.parametrize("name", ["MinMaxNormalizer", "ZScoreNormalizer"])
+def test_column_of_denormals(name, dtype, isa):
+    """The reciprocal of its range is infinite."""
+    x = np.array([[0], [np.finfo(dtype).smallest_subnormal]], dtype)
+    normalizer = getattr(dl, name)().fit(x)
+    y = normalizer.transform(x)
+    assert np.isfinite(y).all()
+    np.testing.assert_allclose(normalizer.inverse_transform(y), x, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("name", ["MinMaxNormalizer", "ZScoreNormalizer"])
 def test_partial_fit_equals_fit(name, dtype, isa):
     x = np.random.default_rng(6).normal(5, 2, (1001, 4)).astype(dtype)
     whole, parts = getattr(dl, name)().fit(x), getattr(dl, name)()

@@ -1,12 +1,16 @@
 """Mini-batches: rows dealt out in an order, into buffers that are used again and again."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._typing import Array
-from .data import Rows
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._typing import Array
+    from .data import Rows
 
 
 class Batch(NamedTuple):

@@ -1,5 +1,7 @@
 """Callbacks: what is called at the beginning and the end of a fit and of each epoch."""
 
+from __future__ import annotations
+
 import math
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,7 @@ class Callback:
         far and ``trainer.model`` the model.
     """
 
-    trainer: "Trainer"
+    trainer: Trainer
 
     def on_fit_begin(self) -> None:
         """Before the first epoch; ``self.trainer.log_names`` is what each epoch will log."""

@@ -1,5 +1,7 @@
 """Rows to train and to validate on: checked, weighted and split."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import as_array
-from ._typing import Array
 
 if TYPE_CHECKING:
+    from ._typing import Array
     from .nn import Sequential
     from .objectives import Loss
 
@@ -22,7 +24,7 @@ class Rows:
     y: Array
     weight: Array | None = None
 
-    def take(self, index: Array) -> "Rows":
+    def take(self, index: Array) -> Rows:
         """Copy the rows with these indices."""
         weight = None if self.weight is None else self.weight[index]
         return Rows(self.x[index], self.y[index], weight)
@@ -56,7 +58,7 @@ def as_weights(weight: Any, name: str, rows: int) -> Array:
 
 
 def check_rows(
-    model: "Sequential", loss: "Loss", x: Any, y: Any, weight: Any, prefix: str = ""
+    model: Sequential, loss: Loss, x: Any, y: Any, weight: Any, prefix: str = ""
 ) -> Rows:
     """Make sure that rows fit the model and the loss, and that some count."""
     x = as_matrix(x, f"{prefix}x", model.dtype, model.in_features)
@@ -70,13 +72,13 @@ def check_rows(
     return rows
 
 
-def check_counts(loss: "Loss", rows: Rows, prefix: str = "") -> None:
+def check_counts(loss: Loss, rows: Rows, prefix: str = "") -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
     if not mass(loss, rows).sum() > 0:
         raise ValueError(f"{prefix}x has no row that counts, of {len(rows.x)} rows")
 
 
-def mass(loss: "Loss", rows: Rows) -> Array:
+def mass(loss: Loss, rows: Rows) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
     weights = loss.row_weights(rows.y)
     if weights is None:
@@ -85,8 +87,8 @@ def mass(loss: "Loss", rows: Rows) -> Array:
 
 
 def hold_out(
-    model: "Sequential",
-    loss: "Loss",
+    model: Sequential,
+    loss: Loss,
     rows: Rows,
     validation_data: tuple[Any, ...] | None,
     fraction: float,
@@ -115,8 +117,8 @@ def hold_out(
 
 
 def weigh_classes(
-    model: "Sequential",
-    loss: "Loss",
+    model: Sequential,
+    loss: Loss,
     rows: Rows,
     index: Array,
     class_weight: Mapping[Any, float] | str | None,

@@ -1,9 +1,12 @@
 """`History`: what a fit logged, epoch by epoch, and its curves."""
 
-from os import PathLike
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -39,7 +42,7 @@ class History(dict[str, list[float]]):
         for name, value in logs.items():
             self.setdefault(name, []).append(value)
 
-    def plot(self, path: str | PathLike[str] | None = None) -> "Figure":
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw the curves of training and validation, a panel for each metric.
 
         A dot marks the best epoch and a line the one after which the fit was stopped. Epochs are
@@ -78,7 +81,7 @@ class History(dict[str, list[float]]):
             figure.savefig(path, dpi=150)
         return figure
 
-    def _draw(self, axes: "Axes", name: str) -> None:
+    def _draw(self, axes: Axes, name: str) -> None:
         from matplotlib.ticker import MaxNLocator
 
         epochs = [epoch + 1 for epoch in self.epoch]

@@ -1,12 +1,15 @@
 """The layers of a network: descriptions, to which a `Sequential` gives their parameters."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ._typing import Array
+if TYPE_CHECKING:
+    from ._typing import Array
 
 
 class Layer:

@@ -1,5 +1,7 @@
 """Metrics by name or as functions: how good the outputs are, beside the loss."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -4,17 +4,22 @@ All that touches the numbers of a network is here: the pass forward, the pass ba
 update. Buffers are allocated once, for the largest batch.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from . import activations
-from ._typing import Array
 from .layers import Activation, Layer, Linear
-from .objectives import Loss
 from .optimizers import clip_grad_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._typing import Array
+    from .objectives import Loss
 
 # A network that diverges is found by its loss, not by a warning from the middle of a step.
 _quiet = np.errstate(all="ignore")

@@ -1,16 +1,21 @@
 """`Sequential`: layers in a row and the one array that holds all their parameters."""
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._typing import Array
 from .data import as_matrix
 from .layers import Layer
 from .network import infer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ._typing import Array
 
 
 class Sequential:

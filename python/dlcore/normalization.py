@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ColumnStats", "MinMaxNormalizer", "ZScoreNormalizer", "column_stats"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnStats:
     """Statistics of the columns of a 2-D array, NaN left out.
 
@@ -33,7 +33,7 @@ class ColumnStats:
     min: Array
     max: Array
     # What the mean lost when it was rounded to one double: keeps merging exact for 1e8 +- 1.
-    _mean_low: Array = field(default_factory=lambda: np.zeros(()), repr=False, compare=False)
+    _mean_low: Array = field(default_factory=lambda: np.zeros(()), repr=False)
 
     def merge(self, other: ColumnStats) -> ColumnStats:
         """Return the statistics of both arrays stacked.
@@ -271,8 +271,8 @@ class MinMaxNormalizer(_Normalizer):
         self.data_max_ = self.stats_.max
         self.data_range_ = self.data_max_ - self.data_min_
         # scikit-learn's convention: a constant column is not divided. (Not its absolute bound of
-        # 10 eps, which would leave a column of 1e-16s as it is.)
-        constant = self.data_range_ == 0
+        # 10 eps, which would leave a column of 1e-16s as it is.) A subnormal range has no inverse.
+        constant = self.data_range_ < np.finfo(np.float64).tiny
         divisor = np.where(constant, 1.0, self.data_range_)
         self.scale_ = (high - low) / divisor
         self.min_ = low - self.data_min_ * self.scale_

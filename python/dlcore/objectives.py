@@ -1,12 +1,16 @@
 """Loss functions as objects, for `Trainer`: the kernels of `dlcore.losses` with their options."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import losses
 from ._arrays import as_array
-from ._typing import Array
+
+if TYPE_CHECKING:
+    from ._typing import Array
 
 
 class Loss:

@@ -1,8 +1,12 @@
 """What a fit shows while it runs."""
 
+from __future__ import annotations
+
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Progress:

@@ -1,13 +1,13 @@
 """`Trainer`: fits a model to data, epoch by epoch."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import optimizers
-from ._typing import Array
 from .batches import Batches
 from .callbacks import Callback
 from .data import Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
@@ -18,6 +18,11 @@ from .network import Optimizer, TrainingStep, trained_names
 from .nn import Sequential
 from .objectives import Loss, as_loss
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ._typing import Array
 
 _OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
 

@@ -5,8 +5,6 @@ respect to the first argument, for ``reduction="none"`` the gradient of the sum.
 float64 at least. Semantics and names of arguments are those of ``torch.nn.functional``.
 """
 
-# ruff: noqa: A002
-
 from typing import Any
 
 import numpy as np

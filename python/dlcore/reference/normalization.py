@@ -96,7 +96,9 @@ class MinMaxNormalizer(_Normalizer):
         self.n_samples_seen_ = rows
         self.data_min_, self.data_max_ = stats.min, stats.max
         self.data_range_ = stats.max - stats.min
-        self.scale_ = (high - low) / np.where(self.data_range_ == 0, 1, self.data_range_)
+        # A range without a finite reciprocal is constant too.
+        constant = self.data_range_ < np.finfo(np.float64).tiny
+        self.scale_ = (high - low) / np.where(constant, 1, self.data_range_)
         self.min_ = low - self.data_min_ * self.scale_
         return self
 

@@ -107,12 +107,14 @@ struct gelu {
   static constexpr double cost = 1.5;
   template <class T>
   vec<T> forward(vec<T> x) const {
-    return x * normal_cdf<T>(x, normal_density<T>(x));
+    return x * normal_cdf<T>(x, normal_exponential<T>(x));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    vec<T> density = normal_density<T>(x);
-    return dy * fma<T>(x, density, normal_cdf<T>(x, density));
+    constexpr T inverse_root_two_pi = T(0.39894228040143267794);
+    vec<T> exponential = normal_exponential<T>(x);
+    return dy * fma<T>(vec<T>(inverse_root_two_pi) * x, exponential,
+                       normal_cdf<T>(x, exponential));
   }
 };
 

@@ -162,8 +162,7 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
         const loss_and_slope<T> r = f(load_part<T>(from[I] + j, m - j)...);
         if constexpr (Loss) store_part<T>(loss_to + j, r.loss, m - j);
         else
-          sum.add(select<T>(iota<int_of<T>>() < vec<int_of<T>>(int_of<T>(m - j)), r.loss,
-                            vec<T>(T(0))));
+          sum.add(first_lanes<T>(r.loss, m - j));
         if constexpr (Grad) store_part<T>(grad_to + j, r.slope * factor, m - j);
       }
       if constexpr (Loss) loss_out.finish(i, m, loss_to);
@@ -339,10 +338,15 @@ struct loss_sink {
 
   // The losses of n rows from `row` on, in the first n lanes.
   void take(double& sum, vec<T> loss, std::ptrdiff_t row, std::ptrdiff_t n) const {
-    T lanes[vec<T>::size];
-    store<T>(lanes, loss);
-    if (losses.data) return scatter(losses, row, n, lanes);
-    for (std::ptrdiff_t i = 0; i < n; ++i) sum += double(lanes[i]);
+    if (losses.data) {
+      T lanes[vec<T>::size];
+      store<T>(lanes, loss);
+      scatter(losses, row, n, lanes);
+    } else {
+      wide_sum<T> rows;
+      rows.add(first_lanes<T>(loss, n));
+      sum += rows.total();
+    }
   }
 };
 

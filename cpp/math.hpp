@@ -202,27 +202,25 @@ inline vec<T> tanh(vec<T> x) {
   return copy_sign<T>(abs(t / (t + vec<T>(T(2)))), x);
 }
 
-// The density of the standard normal distribution.
+// exp(-x^2 / 2), for the density and the tail of the standard normal distribution.
 template <class T>
-inline vec<T> normal_density(vec<T> x) {
+inline vec<T> normal_exponential(vec<T> x) {
   // x^2 = high^2 + (x - high) (x + high), the first exact: exp multiplies the error of its argument.
   using I = int_of<T>;
-  constexpr T inverse_root_two_pi = T(0.39894228040143267794);
   x = min<T>(abs(x), T(40));
   vec<T> high = bit_cast<T>(bit_cast<I>(x) & vec<I>(float_traits<T>::split_mask));
   vec<T> rest = (x - high) * (x + high);
-  return vec<T>(inverse_root_two_pi) * exp<T>(vec<T>(T(-0.5)) * high * high) *
-         exp<T>(vec<T>(T(-0.5)) * rest);
+  return exp<T>(vec<T>(T(-0.5)) * high * high) * exp<T>(vec<T>(T(-0.5)) * rest);
 }
 
 // The standard normal distribution function, right to the last digits in the lower tail.
+// `exponential`: of the same x.
 template <class T>
-inline vec<T> normal_cdf(vec<T> x, vec<T> density) {
-  constexpr T root_two_pi = T(2.50662827463100050242);
-  vec<T> a = min<T>(abs(x), T(40));  // where the density is 0
+inline vec<T> normal_cdf(vec<T> x, vec<T> exponential) {
+  vec<T> a = min<T>(abs(x), T(40));  // where the tail is 0
   vec<T> t = (a - vec<T>(T(4))) / (a + vec<T>(T(4)));
-  vec<T> tail = density * vec<T>(root_two_pi) * polynomial<T>(t, float_traits<T>::tail_poly) /
-                (a + vec<T>(T(1)));
+  vec<T> tail =
+      exponential * polynomial<T>(t, float_traits<T>::tail_poly) / (a + vec<T>(T(1)));
   return select<T>(x < vec<T>(T(0)), tail, vec<T>(T(1)) - tail);
 }
 

@@ -44,7 +44,7 @@ void bind_math(py::module_& m) {
   MATH("expm1", dlcore::expm1);
   MATH("log", dlcore::log);
   MATH("log1p", dlcore::log1p);
-  MATH("normal_cdf", [](auto x) { return normal_cdf(x, normal_density(x)); });
+  MATH("normal_cdf", [](auto x) { return normal_cdf(x, normal_exponential(x)); });
 #undef MATH
 }
 

@@ -206,9 +206,7 @@ struct long_rows {
   vec<T> largest(vec<T> m) const { return reduce_max(m); }
   vec<T> per_class(const T* weights, std::ptrdiff_t j) const { return load_from(weights, j, T(0)); }
   vec<T> valid(vec<T> x, std::ptrdiff_t j) const {
-    if (whole(j)) return x;
-    return select<T>(iota<int_of<T>>() < vec<int_of<T>>(int_of<T>(classes - j * w)), x,
-                     vec<T>(T(0)));
+    return whole(j) ? x : first_lanes<T>(x, classes - j * w);
   }
 
  private:

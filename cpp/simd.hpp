@@ -109,6 +109,12 @@ inline vec<T> iota() {
   return r;
 }
 
+// The first n lanes; the others are 0.
+template <class T>
+inline vec<T> first_lanes(vec<T> x, std::ptrdiff_t n) {
+  return select<T>(iota<int_of<T>>() < vec<int_of<T>>(int_of<T>(n)), x, vec<T>(T(0)));
+}
+
 template <class T>
 inline bool any(vec<T> m) {
   std::int64_t words[register_bytes / 8];
@@ -187,8 +193,8 @@ inline vec<T> sqrt(vec<T> x) {
   using native [[maybe_unused]] = typename vec<T>::native;
   [[maybe_unused]] constexpr bool is_float = std::is_same_v<T, float>;
 #if defined(__AVX512F__)
-  if constexpr (is_float) return native(_mm512_sqrt_ps((__m512)x.v));
-  else return native(_mm512_sqrt_pd((__m512d)x.v));
+  if constexpr (is_float) return native(_mm512_maskz_sqrt_ps(0xffff, (__m512)x.v));
+  else return native(_mm512_maskz_sqrt_pd(0xff, (__m512d)x.v));
 #elif defined(__AVX2__)
   if constexpr (is_float) return native(_mm256_sqrt_ps((__m256)x.v));
   else return native(_mm256_sqrt_pd((__m256d)x.v));

@@ -1,4 +1,5 @@
 // Activation functions: forward(x), and backward(dy, x), the gradient with respect to x.
+// Members are the options, in the order that Python gives them.
 #pragma once
 
 #include "math.hpp"
@@ -9,6 +10,7 @@ namespace dlcore {
 // carries it on.
 
 struct relu {
+  static constexpr const char* name = "relu";
   static constexpr double cost = 0.1;
   template <class T>
   vec<T> forward(vec<T> x) const {  // -0 stays -0
@@ -21,6 +23,7 @@ struct relu {
 };
 
 struct leaky_relu {
+  static constexpr const char* name = "leaky_relu";
   static constexpr double cost = 0.1;
   double negative_slope;
   template <class T>
@@ -34,6 +37,7 @@ struct leaky_relu {
 };
 
 struct elu {
+  static constexpr const char* name = "elu";
   static constexpr double cost = 0.6;
   double alpha;
   template <class T>
@@ -47,6 +51,7 @@ struct elu {
 };
 
 struct sigmoid_op {
+  static constexpr const char* name = "sigmoid";
   static constexpr double cost = 0.8;
   template <class T>
   vec<T> forward(vec<T> x) const {
@@ -60,6 +65,7 @@ struct sigmoid_op {
 };
 
 struct tanh_op {
+  static constexpr const char* name = "tanh";
   static constexpr double cost = 0.8;
   template <class T>
   vec<T> forward(vec<T> x) const {
@@ -74,6 +80,7 @@ struct tanh_op {
 };
 
 struct silu {
+  static constexpr const char* name = "silu";
   static constexpr double cost = 0.8;
   template <class T>
   vec<T> forward(vec<T> x) const {
@@ -87,6 +94,7 @@ struct silu {
 };
 
 struct softplus {
+  static constexpr const char* name = "softplus";
   static constexpr double cost = 1.2;
   double beta, threshold;
   template <class T>
@@ -104,6 +112,7 @@ struct softplus {
 
 // x Phi(x), Phi the normal distribution function.
 struct gelu {
+  static constexpr const char* name = "gelu";
   static constexpr double cost = 1.5;
   template <class T>
   vec<T> forward(vec<T> x) const {
@@ -113,13 +122,13 @@ struct gelu {
   vec<T> backward(vec<T> dy, vec<T> x) const {
     constexpr T inverse_root_two_pi = T(0.39894228040143267794);
     vec<T> exponential = normal_exponential<T>(x);
-    return dy * fma<T>(vec<T>(inverse_root_two_pi) * x, exponential,
-                       normal_cdf<T>(x, exponential));
+    return dy * fma<T>(vec<T>(inverse_root_two_pi) * x, exponential, normal_cdf<T>(x, exponential));
   }
 };
 
 // x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
 struct gelu_tanh {
+  static constexpr const char* name = "gelu_tanh";
   static constexpr double cost = 1.0;
   template <class T>
   vec<T> forward(vec<T> x) const {

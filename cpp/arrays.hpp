@@ -1,5 +1,5 @@
-// From Python's arrays to views: exact dtype, layout, writeability, and errors that name the argument.
-// Beside the module's own files the only place that knows pybind11.
+// From Python's arrays to views: exact dtype, layout, writeability, and errors that name the
+// argument. Beside the module's own files the only place that knows pybind11.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -47,18 +47,17 @@ inline std::string shape_text(const py::array& a) {
   return s + (a.ndim() == 1 ? ",)" : ")");
 }
 
-// The object as an ndarray that shares its memory; TypeError if NumPy cannot read it without a copy.
+// The object as an ndarray that shares its memory; TypeError if NumPy cannot read it without a
+// copy.
 inline py::array as_array(py::handle object, const argument& arg) {
   const auto& api = py::detail::npy_api::get();
-  if (Py_TYPE(object.ptr()) == api.PyArray_Type_)
-    return py::reinterpret_borrow<py::array>(object);
+  if (Py_TYPE(object.ptr()) == api.PyArray_Type_) return py::reinterpret_borrow<py::array>(object);
   // __array__, buffers, __dlpack__ and subclasses are Python's business.
   return py::module_::import("dlcore._arrays").attr("as_array")(object, arg.text());
 }
 
 inline py::detail::PyArrayDescr_Proxy* descr(const py::array& a) {
-  return reinterpret_cast<py::detail::PyArrayDescr_Proxy*>(
-      py::detail::array_proxy(a.ptr())->descr);
+  return reinterpret_cast<py::detail::PyArrayDescr_Proxy*>(py::detail::array_proxy(a.ptr())->descr);
 }
 
 inline bool native_order(const py::array& a) {
@@ -71,7 +70,8 @@ inline kind float_kind(const py::array& a, const argument& arg) {
     if (descr(a)->type_num == py::detail::npy_api::NPY_FLOAT_) return kind::float32;
     if (descr(a)->type_num == py::detail::npy_api::NPY_DOUBLE_) return kind::float64;
   }
-  throw py::type_error(arg.text() + " must be a float32 or float64 array in native byte order, got " +
+  throw py::type_error(arg.text() +
+                       " must be a float32 or float64 array in native byte order, got " +
                        std::string(py::str(a.dtype())));
 }
 
@@ -207,8 +207,9 @@ inline py::array output(py::handle out, const char* function, const py::array& l
   for (const named_array& in : inputs) {
     if (!in.array || (in.may_be_out && same_memory(result, *in.array))) continue;
     if (overlap(result, *in.array))
-      throw py::value_error(std::string(function) + ": out overlaps " + in.name +
-                            (in.may_be_out ? " in part; it may be exactly that array, or apart" : ""));
+      throw py::value_error(
+          std::string(function) + ": out overlaps " + in.name +
+          (in.may_be_out ? " in part; it may be exactly that array, or apart" : ""));
   }
   return result;
 }

@@ -26,7 +26,8 @@ inline std::array<view, K> elementwise_views(const std::array<const py::array*, 
     f = f && has_flag(*a, f_contiguous);
   }
   std::array<view, K> views;
-  for (std::size_t k = 0; k < K; ++k) views[k] = c || f ? flat_view_of(*arrays[k]) : view_of(*arrays[k]);
+  for (std::size_t k = 0; k < K; ++k)
+    views[k] = c || f ? flat_view_of(*arrays[k]) : view_of(*arrays[k]);
   return views;
 }
 
@@ -50,14 +51,24 @@ inline py::object map_unary(const char* function, py::handle x_object, py::handl
   return returned(out_object, out);
 }
 
+// The name of a gradient: the forward's with "_backward".
 template <class Op>
-inline py::object forward(const char* function, const Op& op, py::handle x, py::handle out) {
-  return map_unary(function, x, out, Op::cost, [&](auto v) { return op.forward(v); });
+inline const char* backward_name() {
+  static const std::string name = std::string(Op::name) + "_backward";
+  return name.c_str();
 }
 
-template <class Op>
-inline py::object backward(const char* function, const Op& op, py::handle dy_object,
-                           py::handle x_object, py::handle out_object) {
+template <class Op, class... Option>
+inline py::object activation(const py::object& x, Option... option, const py::object& out) {
+  const Op op{option...};
+  return map_unary(Op::name, x, out, Op::cost, [&](auto v) { return op.forward(v); });
+}
+
+template <class Op, class... Option>
+inline py::object activation_backward(const py::object& dy_object, const py::object& x_object,
+                                      Option... option, const py::object& out_object) {
+  const char* function = backward_name<Op>();
+  const Op op{option...};
   kind k;
   const py::array x = float_array(x_object, {function, "x"}, k);
   const argument dy_arg{function, "dy"};
@@ -109,30 +120,26 @@ inline row_view row_view_of(const py::array& a, int axis) {
   return v;
 }
 
-using softmax_kernels = std::pair<void (*)(const row_shape&, const std::array<row_view, 2>&),
-                                  void (*)(const row_shape&, const std::array<row_view, 2>&)>;
-using softmax_backward_kernels =
-    std::pair<void (*)(const row_shape&, const std::array<row_view, 3>&),
-              void (*)(const row_shape&, const std::array<row_view, 3>&)>;
-
-inline py::object softmax_forward(const char* function, const softmax_kernels& kernels,
-                                  py::handle x_object, std::ptrdiff_t axis, py::handle out_object) {
+template <class Op>
+inline py::object row_activation(const py::object& x_object, std::ptrdiff_t axis,
+                                 const py::object& out_object) {
   kind k;
-  const py::array x = float_array(x_object, {function, "x"}, k);
-  const int at = class_axis(x, axis, {function, "axis"});
-  const py::array out = output(out_object, function, x, "x", {{"x", &x}});
+  const py::array x = float_array(x_object, {Op::name, "x"}, k);
+  const int at = class_axis(x, axis, {Op::name, "axis"});
+  const py::array out = output(out_object, Op::name, x, "x", {{"x", &x}});
   const std::array<row_view, 2> views{row_view_of(x, at), row_view_of(out, at)};
   const row_shape shape = row_shape_of(x, at);
-  {
+  dispatch(k, [&](auto t) {
     without_gil released;
-    (k == kind::float32 ? kernels.first : kernels.second)(shape, views);
-  }
+    Op::template forward<decltype(t)>(shape, views);
+  });
   return returned(out_object, out);
 }
 
-inline py::object softmax_gradient(const char* function, const softmax_backward_kernels& kernels,
-                                   py::handle dy_object, py::handle y_object, std::ptrdiff_t axis,
-                                   py::handle out_object) {
+template <class Op>
+inline py::object row_activation_backward(const py::object& dy_object, const py::object& y_object,
+                                          std::ptrdiff_t axis, const py::object& out_object) {
+  const char* function = backward_name<Op>();
   kind k;
   const py::array y = float_array(y_object, {function, "y"}, k);
   const argument dy_arg{function, "dy"};
@@ -143,10 +150,10 @@ inline py::object softmax_gradient(const char* function, const softmax_backward_
   const std::array<row_view, 3> views{row_view_of(dy, at), row_view_of(y, at),
                                       row_view_of(out, at)};
   const row_shape shape = row_shape_of(y, at);
-  {
+  dispatch(k, [&](auto t) {
     without_gil released;
-    (k == kind::float32 ? kernels.first : kernels.second)(shape, views);
-  }
+    Op::template backward<decltype(t)>(shape, views);
+  });
   return returned(out_object, out);
 }
 
@@ -177,13 +184,13 @@ inline py::object loss_result(py::object loss, bool with_grad, py::handle out_ob
   return py::make_tuple(std::move(loss), returned(out_object, grad));
 }
 
-// `mean_over`: what "mean" divides by. `extra`: weights of the elements, strided views of x's shape.
+// `mean_over`: what "mean" divides by. `extra`: weights of the elements, strided views of x's
+// shape.
 template <class F, std::size_t Extra>
-inline py::object elementwise_loss_on(const char* function, const F& f, py::handle x_object,
-                                      py::handle t_object, const char* x_name,
-                                      const std::array<std::pair<const char*, py::handle>, Extra>& extra,
-                                      reduction how, double mean_over, bool with_grad,
-                                      py::handle out_object, bool check_probabilities = false) {
+inline py::object elementwise_loss_on(
+    const char* function, const F& f, py::handle x_object, py::handle t_object, const char* x_name,
+    const std::array<std::pair<const char*, py::handle>, Extra>& extra, reduction how,
+    double mean_over, bool with_grad, py::handle out_object, bool check_probabilities = false) {
   kind k;
   const py::array x = float_array(x_object, {function, x_name}, k);
   const argument t_arg{function, "target"};
@@ -232,16 +239,16 @@ inline double element_count(py::handle x, const argument& arg) {
   return double(as_array(x, arg).size());
 }
 
-template <class F>
-inline py::object simple_loss(const char* function, const F& f, py::handle x, py::handle target,
-                              py::handle how, bool with_grad, py::handle out) {
-  return elementwise_loss_on<F, 0>(function, f, x, target, "input", {},
-                                   reduction_of(how, function),
-                                   element_count(x, {function, "input"}), with_grad, out);
+template <class F, class... Option>
+inline py::object plain_loss(const py::object& x, const py::object& target, Option... option,
+                             const py::object& how, bool with_grad, const py::object& out) {
+  return elementwise_loss_on<F, 0>(F::name, F{option...}, x, target, "input", {},
+                                   reduction_of(how, F::name), element_count(x, {F::name, "input"}),
+                                   with_grad, out);
 }
 
-inline py::object bce_loss(py::handle x, py::handle target, py::handle weight,
-                           py::handle how, bool with_grad, py::handle out) {
+inline py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::handle how,
+                           bool with_grad, py::handle out) {
   const char* function = "binary_cross_entropy";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "input"});
@@ -253,8 +260,8 @@ inline py::object bce_loss(py::handle x, py::handle target, py::handle weight,
 }
 
 inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
-                                       py::handle pos_weight, py::handle how,
-                                       bool with_grad, py::handle out) {
+                                       py::handle pos_weight, py::handle how, bool with_grad,
+                                       py::handle out) {
   const char* function = "binary_cross_entropy_with_logits";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "logits"});
@@ -264,18 +271,18 @@ inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::hand
     return elementwise_loss_on<plain, 0>(function, {}, x, target, "logits", {}, r, n, with_grad,
                                          out);
   if (pos_weight.is_none())
-    return elementwise_loss_on<plain, 1>(function, {}, x, target, "logits",
-                                         {{{"weight", weight}}}, r, n, with_grad, out);
+    return elementwise_loss_on<plain, 1>(function, {}, x, target, "logits", {{{"weight", weight}}},
+                                         r, n, with_grad, out);
   if (weight.is_none())
     return elementwise_loss_on<weighted, 1>(function, {}, x, target, "logits",
                                             {{{"pos_weight", pos_weight}}}, r, n, with_grad, out);
-  return elementwise_loss_on<weighted, 2>(
-      function, {}, x, target, "logits", {{{"pos_weight", pos_weight}, {"weight", weight}}}, r, n,
-      with_grad, out);
+  return elementwise_loss_on<weighted, 2>(function, {}, x, target, "logits",
+                                          {{{"pos_weight", pos_weight}, {"weight", weight}}}, r, n,
+                                          with_grad, out);
 }
 
-inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how,
-                              bool log_target, bool with_grad, py::handle out) {
+inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how, bool log_target,
+                              bool with_grad, py::handle out) {
   const char* function = "kl_div";
   const py::array a = as_array(x, {function, "input"});
   // "batchmean" divides by the first dimension, where "mean" divides by all elements.
@@ -293,7 +300,8 @@ inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how,
 // The class axis of an input of shape (C), (N, C) or (N, C, d1, ...).
 inline int loss_class_axis(const py::array& x, const argument& arg) {
   if (x.ndim() == 0)
-    throw py::value_error(arg.text() + " must have the shape (C,), (N, C) or (N, C, d1, ...), got ()");
+    throw py::value_error(arg.text() +
+                          " must have the shape (C,), (N, C) or (N, C, d1, ...), got ()");
   return x.ndim() == 1 ? 0 : 1;
 }
 
@@ -318,11 +326,13 @@ inline std::string row_shape_text(const py::array& x, int axis) {
   return shape_text(losses_of_rows(x, axis));
 }
 
-// cross_entropy and nll_loss share all but the kernel. `run(options, target view, sink, views, shape)`.
+// cross_entropy and nll_loss share all but the kernel. `run(options, target view, sink, views,
+// shape)`.
 struct row_loss_call {
   const char* function;
   const char* x_name;
-  py::array x = no_array(), target = no_array(), weight = no_array(), grad = no_array(), losses = no_array();
+  py::array x = no_array(), target = no_array(), weight = no_array(), grad = no_array(),
+            losses = no_array();
   kind k;
   int axis;
   row_shape shape;
@@ -337,10 +347,11 @@ struct row_loss_call {
     axis = loss_class_axis(x, {function, x_name});
     shape = row_shape_of(x, axis);
     if (shape.classes > 0x7fffffff)
-      throw py::value_error(std::string(function) + ": " + x_name + " has more than 2^31 - 1 classes");
+      throw py::value_error(std::string(function) + ": " + x_name +
+                            " has more than 2^31 - 1 classes");
     if (shape.classes == 0 && shape.rows > 0)
-      throw py::value_error(std::string(function) + ": " + x_name + " has no classes: its shape is " +
-                            shape_text(x));
+      throw py::value_error(std::string(function) + ": " + x_name +
+                            " has no classes: its shape is " + shape_text(x));
     target = as_array(target_object, {function, "target"});
     indices = is_integer(target);
     if (!weight_object.is_none()) {
@@ -355,12 +366,11 @@ struct row_loss_call {
       losses = losses_of_rows(x, axis);
       if (!same_shape(target, losses))
         throw py::value_error(std::string(function) + ": target must have the shape " +
-                              shape_text(losses) + " (class indices)" +
-                              ", got " + shape_text(target));
+                              shape_text(losses) + " (class indices)" + ", got " +
+                              shape_text(target));
     }
     if (with_grad) {
-      grad = output(out_object, function, x, x_name,
-                    {{x_name, &x}, {"target", &target, false}});
+      grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &target, false}});
       if (!weight_object.is_none() && overlap(grad, weight))
         throw py::value_error(std::string(function) + ": out overlaps weight");
     }
@@ -377,15 +387,15 @@ struct row_loss_call {
     return with_grad ? row_view_of(grad, axis) : row_view{};
   }
   py::object result(double sum, double divisor, bool with_grad, py::handle out_object) const {
-    py::object loss = how == reduction::none
-                          ? (losses.ndim() == 0 ? py::object(losses[py::tuple()]) : py::object(losses))
-                          : scalar_like(x, sum / divisor);
+    py::object loss = how == reduction::none ? (losses.ndim() == 0 ? py::object(losses[py::tuple()])
+                                                                   : py::object(losses))
+                                             : scalar_like(x, sum / divisor);
     return loss_result(std::move(loss), with_grad, out_object, grad);
   }
 };
 
-// `run(type, view of x, view of grad, target, options, sink)` runs a kernel over the rows and returns
-// the sum of the losses.
+// `run(type, view of x, view of grad, target, options, sink)` runs a kernel over the rows and
+// returns the sum of the losses.
 template <class Run>
 inline py::object index_loss(row_loss_call& call, std::ptrdiff_t ignore_index,
                              double label_smoothing, bool with_grad, py::handle out_object,
@@ -464,8 +474,8 @@ inline py::object probability_loss(row_loss_call& call, double label_smoothing, 
 }
 
 inline py::object cross_entropy(py::handle logits, py::handle target, py::handle weight,
-                                std::ptrdiff_t ignore_index, double label_smoothing,
-                                py::handle how, bool with_grad, py::handle out) {
+                                std::ptrdiff_t ignore_index, double label_smoothing, py::handle how,
+                                bool with_grad, py::handle out) {
   row_loss_call call("cross_entropy", "logits", logits, target, weight, how, with_grad, out);
   if (!call.indices) {
     if (ignore_index >= 0)
@@ -473,30 +483,33 @@ inline py::object cross_entropy(py::handle logits, py::handle target, py::handle
           "cross_entropy: ignore_index is for class indices; the target holds class probabilities");
     return probability_loss(call, label_smoothing, with_grad, out);
   }
-  return index_loss(call, ignore_index, label_smoothing, with_grad, out,
-                    [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
-    using T = decltype(type);
-    const auto on = [&](const auto& kernel, double cost) {
-      return row_loss<T>(call.shape, views, cost, kernel);
-    };
-    if (label_smoothing != 0)
-      return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 2.0)
-                       : on(cross_entropy_indices<T, false, true>{t, options, sink}, 1.5);
-    return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 1.5)
-                     : on(cross_entropy_indices<T, false, false>{t, options, sink}, 1.0);
-  });
+  return index_loss(
+      call, ignore_index, label_smoothing, with_grad, out,
+      [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
+        using T = decltype(type);
+        const auto on = [&](const auto& kernel, double cost) {
+          return row_loss<T>(call.shape, views, cost, kernel);
+        };
+        if (label_smoothing != 0)
+          return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 2.0)
+                           : on(cross_entropy_indices<T, false, true>{t, options, sink}, 1.5);
+        return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 1.5)
+                         : on(cross_entropy_indices<T, false, false>{t, options, sink}, 1.0);
+      });
 }
 
 inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::handle weight,
                            std::ptrdiff_t ignore_index, py::handle how, bool with_grad,
                            py::handle out) {
   row_loss_call call("nll_loss", "input", log_probabilities, target, weight, how, with_grad, out);
-  return index_loss(call, ignore_index, 0.0, with_grad, out,
-                    [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
-    using T = decltype(type);
-    return with_grad ? row_loss<T>(call.shape, views, 0.5, nll_indices<T, true>{t, options, sink})
-                     : row_loss<T>(call.shape, views, 0.1, nll_indices<T, false>{t, options, sink});
-  });
+  return index_loss(
+      call, ignore_index, 0.0, with_grad, out,
+      [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
+        using T = decltype(type);
+        return with_grad
+                   ? row_loss<T>(call.shape, views, 0.5, nll_indices<T, true>{t, options, sink})
+                   : row_loss<T>(call.shape, views, 0.1, nll_indices<T, false>{t, options, sink});
+      });
 }
 
 // ---- optimizers ---------------------------------------------------------------------------------
@@ -517,7 +530,9 @@ struct step_arrays {
                               ", got " + std::to_string(lists[k].size()));
     arrays.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
-      const auto named = [&](std::size_t k) { return std::string(names[k]) + "[" + std::to_string(i) + "]"; };
+      const auto named = [&](std::size_t k) {
+        return std::string(names[k]) + "[" + std::to_string(i) + "]";
+      };
       kind type;
       const std::string p_name = named(0);
       py::array p = float_array(lists[0][i], {function, p_name.c_str()}, type);
@@ -568,8 +583,8 @@ struct step_arrays {
       return has_flag(a, c_contiguous) && aligned<T>(static_cast<const char*>(a.data()));
     };
     if ((plain(row[I]) && ...)) {
-      to.push_back({{sequence<T>(static_cast<T*>(const_cast<void*>(row[I].data())))...},
-                    row[0].size()});
+      to.push_back(
+          {{sequence<T>(static_cast<T*>(const_cast<void*>(row[I].data())))...}, row[0].size()});
     } else {
       strided.push_back({view_of(row[I])...});
       collapse(strided.back());

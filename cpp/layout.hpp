@@ -36,8 +36,7 @@ inline void collapse(std::array<view, K>& operands) {
   for (int d = 0; d < first.ndim; ++d) {
     if (first.shape[d] == 1) continue;
     bool merges = kept > 0;
-    for (view& v : operands)
-      merges = merges && v.strides[last] == v.strides[d] * v.shape[d];
+    for (view& v : operands) merges = merges && v.strides[last] == v.strides[d] * v.shape[d];
     if (!merges) last = kept++;
     for (view& v : operands) {
       v.shape[last] = merges ? v.shape[last] * v.shape[d] : v.shape[d];
@@ -51,8 +50,8 @@ inline void collapse(std::array<view, K>& operands) {
   for (view& v : operands) v.ndim = kept;
 }
 
-// Orders the dimensions of all operands by the strides of the last one, largest first, so that it is
-// written from front to back. For kernels that treat each element by itself.
+// Orders the dimensions of all operands by the strides of the last one, largest first, so that it
+// is written from front to back. For kernels that treat each element by itself.
 template <std::size_t K>
 inline void order_by_last(std::array<view, K>& operands) {
   const view& out = operands[K - 1];

@@ -19,6 +19,7 @@ struct loss_and_slope {
 };
 
 struct mse_loss {
+  static constexpr const char* name = "mse_loss";
   static constexpr double cost = 0.2;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -34,6 +35,7 @@ inline vec<T> sign(vec<T> x) {  // 0 for 0 and for NaN, like PyTorch's
 }
 
 struct l1_loss {
+  static constexpr const char* name = "l1_loss";
   static constexpr double cost = 0.2;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -43,6 +45,7 @@ struct l1_loss {
 };
 
 struct smooth_l1_loss {
+  static constexpr const char* name = "smooth_l1_loss";
   static constexpr double cost = 0.3;
   double beta;  // 0: the quotient is not used
   template <class T>
@@ -55,6 +58,7 @@ struct smooth_l1_loss {
 };
 
 struct huber_loss {
+  static constexpr const char* name = "huber_loss";
   static constexpr double cost = 0.3;
   double delta;  // > 0
   template <class T>
@@ -127,8 +131,8 @@ struct binary_cross_entropy_with_logits {
   }
 };
 
-// Runs a loss over inputs of one shape, in C order. `losses` and `grads` may have no data; the slopes
-// are multiplied by `scale`. Returns the sum of the losses.
+// Runs a loss over inputs of one shape, in C order. `losses` and `grads` may have no data; the
+// slopes are multiplied by `scale`. Returns the sum of the losses.
 template <class T, bool Loss, bool Grad, class F, std::size_t K, std::size_t... I>
 inline double loss_sequences(const F& f, const std::array<view, K>& inputs, const view& losses,
                              const view& grads, double scale, std::index_sequence<I...>) {
@@ -161,8 +165,7 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
       if (j < m) {
         const loss_and_slope<T> r = f(load_part<T>(from[I] + j, m - j)...);
         if constexpr (Loss) store_part<T>(loss_to + j, r.loss, m - j);
-        else
-          sum.add(first_lanes<T>(r.loss, m - j));
+        else sum.add(first_lanes<T>(r.loss, m - j));
         if constexpr (Grad) store_part<T>(grad_to + j, r.slope * factor, m - j);
       }
       if constexpr (Loss) loss_out.finish(i, m, loss_to);
@@ -205,8 +208,7 @@ inline bool all_probabilities(std::array<view, 1> x) {
       const std::ptrdiff_t m = std::min(tile_elements, end - i);
       const T* p = in.read(i, m, buffer);
       for (std::ptrdiff_t j = 0; j < m; j += vec<T>::size) {
-        const vec<T> v =
-            j + vec<T>::size <= m ? load<T>(p + j) : load_part<T>(p + j, m - j);
+        const vec<T> v = j + vec<T>::size <= m ? load<T>(p + j) : load_part<T>(p + j, m - j);
         bad = bad | (v < vec<T>(T(0))) | (v > vec<T>(T(1)));
       }
     }
@@ -226,14 +228,22 @@ struct index_view {
   // A value beyond ptrdiff_t reads as the lowest one, which no class and no label is.
   void read(std::ptrdiff_t begin, std::ptrdiff_t n, std::ptrdiff_t* to) const {
     switch (item_size * (is_signed ? 1 : -1)) {
-      case 1: return read_as<std::int8_t>(begin, n, to);
-      case 2: return read_as<std::int16_t>(begin, n, to);
-      case 4: return read_as<std::int32_t>(begin, n, to);
-      case 8: return read_as<std::int64_t>(begin, n, to);
-      case -1: return read_as<std::uint8_t>(begin, n, to);
-      case -2: return read_as<std::uint16_t>(begin, n, to);
-      case -4: return read_as<std::uint32_t>(begin, n, to);
-      default: return read_as<std::uint64_t>(begin, n, to);
+      case 1:
+        return read_as<std::int8_t>(begin, n, to);
+      case 2:
+        return read_as<std::int16_t>(begin, n, to);
+      case 4:
+        return read_as<std::int32_t>(begin, n, to);
+      case 8:
+        return read_as<std::int64_t>(begin, n, to);
+      case -1:
+        return read_as<std::uint8_t>(begin, n, to);
+      case -2:
+        return read_as<std::uint16_t>(begin, n, to);
+      case -4:
+        return read_as<std::uint32_t>(begin, n, to);
+      default:
+        return read_as<std::uint64_t>(begin, n, to);
     }
   }
 
@@ -382,8 +392,8 @@ struct cross_entropy_indices {
       const vec<T> log = sums.log();
       vec<T> loss = t.weight * (log + (sums.largest - x_t));
       if constexpr (Smooth)
-        loss = kept_share * loss +
-               spread * (log * vec<T>(T(options.weight_sum)) + axis.sum(distance));
+        loss =
+            kept_share * loss + spread * (log * vec<T>(T(options.weight_sum)) + axis.sum(distance));
       sink.take(sink.sums[c], select<T>(t.ignored, zero, loss), row, n);
 
       if constexpr (Grad) {
@@ -474,8 +484,7 @@ struct nll_indices {
       sink.take(sink.sums[c], select<T>(t.ignored, zero, loss), row, n);
       if constexpr (Grad) {
         for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) axis.put(j, zero);
-        axis.put_at(t.index,
-                    select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale))));
+        axis.put_at(t.index, select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale))));
         axis.close();
       }
     };

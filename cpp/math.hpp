@@ -1,7 +1,7 @@
 // exp, log, log1p, expm1, tanh, sigmoid and the normal distribution on a register.
 //
-// Largest errors in ULP (float: over all 2^32 inputs; double: over random samples), at the level with
-// multiply-add / without it. tests/test_math.py holds them.
+// Largest errors in ULP (float: over all 2^32 inputs; double: over random samples), at the level
+// with multiply-add / without it. tests/test_math.py holds them.
 //
 // Polynomial coefficients: coefficients.py. log's series: Sun's fdlibm (e_log.c, s_log1p.c).
 #pragma once
@@ -35,9 +35,9 @@ struct float_traits<float> {
   static constexpr float log_poly[] = {0.66666662693f, 0.40000972152f, 0.28498786688f,
                                        0.24279078841f};
   static constexpr float tail_poly[] = {
-      0.4720532063989766f,    -0.09670346798073925f,   0.013999636592802041f,
-      0.028600032795032343f,  -0.03219781535425328f,   0.017939449481637414f,
-      -0.00500214085321408f,  -0.00029991876126557443f, 0.0006908448555668235f,
+      0.4720532063989766f,     -0.09670346798073925f,    0.013999636592802041f,
+      0.028600032795032343f,   -0.03219781535425328f,    0.017939449481637414f,
+      -0.00500214085321408f,   -0.00029991876126557443f, 0.0006908448555668235f,
       -6.673718492437857e-05f, -7.437454416754374e-05f};
 };
 
@@ -52,22 +52,23 @@ struct float_traits<double> {
   static constexpr double exp_max = 710.0;
   static constexpr double expm1_min = -38.0;
   static constexpr std::int64_t split_mask = ~0x7ffffffll;
-  static constexpr double exp_poly[] = {
-      0.5000000000000001,    0.16666666666666669,    0.041666666666623824,  0.008333333333330039,
-      0.0013888888917367081, 0.00019841269863171557, 2.4801521057868204e-05, 2.7557268276905696e-06,
-      2.7620201591031547e-07, 2.5100472505694996e-08};
-  static constexpr double log_poly[] = {
-      6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
-      2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
-      1.479819860511658591e-01};
+  static constexpr double exp_poly[] = {0.5000000000000001,     0.16666666666666669,
+                                        0.041666666666623824,   0.008333333333330039,
+                                        0.0013888888917367081,  0.00019841269863171557,
+                                        2.4801521057868204e-05, 2.7557268276905696e-06,
+                                        2.7620201591031547e-07, 2.5100472505694996e-08};
+  static constexpr double log_poly[] = {6.666666666666735130e-01, 3.999999999940941908e-01,
+                                        2.857142874366239149e-01, 2.222219843214978396e-01,
+                                        1.818357216161805012e-01, 1.531383769920937332e-01,
+                                        1.479819860511658591e-01};
   static constexpr double tail_poly[] = {
-      0.47205320650984467,     -0.09670347732652591,   0.013999634724427307,
-      0.028600364053554508,    -0.03219783742821711,   0.017936097479739982,
-      -0.0050023785877258715,  -0.00028562310086962774, 0.0006948970627871803,
-      -9.44302210508421e-05,   -8.785288059064534e-05, 2.124987440547043e-05,
-      1.36255052994367e-05,    -3.4317287335812586e-06, -2.608970322687991e-06,
-      4.0399817334585976e-07,  5.447015691037186e-07,  9.236356653982009e-10,
-      -1.025959492582906e-07,  -1.7843887219705214e-08, 1.2171219383199082e-08,
+      0.47205320650984467,    -0.09670347732652591,    0.013999634724427307,
+      0.028600364053554508,   -0.03219783742821711,    0.017936097479739982,
+      -0.0050023785877258715, -0.00028562310086962774, 0.0006948970627871803,
+      -9.44302210508421e-05,  -8.785288059064534e-05,  2.124987440547043e-05,
+      1.36255052994367e-05,   -3.4317287335812586e-06, -2.608970322687991e-06,
+      4.0399817334585976e-07, 5.447015691037186e-07,   9.236356653982009e-10,
+      -1.025959492582906e-07, -1.7843887219705214e-08, 1.2171219383199082e-08,
       4.103899771783496e-09};
 };
 
@@ -205,7 +206,8 @@ inline vec<T> tanh(vec<T> x) {
 // exp(-x^2 / 2), for the density and the tail of the standard normal distribution.
 template <class T>
 inline vec<T> normal_exponential(vec<T> x) {
-  // x^2 = high^2 + (x - high) (x + high), the first exact: exp multiplies the error of its argument.
+  // x^2 = high^2 + (x - high) (x + high), the first exact: exp multiplies the error of its
+  // argument.
   using I = int_of<T>;
   x = min<T>(abs(x), T(40));
   vec<T> high = bit_cast<T>(bit_cast<I>(x) & vec<I>(float_traits<T>::split_mask));
@@ -219,8 +221,7 @@ template <class T>
 inline vec<T> normal_cdf(vec<T> x, vec<T> exponential) {
   vec<T> a = min<T>(abs(x), T(40));  // where the tail is 0
   vec<T> t = (a - vec<T>(T(4))) / (a + vec<T>(T(4)));
-  vec<T> tail =
-      exponential * polynomial<T>(t, float_traits<T>::tail_poly) / (a + vec<T>(T(1)));
+  vec<T> tail = exponential * polynomial<T>(t, float_traits<T>::tail_poly) / (a + vec<T>(T(1)));
   return select<T>(x < vec<T>(T(0)), tail, vec<T>(T(1)) - tail);
 }
 

@@ -8,7 +8,6 @@ namespace {
 using namespace dlcore;
 using py::arg;
 using py::object;
-using index = std::ptrdiff_t;
 
 const char* compiler() {
 #if defined(__clang__)
@@ -34,99 +33,74 @@ void bind_settings(py::module_& m) {
   m.def("get_num_threads", [] { return thread_settings::get().threads.load(); });
 }
 
-// The vector functions of math.hpp by themselves, for their tests.
+// The functions of math.hpp by themselves, for their tests.
+template <class F>
+void bind_function(py::module_& m, const char* name, F f) {
+  const auto run = [name, f](const object& x, const object& out) {
+    return map_unary(name, x, out, 1.0, f);
+  };
+  m.def(name, run, arg("x"), arg("out"));
+}
+
 void bind_math(py::module_& m) {
-#define MATH(name, function) \
-  m.def(name, [](const object& x, const object& out) { \
-    return map_unary(name, x, out, 1.0, [](auto v) { return function(v); }); \
-  }, arg("x"), arg("out"))
-  MATH("exp", dlcore::exp);
-  MATH("expm1", dlcore::expm1);
-  MATH("log", dlcore::log);
-  MATH("log1p", dlcore::log1p);
-  MATH("normal_cdf", [](auto x) { return normal_cdf(x, normal_exponential(x)); });
-#undef MATH
+  bind_function(m, "exp", [](auto x) { return exp(x); });
+  bind_function(m, "expm1", [](auto x) { return expm1(x); });
+  bind_function(m, "log", [](auto x) { return log(x); });
+  bind_function(m, "log1p", [](auto x) { return log1p(x); });
+  bind_function(m, "normal_cdf", [](auto x) { return normal_cdf(x, normal_exponential(x)); });
+}
+
+template <class Name>
+using number = double;  // one for each name of an option
+
+template <class Op, class... Name>
+void bind_activation(py::module_& m, Name... option) {
+  m.def(Op::name, activation<Op, number<Name>...>, arg("x"), arg(option)..., arg("out"));
+  m.def(backward_name<Op>(), activation_backward<Op, number<Name>...>, arg("dy"), arg("x"),
+        arg(option)..., arg("out"));
 }
 
 template <class Op>
-void bind_activation(py::module_& m, const char* name, const char* backward_name) {
-  m.def(name, [name](const object& x, const object& out) { return forward(name, Op{}, x, out); },
-        arg("x"), arg("out"));
-  m.def(backward_name, [backward_name](const object& dy, const object& x, const object& out) {
-    return backward(backward_name, Op{}, dy, x, out);
-  }, arg("dy"), arg("x"), arg("out"));
-}
-
-template <class Op>
-void bind_activation(py::module_& m, const char* name, const char* backward_name,
-                     const char* option) {
-  m.def(name, [name](const object& x, double value, const object& out) {
-    return forward(name, Op{value}, x, out);
-  }, arg("x"), arg(option), arg("out"));
-  m.def(backward_name,
-        [backward_name](const object& dy, const object& x, double value, const object& out) {
-    return backward(backward_name, Op{value}, dy, x, out);
-  }, arg("dy"), arg("x"), arg(option), arg("out"));
+void bind_row_activation(py::module_& m) {
+  m.def(Op::name, row_activation<Op>, arg("x"), arg("axis"), arg("out"));
+  m.def(backward_name<Op>(), row_activation_backward<Op>, arg("dy"), arg("y"), arg("axis"),
+        arg("out"));
 }
 
 void bind_activations(py::module_& m) {
-  bind_activation<relu>(m, "relu", "relu_backward");
-  bind_activation<leaky_relu>(m, "leaky_relu", "leaky_relu_backward", "negative_slope");
-  bind_activation<elu>(m, "elu", "elu_backward", "alpha");
-  bind_activation<gelu>(m, "gelu", "gelu_backward");
-  bind_activation<gelu_tanh>(m, "gelu_tanh", "gelu_tanh_backward");
-  bind_activation<silu>(m, "silu", "silu_backward");
-  bind_activation<sigmoid_op>(m, "sigmoid", "sigmoid_backward");
-  bind_activation<tanh_op>(m, "tanh", "tanh_backward");
-  m.def("softplus", [](const object& x, double beta, double threshold, const object& out) {
-    return forward("softplus", softplus{beta, threshold}, x, out);
-  }, arg("x"), arg("beta"), arg("threshold"), arg("out"));
-  m.def("softplus_backward", [](const object& dy, const object& x, double beta, double threshold,
-                                const object& out) {
-    return backward("softplus_backward", softplus{beta, threshold}, dy, x, out);
-  }, arg("dy"), arg("x"), arg("beta"), arg("threshold"), arg("out"));
-  m.def("softmax", [](const object& x, index axis, const object& out) {
-    return softmax_forward("softmax", {softmax<float>, softmax<double>}, x, axis, out);
-  }, arg("x"), arg("axis"), arg("out"));
-  m.def("log_softmax", [](const object& x, index axis, const object& out) {
-    return softmax_forward("log_softmax", {log_softmax<float>, log_softmax<double>}, x, axis, out);
-  }, arg("x"), arg("axis"), arg("out"));
-  m.def("softmax_backward", [](const object& dy, const object& y, index axis, const object& out) {
-    return softmax_gradient("softmax_backward", {softmax_backward<float>, softmax_backward<double>},
-                            dy, y, axis, out);
-  }, arg("dy"), arg("y"), arg("axis"), arg("out"));
-  m.def("log_softmax_backward", [](const object& dy, const object& y, index axis, const object& out) {
-    return softmax_gradient("log_softmax_backward",
-                            {log_softmax_backward<float>, log_softmax_backward<double>}, dy, y,
-                            axis, out);
-  }, arg("dy"), arg("y"), arg("axis"), arg("out"));
+  bind_activation<relu>(m);
+  bind_activation<leaky_relu>(m, "negative_slope");
+  bind_activation<elu>(m, "alpha");
+  bind_activation<gelu>(m);
+  bind_activation<gelu_tanh>(m);
+  bind_activation<silu>(m);
+  bind_activation<sigmoid_op>(m);
+  bind_activation<tanh_op>(m);
+  bind_activation<softplus>(m, "beta", "threshold");
+  bind_row_activation<softmax>(m);
+  bind_row_activation<log_softmax>(m);
+}
+
+template <class F, class... Name>
+void bind_plain_loss(py::module_& m, Name... option) {
+  m.def(F::name, plain_loss<F, number<Name>...>, arg("input"), arg("target"), arg(option)...,
+        arg("reduction"), arg("with_grad"), arg("out"));
 }
 
 void bind_losses(py::module_& m) {
+  bind_plain_loss<mse_loss>(m);
+  bind_plain_loss<l1_loss>(m);
+  bind_plain_loss<smooth_l1_loss>(m, "beta");
+  bind_plain_loss<huber_loss>(m, "delta");
   m.def("cross_entropy", cross_entropy, arg("logits"), arg("target"), arg("weight"),
-        arg("ignore_index"), arg("label_smoothing"), arg("reduction"), arg("with_grad"), arg("out"));
+        arg("ignore_index"), arg("label_smoothing"), arg("reduction"), arg("with_grad"),
+        arg("out"));
   m.def("nll_loss", nll_loss, arg("input"), arg("target"), arg("weight"), arg("ignore_index"),
         arg("reduction"), arg("with_grad"), arg("out"));
   m.def("binary_cross_entropy", bce_loss, arg("input"), arg("target"), arg("weight"),
         arg("reduction"), arg("with_grad"), arg("out"));
   m.def("binary_cross_entropy_with_logits", bce_with_logits_loss, arg("logits"), arg("target"),
         arg("weight"), arg("pos_weight"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("mse_loss", [](const object& x, const object& target, const object& how, bool with_grad,
-                       const object& out) {
-    return simple_loss("mse_loss", mse_loss{}, x, target, how, with_grad, out);
-  }, arg("input"), arg("target"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("l1_loss", [](const object& x, const object& target, const object& how, bool with_grad,
-                      const object& out) {
-    return simple_loss("l1_loss", l1_loss{}, x, target, how, with_grad, out);
-  }, arg("input"), arg("target"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("smooth_l1_loss", [](const object& x, const object& target, double beta, const object& how,
-                             bool with_grad, const object& out) {
-    return simple_loss("smooth_l1_loss", smooth_l1_loss{beta}, x, target, how, with_grad, out);
-  }, arg("input"), arg("target"), arg("beta"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("huber_loss", [](const object& x, const object& target, double delta, const object& how,
-                         bool with_grad, const object& out) {
-    return simple_loss("huber_loss", huber_loss{delta}, x, target, how, with_grad, out);
-  }, arg("input"), arg("target"), arg("delta"), arg("reduction"), arg("with_grad"), arg("out"));
   m.def("kl_div", kl_div_loss, arg("input"), arg("target"), arg("reduction"), arg("log_target"),
         arg("with_grad"), arg("out"));
 }

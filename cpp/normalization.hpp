@@ -13,8 +13,8 @@
 namespace dlcore {
 
 // Statistics of each of `columns` columns, kept relative to `shift`, an element of the column: the
-// mean is shift + offset, squares is the sum of squared distances from it. For values of 1e8 +- 1 the
-// offset keeps the digits that a mean in one double has lost.
+// mean is shift + offset, squares is the sum of squared distances from it. For values of 1e8 +- 1
+// the offset keeps the digits that a mean in one double has lost.
 struct column_sums {
   std::ptrdiff_t columns = 0;
   std::unique_ptr<double[]> storage;
@@ -26,7 +26,8 @@ struct column_sums {
     std::fill(storage.get(), storage.get() + 6 * n, 0.0);
   }
 
-  // Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
+  // Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
+  // variances.
   void merge(const column_sums& other) {
     for (std::ptrdiff_t c = 0; c < columns; ++c) {
       const double na = count[c], nb = other.count[c], n = na + nb;
@@ -52,8 +53,8 @@ struct column_lanes {
   vec<double> count, shift, sum, squares, least, largest;
 };
 
-// Rows that share a shift. With the shift an element of the block, the variance loses at most a factor
-// of this many ULP.
+// Rows that share a shift. With the shift an element of the block, the variance loses at most a
+// factor of this many ULP.
 inline constexpr std::ptrdiff_t block_rows = 256;
 // Rows of a chunk of parallel work.
 inline constexpr std::ptrdiff_t chunk_block_rows = 16 * block_rows;
@@ -158,25 +159,25 @@ inline column_sums column_statistics(const view& x) {
     parts.emplace_back(std::min(tile_columns, columns - i % column_chunks * tile_columns));
   parallel_for(row_chunks * column_chunks, 0.4 * double(rows) * double(columns),
                [&](std::ptrdiff_t i) {
-    const std::ptrdiff_t column = i % column_chunks * tile_columns;
-    const std::ptrdiff_t n = std::min(tile_columns, columns - column);
-    const std::ptrdiff_t begin = i / column_chunks * chunk_block_rows;
-    const std::ptrdiff_t end = std::min(rows, begin + chunk_block_rows);
-    column_sums block(n);
-    std::unique_ptr<T[]> tile(direct ? nullptr : new T[block_rows * tile_columns]);
-    for (std::ptrdiff_t row = begin; row < end; row += block_rows) {
-      const std::ptrdiff_t m = std::min(block_rows, end - row);
-      if (direct) {
-        const char* corner = x.data + row * x.strides[0] + column * x.strides[1];
-        add_block<T>(reinterpret_cast<const T*>(corner), x.strides[0] / std::ptrdiff_t(sizeof(T)), m,
-                     n, block);
-      } else {
-        copy_tile<T>(x, row, m, column, n, tile.get());
-        add_block<T>(tile.get(), tile_columns, m, n, block);
-      }
-      parts[i].merge(block);
-    }
-  });
+                 const std::ptrdiff_t column = i % column_chunks * tile_columns;
+                 const std::ptrdiff_t n = std::min(tile_columns, columns - column);
+                 const std::ptrdiff_t begin = i / column_chunks * chunk_block_rows;
+                 const std::ptrdiff_t end = std::min(rows, begin + chunk_block_rows);
+                 column_sums block(n);
+                 std::unique_ptr<T[]> tile(direct ? nullptr : new T[block_rows * tile_columns]);
+                 for (std::ptrdiff_t row = begin; row < end; row += block_rows) {
+                   const std::ptrdiff_t m = std::min(block_rows, end - row);
+                   if (direct) {
+                     const char* corner = x.data + row * x.strides[0] + column * x.strides[1];
+                     add_block<T>(reinterpret_cast<const T*>(corner),
+                                  x.strides[0] / std::ptrdiff_t(sizeof(T)), m, n, block);
+                   } else {
+                     copy_tile<T>(x, row, m, column, n, tile.get());
+                     add_block<T>(tile.get(), tile_columns, m, n, block);
+                   }
+                   parts[i].merge(block);
+                 }
+               });
   // A fixed tree over the chunks of rows.
   for (std::ptrdiff_t step = 1; step < row_chunks; step *= 2)
     for (std::ptrdiff_t r = 0; r + step < row_chunks; r += 2 * step)
@@ -195,8 +196,8 @@ inline column_sums column_statistics(const view& x) {
   return all;
 }
 
-// y = (x - subtract) multiply + add for each column, then clipped to [low, high]; in double, rounded
-// once to T. NaN stays.
+// y = (x - subtract) multiply + add for each column, then clipped to [low, high]; in double,
+// rounded once to T. NaN stays.
 struct column_map {
   const double *subtract, *multiply, *add;  // one a column
   double low, high;
@@ -228,8 +229,7 @@ inline void affine_columns(const column_map& map, const view& x, const view& out
            (rows == 1 || v.strides[0] == columns * std::ptrdiff_t(sizeof(T)));
   };
   const bool direct = contiguous(x) && contiguous(out);
-  const std::ptrdiff_t group =
-      std::max<std::ptrdiff_t>(1, std::min(rows, tile_elements / columns));
+  const std::ptrdiff_t group = std::max<std::ptrdiff_t>(1, std::min(rows, tile_elements / columns));
   const std::ptrdiff_t period = group * columns, padded = ceil_div(period, w) * w;
   std::unique_ptr<double[]> table(new double[3 * padded]());
   double *subtract = table.get(), *multiply = subtract + padded, *add = multiply + padded;
@@ -243,35 +243,35 @@ inline void affine_columns(const column_map& map, const view& x, const view& out
   const std::ptrdiff_t groups_a_chunk = std::max<std::ptrdiff_t>(1, chunk_elements / period);
   parallel_for(ceil_div(groups, groups_a_chunk), 0.3 * double(rows) * double(columns),
                [&](std::ptrdiff_t chunk) {
-    const std::ptrdiff_t end = std::min(groups, (chunk + 1) * groups_a_chunk);
-    for (std::ptrdiff_t g = chunk * groups_a_chunk; g < end; ++g) {
-      const std::ptrdiff_t begin = g * period;
-      const std::ptrdiff_t n = std::min(period, rows * columns - begin);
-      T buffer[tile_elements];
-      // A tile at a time: a group of short rows, or a part of one long row.
-      for (std::ptrdiff_t i = 0; i < n; i += tile_elements) {
-        const std::ptrdiff_t m = std::min(tile_elements, n - i);
-        const T* from = buffer;
-        T* to = buffer;
-        if (direct) {
-          from = reinterpret_cast<const T*>(x.data) + begin + i;
-          to = reinterpret_cast<T*>(out.data) + begin + i;
-        } else {
-          gather<T>(x, begin + i, m, buffer);
-        }
-        for (std::ptrdiff_t j = 0; j < m; j += w) {
-          const std::ptrdiff_t c = i + j;
-          const bool whole = j + w <= m;
-          const vec<T> v = whole ? load<T>(from + j) : load_part<T>(from + j, m - j);
-          const vec<T> y =
-              map_columns<T>(v, subtract + c, multiply + c, add + c, low, high);
-          if (whole) store<T>(to + j, y);
-          else store_part<T>(to + j, y, m - j);
-        }
-        if (!direct) scatter<T>(out, begin + i, m, buffer);
-      }
-    }
-  });
+                 const std::ptrdiff_t end = std::min(groups, (chunk + 1) * groups_a_chunk);
+                 for (std::ptrdiff_t g = chunk * groups_a_chunk; g < end; ++g) {
+                   const std::ptrdiff_t begin = g * period;
+                   const std::ptrdiff_t n = std::min(period, rows * columns - begin);
+                   T buffer[tile_elements];
+                   // A tile at a time: a group of short rows, or a part of one long row.
+                   for (std::ptrdiff_t i = 0; i < n; i += tile_elements) {
+                     const std::ptrdiff_t m = std::min(tile_elements, n - i);
+                     const T* from = buffer;
+                     T* to = buffer;
+                     if (direct) {
+                       from = reinterpret_cast<const T*>(x.data) + begin + i;
+                       to = reinterpret_cast<T*>(out.data) + begin + i;
+                     } else {
+                       gather<T>(x, begin + i, m, buffer);
+                     }
+                     for (std::ptrdiff_t j = 0; j < m; j += w) {
+                       const std::ptrdiff_t c = i + j;
+                       const bool whole = j + w <= m;
+                       const vec<T> v = whole ? load<T>(from + j) : load_part<T>(from + j, m - j);
+                       const vec<T> y =
+                           map_columns<T>(v, subtract + c, multiply + c, add + c, low, high);
+                       if (whole) store<T>(to + j, y);
+                       else store_part<T>(to + j, y, m - j);
+                     }
+                     if (!direct) scatter<T>(out, begin + i, m, buffer);
+                   }
+                 }
+               });
 }
 
 }  // namespace dlcore

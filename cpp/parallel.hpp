@@ -17,7 +17,8 @@ namespace dlcore {
 
 struct thread_settings {
   std::atomic<int> threads{1};
-  // After fork, libgomp's pool is gone but not known to be gone: a region would hang (GCC bug 58378).
+  // After fork, libgomp's pool is gone but not known to be gone: a region would hang (GCC bug
+  // 58378).
   std::atomic<bool> forked{false};
 
   static thread_settings& get() {

@@ -74,7 +74,8 @@ struct short_rows : row_per_lane<T> {
     for (int k = 0; k < Inputs; ++k) {
       if (rows < w) std::memset(tile[k], 0, sizeof(T) * this->classes * w);
       for (std::ptrdiff_t i = 0; i < rows; ++i)
-        for (std::ptrdiff_t c = 0; c < this->classes; ++c) tile[k][c * w + i] = pointers[k].get(i, c);
+        for (std::ptrdiff_t c = 0; c < this->classes; ++c)
+          tile[k][c * w + i] = pointers[k].get(i, c);
     }
   }
   void close() {
@@ -122,7 +123,8 @@ struct long_lanes : row_per_lane<T> {
   }
   vec<T> in(int k, std::ptrdiff_t c, T) const {
     if (contiguous[k])
-      return this->n == vec<T>::size ? load<T>(address(k, c)) : load_part<T>(address(k, c), this->n);
+      return this->n == vec<T>::size ? load<T>(address(k, c))
+                                     : load_part<T>(address(k, c), this->n);
     vec<T> r = T(0);
     for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[k].get(i, c);
     return r;
@@ -225,9 +227,8 @@ struct row_shape {
   bool class_axis_last;  // no axis longer than 1 behind the class axis
 
   std::ptrdiff_t chunk() const {
-    return classes > short_classes && class_axis_last
-               ? std::max<std::ptrdiff_t>(1, 16384 / classes)
-               : chunk_rows(classes);
+    return classes > short_classes && class_axis_last ? std::max<std::ptrdiff_t>(1, 16384 / classes)
+                                                      : chunk_rows(classes);
   }
   std::ptrdiff_t chunks() const { return ceil_div(rows, chunk()); }
 };
@@ -250,7 +251,8 @@ inline void for_rows_on(const row_shape& shape, const Operands& operands, double
                });
 }
 
-// Runs the kernel over all rows. operands: the inputs, then the output (no data where there is none).
+// Runs the kernel over all rows. operands: the inputs, then the output (no data where there is
+// none).
 template <class T, std::size_t K, class Kernel>
 inline void for_rows(const row_shape& shape, const std::array<row_view, K>& operands, double cost,
                      const Kernel& kernel) {
@@ -258,10 +260,8 @@ inline void for_rows(const row_shape& shape, const std::array<row_view, K>& oper
   if (shape.rows == 0 || shape.classes == 0) return;
   if (shape.classes <= short_classes)
     for_rows_on<short_rows<T, inputs>>(shape, operands, cost, kernel);
-  else if (shape.class_axis_last)
-    for_rows_on<long_rows<T, inputs>>(shape, operands, cost, kernel);
-  else
-    for_rows_on<long_lanes<T, inputs>>(shape, operands, cost, kernel);
+  else if (shape.class_axis_last) for_rows_on<long_rows<T, inputs>>(shape, operands, cost, kernel);
+  else for_rows_on<long_lanes<T, inputs>>(shape, operands, cost, kernel);
 }
 
 }  // namespace dlcore

@@ -1,8 +1,8 @@
 // vec<T>: one register of the instruction set that this file is compiled for.
 //
 // GCC's and Clang's vector extensions give arithmetic, comparison and selection; the few operations
-// they lack (multiply-add, square root, loads and stores of a part of a register) are intrinsics here
-// and nowhere else. Partial loads and stores touch nothing beyond the elements that they name.
+// they lack (multiply-add, square root, loads and stores of a part of a register) are intrinsics
+// here and nowhere else. Partial loads and stores touch nothing beyond the elements that they name.
 #pragma once
 
 #include <cmath>
@@ -143,11 +143,11 @@ template <class T>
 inline vec<T> load_part(const T* p, std::ptrdiff_t n, T fill = T(0)) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>)
-    return vec<T>(
-        (typename vec<T>::native)_mm512_mask_loadu_ps((__m512)vec<T>(fill).v, __mmask16((1u << n) - 1), p));
+    return vec<T>((typename vec<T>::native)_mm512_mask_loadu_ps((__m512)vec<T>(fill).v,
+                                                                __mmask16((1u << n) - 1), p));
   if constexpr (std::is_same_v<T, double>)
-    return vec<T>(
-        (typename vec<T>::native)_mm512_mask_loadu_pd((__m512d)vec<T>(fill).v, __mmask8((1u << n) - 1), p));
+    return vec<T>((typename vec<T>::native)_mm512_mask_loadu_pd((__m512d)vec<T>(fill).v,
+                                                                __mmask8((1u << n) - 1), p));
 #endif
   vec<T> r(fill);
   for (std::ptrdiff_t i = 0; i < vec<T>::size - 1; ++i)

@@ -64,49 +64,60 @@ struct stateless {
 template <class F>
 stateless(F) -> stateless<F>;
 
-template <class T>
-inline void softmax(const row_shape& shape, const std::array<row_view, 2>& operands) {
-  for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
-    const row_sums<T> sums = sum_row<T, true>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
-    const vec<T> r = sums.inverse();
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-      axis.put(j, axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
-  }});
-}
+struct softmax {
+  static constexpr const char* name = "softmax";
 
-template <class T>
-inline void log_softmax(const row_shape& shape, const std::array<row_view, 2>& operands) {
-  for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
-    const row_sums<T> sums = sum_row<T, false>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
-    const vec<T> log = sums.log();
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-      axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log);
-  }});
-}
+  template <class T>
+  static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
+    for_rows<T>(
+        shape, operands, 1.0, stateless{[](auto& axis) {
+          const row_sums<T> sums = sum_row<T, true>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
+          const vec<T> r = sums.inverse();
+          for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+            axis.put(j, axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
+        }});
+  }
 
-// dx = y (dy - sum(dy y)); inputs dy, y.
-template <class T>
-inline void softmax_backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
-  for_rows<T>(shape, operands, 0.5, stateless{[](auto& axis) {
-    block_sum<T> dot;
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-      dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0)));
-    const vec<T> total = axis.sum(dot);
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-      axis.put(j, axis.in(1, j, T(0)) * (axis.in(0, j, T(0)) - total));
-  }});
-}
+  // dx = y (dy - sum(dy y)); inputs dy, y.
+  template <class T>
+  static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
+    for_rows<T>(shape, operands, 0.5, stateless{[](auto& axis) {
+                  block_sum<T> dot;
+                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                    dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0)));
+                  const vec<T> total = axis.sum(dot);
+                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                    axis.put(j, axis.in(1, j, T(0)) * (axis.in(0, j, T(0)) - total));
+                }});
+  }
+};
 
-// dx = dy - exp(y) sum(dy); inputs dy, y.
-template <class T>
-inline void log_softmax_backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
-  for_rows<T>(shape, operands, 0.8, stateless{[](auto& axis) {
-    block_sum<T> sum;
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) sum.add(axis.in(0, j, T(0)));
-    const vec<T> total = axis.sum(sum);
-    for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-      axis.put(j, fma<T>(-exp<T>(axis.in(1, j, T(0))), total, axis.in(0, j, T(0))));
-  }});
-}
+struct log_softmax {
+  static constexpr const char* name = "log_softmax";
+
+  template <class T>
+  static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
+    for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
+                  const row_sums<T> sums =
+                      sum_row<T, false>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
+                  const vec<T> log = sums.log();
+                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                    axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log);
+                }});
+  }
+
+  // dx = dy - exp(y) sum(dy); inputs dy, y.
+  template <class T>
+  static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
+    for_rows<T>(shape, operands, 0.8, stateless{[](auto& axis) {
+                  block_sum<T> sum;
+                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                    sum.add(axis.in(0, j, T(0)));
+                  const vec<T> total = axis.sum(sum);
+                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                    axis.put(j, fma<T>(-exp<T>(axis.in(1, j, T(0))), total, axis.in(0, j, T(0))));
+                }});
+  }
+};
 
 }  // namespace dlcore

@@ -282,7 +282,7 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
     for (std::ptrdiff_t row = chunk * chunk_size; row < end; row += tile) {
       const std::ptrdiff_t n = std::min(tile, end - row);
       target.read(row, n, index);
-      double tile_sum = 0;  // a tile at a time, so that the error does not grow with the rows
+      double parts[8] = {};  // short sums, so that the error does not grow with the rows
       for (std::ptrdiff_t i = 0; i < n; ++i) {
         if (index[i] == ignore_index) continue;
         if (index[i] < 0 || index[i] >= classes) {
@@ -291,9 +291,9 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
           }
           return;
         }
-        tile_sum += class_weight ? double(class_weight[index[i]]) : 1.0;
+        parts[i % 8] += class_weight ? double(class_weight[index[i]]) : 1.0;
       }
-      sum += tile_sum;
+      sum += tree_sum(parts, 8);
     }
     weights[chunk] = sum;
   });

@@ -8,10 +8,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dlcore
-from cases import CASES
+from cases import CASES, DTYPES
 from dlcore import _isa, activations, losses, normalization, optimizers, reference
 
 PACKAGE = Path(dlcore.__file__).parent
@@ -46,6 +47,17 @@ def test_docstring_names_every_parameter(name):
     doc = inspect.getdoc(PUBLIC[name])
     for parameter in inspect.signature(PUBLIC[name]).parameters:
         assert re.search(rf"\b{parameter}\b", doc), parameter
+
+
+@pytest.mark.parametrize("module", [activations, losses, normalization, optimizers])
+def test_documented_errors_are_those_of_the_cases(module):
+    documented = re.findall(r"^(\w+) +(\d+) +(\d+)$", module.__doc__, re.MULTILINE)
+    bounds = {}
+    for case in CASES:
+        if case.name in module.__all__:
+            ulp = [case.max_ulp(dtype) for dtype in DTYPES]
+            bounds[case.name] = np.maximum(bounds.get(case.name, 0), ulp).tolist()
+    assert {name: [float(a), float(b)] for name, a, b in documented} == bounds
 
 
 def test_reference_has_nothing_else():

@@ -1,4 +1,17 @@
-"""Optimizers that update arrays in place, all of them in one fused call: PyTorch's updates exactly."""
+"""Optimizers that update arrays in place, all of them in one fused call: PyTorch's updates exactly.
+
+Largest errors in units in the last place, against a wider reference (where a result is a difference
+of terms, in units of the terms); the tests hold them.
+
+==============  =======  =======
+kernel          float32  float64
+==============  =======  =======
+SGD                   3        3
+Adam                  4        4
+AdamW                 4        4
+clip_grad_norm        4        6
+==============  =======  =======
+"""
 
 from __future__ import annotations
 

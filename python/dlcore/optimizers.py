@@ -15,8 +15,7 @@ clip_grad_norm        4        6
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -63,15 +62,23 @@ class Optimizer:
             if not p.flags.writeable:
                 raise ValueError(f"{name} is read-only")
         spans = sorted((*np.lib.array_utils.byte_bounds(p), i) for i, p in enumerate(self.params))
-        for (_, high, i), (low, _, j) in pairwise(spans):
-            if low < high and np.shares_memory(self.params[i], self.params[j]):
-                raise ValueError(f"{self._name}: params[{i}] and params[{j}] share memory")
+        open_spans: list[tuple[int, int]] = []  # those that reach beyond the start of the next one
+        for low, high, i in spans:
+            open_spans = [(end, j) for end, j in open_spans if low < end]
+            for _, j in open_spans:
+                if np.shares_memory(self.params[i], self.params[j]):
+                    raise ValueError(f"{self._name}: params[{j}] and params[{i}] share memory")
+            open_spans.append((high, i))
 
     def _set_options(self, options: dict[str, Any]) -> None:
         for name, (low, high) in self._ranges.items():
             values = options[name] if isinstance(options[name], tuple) else (options[name],)
             for value in values:
-                if not low <= value < high:
+                if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat):
+                    raise TypeError(
+                        f"{self._name}: {name} must be a number, got {type(value).__name__}"
+                    )
+                if not low <= float(value) < high:
                     below = "" if high == np.inf else f" and less than {high:g}"
                     raise ValueError(
                         f"{self._name}: {name} must be at least {low:g}{below}, got {options[name]}"
@@ -143,9 +150,15 @@ class Optimizer:
         if missing:
             raise ValueError(f"{self._name}.load_state_dict: no option {sorted(missing)}")
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        state = state_dict["state"]
+        if state and set(state) != set(range(len(self.params))):
+            raise ValueError(
+                f"{self._name}.load_state_dict: state must be of all parameters or of none, "
+                f"got {sorted(state)}"
+            )
         new: list[dict[str, Any]] = []
         for i, p in enumerate(self.params):
-            given = dict(state_dict["state"].get(i, {}))
+            given = dict(state.get(i, {}))
             self._check_state(i, p, given, options)
             new.append({k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()})
         self._set_options(options)

@@ -1,0 +1,232 @@
+"""Optimizers beyond their updates (which test_parity and test_edges compare): state, options, errors."""
+
+import numpy as np
+import pytest
+
+import dlcore as dl
+
+RNG = np.random.default_rng(0)
+MAKERS = {
+    "SGD": lambda p: dl.SGD(p, lr=0.1),
+    "SGD-momentum": lambda p: dl.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda p: dl.Adam(p, lr=0.1, weight_decay=0.01),
+    "Adam-amsgrad": lambda p: dl.Adam(p, lr=0.1, amsgrad=True),
+    "AdamW": lambda p: dl.AdamW(p, lr=0.1, l1=1e-3),
+}
+each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+
+
+def parameters():
+    return [np.ones((3, 4)), np.ones(5, np.float32), np.ones((2, 6))[:, ::2]]
+
+
+def gradients(params):
+    return [RNG.standard_normal(p.shape).astype(p.dtype) for p in params]
+
+
+def assert_equal_lists(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@each_maker
+def test_a_restored_state_goes_on_with_the_same_bits(make):
+    params = parameters()
+    optimizer = make(params)
+    for _ in range(3):
+        optimizer.step(gradients(params))
+    state, copies = optimizer.state_dict(), [p.copy() for p in params]
+    restored = make(copies)
+    restored.lr = 77.0
+    restored.load_state_dict(state)
+    assert restored.lr == optimizer.lr
+    for _ in range(3):
+        grads = gradients(params)
+        optimizer.step(grads)
+        restored.step(grads)
+    assert_equal_lists(params, copies)
+
+
+@each_maker
+def test_the_state_is_a_copy(make):
+    params = parameters()
+    optimizer = make(params)
+    optimizer.step(gradients(params))
+    before = optimizer.state_dict()
+    kept = {i: {k: np.copy(v) for k, v in s.items()} for i, s in before["state"].items()}
+    optimizer.step(gradients(params))
+    for i, s in before["state"].items():
+        for name, value in s.items():
+            np.testing.assert_array_equal(value, kept[i][name])
+
+
+def test_state_has_pytorch_names():
+    params = parameters()
+    for make, names in (
+        (MAKERS["SGD-momentum"], {"momentum_buffer"}),
+        (MAKERS["Adam"], {"step", "exp_avg", "exp_avg_sq"}),
+        (MAKERS["Adam-amsgrad"], {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"}),
+    ):
+        optimizer = make(params)
+        optimizer.step(gradients(params))
+        state = optimizer.state_dict()
+        assert set(state["state"]) == {0, 1, 2}
+        assert all(set(s) == names for s in state["state"].values())
+        assert state["param_groups"][0]["params"] == [0, 1, 2]
+        assert state["param_groups"][0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda s: s["param_groups"][0].update(params=[0]), ValueError, "one group of 3"),
+        (lambda s: s["param_groups"][0].pop("lr"), ValueError, r"no option \['lr'\]"),
+        (lambda s: s["param_groups"][0].update(lr=-1.0), ValueError, "lr must be at least 0"),
+        (lambda s: s["state"].pop(1), ValueError, r"all parameters or of none, got \[0, 2\]"),
+        (lambda s: s["state"][2].pop("exp_avg"), ValueError, r"state\[2\] must hold"),
+        (
+            lambda s: s["state"][0].update(exp_avg=np.ones(3)),
+            ValueError,
+            r"state\[0\]\['exp_avg'\] must have the shape \(3, 4\), got \(3,\)",
+        ),
+        (
+            lambda s: s["state"][1].update(exp_avg=np.ones(5)),
+            TypeError,
+            r"state\[1\]\['exp_avg'\] must be an array of float32, got float64",
+        ),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(change, error, message):
+    params = parameters()
+    optimizer = dl.Adam(params, lr=0.1)
+    optimizer.step(gradients(params))
+    wrong = optimizer.state_dict()
+    wrong["param_groups"][0]["lr"] = 0.7
+    change(wrong)
+    before = repr(optimizer.state_dict())
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict(wrong)
+    assert repr(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: dl.SGD(p, lr=-1), "SGD: lr must be at least 0, got -1"),
+        (lambda p: dl.SGD(p, lr=np.nan), "SGD: lr must be at least 0, got nan"),
+        (lambda p: dl.SGD(p, momentum=-0.1), "SGD: momentum must be at least 0"),
+        (lambda p: dl.SGD(p, nesterov=True), "SGD: nesterov needs a momentum"),
+        (lambda p: dl.SGD(p, momentum=0.9, dampening=0.1, nesterov=True), "no dampening"),
+        (lambda p: dl.SGD(p, weight_decay=-1), "SGD: weight_decay must be at least 0"),
+        (lambda p: dl.Adam(p, betas=(0.9, 1.0)), "Adam: betas must be at least 0 and less than 1"),
+        (lambda p: dl.Adam(p, betas=(0.9,)), "Adam: betas must be two numbers"),
+        (lambda p: dl.Adam(p, eps=-1), "Adam: eps must be at least 0"),
+        (lambda p: dl.AdamW(p, l1=-1), "AdamW: l1 must be at least 0"),
+        (lambda _: dl.AdamW([]), "AdamW: params is empty"),
+    ],
+)
+def test_options_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(parameters())
+
+
+@pytest.mark.parametrize("lr", ["0.1", None, [0.1]])
+def test_options_that_are_no_numbers(lr):
+    with pytest.raises(TypeError, match="Adam: lr must be a number, got"):
+        dl.Adam(parameters(), lr=lr)
+
+
+def test_parameters_that_do_not_fit():
+    block = np.zeros(10)
+    read_only = np.zeros(3)
+    read_only.flags.writeable = False
+    for params, error, message in (
+        ([np.zeros(3, int)], TypeError, r"params\[0\] must be a float32 or float64 array, got int"),
+        (
+            [np.zeros(3, ">f8")],
+            TypeError,
+            r"params\[0\] must be a float32 or float64 array, got >f8",
+        ),
+        ([[1.0, 2.0]], TypeError, r"params\[0\] must be an array, got list"),
+        ([np.zeros(2), read_only], ValueError, r"params\[1\] is read-only"),
+        ([block[:5], block[4:]], ValueError, r"params\[0\] and params\[1\] share memory"),
+        ([block[2:4], block, np.zeros(3)], ValueError, r"params\[1\] and params\[0\] share memory"),
+        ([block[:9], block[:1], block[7:]], ValueError, "share memory"),
+    ):
+        with pytest.raises(error, match=message):
+            dl.SGD(params)
+    dl.SGD([block[::2], block[1::2]])  # side by side, not over each other
+
+
+@each_maker
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda g: g[:2], ValueError, "grads must hold one array for each parameter, 3, got 2"),
+        (
+            lambda g: [*g[:2], g[2][:1]],
+            ValueError,
+            r"grads\[2\] must have the shape of params\[2\]",
+        ),
+        (lambda g: [*g[:2], g[2].astype("f")], TypeError, r"grads\[2\] must have the dtype of"),
+        (lambda g: [*g[:2], g[2].tolist()], TypeError, r"grads\[2\] must be an array"),
+    ],
+)
+def test_a_step_with_wrong_gradients_changes_nothing(make, spoil, error, message):
+    params, twins = parameters(), parameters()
+    optimizer, twin = make(params), make(twins)
+    grads = gradients(params)
+    with pytest.raises(error, match=message):
+        optimizer.step(spoil(grads))
+    assert_equal_lists(params, twins)
+    # Nor did it count as a step.
+    optimizer.step(grads)
+    twin.step(grads)
+    assert_equal_lists(params, twins)
+
+
+@each_maker
+def test_gradients_must_not_be_the_parameters(make):
+    params = parameters()
+    with pytest.raises(ValueError, match=r"grads\[0\] shares memory with params\[0\]"):
+        make(params).step(params)
+
+
+def test_l1_makes_parameters_exactly_zero():
+    p = np.array([0.5, -0.5, 0.01, -0.01, 0.0, np.nan])
+    dl.SGD([p], lr=0.1, l1=0.2).step([np.zeros(6)])
+    np.testing.assert_allclose(p, [0.48, -0.48, 0, 0, 0, np.nan], rtol=1e-15)
+    assert np.count_nonzero(p[2:5]) == 0
+
+
+def test_lr_is_settable_and_checked():
+    p = np.ones(2)
+    optimizer = dl.SGD([p], lr=0.5)
+    optimizer.lr = 0.25
+    optimizer.step([np.ones(2)])
+    assert p.tolist() == [0.75, 0.75]
+    with pytest.raises(ValueError, match="SGD: lr must be at least 0, got -1"):
+        optimizer.lr = -1
+    assert optimizer.lr == 0.25
+    assert "SGD(1 arrays, lr=0.25, momentum=0.0" in repr(optimizer)
+
+
+def test_clip_grad_norm_scales_all_arrays_by_one_factor():
+    grads = [np.array([3.0, 0.0]), np.array([[4.0]], np.float32)]
+    assert dl.clip_grad_norm(grads, 10) == 5
+    assert grads[0].tolist() == [3, 0]
+    assert dl.clip_grad_norm(grads, 1) == 5
+    np.testing.assert_allclose(grads[0], [0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(grads[1], [[0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_norm", [-1, np.nan])
+def test_clip_grad_norm_errors(max_norm):
+    with pytest.raises(ValueError, match="clip_grad_norm: max_norm must be at least 0"):
+        dl.clip_grad_norm([np.ones(2)], max_norm)
+    read_only = np.ones(2)
+    read_only.flags.writeable = False
+    first = np.ones(3)
+    with pytest.raises(ValueError, match=r"grads\[1\] is read-only"):
+        dl.clip_grad_norm([first, read_only], 0.1)
+    assert first.tolist() == [1, 1, 1]

@@ -15,6 +15,22 @@ inline constexpr std::ptrdiff_t chunk_elements = 32768;
 inline constexpr std::ptrdiff_t tile_elements = 512;
 static_assert(chunk_elements % tile_elements == 0);
 
+// Calls visit(register) for the elements of a chunk, in order; lanes beyond the end are 0.
+template <class T, class F>
+inline void visit_chunk(const sequence<T>& in, std::ptrdiff_t n, std::ptrdiff_t chunk,
+                        const F& visit) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  T buffer[tile_elements];
+  const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
+  for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += tile_elements) {
+    const std::ptrdiff_t m = std::min(tile_elements, end - i);
+    const T* p = in.read(i, m, buffer);
+    std::ptrdiff_t j = 0;
+    for (; j + w <= m; j += w) visit(load<T>(p + j));
+    if (j < m) visit(load_part<T>(p + j, m - j));
+  }
+}
+
 // out[i] = f(in[i]...); an input may be the output.
 template <class T, class F, class... In>
 inline void map_run(const F& f, T* out, std::ptrdiff_t n, const In*... in) {

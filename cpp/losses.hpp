@@ -201,17 +201,9 @@ inline bool all_probabilities(std::array<view, 1> x) {
   const std::ptrdiff_t n = x[0].size();
   std::atomic<bool> good{true};
   parallel_for(ceil_div(n, chunk_elements), 0.1 * double(n), [&](std::ptrdiff_t chunk) {
-    T buffer[tile_elements];
     mask<T> bad = int_of<T>(0);
-    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
-    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += tile_elements) {
-      const std::ptrdiff_t m = std::min(tile_elements, end - i);
-      const T* p = in.read(i, m, buffer);
-      for (std::ptrdiff_t j = 0; j < m; j += vec<T>::size) {
-        const vec<T> v = j + vec<T>::size <= m ? load<T>(p + j) : load_part<T>(p + j, m - j);
-        bad = bad | (v < vec<T>(T(0))) | (v > vec<T>(T(1)));
-      }
-    }
+    visit_chunk(in, n, chunk,
+                [&](vec<T> v) { bad = bad | (v < vec<T>(T(0))) | (v > vec<T>(T(1))); });
     if (any(bad)) good.store(false, std::memory_order_relaxed);
   });
   return good.load();

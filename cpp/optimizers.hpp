@@ -150,21 +150,14 @@ inline double sum_of_squares(std::array<view, 1> x) {
   const std::ptrdiff_t n = x[0].size(), chunks = ceil_div(n, chunk_elements);
   std::vector<double> sums(chunks);
   parallel_for(chunks, 0.2 * double(n), [&](std::ptrdiff_t chunk) {
-    T buffer[tile_elements];
-    wide_sum<double> sum;
-    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
-    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += tile_elements) {
-      const std::ptrdiff_t m = std::min(tile_elements, end - i);
-      const T* p = in.read(i, m, buffer);
-      for (std::ptrdiff_t j = 0; j < m; j += vec<T>::size) {
-        const vec<T> v = j + vec<T>::size <= m ? load<T>(p + j) : load_part<T>(p + j, m - j);
-        for (int part = 0; part < wide_parts<T>; ++part) {
-          const vec<double> d = widen(v, part);
-          sum.parts[0] = fma<double>(d, d, sum.parts[0]);
-        }
+    vec<double> sum = 0.0;
+    visit_chunk(in, n, chunk, [&](vec<T> v) {
+      for (int part = 0; part < wide_parts<T>; ++part) {
+        const vec<double> d = widen(v, part);
+        sum = fma<double>(d, d, sum);
       }
-    }
-    sums[chunk] = sum.total();
+    });
+    sums[chunk] = reduce_add(sum);
   });
   return tree_sum(sums.data(), chunks);
 }

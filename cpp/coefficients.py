@@ -4,7 +4,7 @@ Each polynomial interpolates its function at Chebyshev nodes in 60 digits, which
 factor of the minimax error printed beside it.
 """
 
-from mpmath import chebyfit, erfc, exp, expm1, log, mp, mpf, nstr, sqrt
+from mpmath import atanh, chebyfit, erfc, exp, expm1, log, mp, mpf, nstr, sqrt
 
 mp.dps = 60
 
@@ -22,6 +22,14 @@ def normal_tail(t):
     return exp(a * a / 2) * erfc(a / sqrt(2)) / 2 * (1 + a)
 
 
+def atanh_remainder(z):
+    """(2 atanh(s) / s - 2) / z with z = s^2: log(1 + f) is s (2 + z times this), s = f / (2 + f)."""
+    if z < mpf("1e-12"):
+        return mpf(2) / 3 + 2 * z / 5
+    s = sqrt(z)
+    return (2 * atanh(s) / s - 2) / z
+
+
 def show(name, function, low, high, terms):
     coefficients, error = chebyfit(function, [low, high], terms, error=True)
     print(f"{name}: error {nstr(error, 3)}")
@@ -33,3 +41,5 @@ show("exp_remainder, float", exp_remainder, -half, half, 5)
 show("exp_remainder, double", exp_remainder, -half, half, 10)
 show("normal_tail, float, a <= 15", normal_tail, -1, mpf(15 - 4) / (15 + 4), 11)
 show("normal_tail, double, a <= 39", normal_tail, -1, mpf(39 - 4) / (39 + 4), 22)
+show("atanh_remainder, float, f <= 1", atanh_remainder, 0, mpf(1) / 9, 5)
+show("atanh_remainder, double, f <= 1", atanh_remainder, 0, mpf(1) / 9, 10)

@@ -100,7 +100,7 @@ struct softplus {
   template <class T>
   vec<T> forward(vec<T> x) const {
     vec<T> z = vec<T>(T(beta)) * x;
-    vec<T> smooth = max<T>(z, T(0)) + log1p<T>(exp<T>(-abs(z)));
+    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exp<T>(-abs(z)));
     return select<T>(z > vec<T>(T(threshold)), x, smooth / vec<T>(T(beta)));
   }
   template <class T>

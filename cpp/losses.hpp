@@ -123,7 +123,7 @@ struct binary_cross_entropy_with_logits {
   template <class T, class... W>
   loss_and_slope<T> weighted(vec<T> x, vec<T> t, vec<T> on, W... weight) const {
     const vec<T> one = T(1), zero = T(0), off = one - t;
-    const vec<T> e = exp<T>(-abs(x)), r = one / (one + e), small = e * r, log = log1p<T>(e);
+    const vec<T> e = exp<T>(-abs(x)), r = one / (one + e), small = e * r, log = log1p_unit<T>(e);
     const mask<T> negative = x < zero;
     vec<T> loss = off * (log + max<T>(x, zero)) + on * (log + max<T>(-x, zero));
     vec<T> slope = off * select<T>(negative, small, r) - on * select<T>(negative, r, small);
@@ -370,17 +370,18 @@ struct cross_entropy_indices {
 
       const vec<T> x_t = axis.at(t.index);
       block_sum<T> distance;  // sum of w (largest - x), for the smoothed part of the target
-      const row_sums<T> sums = sum_row<T, Grad>(axis, [&](std::ptrdiff_t j, vec<T> x, vec<T> m) {
-        if constexpr (Smooth) {
-          vec<T> d = m - x;
-          if (w) {
-            // A class of weight 0 adds nothing, even where its logit is -inf.
-            const vec<T> w_j = axis.per_class(w, j);
-            d = select<T>(w_j == zero, zero, d * w_j);
-          }
-          distance.add(axis.valid(d, j));
-        }
-      });
+      const row_sums<T> sums = sum_row<T, Grad>(
+          axis, [&]([[maybe_unused]] auto j, [[maybe_unused]] vec<T> x, [[maybe_unused]] vec<T> m) {
+            if constexpr (Smooth) {
+              vec<T> d = m - x;
+              if (w) {
+                // A class of weight 0 adds nothing, even where its logit is -inf.
+                const vec<T> w_j = axis.per_class(w, j);
+                d = select<T>(w_j == zero, zero, d * w_j);
+              }
+              distance.add(axis.valid(d, j));
+            }
+          });
       const vec<T> log = sums.log();
       vec<T> loss = t.weight * (log + (sums.largest - x_t));
       if constexpr (Smooth)
@@ -395,14 +396,14 @@ struct cross_entropy_indices {
         if constexpr (Smooth) all += scale * spread * vec<T>(T(options.weight_sum));
         const vec<T> inverse = sums.inverse(), factor = inverse * all;
         const auto again = [&](vec<T> x) { return exp<T>(x - sums.largest); };
-        for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) {
+        axis.sweep([&](auto j) {
           vec<T> g = axis.kept(j, again) * factor;
           if constexpr (Smooth) {
             const vec<T> share = scale * spread;
             g = g - (w ? share * axis.per_class(w, j) : share);
           }
           axis.put(j, select<T>(t.ignored, zero, g));
-        }
+        });
         // p - 1 at the label, from the sums kept apart: exact where p is nearly 1.
         const vec<T> e_t = exp<T>(x_t - sums.largest);
         vec<T> g_t = own * (((e_t - sums.ties) - sums.others) * inverse);
@@ -430,29 +431,30 @@ struct cross_entropy_probabilities {
       const T* w = options.class_weight;
       const vec<T> spread = T(options.label_smoothing / double(axis.classes));
       const vec<T> kept_share = T(1.0 - options.label_smoothing);
-      const auto weighted_target = [&](std::ptrdiff_t j) {
+      const auto weighted_target = [&](auto j) {
         vec<T> q = fma<T>(axis.in(1, j, T(0)), kept_share, spread);
         return w ? q * axis.per_class(w, j) : q;
       };
       block_sum<T> mass, distance;
-      const row_sums<T> sums = sum_row<T, Grad>(axis, [&](std::ptrdiff_t j, vec<T> x, vec<T> m) {
-        const vec<T> q = weighted_target(j);
-        mass.add(axis.valid(q, j));
-        // A class of probability 0 adds nothing, even where its logit is -inf.
-        distance.add(axis.valid(select<T>(q == zero, zero, q * (m - x)), j));
-      });
+      const row_sums<T> sums = sum_row<T, Grad>(
+          axis, [&]([[maybe_unused]] auto j, [[maybe_unused]] vec<T> x, [[maybe_unused]] vec<T> m) {
+            const vec<T> q = weighted_target(j);
+            mass.add(axis.valid(q, j));
+            // A class of probability 0 adds nothing, even where its logit is -inf.
+            distance.add(axis.valid(select<T>(q == zero, zero, q * (m - x)), j));
+          });
       const vec<T> total = axis.sum(mass);
       sink.take(sink.sums[c], fma<T>(sums.log(), total, axis.sum(distance)), row, n);
 
       if constexpr (Grad) {
         const vec<T> factor = vec<T>(T(options.scale)) * sums.inverse();
         const auto again = [&](vec<T> x) { return exp<T>(x - sums.largest); };
-        for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) {
+        axis.sweep([&](auto j) {
           // total e - q (ties + others), the large terms first: they cancel exactly where p is q.
           const vec<T> q = weighted_target(j);
           const vec<T> large = fma<T>(-q, sums.ties, total * axis.kept(j, again));
           axis.put(j, factor * fma<T>(-q, sums.others, large));
-        }
+        });
         axis.close();
       }
     };
@@ -475,7 +477,7 @@ struct nll_indices {
       const vec<T> loss = -t.weight * axis.at(t.index);
       sink.take(sink.sums[c], select<T>(t.ignored, zero, loss), row, n);
       if constexpr (Grad) {
-        for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) axis.put(j, zero);
+        axis.sweep([&](auto j) { axis.put(j, zero); });
         axis.put_at(t.index, select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale))));
         axis.close();
       }

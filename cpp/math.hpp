@@ -34,6 +34,9 @@ struct float_traits<float> {
                                        0.008363232883682618f, 0.0013926250831497611f};
   static constexpr float log_poly[] = {0.66666662693f, 0.40000972152f, 0.28498786688f,
                                        0.24279078841f};
+  static constexpr float atanh_poly[] = {0.6666666732052742f, 0.3999970633192972f,
+                                         0.28592357994302836f, 0.21706575800880373f,
+                                         0.2322432922402335f};
   static constexpr float tail_poly[] = {
       0.4720532063989766f,     -0.09670346798073925f,    0.013999636592802041f,
       0.028600032795032343f,   -0.03219781535425328f,    0.017939449481637414f,
@@ -61,6 +64,10 @@ struct float_traits<double> {
                                         2.857142874366239149e-01, 2.222219843214978396e-01,
                                         1.818357216161805012e-01, 1.531383769920937332e-01,
                                         1.479819860511658591e-01};
+  static constexpr double atanh_poly[] = {
+      0.6666666666666666,  0.40000000000014585, 0.2857142856710876,  0.22222222717427864,
+      0.18181789436132859, 0.15385570064958623, 0.13314144209654935, 0.12001072809590713,
+      0.08800738486144674, 0.1616404561194353};
   static constexpr double tail_poly[] = {
       0.47205320650984467,    -0.09670347732652591,    0.013999634724427307,
       0.028600364053554508,   -0.03219783742821711,    0.017936097479739982,
@@ -113,6 +120,7 @@ template <class T>
 inline vec<T> exp(vec<T> x) {
   using F = float_traits<T>;
   exp_parts<T> parts(clamp<T>(x, F::exp_min, F::exp_max));
+  if constexpr (has_scale<T>) return scale<T>(parts.expm1 + vec<T>(T(1)), parts.n);
   // Scaled in two steps, since 2^n may lie outside the normal range: the first is exact, so that a
   // denormal result is rounded once, and an overflow is an infinity.
   vec<T> half = fma<T>(parts.n, T(0.5), F::round_magic) - vec<T>(F::round_magic);
@@ -188,6 +196,16 @@ inline vec<T> log1p(vec<T> x) {
   r = select<T>(x == zero, x, r);  // -0 stays -0
   r = select<T>(x == vec<T>(T(-1)), vec<T>(-inf), r);
   return select<T>(x >= vec<T>(T(-1)), r, vec<T>(std::numeric_limits<T>::quiet_NaN()));
+}
+
+// log1p for 0 <= x <= 1: no exponent to take apart.
+template <class T>
+inline vec<T> log1p_unit(vec<T> x) {
+  vec<T> s = x / (x + vec<T>(T(2)));
+  vec<T> z = s * s;
+  vec<T> half_square = vec<T>(T(0.5)) * x * x;
+  return x -
+         (half_square - s * fma<T>(z, polynomial<T>(z, float_traits<T>::atanh_poly), half_square));
 }
 
 template <class T>

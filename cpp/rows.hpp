@@ -7,6 +7,7 @@
 // Which one is decided by the shape alone, so the bits do not depend on the layout.
 #pragma once
 
+#include <limits>
 #include <memory>
 
 #include "layout.hpp"
@@ -28,15 +29,19 @@ template <class T>
 struct lane_pointers {
   static constexpr std::ptrdiff_t w = vec<T>::size;
   char* lane[w];
-  std::ptrdiff_t class_stride;
+  std::ptrdiff_t class_stride, row_stride;
+  bool even;  // whether the rows are row_stride bytes apart, near enough for gather_lanes
 
   void locate(const row_view& v, std::ptrdiff_t row, std::ptrdiff_t n) {
     class_stride = v.class_stride;
     char** to = lane;
     for_each_run(v.rows, row, n, [&](char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+      row_stride = stride;
+      even = run == n && std::abs(stride) < (1 << 26);
       for (std::ptrdiff_t i = 0; i < run; ++i) *to++ = p + i * stride;
     });
   }
+  vec<int_of<T>> offsets() const { return iota<int_of<T>>() * vec<int_of<T>>(row_stride); }
   T get(std::ptrdiff_t i, std::ptrdiff_t c) const {
     T value;
     std::memcpy(&value, lane[i] + c * class_stride, sizeof value);
@@ -47,15 +52,29 @@ struct lane_pointers {
   }
 };
 
+// An axis offers
+//   sweep(f)            calls f(j) for each register j of the row, in order
+//   in(k, j, fill)      input k; lanes beyond the row's end are `fill`
+//   put(j, x)           writes the output
+//   keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
+//   largest(), sum(s), count(n)  fold what belongs to one row, for all of its lanes
+//   at(c), put_at(c, x)          the elements of given classes, one a row
+//   per_class(w, j), valid(x, j) weights of the classes; x with 0 beyond the row's end
+
 // What the two axes with one row a lane have in common: nothing is folded over lanes.
 template <class T>
 struct row_per_lane {
   static constexpr std::ptrdiff_t rows_at_once = vec<T>::size;
   std::ptrdiff_t classes, n;
 
-  std::ptrdiff_t registers() const { return classes; }
+  template <class F>
+  void sweep(const F& f) const {
+    for (std::ptrdiff_t c = 0; c < classes; ++c) f(c);
+  }
   vec<T> sum(block_sum<T>& s) const { return s.lanes(); }
-  vec<T> largest(vec<T> m) const { return m; }
+  vec<T> count(vec<int_of<T>> n) const {
+    return __builtin_convertvector(n.v, typename vec<T>::native);
+  }
   vec<T> per_class(const T* w, std::ptrdiff_t c) const { return w[c]; }
   vec<T> valid(vec<T> x, std::ptrdiff_t) const { return x; }
 };
@@ -72,6 +91,13 @@ struct short_rows : row_per_lane<T> {
     for (int k = 0; k <= Inputs; ++k)
       if (operands[k].rows.data) pointers[k].locate(operands[k], row, rows);
     for (int k = 0; k < Inputs; ++k) {
+      if (rows == w && pointers[k].even) {
+        const vec<int_of<T>> offsets = pointers[k].offsets();
+        const char* p = pointers[k].lane[0];
+        for (std::ptrdiff_t c = 0; c < this->classes; ++c)
+          store<T>(tile[k] + c * w, gather_lanes<T>(p + c * pointers[k].class_stride, offsets));
+        continue;
+      }
       if (rows < w) std::memset(tile[k], 0, sizeof(T) * this->classes * w);
       for (std::ptrdiff_t i = 0; i < rows; ++i)
         for (std::ptrdiff_t c = 0; c < this->classes; ++c)
@@ -79,6 +105,17 @@ struct short_rows : row_per_lane<T> {
     }
   }
   void close() {
+    const lane_pointers<T>& out = pointers[Inputs];
+    const std::ptrdiff_t item = sizeof(T);
+    if (this->n == w && out.even && out.class_stride == item &&
+        out.row_stride == item * this->classes) {
+      // Contiguous rows are one run: gathered from the tile, since scattering costs twice as much.
+      prepare_transpose();
+      T* to = reinterpret_cast<T*>(out.lane[0]);
+      for (std::ptrdiff_t c = 0; c < this->classes; ++c)
+        store<T>(to + c * w, gather_lanes<T>(tile[Inputs], load(transpose + c * w)));
+      return;
+    }
     for (std::ptrdiff_t i = 0; i < this->n; ++i)
       for (std::ptrdiff_t c = 0; c < this->classes; ++c)
         pointers[Inputs].put(i, c, tile[Inputs][c * w + i]);
@@ -97,6 +134,26 @@ struct short_rows : row_per_lane<T> {
   }
   void put_at(const std::ptrdiff_t* c, vec<T> x) {
     for (std::ptrdiff_t i = 0; i < this->n; ++i) tile[Inputs][c[i] * w + i] = x.v[i];
+  }
+  vec<T> largest() const {
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    vec<T> m = -inf;
+    for (std::ptrdiff_t c = 0; c < this->classes; ++c) m = max<T>(m, in(0, c, T(0)));
+    return m;
+  }
+
+ private:
+  // Byte offsets in a tile of the elements of w rows, row after row.
+  int_of<T> transpose[short_classes * w];
+  bool prepared = false;
+
+  void prepare_transpose() {
+    if (prepared) return;
+    int_of<T>* to = transpose;
+    for (std::ptrdiff_t i = 0; i < w; ++i)
+      for (std::ptrdiff_t c = 0; c < this->classes; ++c)
+        *to++ = int_of<T>((c * w + i) * std::ptrdiff_t(sizeof(T)));
+    prepared = true;
   }
 };
 
@@ -136,6 +193,12 @@ struct long_lanes : row_per_lane<T> {
     } else {
       for (std::ptrdiff_t i = 0; i < this->n; ++i) pointers[Inputs].put(i, c, x.v[i]);
     }
+  }
+  vec<T> largest() const {
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    vec<T> m = -inf;
+    for (std::ptrdiff_t c = 0; c < this->classes; ++c) m = max<T>(m, in(0, c, T(0)));
+    return m;
   }
   // Strided writes and reads cost more than a second exponential.
   void keep(std::ptrdiff_t, vec<T>) {}
@@ -190,30 +253,61 @@ struct long_rows {
     p.locate(*views[Inputs], row, 1);
     for (std::ptrdiff_t c = 0; c < classes; ++c) p.put(0, c, data[Inputs][c]);
   }
-  std::ptrdiff_t registers() const { return ceil_div(classes, w); }
-  bool whole(std::ptrdiff_t j) const { return (j + 1) * w <= classes; }
-  vec<T> in(int k, std::ptrdiff_t j, T fill) const { return load_from(data[k], j, fill); }
-  void put(std::ptrdiff_t j, vec<T> x) {
-    if (whole(j)) store<T>(data[Inputs] + j * w, x);
-    else store_part<T>(data[Inputs] + j * w, x, classes - j * w);
-  }
-  void keep(std::ptrdiff_t j, vec<T> e) { put(j, e); }
+  // A register of the row from an element on: a whole one, or the first n lanes of the last.
+  struct whole_register {
+    std::ptrdiff_t at;
+  };
+  struct last_register {
+    std::ptrdiff_t at, n;
+  };
   template <class F>
-  vec<T> kept(std::ptrdiff_t j, const F&) const {
+  void sweep(const F& f) const {
+    std::ptrdiff_t i = 0;
+    for (; i + w <= classes; i += w) f(whole_register{i});
+    if (i < classes) f(last_register{i, classes - i});
+  }
+  template <class Register>
+  vec<T> in(int k, Register j, T fill) const {
+    return load_from(data[k], j, fill);
+  }
+  void put(whole_register j, vec<T> x) { store<T>(data[Inputs] + j.at, x); }
+  void put(last_register j, vec<T> x) { store_part<T>(data[Inputs] + j.at, x, j.n); }
+  template <class Register>
+  void keep(Register j, vec<T> e) {
+    put(j, e);
+  }
+  template <class Register, class F>
+  vec<T> kept(Register j, const F&) const {
     return load_from(data[Inputs], j, T(0));
   }
   vec<T> at(const std::ptrdiff_t* c) const { return data[0][*c]; }
   void put_at(const std::ptrdiff_t* c, vec<T> x) { data[Inputs][*c] = x.v[0]; }
-  vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
-  vec<T> largest(vec<T> m) const { return reduce_max(m); }
-  vec<T> per_class(const T* weights, std::ptrdiff_t j) const { return load_from(weights, j, T(0)); }
-  vec<T> valid(vec<T> x, std::ptrdiff_t j) const {
-    return whole(j) ? x : first_lanes<T>(x, classes - j * w);
+  vec<T> largest() const {
+    // Several maxima at once: each waits for the one before.
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    constexpr std::ptrdiff_t many = 4;
+    vec<T> m[many] = {-inf, -inf, -inf, -inf};
+    const T* x = data[0];
+    std::ptrdiff_t i = 0;
+    for (; i + many * w <= classes; i += many * w)
+      for (std::ptrdiff_t u = 0; u < many; ++u) m[u] = max<T>(m[u], load<T>(x + i + u * w));
+    for (; i + w <= classes; i += w) m[0] = max<T>(m[0], load<T>(x + i));
+    if (i < classes) m[1] = max<T>(m[1], load_part<T>(x + i, classes - i, -inf));
+    return reduce_max(max<T>(max<T>(m[0], m[1]), max<T>(m[2], m[3])));
   }
+  vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
+  vec<T> count(vec<int_of<T>> n) const { return T(reduce_add(n)); }
+  template <class Register>
+  vec<T> per_class(const T* weights, Register j) const {
+    return load_from(weights, j, T(0));
+  }
+  vec<T> valid(vec<T> x, whole_register) const { return x; }
+  vec<T> valid(vec<T> x, last_register j) const { return first_lanes<T>(x, j.n); }
 
  private:
-  vec<T> load_from(const T* p, std::ptrdiff_t j, T fill) const {
-    return whole(j) ? load<T>(p + j * w) : load_part<T>(p + j * w, classes - j * w, fill);
+  static vec<T> load_from(const T* p, whole_register j, T) { return load<T>(p + j.at); }
+  static vec<T> load_from(const T* p, last_register j, T fill) {
+    return load_part<T>(p + j.at, j.n, fill);
   }
 };
 

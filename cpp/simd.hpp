@@ -166,6 +166,27 @@ inline void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
   for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = x.v[i];
 }
 
+// The elements at these byte offsets from `base`, of any alignment.
+template <class T>
+inline vec<T> gather_lanes(const void* base, vec<int_of<T>> offset) {
+  using native [[maybe_unused]] = typename vec<T>::native;
+  [[maybe_unused]] constexpr bool is_float = std::is_same_v<T, float>;
+#if defined(__AVX512F__)
+  const __m512i i = (__m512i)offset.v;
+  if constexpr (is_float)
+    return native(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, i, base, 1));
+  else return native(_mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, i, base, 1));
+#else
+  vec<T> r;
+  for (std::ptrdiff_t k = 0; k < vec<T>::size; ++k) {
+    T value;
+    std::memcpy(&value, static_cast<const char*>(base) + offset.v[k], sizeof value);
+    r.v[k] = value;
+  }
+  return r;
+#endif
+}
+
 // ---- operations that the vector extensions lack -------------------------------------------------
 
 // a * b + c, rounded once where the instruction set can, twice where it can't (x86-64, generic).
@@ -208,6 +229,23 @@ inline vec<T> sqrt(vec<T> x) {
   vec<T> r;
   for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i) r.v[i] = std::sqrt(x.v[i]);
   return r;
+#endif
+}
+
+// x 2^n for integers n held as floating numbers, rounded once: one instruction where there is one.
+template <class T>
+inline constexpr bool has_scale = register_bytes == 64;
+
+template <class T>
+inline vec<T> scale(vec<T> x, [[maybe_unused]] vec<T> n) {
+#if defined(__AVX512F__)
+  using native = typename vec<T>::native;
+  if constexpr (std::is_same_v<T, float>)
+    return native(_mm512_maskz_scalef_ps(0xffff, (__m512)x.v, (__m512)n.v));
+  else return native(_mm512_maskz_scalef_pd(0xff, (__m512d)x.v, (__m512d)n.v));
+#else
+  static_assert(has_scale<T>);
+  return x;
 #endif
 }
 

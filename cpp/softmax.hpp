@@ -19,34 +19,27 @@ struct row_sums {
   vec<T> log() const { return log1p<T>((ties - vec<T>(T(1))) + others); }
 };
 
-template <class T, class Axis>
-inline vec<T> row_largest(const Axis& axis) {
-  constexpr T inf = std::numeric_limits<T>::infinity();
-  vec<T> m = -inf;
-  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) m = max<T>(m, axis.in(0, j, -inf));
-  return axis.largest(m);
-}
-
 // `each(j, x, largest)` may read along; with Keep the exponentials stay behind for axis.kept.
 template <class T, bool Keep, class Axis, class F>
 inline row_sums<T> sum_row(Axis& axis, const F& each) {
   constexpr T inf = std::numeric_limits<T>::infinity();
-  const vec<T> zero = T(0), one = T(1);
+  const vec<T> zero = T(0);
   row_sums<T> r;
-  r.largest = row_largest<T>(axis);
-  block_sum<T> others, ties;
-  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j) {
+  r.largest = axis.largest();
+  block_sum<T> others;
+  vec<int_of<T>> ties = int_of<T>(0);
+  axis.sweep([&](auto j) {
     const vec<T> x = axis.in(0, j, -inf);
     const mask<T> is_largest = x == r.largest;
     const vec<T> e = exp<T>(x - r.largest);
     others.add(select<T>(is_largest, zero, e));
-    ties.add(select<T>(is_largest, one, zero));
+    ties -= is_largest;
     if constexpr (Keep) axis.keep(j, e);
     each(j, x, r.largest);
-  }
+  });
   // A row whose largest is infinite (+inf, or -inf throughout) has no softmax: NaN.
   r.others = axis.sum(others) + (r.largest - r.largest);
-  r.ties = axis.sum(ties);
+  r.ties = axis.count(ties);
   return r;
 }
 
@@ -69,13 +62,14 @@ struct softmax {
 
   template <class T>
   static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
-    for_rows<T>(
-        shape, operands, 1.0, stateless{[](auto& axis) {
-          const row_sums<T> sums = sum_row<T, true>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
-          const vec<T> r = sums.inverse();
-          for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-            axis.put(j, axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
-        }});
+    for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
+                  const row_sums<T> sums = sum_row<T, true>(axis, [](auto, vec<T>, vec<T>) {});
+                  const vec<T> r = sums.inverse();
+                  axis.sweep([&](auto j) {
+                    axis.put(j,
+                             axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
+                  });
+                }});
   }
 
   // dx = y (dy - sum(dy y)); inputs dy, y.
@@ -83,11 +77,11 @@ struct softmax {
   static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
     for_rows<T>(shape, operands, 0.5, stateless{[](auto& axis) {
                   block_sum<T> dot;
-                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-                    dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0)));
+                  axis.sweep([&](auto j) { dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0))); });
                   const vec<T> total = axis.sum(dot);
-                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                  axis.sweep([&](auto j) {
                     axis.put(j, axis.in(1, j, T(0)) * (axis.in(0, j, T(0)) - total));
+                  });
                 }});
   }
 };
@@ -97,13 +91,12 @@ struct log_softmax {
 
   template <class T>
   static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
-    for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
-                  const row_sums<T> sums =
-                      sum_row<T, false>(axis, [](std::ptrdiff_t, vec<T>, vec<T>) {});
-                  const vec<T> log = sums.log();
-                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-                    axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log);
-                }});
+    for_rows<T>(
+        shape, operands, 1.0, stateless{[](auto& axis) {
+          const row_sums<T> sums = sum_row<T, false>(axis, [](auto, vec<T>, vec<T>) {});
+          const vec<T> log = sums.log();
+          axis.sweep([&](auto j) { axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log); });
+        }});
   }
 
   // dx = dy - exp(y) sum(dy); inputs dy, y.
@@ -111,11 +104,11 @@ struct log_softmax {
   static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
     for_rows<T>(shape, operands, 0.8, stateless{[](auto& axis) {
                   block_sum<T> sum;
-                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
-                    sum.add(axis.in(0, j, T(0)));
+                  axis.sweep([&](auto j) { sum.add(axis.in(0, j, T(0))); });
                   const vec<T> total = axis.sum(sum);
-                  for (std::ptrdiff_t j = 0; j < axis.registers(); ++j)
+                  axis.sweep([&](auto j) {
                     axis.put(j, fma<T>(-exp<T>(axis.in(1, j, T(0))), total, axis.in(0, j, T(0))));
+                  });
                 }});
   }
 };

@@ -1,0 +1,125 @@
+"""The process of one library: carries out commands, JSON lines on stdin, and replies on stdout.
+
+python worker.py PEER DTYPE CORES
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+from importlib import import_module
+from itertools import repeat
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from cases import CASES, STEPS
+
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+from ulp import ulp_distance
+
+BATCH_SECONDS = 0.03
+
+
+def seconds(call, calls):
+    """Time a batch: the mean of its calls."""
+    call()  # threads awake, caches own
+    gc.disable()
+    start = perf_counter()
+    for _ in repeat(None, calls):
+        call()
+    elapsed = perf_counter() - start
+    gc.enable()
+    return elapsed / calls
+
+
+def calibrate(call):
+    """Return the time of a call and how many fill a batch."""
+    call()  # whatever is compiled or allocated once
+    calls = 1
+    while (time := seconds(call, calls)) * calls < BATCH_SECONDS / 4:
+        calls *= 2
+    return time, max(1, round(BATCH_SECONDS / time))
+
+
+def as_tuple(results):
+    return tuple(results) if isinstance(results, tuple | list) else (results,)
+
+
+class Worker:
+    """The commands; each returns its reply."""
+
+    def __init__(self, peer, dtype):
+        self.peer, self.dtype = import_module(f"peers.{peer}"), dtype
+        self.case = self.call = self.prepare_call = None
+        self.calls = 0
+
+    def prepare(self, case):
+        """Get ready to time a case, in the fastest of the library's ways."""
+        self.case, self.call = CASES[case], None
+        inputs = self.case.inputs(self.dtype)
+        best, way = None, None
+        for name, prepare_call in self.peer.CALLS.get(self.case.kernel.name, {}).items():
+            call = prepare_call(*inputs)
+            time, calls = calibrate(call)
+            if best is None or time < best:
+                best, way = time, name
+                self.call, self.calls, self.prepare_call = call, calls, prepare_call
+        return {"way": way}
+
+    def time(self):
+        """Time one batch."""
+        return {"seconds": seconds(self.call, self.calls)}
+
+    def error(self):
+        """Return the largest error of all results, in ULP, and forget the case."""
+        self.call = None
+        inputs = self.case.inputs(self.dtype)
+        call = self.prepare_call(*inputs)
+        for _ in range(STEPS):
+            results = call()
+        errors = [
+            np.max(ulp_distance(self.peer.to_numpy(result).astype(self.dtype), truth, size))
+            for result, (truth, size) in zip(
+                as_tuple(results), self.case.truth(inputs), strict=True
+            )
+        ]
+        return {"ulp": float(max(errors))}
+
+    def forget(self):
+        """Drop the case and its memory."""
+        self.call = self.prepare_call = None
+        return {}
+
+
+def main():
+    """Reply to one command after the other, until there are no more."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no reply
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle
+
+    def reply(message):
+        print(json.dumps(message), file=replies)
+
+    peer, dtype, cores = sys.argv[1:]
+    if hasattr(os, "sched_setaffinity"):  # not all libraries can be told by a variable
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
+    try:
+        worker = Worker(peer, dtype)
+    except ImportError as error:
+        return reply({"failed": str(error)})
+    reply({"version": worker.peer.library.__version__})
+    for line in sys.stdin:
+        command, *arguments = json.loads(line)
+        try:
+            reply(getattr(worker, command)(*arguments))
+        except Exception as error:
+            worker.forget()
+            reply({"failed": f"{type(error).__name__}: {error}"})
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -15,11 +15,16 @@ namespace dlcore {
 
 namespace py = pybind11;
 
-// Names an argument in messages: "relu: x must be ...".
+// Names an argument in messages: "relu: x must be ...", "Adam.step: grads[3] must be ...".
 struct argument {
   const char* function;
   const char* name;
-  std::string text() const { return std::string(function) + ": " + name; }
+  std::ptrdiff_t index = -1;  // in a list
+
+  std::string called() const {
+    return index < 0 ? name : std::string(name) + "[" + std::to_string(index) + "]";
+  }
+  std::string text() const { return std::string(function) + ": " + called(); }
 };
 
 enum class kind { float32, float64 };

@@ -515,6 +515,11 @@ inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::
 // ---- optimizers ---------------------------------------------------------------------------------
 
 // The arrays of a step, checked: lists[0] the parameters, lists[1] the gradients, then the state.
+template <std::size_t K, std::size_t... I>
+inline std::array<py::array, K> no_arrays(std::index_sequence<I...>) {
+  return {((void)I, no_array())...};
+}
+
 template <std::size_t K>
 struct step_arrays {
   std::vector<std::array<py::array, K>> arrays;
@@ -530,25 +535,20 @@ struct step_arrays {
                               ", got " + std::to_string(lists[k].size()));
     arrays.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
-      const auto named = [&](std::size_t k) {
-        return std::string(names[k]) + "[" + std::to_string(i) + "]";
-      };
+      const argument p_arg{function, names[0], std::ptrdiff_t(i)};
       kind type;
-      const std::string p_name = named(0);
-      py::array p = float_array(lists[0][i], {function, p_name.c_str()}, type);
-      p = writeable_array(p, {function, p_name.c_str()}, p, "itself");
-      std::array<py::array, K> row;
-      row[0] = p;
+      const py::array p = float_array(lists[0][i], p_arg, type);
+      std::array<py::array, K> row = no_arrays<K>(std::make_index_sequence<K>());
+      row[0] = writeable_array(p, p_arg, p, "itself");
       for (std::size_t k = 1; k < K; ++k) {
-        const std::string name = named(k);
-        const argument arg{function, name.c_str()};
+        const argument arg{function, names[k], std::ptrdiff_t(i)};
         if (k == 1) {
-          row[k] = float_array_like(lists[k][i], arg, p, p_name.c_str());
-          require_shape_of(row[k], arg, p, p_name.c_str());
+          row[k] = float_array_like(lists[k][i], arg, p, "its parameter");
+          require_shape_of(row[k], arg, p, "its parameter");
           if (overlap(row[k], p))
-            throw py::value_error(arg.text() + " shares memory with " + p_name);
+            throw py::value_error(arg.text() + " shares memory with its parameter");
         } else {
-          row[k] = writeable_array(lists[k][i], arg, p, p_name.c_str());
+          row[k] = writeable_array(lists[k][i], arg, p, "its parameter");
         }
       }
       kinds.push_back(type);
@@ -656,7 +656,7 @@ inline py::array matrix(py::handle object, const argument& arg, kind& k) {
   return x;
 }
 
-// count, shift, offset, sum of squared distances from the mean, least, largest: one a column.
+// count, mean, variance, least, largest, and what the mean lost in rounding: one a column.
 inline py::tuple column_stats(const char* function, py::handle x_object) {
   kind k;
   const py::array x = matrix(x_object, {function, "x"}, k);
@@ -667,9 +667,21 @@ inline py::tuple column_stats(const char* function, py::handle x_object) {
       without_gil released;
       s = column_statistics<decltype(type)>(v);
     }
-    const auto array = [&](const double* p) { return py::array_t<double>(s.columns, p); };
-    return py::make_tuple(array(s.count), array(s.shift), array(s.offset), array(s.squares),
-                          array(s.least), array(s.largest));
+    const std::ptrdiff_t n = s.columns;
+    py::array_t<std::int64_t> count(n);
+    py::array_t<double> mean(n), variance(n), least(n), largest(n), low(n);
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    for (std::ptrdiff_t c = 0; c < n; ++c) {
+      const bool empty = s.count[c] == 0;
+      const double m = s.shift[c] + s.offset[c], rest = (s.shift[c] - m) + s.offset[c];
+      count.mutable_data()[c] = std::int64_t(s.count[c]);
+      mean.mutable_data()[c] = empty ? nan : m;
+      variance.mutable_data()[c] = empty ? nan : s.squares[c] / s.count[c];
+      least.mutable_data()[c] = empty ? nan : s.least[c];
+      largest.mutable_data()[c] = empty ? nan : s.largest[c];
+      low.mutable_data()[c] = std::isfinite(rest) ? rest : 0.0;
+    }
+    return py::make_tuple(count, mean, variance, least, largest, low);
   });
 }
 

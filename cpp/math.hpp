@@ -1,7 +1,8 @@
 // exp, log, log1p, expm1, tanh, sigmoid and the normal distribution on a register.
 //
-// Largest errors in ULP (float: over all 2^32 inputs; double: over random samples), at the level
-// with multiply-add / without it. tests/test_math.py holds them.
+// Largest errors in ULP over all 2^32 floats: exp 1.09, expm1 1.76, log 0.84, log1p 0.84, sigmoid
+// 2.41, tanh 2.50, with and without multiply-add; over random doubles about the same, normal_cdf
+// below 6 in both. tests/test_math.py holds them (pytest -m slow: every float).
 //
 // Polynomial coefficients: coefficients.py. log's series: Sun's fdlibm (e_log.c, s_log1p.c).
 #pragma once

@@ -48,9 +48,20 @@ struct column_sums {
   }
 };
 
-// One register's worth of doubles of each accumulator: what a block of rows adds up to.
+// What a block of rows of one register of columns adds up to; sums in double, in parts.
+template <class T>
 struct column_lanes {
-  vec<double> count, shift, sum, squares, least, largest;
+  static constexpr int parts = wide_parts<T>;
+  vec<double> count[parts], shift[parts], sum[parts], squares[parts];
+  vec<T> least, largest;
+
+  explicit column_lanes(double n) {
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    for (int part = 0; part < parts; ++part)
+      count[part] = n, shift[part] = sum[part] = squares[part] = 0.0;
+    least = inf;
+    largest = -inf;
+  }
 };
 
 // Rows that share a shift. With the shift an element of the block, the variance loses at most a
@@ -61,41 +72,53 @@ inline constexpr std::ptrdiff_t chunk_block_rows = 16 * block_rows;
 // Columns of a tile.
 inline constexpr std::ptrdiff_t tile_columns = 64;
 
-// Statistics of a block of up to block_rows rows of one register of doubles; `at(r)` gives row r.
-// NaN is passed over. `lanes`: the columns that exist.
-template <class At>
-inline column_lanes block_statistics(std::ptrdiff_t rows, const At& at) {
-  constexpr double inf = std::numeric_limits<double>::infinity();
-  const vec<double> zero = 0.0, one = 1.0;
+// Statistics of a block of up to block_rows rows of one register of columns; `at(r)` gives row r.
+// NaN is passed over.
+template <class T, class At>
+inline column_lanes<T> block_statistics(std::ptrdiff_t rows, const At& at) {
+  constexpr int parts = wide_parts<T>;
+  const vec<T> zero = T(0);
   // The shift: the first finite element of each column.
-  vec<double> shift = zero;
-  mask<double> found = std::int64_t(0);
+  vec<T> shift = zero;
+  mask<T> found = int_of<T>(0);
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<double> x = at(r);
-    const mask<double> take = (x - x == zero) & ~found;
-    shift = select<double>(take, x, shift);
+    const vec<T> x = at(r);
+    const mask<T> take = (x - x == zero) & ~found;
+    shift = select<T>(take, x, shift);
     found = found | take;
     if (!any(~found)) break;
   }
   // First as if there were no NaN, which shows in the sum.
-  column_lanes s{vec<double>(double(rows)), shift, zero, zero, vec<double>(inf), vec<double>(-inf)};
+  column_lanes<T> s{double(rows)};
+  for (int part = 0; part < parts; ++part) s.shift[part] = widen(shift, part);
+  const column_lanes<T> empty = s;
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<double> x = at(r), d = x - shift;
-    s.sum += d;
-    s.squares = fma<double>(d, d, s.squares);
-    s.least = min<double>(s.least, x);
-    s.largest = max<double>(s.largest, x);
+    const vec<T> x = at(r);
+    for (int part = 0; part < parts; ++part) {
+      const vec<double> d = widen(x, part) - s.shift[part];
+      s.sum[part] += d;
+      s.squares[part] = fma<double>(d, d, s.squares[part]);
+    }
+    s.least = min<T>(s.least, x);
+    s.largest = max<T>(s.largest, x);
   }
-  if (!any(s.sum != s.sum)) return s;
-  s = {zero, shift, zero, zero, vec<double>(inf), vec<double>(-inf)};
+  bool numbers = true;
+  for (int part = 0; part < parts; ++part) numbers = numbers && !any(s.sum[part] != s.sum[part]);
+  if (numbers) return s;
+  const vec<double> wide_zero = 0.0, one = 1.0;
+  s = empty;
+  for (int part = 0; part < parts; ++part) s.count[part] = wide_zero;
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<double> x = at(r), d = x - shift;
-    const mask<double> number = x == x;
-    s.count += select<double>(number, one, zero);
-    s.sum += select<double>(number, d, zero);
-    s.squares += select<double>(number, d * d, zero);
-    s.least = min<double>(s.least, x);
-    s.largest = max<double>(s.largest, x);
+    const vec<T> x = at(r);
+    for (int part = 0; part < parts; ++part) {
+      const vec<double> wide = widen(x, part), d = wide - s.shift[part];
+      const mask<double> number = wide == wide;
+      s.count[part] += select<double>(number, one, wide_zero);
+      s.sum[part] += select<double>(number, d, wide_zero);
+      s.squares[part] += select<double>(number, d * d, wide_zero);
+    }
+    s.least = min<T>(s.least, x);
+    s.largest = max<T>(s.largest, x);
   }
   return s;
 }
@@ -125,24 +148,25 @@ inline void add_block(const T* p, std::ptrdiff_t row_step, std::ptrdiff_t rows,
   constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
   for (std::ptrdiff_t c = 0; c < columns; c += w) {
     const std::ptrdiff_t n = std::min(w, columns - c);
-    for (int part = 0; part * wd < n; ++part) {
-      const column_lanes s = block_statistics(rows, [&](std::ptrdiff_t r) {
-        const T* q = p + r * row_step + c;
-        return widen(n == w ? load<T>(q) : load_part<T>(q, n), part);
-      });
-      for (std::ptrdiff_t i = 0; i < std::min(wd, n - part * wd); ++i) {
-        const std::ptrdiff_t k = c + part * wd + i;
-        const double count = s.count.v[i], sum = s.sum.v[i];
-        const double offset = count > 0 ? sum / count : 0;
-        block.count[k] = count;
-        block.shift[k] = s.shift.v[i];
-        block.offset[k] = offset;
-        // Not below 0 by rounding; NaN stays.
-        const double squares = s.squares.v[i] - sum * offset;
-        block.squares[k] = squares < 0 ? 0 : squares;
-        block.least[k] = s.least.v[i];
-        block.largest[k] = s.largest.v[i];
-      }
+    const T* corner = p + c;
+    const column_lanes<T> s =
+        n == w ? block_statistics<T>(
+                     rows, [&](std::ptrdiff_t r) { return load<T>(corner + r * row_step); })
+               : block_statistics<T>(rows, [&](std::ptrdiff_t r) {
+                   return load_part<T>(corner + r * row_step, n);
+                 });
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      const int part = int(i / wd);
+      const double count = s.count[part].v[i % wd], sum = s.sum[part].v[i % wd];
+      const double offset = count > 0 ? sum / count : 0;
+      block.count[c + i] = count;
+      block.shift[c + i] = s.shift[part].v[i % wd];
+      block.offset[c + i] = offset;
+      // Not below 0 by rounding; NaN stays.
+      const double squares = s.squares[part].v[i % wd] - sum * offset;
+      block.squares[c + i] = squares < 0 ? 0 : squares;
+      block.least[c + i] = double(s.least.v[i]);
+      block.largest[c + i] = double(s.largest.v[i]);
     }
   }
 }

@@ -14,10 +14,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import dlcore
-from cases import CASES, DTYPES
 from contest import Contestant, Failure, measure
 from peers import PEERS
+
+import dlcore
+from cases import CASES, DTYPES
 
 TITLES = {
     "case": "---",
@@ -138,8 +139,8 @@ def main():
             row = measure(case, options.dtype, contestants, options.rounds, note)
             report["cases"].append(row)
             print(line(row), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+            if options.json:  # after each case: an interrupted run is not lost
+                options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.chart:
         draw(report, options.chart)
 

@@ -15,7 +15,7 @@ column_stats            8        8
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ColumnStats", "MinMaxNormalizer", "ZScoreNormalizer", "column_stats"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class ColumnStats:
     """Statistics of the columns of a 2-D array, NaN left out.
 
@@ -98,19 +98,6 @@ class ColumnStats:
         return (self.count, self.mean, self.var, self.min, self.max, low)
 
 
-def _column_stats(function: str, x: Array) -> ColumnStats:
-    count, shift, offset, squares, least, largest = _isa.core.column_stats(function, x)
-    empty = count == 0
-    mean = shift + offset
-    with np.errstate(invalid="ignore"):
-        low = (shift - mean) + offset
-        var = np.divide(squares, count, out=np.full_like(squares, np.nan), where=~empty)
-    low[~np.isfinite(low)] = 0.0
-    for a in (mean, least, largest):
-        a[empty] = np.nan
-    return ColumnStats(count.astype(np.int64), mean, var, least, largest, low)
-
-
 def column_stats(x: Array) -> ColumnStats:
     """Count, mean, variance, minimum and maximum of each column, in one pass over memory.
 
@@ -136,22 +123,27 @@ def column_stats(x: Array) -> ColumnStats:
     ----------
     Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Stat. 37, 1983.
     """
-    return _column_stats("column_stats", x)
+    return ColumnStats(*_isa.core.column_stats("column_stats", x))
+
+
+# A map of columns: (x - subtract) * multiply + add, kept between two bounds.
+_Map = tuple["Array", "Array", "Array", float, float]
 
 
 class _Normalizer:
-    """Fits column statistics and maps columns: ``(x - subtract) * multiply + add``."""
+    """Fits column statistics and maps columns; what follows from the statistics is made when asked.
+
+    Attributes
+    ----------
+    stats_ : ColumnStats
+    n_samples_seen_ : int
+    """
 
     stats_: ColumnStats
     n_samples_seen_: int
 
-    def _set_scale(self) -> None:
-        raise NotImplementedError
-
-    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
-        raise NotImplementedError
-
-    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
+    def _maps(self) -> tuple[_Map, _Map]:
+        """Return the map of transform and that of inverse_transform."""
         raise NotImplementedError
 
     def fit(self, x: Array) -> Self:
@@ -191,16 +183,17 @@ class _Normalizer:
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
     def _stats_of(self, method: str, x: Array) -> ColumnStats:
-        name = f"{type(self).__name__}.{method}"
-        stats = _column_stats(name, x)
+        stats = ColumnStats(*_isa.core.column_stats(self._names[method], x))
         if len(x) == 0:
-            raise ValueError(f"{name}: x must have at least one row, got the shape {np.shape(x)}")
+            raise ValueError(
+                f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"
+            )
         return stats
 
     def _take(self, stats: ColumnStats, rows: int) -> Self:
         self.stats_ = stats
         self.n_samples_seen_ = rows
-        self._set_scale()
+        self._made: tuple[_Map, _Map] | None = None
         return self
 
     def transform(self, x: Array, *, out: Array | None = None) -> Array:
@@ -226,19 +219,25 @@ class _Normalizer:
         ValueError
             If nothing was fitted, the number of columns differs, or `out` does not fit.
         """
-        self._require_fit("transform")
-        name = f"{type(self).__name__}.transform"
-        return _isa.core.affine_columns(name, x, *self._forward_map(), out)
+        return self._apply("transform", 0, x, out)
 
     def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
         """Map normalised columns back. Parameters, result and errors are those of `transform`."""
-        self._require_fit("inverse_transform")
-        name = f"{type(self).__name__}.inverse_transform"
-        return _isa.core.affine_columns(name, x, *self._inverse_map(), out)
+        return self._apply("inverse_transform", 1, x, out)
 
-    def _require_fit(self, method: str) -> None:
+    def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
         if not hasattr(self, "stats_"):
-            raise ValueError(f"{type(self).__name__}.{method}: nothing fitted yet; call fit first")
+            raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
+        if self._made is None:
+            self._made = self._maps()
+        return _isa.core.affine_columns(self._names[method], x, *self._made[which], out)
+
+    # What each method is called in messages.
+    _names: ClassVar[dict[str, str]]
+
+    def __init_subclass__(cls) -> None:
+        methods = ("fit", "partial_fit", "transform", "inverse_transform")
+        cls._names = {method: f"{cls.__name__}.{method}" for method in methods}
 
 
 class MinMaxNormalizer(_Normalizer):
@@ -277,27 +276,41 @@ class MinMaxNormalizer(_Normalizer):
         self.feature_range = (float(low), float(high))
         self.clip = bool(clip)
 
-    def _set_scale(self) -> None:
+    @property
+    def data_min_(self) -> Array:  # noqa: D102
+        return self.stats_.min
+
+    @property
+    def data_max_(self) -> Array:  # noqa: D102
+        return self.stats_.max
+
+    @property
+    def data_range_(self) -> Array:  # noqa: D102
+        return self.data_max_ - self.data_min_
+
+    @property
+    def scale_(self) -> Array:  # noqa: D102
         low, high = self.feature_range
-        self.data_min_ = self.stats_.min
-        self.data_max_ = self.stats_.max
-        self.data_range_ = self.data_max_ - self.data_min_
+        return (high - low) / self._divisor()
+
+    @property
+    def min_(self) -> Array:  # noqa: D102
+        return self.feature_range[0] - self.data_min_ * self.scale_
+
+    def _divisor(self) -> Array:
         # scikit-learn's convention: a constant column is not divided. (Not its absolute bound of
         # 10 eps, which would leave a column of 1e-16s as it is.) A subnormal range has no inverse.
-        constant = self.data_range_ < np.finfo(np.float64).tiny
-        divisor = np.where(constant, 1.0, self.data_range_)
-        self.scale_ = (high - low) / divisor
-        self.min_ = low - self.data_min_ * self.scale_
-        self._inverse_scale = divisor / (high - low)
+        span = self.data_range_
+        return np.where(span < np.finfo(np.float64).tiny, 1.0, span)
 
-    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
+    def _maps(self) -> tuple[_Map, _Map]:
         low, high = self.feature_range
         bounds = (low, high) if self.clip else (-np.inf, np.inf)
-        return (self.data_min_, self.scale_, np.full_like(self.scale_, low), *bounds)
-
-    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
-        low = np.full_like(self.scale_, self.feature_range[0])
-        return low, self._inverse_scale, self.data_min_, -np.inf, np.inf
+        lows = np.full_like(self.data_min_, low)
+        return (
+            (self.data_min_, self.scale_, lows, *bounds),
+            (lows, self._divisor() / (high - low), self.data_min_, -np.inf, np.inf),
+        )
 
 
 class ZScoreNormalizer(_Normalizer):
@@ -321,30 +334,33 @@ class ZScoreNormalizer(_Normalizer):
     stats_ : ColumnStats
     """
 
-    mean_: Array
-    var_: Array | None
-    scale_: Array | None
-
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = bool(with_mean)
         self.with_std = bool(with_std)
 
-    def _set_scale(self) -> None:
-        self.mean_ = self.stats_.mean
-        self.var_ = self.stats_.var if self.with_std else None
-        self.scale_ = None
-        if self.var_ is not None:
-            # scikit-learn's convention: a constant column is not divided. Its bound on the variance
-            # that rounding leaves grows with the rows; column_stats leaves such a column exactly 0,
-            # so that the rounding of the values themselves is bound enough.
-            bound = (np.finfo(np.float64).eps * self.mean_) ** 2
-            self.scale_ = np.where(self.var_ <= bound, 1.0, np.sqrt(self.var_))
-        self._subtract = self.mean_ if self.with_mean else np.zeros_like(self.mean_)
-        self._divide = np.ones_like(self.mean_) if self.scale_ is None else self.scale_
-        self._zeros = np.zeros_like(self.mean_)
+    @property
+    def mean_(self) -> Array:  # noqa: D102
+        return self.stats_.mean
 
-    def _forward_map(self) -> tuple[Array, Array, Array, float, float]:
-        return self._subtract, 1.0 / self._divide, self._zeros, -np.inf, np.inf
+    @property
+    def var_(self) -> Array | None:  # noqa: D102
+        return self.stats_.var if self.with_std else None
 
-    def _inverse_map(self) -> tuple[Array, Array, Array, float, float]:
-        return self._zeros, self._divide, self._subtract, -np.inf, np.inf
+    @property
+    def scale_(self) -> Array | None:  # noqa: D102
+        if not self.with_std:
+            return None
+        # scikit-learn's convention: a constant column is not divided. Its bound on the variance
+        # that rounding leaves grows with the rows; column_stats leaves such a column exactly 0, so
+        # that the rounding of the values themselves is bound enough.
+        bound = (np.finfo(np.float64).eps * self.stats_.mean) ** 2
+        return np.where(self.stats_.var <= bound, 1.0, np.sqrt(self.stats_.var))
+
+    def _maps(self) -> tuple[_Map, _Map]:
+        zeros = np.zeros_like(self.mean_)
+        mean = self.mean_ if self.with_mean else zeros
+        scale = np.ones_like(self.mean_) if self.scale_ is None else self.scale_
+        return (
+            (mean, 1.0 / scale, zeros, -np.inf, np.inf),
+            (zeros, scale, mean, -np.inf, np.inf),
+        )

@@ -42,7 +42,9 @@ class Optimizer:
     def __init__(self, params: Iterable[Array], options: dict[str, Any]) -> None:
         self.params: list[Array] = list(params)
         self._options: dict[str, Any] = {}
-        self._state: list[dict[str, Any]] = [{} for _ in self.params]
+        # The state by name, an array for each parameter; empty before the first step.
+        self._state: dict[str, list[Array]] = {}
+        self._steps = 0
         self._check_params()
         self._set_options(options)
 
@@ -98,19 +100,18 @@ class Optimizer:
         options = ", ".join(f"{k}={v}" for k, v in self._options.items())
         return f"{self._name}({len(self.params)} arrays, {options})"
 
-    def _zeros(self, name: str) -> None:
-        """Give every parameter a state array of zeros, all in one block of memory for each dtype."""
+    def _zeros(self) -> list[Array]:
+        """Return an array of zeros for each parameter, in one block of memory for each dtype."""
+        zeros: list[Array] = [np.empty(0)] * len(self.params)
         for dtype in {p.dtype for p in self.params}:
             mine = [i for i, p in enumerate(self.params) if p.dtype == dtype]
             block = np.zeros(sum(self.params[i].size for i in mine), dtype)
             at = 0
             for i in mine:
                 p = self.params[i]
-                self._state[i][name] = block[at : at + p.size].reshape(p.shape)
+                zeros[i] = block[at : at + p.size].reshape(p.shape)
                 at += p.size
-
-    def _arrays(self, name: str) -> list[Array]:
-        return [s[name] for s in self._state]
+        return zeros
 
     def state_dict(self) -> dict[str, Any]:
         """Return options and state in PyTorch's layout; the arrays are copies.
@@ -120,11 +121,11 @@ class Optimizer:
         dict
             ``{"state": {i: {name: array or number}}, "param_groups": [{option: value, "params": [...]}]}``.
         """
-        state = {
-            i: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in s.items()}
-            for i, s in enumerate(self._state)
-            if s
-        }
+        state = {}
+        if self._state:
+            step = {"step": self._steps} if "step" in self._state_names(self._options) else {}
+            for i in range(len(self.params)):
+                state[i] = {**step, **{name: a[i].copy() for name, a in self._state.items()}}
         group = {**self._options, "params": list(range(len(self.params)))}
         return {"state": state, "param_groups": [group]}
 
@@ -156,30 +157,27 @@ class Optimizer:
                 f"{self._name}.load_state_dict: state must be of all parameters or of none, "
                 f"got {sorted(state)}"
             )
-        new: list[dict[str, Any]] = []
-        for i, p in enumerate(self.params):
-            given = dict(state.get(i, {}))
-            self._check_state(i, p, given, options)
-            new.append({k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()})
+        names = self._state_names(options)
+        for i, p in enumerate(self.params if state else []):
+            self._check_state(i, p, state[i], names)
         self._set_options(options)
-        self._state = new
+        self._steps = int(state[0].get("step", 0)) if state else 0
+        self._state = {
+            name: [state[i][name].copy() for i in range(len(self.params))]
+            for name in sorted(names - {"step"} if state else ())
+        }
 
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         raise NotImplementedError
 
-    def _check_state(
-        self, i: int, p: Array, given: dict[str, Any], options: Mapping[str, Any]
-    ) -> None:
-        names = self._state_names(options)
-        if given and given.keys() != names:
+    def _check_state(self, i: int, p: Array, given: Mapping[str, Any], names: set[str]) -> None:
+        if given.keys() != names:
             raise ValueError(
                 f"{self._name}.load_state_dict: state[{i}] must hold {sorted(names)}, "
                 f"got {sorted(given)}"
             )
-        for name, value in given.items():
-            if name == "step":
-                given[name] = int(value)
-                continue
+        for name in names - {"step"}:
+            value = given[name]
             where = f"{self._name}.load_state_dict: state[{i}][{name!r}]"
             if not isinstance(value, np.ndarray) or value.dtype != p.dtype:
                 got = getattr(value, "dtype", type(value).__name__)
@@ -277,28 +275,24 @@ class SGD(Optimizer):
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
         o = self._options
-        with_momentum = o["momentum"] != 0
-        first = with_momentum and not self._state[0]
-        if first:
-            self._zeros("momentum_buffer")
-        try:
-            _isa.core.sgd_step(
-                self.params,
-                list(grads),
-                self._arrays("momentum_buffer") if with_momentum else None,
-                o["lr"],
-                o["momentum"],
-                o["dampening"],
-                o["weight_decay"],
-                o["nesterov"],
-                o["maximize"],
-                o["l1"],
-                first,
-            )
-        except (TypeError, ValueError):
-            if first:  # the next step is the first one still
-                self._state = [{} for _ in self.params]
-            raise
+        buffers = None
+        if o["momentum"] != 0:
+            buffers = self._state.get("momentum_buffer") or self._zeros()
+        _isa.core.sgd_step(
+            self.params,
+            list(grads),
+            buffers,
+            o["lr"],
+            o["momentum"],
+            o["dampening"],
+            o["weight_decay"],
+            o["nesterov"],
+            o["maximize"],
+            o["l1"],
+            not self._state,
+        )
+        if buffers is not None:
+            self._state = {"momentum_buffer": buffers}
 
 
 class Adam(Optimizer):
@@ -380,19 +374,17 @@ class Adam(Optimizer):
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
         o = self._options
-        if not self._state[0]:
-            for s in self._state:
-                s["step"] = 0
-            for name in sorted(self._state_names(o) - {"step"}):
-                self._zeros(name)
-        step = self._state[0]["step"] + 1
+        state = self._state
+        if not state:
+            names = sorted(self._state_names(o) - {"step"})
+            self._state = state = {name: self._zeros() for name in names}
         _isa.core.adam_step(
             self.params,
             list(grads),
-            self._arrays("exp_avg"),
-            self._arrays("exp_avg_sq"),
-            self._arrays("max_exp_avg_sq") if o["amsgrad"] else None,
-            step,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            state.get("max_exp_avg_sq"),
+            self._steps + 1,
             o["lr"],
             o["betas"][0],
             o["betas"][1],
@@ -402,8 +394,7 @@ class Adam(Optimizer):
             o["maximize"],
             o["l1"],
         )
-        for s in self._state:
-            s["step"] = step
+        self._steps += 1
 
 
 class AdamW(Adam):

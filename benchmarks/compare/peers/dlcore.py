@@ -2,9 +2,9 @@
 
 from functools import partial
 
-import dlcore as library
 import numpy as np
 
+import dlcore as library
 from cases import BETAS, EPS, LR, MOMENTUM
 
 to_numpy = np.asarray

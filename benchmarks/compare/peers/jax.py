@@ -21,7 +21,7 @@ def plain(function, *inputs):
 def donated(function, *inputs):
     """Jit a function with the result of the last call donated to the next."""
     inputs = [jnp.asarray(x) for x in inputs]
-    call = jax.jit(lambda old, *inputs: function(*inputs), donate_argnums=0, keep_unused=True)
+    call = jax.jit(lambda _, *inputs: function(*inputs), donate_argnums=0, keep_unused=True)
     old = jax.jit(function)(*inputs)
 
     def run():

@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from cases import BETAS, EPS, LR, MOMENTUM
 

@@ -1,15 +1,18 @@
 """PyTorch, compiled: one graph that writes into memory given to it."""
 
+import logging
 from functools import partial
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from cases import BETAS, EPS, LR, MOMENTUM
 
 from .torch import library, to_numpy
 
 __all__ = ["CALLS", "library", "to_numpy"]
+
+torch._logging.set_logs(dynamo=logging.ERROR)  # that profiling is left out is no news
 
 
 def compiled(function):

@@ -11,7 +11,7 @@
 namespace dlcore {
 
 // Elements in a chunk of parallel work, and in a tile that fits the first cache with its operands.
-inline constexpr std::ptrdiff_t chunk_elements = 32768;
+inline constexpr std::ptrdiff_t chunk_elements = 8192;
 inline constexpr std::ptrdiff_t tile_elements = 512;
 static_assert(chunk_elements % tile_elements == 0);
 

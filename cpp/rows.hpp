@@ -313,7 +313,7 @@ struct long_rows {
 
 // The rows of a chunk of parallel work: a multiple of every register's lanes.
 inline std::ptrdiff_t chunk_rows(std::ptrdiff_t classes) {
-  return std::max<std::ptrdiff_t>(1, 16384 / std::max<std::ptrdiff_t>(1, classes) / 64) * 64;
+  return std::max<std::ptrdiff_t>(1, 8192 / std::max<std::ptrdiff_t>(1, classes) / 64) * 64;
 }
 
 struct row_shape {
@@ -321,7 +321,7 @@ struct row_shape {
   bool class_axis_last;  // no axis longer than 1 behind the class axis
 
   std::ptrdiff_t chunk() const {
-    return classes > short_classes && class_axis_last ? std::max<std::ptrdiff_t>(1, 16384 / classes)
+    return classes > short_classes && class_axis_last ? std::max<std::ptrdiff_t>(1, 8192 / classes)
                                                       : chunk_rows(classes);
   }
   std::ptrdiff_t chunks() const { return ceil_div(rows, chunk()); }

@@ -36,8 +36,8 @@ struct thread_settings {
   }
 };
 
-// Opening a region costs some 2 to 8 us; below this estimate of the serial time it does not pay.
-inline constexpr double serial_nanoseconds = 20e3;
+// Opening a region costs some 2 to 5 us; below this estimate of the serial time it does not pay.
+inline constexpr double serial_nanoseconds = 9e3;
 
 // A thread's chunks, on a cache line of their own.
 struct alignas(64) share {

@@ -302,25 +302,51 @@ template <class T>
 inline constexpr int wide_parts = sizeof(double) / sizeof(T);
 
 template <class T>
-inline vec<double> widen(vec<T> x, int part) {
+inline vec<double> widen(vec<T> x, [[maybe_unused]] int part) {
   if constexpr (std::is_same_v<T, double>) {
-    (void)part;
     return x;
   } else {
+    using native [[maybe_unused]] = vec<double>::native;
+    // By intrinsics: halves taken apart in memory stall on the store.
+#if defined(__AVX512F__)
+    const __m512 v = (__m512)x.v;
+    const __m256 half = part == 0 ? _mm512_maskz_extractf32x8_ps(0xff, v, 0)
+                                  : _mm512_maskz_extractf32x8_ps(0xff, v, 1);
+    return native(_mm512_maskz_cvtps_pd(0xff, half));
+#elif defined(__AVX2__)
+    const __m256 v = (__m256)x.v;
+    return native(
+        _mm256_cvtps_pd(part == 0 ? _mm256_castps256_ps128(v) : _mm256_extractf128_ps(v, 1)));
+#elif defined(__x86_64__)
+    const __m128 v = (__m128)x.v;
+    return native(_mm_cvtps_pd(part == 0 ? v : _mm_movehl_ps(v, v)));
+#else
     typedef float half __attribute__((vector_size(register_bytes / 2)));
     half h[2];
-    std::memcpy(h, &x.v, sizeof h);
-    return vec<double>(__builtin_convertvector(h[part], typename vec<double>::native));
+    std::memcpy(&h, &x.v, sizeof h);
+    return vec<double>(__builtin_convertvector(h[part], native));
+#endif
   }
 }
 
 // The inverse of widen.
 inline vec<float> narrow(vec<double> low, vec<double> high) {
+  using native [[maybe_unused]] = vec<float>::native;
+#if defined(__AVX512F__)
+  const __m256 l = _mm512_maskz_cvtpd_ps(0xff, (__m512d)low.v);
+  const __m256 h = _mm512_maskz_cvtpd_ps(0xff, (__m512d)high.v);
+  return native(_mm512_insertf32x8(_mm512_castps256_ps512(l), h, 1));
+#elif defined(__AVX2__)
+  return native(_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high.v), _mm256_cvtpd_ps((__m256d)low.v)));
+#elif defined(__x86_64__)
+  return native(_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low.v), _mm_cvtpd_ps((__m128d)high.v)));
+#else
   typedef float half __attribute__((vector_size(register_bytes / 2)));
   half h[2] = {__builtin_convertvector(low.v, half), __builtin_convertvector(high.v, half)};
   vec<float> r;
   std::memcpy(&r.v, h, sizeof r.v);
   return r;
+#endif
 }
 
 // Per-lane sums in double, whatever T is.

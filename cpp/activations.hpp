@@ -59,7 +59,8 @@ struct sigmoid_op {
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    vec<T> e = exp<T>(-abs(x)), u = vec<T>(T(1)) + e;  // s (1 - s), without the cancellation
+    vec<T> e = exp_negative<T>(negative_abs<T>(x)),
+           u = vec<T>(T(1)) + e;  // s (1 - s), without the cancellation
     return dy * (e / (u * u));
   }
 };
@@ -74,7 +75,7 @@ struct tanh_op {
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
     // 1 - tanh^2 = 4 e / (1 + e)^2, without the cancellation
-    vec<T> e = exp<T>(vec<T>(T(-2)) * abs(x)), u = vec<T>(T(1)) + e;
+    vec<T> e = exp_negative<T>(vec<T>(T(-2)) * abs(x)), u = vec<T>(T(1)) + e;
     return dy * (vec<T>(T(4)) * e / (u * u));
   }
 };
@@ -100,7 +101,7 @@ struct softplus {
   template <class T>
   vec<T> forward(vec<T> x) const {
     vec<T> z = vec<T>(T(beta)) * x;
-    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exp<T>(-abs(z)));
+    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exp_negative<T>(negative_abs<T>(z)));
     return select<T>(z > vec<T>(T(threshold)), x, smooth / vec<T>(T(beta)));
   }
   template <class T>

@@ -160,7 +160,7 @@ inline py::object row_activation_backward(const py::object& dy_object, const py:
 // ---- losses -------------------------------------------------------------------------------------
 
 inline bool is_text(py::handle object, const char* text) {
-  return py::isinstance<py::str>(object) && object.cast<std::string>() == text;
+  return PyUnicode_Check(object.ptr()) && PyUnicode_CompareWithASCIIString(object.ptr(), text) == 0;
 }
 
 inline reduction reduction_of(py::handle name, const char* function) {
@@ -174,7 +174,15 @@ inline reduction reduction_of(py::handle name, const char* function) {
 
 // A NumPy scalar of the input's dtype.
 inline py::object scalar_like(const py::array& a, double value) {
-  return a.dtype().attr("type")(value);
+  using types = std::array<py::object, 2>;
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<types> storage;
+  const types& scalar = storage
+                            .call_once_and_store_result([] {
+                              const auto numpy = py::module_::import("numpy");
+                              return types{numpy.attr("float32"), numpy.attr("float64")};
+                            })
+                            .get_stored();
+  return scalar[descr(a)->type_num == py::detail::npy_api::NPY_DOUBLE_](value);
 }
 
 // (loss, grad) with a gradient, else the loss.
@@ -514,46 +522,81 @@ inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::
 
 // ---- optimizers ---------------------------------------------------------------------------------
 
-// The arrays of a step, checked: lists[0] the parameters, lists[1] the gradients, then the state.
 template <std::size_t K, std::size_t... I>
 inline std::array<py::array, K> no_arrays(std::index_sequence<I...>) {
   return {((void)I, no_array())...};
 }
 
+// What an array of a step is called in messages.
+inline constexpr const char* step_names[] = {"params", "grads", "state", "state", "state"};
+
+// One parameter with its gradient and state: checked, and told apart from what needs no check.
+template <std::size_t K>
+struct step_row {
+  std::array<py::array, K> arrays;
+
+  // Whether all are plain arrays of one dtype and shape, and the gradient apart: nothing is to be
+  // said about such a row. Most are, and a step over many small arrays has time for little more.
+  bool plain(const std::array<py::list, K>& lists, std::size_t i) const {
+    const auto& api = py::detail::npy_api::get();
+    constexpr int wanted = c_contiguous | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    const auto* first = py::detail::array_proxy(PyList_GET_ITEM(lists[0].ptr(), i));
+    for (std::size_t k = 0; k < K; ++k) {
+      PyObject* item = PyList_GET_ITEM(lists[k].ptr(), i);
+      if (Py_TYPE(item) != api.PyArray_Type_) return false;
+      const auto* a = py::detail::array_proxy(item);
+      const int flags = wanted | (written(k) ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0);
+      if ((a->flags & flags) != flags || a->nd != first->nd ||
+          !std::equal(a->dimensions, a->dimensions + a->nd, first->dimensions))
+        return false;
+      const auto* type = reinterpret_cast<py::detail::PyArrayDescr_Proxy*>(a->descr);
+      if (type != reinterpret_cast<py::detail::PyArrayDescr_Proxy*>(first->descr) ||
+          type->byteorder != '=' ||
+          (type->type_num != py::detail::npy_api::NPY_FLOAT_ &&
+           type->type_num != py::detail::npy_api::NPY_DOUBLE_))
+        return false;
+    }
+    const auto grad = py::reinterpret_borrow<py::array>(PyList_GET_ITEM(lists[1].ptr(), i));
+    const char *p = first->data, *g = static_cast<const char*>(grad.data());
+    return p + grad.nbytes() <= g || g + grad.nbytes() <= p;
+  }
+
+  step_row(const char* function, const std::array<py::list, K>& lists, std::size_t i)
+      : arrays(no_arrays<K>(std::make_index_sequence<K>())) {
+    if (plain(lists, i)) {
+      for (std::size_t k = 0; k < K; ++k)
+        arrays[k] = py::reinterpret_borrow<py::array>(PyList_GET_ITEM(lists[k].ptr(), i));
+      return;
+    }
+    const auto arg = [&](std::size_t k) {
+      return argument{function, step_names[k], std::ptrdiff_t(i)};
+    };
+    kind type;
+    const py::array p = float_array(lists[0][i], arg(0), type);
+    arrays[0] = writeable_array(p, arg(0), p, "itself");
+    arrays[1] = float_array_like(lists[1][i], arg(1), p, "its parameter");
+    require_shape_of(arrays[1], arg(1), p, "its parameter");
+    if (overlap(arrays[1], p))
+      throw py::value_error(arg(1).text() + " shares memory with its parameter");
+    for (std::size_t k = 2; k < K; ++k)
+      arrays[k] = writeable_array(lists[k][i], arg(k), p, "its parameter");
+  }
+};
+
+// The arrays of a step, checked: lists[0] the parameters, lists[1] the gradients, then the state.
 template <std::size_t K>
 struct step_arrays {
-  std::vector<std::array<py::array, K>> arrays;
-  std::vector<kind> kinds;
+  std::vector<step_row<K>> rows;
 
   step_arrays(const char* function, const std::array<py::list, K>& lists) {
-    static constexpr const char* names[] = {"params", "grads", "state", "state", "state"};
     const std::size_t n = lists[0].size();
     for (std::size_t k = 1; k < K; ++k)
       if (lists[k].size() != n)
-        throw py::value_error(std::string(function) + ": " + names[k] +
+        throw py::value_error(std::string(function) + ": " + step_names[k] +
                               " must hold one array for each parameter, " + std::to_string(n) +
                               ", got " + std::to_string(lists[k].size()));
-    arrays.reserve(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      const argument p_arg{function, names[0], std::ptrdiff_t(i)};
-      kind type;
-      const py::array p = float_array(lists[0][i], p_arg, type);
-      std::array<py::array, K> row = no_arrays<K>(std::make_index_sequence<K>());
-      row[0] = writeable_array(p, p_arg, p, "itself");
-      for (std::size_t k = 1; k < K; ++k) {
-        const argument arg{function, names[k], std::ptrdiff_t(i)};
-        if (k == 1) {
-          row[k] = float_array_like(lists[k][i], arg, p, "its parameter");
-          require_shape_of(row[k], arg, p, "its parameter");
-          if (overlap(row[k], p))
-            throw py::value_error(arg.text() + " shares memory with its parameter");
-        } else {
-          row[k] = writeable_array(lists[k][i], arg, p, "its parameter");
-        }
-      }
-      kinds.push_back(type);
-      arrays.push_back(std::move(row));
-    }
+    rows.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) rows.emplace_back(function, lists, i);
   }
 
   template <class F>
@@ -561,9 +604,10 @@ struct step_arrays {
     std::deque<std::array<view, K>> strided;
     std::vector<parameter<float, K>> singles;
     std::vector<parameter<double, K>> doubles;
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-      if (kinds[i] == kind::float32) add(singles, arrays[i], strided);
-      else add(doubles, arrays[i], strided);
+    for (const step_row<K>& row : rows) {
+      if (descr(row.arrays[0])->type_num == py::detail::npy_api::NPY_FLOAT_)
+        add(singles, row.arrays, strided);
+      else add(doubles, row.arrays, strided);
     }
     without_gil released;
     update_parameters(f, singles);
@@ -685,24 +729,23 @@ inline py::tuple column_stats(const char* function, py::handle x_object) {
   });
 }
 
-using column_values = py::array_t<double, py::array::c_style>;
-
-inline py::object affine(const char* function, py::handle x_object, const column_values& subtract,
-                         const column_values& multiply, const column_values& add, double low,
-                         double high, py::handle out_object) {
+// `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
+inline py::object affine(const char* function, py::handle x_object, const py::array& map,
+                         double low, double high, py::handle out_object) {
   kind k;
   const argument arg{function, "x"};
   const py::array x = matrix(x_object, arg, k);
-  if (x.shape(1) != subtract.size() || subtract.size() != multiply.size() ||
-      subtract.size() != add.size())
-    throw py::value_error(arg.text() + " must have " + std::to_string(subtract.size()) +
+  const std::ptrdiff_t columns = map.shape(1);
+  if (x.shape(1) != columns)
+    throw py::value_error(arg.text() + " must have " + std::to_string(columns) +
                           " columns, as many as fit has seen, got the shape " + shape_text(x));
   const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
-  const column_map map{subtract.data(), multiply.data(), add.data(), low, high};
-  const view from = view_of(x), to = view_of(out);
+  const auto* values = static_cast<const double*>(map.data());
+  const column_map of_columns{values, values + columns, values + 2 * columns, low, high};
+  const std::array<view, 2> views{view_of(x), view_of(out)};
   dispatch(k, [&](auto type) {
     without_gil released;
-    affine_columns<decltype(type)>(map, from, to);
+    affine_columns<decltype(type)>(of_columns, views);
   });
   return returned(out_object, out);
 }

@@ -4,7 +4,7 @@ Each polynomial interpolates its function at Chebyshev nodes in 60 digits, which
 factor of the minimax error printed beside it.
 """
 
-from mpmath import atanh, chebyfit, erfc, exp, expm1, log, mp, mpf, nstr, sqrt
+from mpmath import atanh, chebyfit, erfc, exp, expm1, log, log1p, mp, mpf, nstr, sqrt
 
 mp.dps = 60
 
@@ -30,6 +30,14 @@ def atanh_remainder(z):
     return (2 * atanh(s) / s - 2) / z
 
 
+def log1p_remainder(t):
+    """(x - log(1 + x)) / x^2 with x = t + 1/2."""
+    x = t + mpf(1) / 2
+    if x < mpf("1e-12"):
+        return mpf(1) / 2 - x / 3
+    return (x - log1p(x)) / x**2
+
+
 def show(name, function, low, high, terms):
     coefficients, error = chebyfit(function, [low, high], terms, error=True)
     print(f"{name}: error {nstr(error, 3)}")
@@ -42,4 +50,5 @@ show("exp_remainder, double", exp_remainder, -half, half, 10)
 show("normal_tail, float, a <= 15", normal_tail, -1, mpf(15 - 4) / (15 + 4), 11)
 show("normal_tail, double, a <= 39", normal_tail, -1, mpf(39 - 4) / (39 + 4), 22)
 show("atanh_remainder, float, f <= 1", atanh_remainder, 0, mpf(1) / 9, 5)
+show("log1p_remainder, float, x <= 1", log1p_remainder, -mpf(1) / 2, mpf(1) / 2, 10)
 show("atanh_remainder, double, f <= 1", atanh_remainder, 0, mpf(1) / 9, 10)

@@ -31,22 +31,26 @@ inline void visit_chunk(const sequence<T>& in, std::ptrdiff_t n, std::ptrdiff_t 
   }
 }
 
-// out[i] = f(in[i]...); an input may be the output.
+// out[i] = f(in[i]...); an input may be the output. `ahead`: bytes_ahead.
 template <class T, class F, class... In>
-inline void map_run(const F& f, T* out, std::ptrdiff_t n, const In*... in) {
+inline void map_run(const F& f, T* out, std::ptrdiff_t n, std::ptrdiff_t ahead, const In*... in) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   std::ptrdiff_t i = 0;
-  for (; i + w <= n; i += w) store<T>(out + i, f(load<T>(in + i)...));
+  for (; i + w <= n; i += w) {
+    (prefetch(in + i, ahead), ...);
+    store<T>(out + i, f(load<T>(in + i)...));
+  }
   if (i < n) store_part<T>(out + i, f(load_part<T>(in + i, n - i)...), n - i);
 }
 
 template <class T, class F, std::size_t K, std::size_t... I>
 inline void map_sequences(const F& f, const std::array<view, K>& operands, double cost,
                           std::index_sequence<I...>) {
-  const sequence<T> in[] = {sequence<T>(operands[I])...};
-  const sequence<T> out(operands[K - 1]);
-  const bool direct = out.direct() && (in[I].direct() && ...);
   const std::ptrdiff_t n = operands[0].size();
+  const sequence<T> in[] = {sequence<T>(operands[I])...};
+  const sequence<T> out = output_sequence<T, sizeof...(I)>(operands[K - 1], {operands[I]...}, n);
+  const bool direct = out.direct() && (in[I].direct() && ...);
+  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * n);
   const std::ptrdiff_t step = direct ? chunk_elements : tile_elements;
   parallel_for(ceil_div(n, chunk_elements), cost * double(n), [&](std::ptrdiff_t chunk) {
     T buffer[K][tile_elements];
@@ -54,7 +58,7 @@ inline void map_sequences(const F& f, const std::array<view, K>& operands, doubl
     for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
       T* to = out.write(i, buffer[K - 1]);
-      map_run<T>(f, to, m, in[I].read(i, m, buffer[I])...);
+      map_run<T>(f, to, m, ahead, in[I].read(i, m, buffer[I])...);
       out.finish(i, m, to);
     }
   });

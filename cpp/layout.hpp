@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "simd.hpp"
+
 namespace dlcore {
 
 inline constexpr int max_dims = 64;  // NumPy's own limit
@@ -19,6 +21,16 @@ struct view {
   char* data = nullptr;
   int ndim = 0;
   std::array<std::ptrdiff_t, max_dims> shape, strides;  // strides in bytes; entries < ndim are set
+
+  view() = default;
+  view(const view& v) { *this = v; }
+  view& operator=(const view& v) {  // what is set alone: a small array's call takes no longer
+    data = v.data;
+    ndim = v.ndim;
+    std::copy(v.shape.begin(), v.shape.begin() + ndim, shape.begin());
+    std::copy(v.strides.begin(), v.strides.begin() + ndim, strides.begin());
+    return *this;
+  }
 
   std::ptrdiff_t size() const {
     std::ptrdiff_t n = 1;
@@ -67,8 +79,12 @@ inline void order_by_last(std::array<view, K>& operands) {
 // [begin, begin + n) in C order.
 template <class F>
 inline void for_each_run(const view& v, std::ptrdiff_t begin, std::ptrdiff_t n, const F& visit) {
-  std::array<std::ptrdiff_t, max_dims> index;
   const int inner = v.ndim - 1;
+  if (inner == 0) {  // without the divisions
+    if (n > 0) visit(v.data + begin * v.strides[0], v.strides[0], n);
+    return;
+  }
+  std::array<std::ptrdiff_t, max_dims> index;
   char* row = v.data;
   for (int d = inner; d >= 0; --d) {
     index[d] = begin % v.shape[d];
@@ -123,32 +139,47 @@ inline bool aligned(const char* p) {
 template <class T>
 class sequence {
  public:
-  explicit sequence(T* contiguous) : view_(nullptr), data_(contiguous), direct_(true) {}
-  explicit sequence(const view& v) : view_(&v), data_(reinterpret_cast<T*>(v.data)) {
-    direct_ = aligned<T>(v.data);
+  explicit sequence(T* contiguous) : view_(nullptr), data_(contiguous), contiguous_(true) {}
+  // `stream`: written past the caches.
+  explicit sequence(const view& v, bool stream = false)
+      : view_(&v), data_(reinterpret_cast<T*>(v.data)), stream_(stream) {
+    contiguous_ = aligned<T>(v.data);
     std::ptrdiff_t step = sizeof(T);
     for (int d = v.ndim - 1; d >= 0; step *= v.shape[d--])
-      direct_ = direct_ && (v.shape[d] == 1 || v.strides[d] == step);
+      contiguous_ = contiguous_ && (v.shape[d] == 1 || v.strides[d] == step);
   }
 
-  bool direct() const { return direct_; }
+  // Whether elements are read and written where they are.
+  bool direct() const { return contiguous_ && !stream_; }
 
   // The elements [begin, begin + n): in place, or copied to the buffer.
   const T* read(std::ptrdiff_t begin, std::ptrdiff_t n, T* buffer) const {
-    if (direct_) return data_ + begin;
+    if (contiguous_) return data_ + begin;
     gather(*view_, begin, n, buffer);
     return buffer;
   }
   // Where to write these elements; `finish` brings them home.
-  T* write(std::ptrdiff_t begin, T* buffer) const { return direct_ ? data_ + begin : buffer; }
+  T* write(std::ptrdiff_t begin, T* buffer) const { return direct() ? data_ + begin : buffer; }
   void finish(std::ptrdiff_t begin, std::ptrdiff_t n, const T* buffer) const {
-    if (!direct_) scatter(*view_, begin, n, buffer);
+    if (direct()) return;
+    if (contiguous_) copy_stream(data_ + begin, buffer, n);
+    else scatter(*view_, begin, n, buffer);
   }
 
  private:
   const view* view_;
   T* data_;
-  bool direct_;
+  bool contiguous_, stream_ = false;
 };
+
+// The output of a kernel with K inputs of n elements: streamed where it is large, unless it is an
+// input, which the caches hold then.
+template <class T, std::size_t K>
+inline sequence<T> output_sequence(const view& out, const std::array<view, K>& inputs,
+                                   std::ptrdiff_t n) {
+  bool stream = worth_streaming(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
+  for (const view& in : inputs) stream = stream && in.data != out.data;
+  return sequence<T>(out, stream);
+}
 
 }  // namespace dlcore

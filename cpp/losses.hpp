@@ -104,11 +104,13 @@ struct binary_cross_entropy {
   }
 };
 
-// (1 - t) softplus(x) + p t softplus(-x): no cancellation at any x, for t 0 and 1 above all.
+// (1 - t) softplus(x) + p t softplus(-x): no cancellation at any x, for t 0 and 1 above all. With
+// softplus(-|x|) = log1p(e^-|x|) in both that is ((1 - t) + p t) log1p(e^-|x|), and |x| times 1 - t
+// or p t, whichever side x is on.
 // Inputs x, t, then p if PosWeight, then a weight of the element or none.
 template <bool PosWeight>
 struct binary_cross_entropy_with_logits {
-  static constexpr double cost = 2.0;
+  static constexpr double cost = 0.6;
   template <class T, class... W>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t, W... rest) const {
     if constexpr (PosWeight) return positive_weighted<T>(x, t, rest...);
@@ -122,11 +124,13 @@ struct binary_cross_entropy_with_logits {
   }
   template <class T, class... W>
   loss_and_slope<T> weighted(vec<T> x, vec<T> t, vec<T> on, W... weight) const {
-    const vec<T> one = T(1), zero = T(0), off = one - t;
-    const vec<T> e = exp<T>(-abs(x)), r = one / (one + e), small = e * r, log = log1p_unit<T>(e);
+    const vec<T> one = T(1), zero = T(0), off = one - t, z = negative_abs<T>(x);
+    const vec<T> e = exp_negative<T>(z), r = reciprocal<T>(one + e), small = e * r;
+    vec<T> log = log1p_unit<T>(e);
+    if constexpr (PosWeight) log = (off + on) * log;
     const mask<T> negative = x < zero;
-    vec<T> loss = off * (log + max<T>(x, zero)) + on * (log + max<T>(-x, zero));
-    vec<T> slope = off * select<T>(negative, small, r) - on * select<T>(negative, r, small);
+    vec<T> loss = fma<T>(-z, select<T>(negative, on, off), log);
+    vec<T> slope = fma<T>(off, select<T>(negative, small, r), -on * select<T>(negative, r, small));
     return {(loss * ... * weight), (slope * ... * weight)};
   }
 };
@@ -138,12 +142,14 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
                              const view& grads, double scale, std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const sequence<T> in[] = {sequence<T>(inputs[I])...};
-  const sequence<T> loss_out(losses), grad_out(grads);
+  const std::ptrdiff_t n = inputs[0].size();
+  const sequence<T> loss_out = output_sequence<T, K>(losses, inputs, n);
+  const sequence<T> grad_out = output_sequence<T, K>(grads, inputs, n);
   const bool direct =
       (in[I].direct() && ...) && (!Loss || loss_out.direct()) && (!Grad || grad_out.direct());
-  const std::ptrdiff_t n = inputs[0].size();
   const std::ptrdiff_t chunks = ceil_div(n, chunk_elements);
   const std::ptrdiff_t step = direct ? chunk_elements : tile_elements;
+  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
   const vec<T> factor = T(scale);
   std::vector<double> sums(Loss ? 0 : chunks);
   parallel_for(chunks, F::cost * double(n), [&](std::ptrdiff_t chunk) {
@@ -157,6 +163,7 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
       T* grad_to = Grad ? grad_out.write(i, buffer[K + 1]) : nullptr;
       std::ptrdiff_t j = 0;
       for (; j + w <= m; j += w) {
+        (prefetch(from[I] + j, ahead), ...);
         const loss_and_slope<T> r = f(load<T>(from[I] + j)...);
         if constexpr (Loss) store<T>(loss_to + j, r.loss);
         else sum.add(r.loss);
@@ -217,8 +224,8 @@ struct index_view {
   int item_size = 8;
   bool is_signed = true;
 
-  // A value beyond ptrdiff_t reads as the lowest one, which no class and no label is.
-  void read(std::ptrdiff_t begin, std::ptrdiff_t n, std::ptrdiff_t* to) const {
+  // A value beyond int64 reads as the lowest one, which no class and no label is.
+  void read(std::ptrdiff_t begin, std::ptrdiff_t n, std::int64_t* to) const {
     switch (item_size * (is_signed ? 1 : -1)) {
       case 1:
         return read_as<std::int8_t>(begin, n, to);
@@ -241,14 +248,18 @@ struct index_view {
 
  private:
   template <class I>
-  void read_as(std::ptrdiff_t begin, std::ptrdiff_t n, std::ptrdiff_t* to) const {
+  void read_as(std::ptrdiff_t begin, std::ptrdiff_t n, std::int64_t* to) const {
     for_each_run(rows, begin, n, [&](const char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
-      for (std::ptrdiff_t i = 0; i < run; ++i) {
-        I value;
-        std::memcpy(&value, p + i * stride, sizeof value);
-        const bool beyond = std::is_same_v<I, std::uint64_t> && value > I(PTRDIFF_MAX);
-        *to++ = beyond ? PTRDIFF_MIN : std::ptrdiff_t(value);
-      }
+      const auto copy = [&](std::ptrdiff_t step) {
+        for (std::ptrdiff_t i = 0; i < run; ++i) {
+          I value;
+          std::memcpy(&value, p + i * step, sizeof value);
+          const bool beyond = std::is_same_v<I, std::uint64_t> && value > I(INT64_MAX);
+          *to++ = beyond ? INT64_MIN : std::int64_t(value);
+        }
+      };
+      if (stride == sizeof(I)) copy(sizeof(I));  // a constant: vectorised
+      else copy(stride);
     });
   }
 };
@@ -267,24 +278,35 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
   const std::ptrdiff_t chunks = ceil_div(rows, chunk_size);
   std::vector<double> weights(chunks);
   std::atomic<std::ptrdiff_t> first_bad{PTRDIFF_MAX};
-  parallel_for(chunks, 1.0 * double(rows), [&](std::ptrdiff_t chunk) {
-    std::ptrdiff_t index[tile];
+  const auto is_bad = [&](std::int64_t i) {
+    return (i != ignore_index) & (std::uint64_t(i) >= std::uint64_t(classes));
+  };
+  parallel_for(chunks, 0.3 * double(rows), [&](std::ptrdiff_t chunk) {
+    std::int64_t index[tile];
     double sum = 0;
     const std::ptrdiff_t end = std::min(rows, (chunk + 1) * chunk_size);
     for (std::ptrdiff_t row = chunk * chunk_size; row < end; row += tile) {
       const std::ptrdiff_t n = std::min(tile, end - row);
       target.read(row, n, index);
-      double parts[8] = {};  // short sums, so that the error does not grow with the rows
+      std::ptrdiff_t bad = 0, kept = 0;
       for (std::ptrdiff_t i = 0; i < n; ++i) {
-        if (index[i] == ignore_index) continue;
-        if (index[i] < 0 || index[i] >= classes) {
-          std::ptrdiff_t known = first_bad.load();
-          while (row + i < known && !first_bad.compare_exchange_weak(known, row + i)) {
-          }
-          return;
-        }
-        parts[i % 8] += class_weight ? double(class_weight[index[i]]) : 1.0;
+        bad += is_bad(index[i]);
+        kept += index[i] != ignore_index;
       }
+      if (bad > 0) {
+        const std::ptrdiff_t first = row + (std::find_if(index, index + n, is_bad) - index);
+        std::ptrdiff_t known = first_bad.load();
+        while (first < known && !first_bad.compare_exchange_weak(known, first)) {
+        }
+        return;
+      }
+      if (!class_weight) {
+        sum += double(kept);
+        continue;
+      }
+      double parts[8] = {};  // short sums, so that the error does not grow with the rows
+      for (std::ptrdiff_t i = 0; i < n; ++i)
+        if (index[i] != ignore_index) parts[i % 8] += double(class_weight[index[i]]);
       sum += tree_sum(parts, 8);
     }
     weights[chunk] = sum;
@@ -295,29 +317,41 @@ inline index_summary check_indices(const index_view& target, std::ptrdiff_t rows
 
 // The labels of one register of rows: ignored ones read as class 0 and are masked.
 template <class T>
-struct lane_targets {
-  std::ptrdiff_t index[vec<T>::size];
+struct row_targets : lane_labels<T> {
   vec<T> weight;  // of the label's class; 0 where ignored
   mask<T> ignored;
+};
 
-  // `row_per_lane` false: one row, the same in all lanes.
-  lane_targets(const index_view& target, std::ptrdiff_t row, std::ptrdiff_t n, bool row_per_lane,
-               std::ptrdiff_t ignore_index, const T* class_weight) {
+// The labels of a block of rows, all read at once: vectors that are loaded right after their
+// elements were stored wait for them.
+template <class T>
+struct block_targets {
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+  std::int64_t index[max_groups * w] = {};
+  std::array<row_targets<T>, max_groups> of;
+
+  block_targets(const index_view& target, std::ptrdiff_t row, std::ptrdiff_t n) {
     target.read(row, n, index);
-    weight = T(0);
-    ignored = int_of<T>(-1);
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-      if (index[i] == ignore_index) {
-        index[i] = 0;
-      } else {
-        weight.v[i] = class_weight ? class_weight[index[i]] : T(1);
-        ignored.v[i] = 0;
-      }
+  }
+  void take(int g, std::ptrdiff_t ignore_index, const T* class_weight) {
+    row_targets<T>& t = of[g];
+    vec<std::int64_t> labels[wide_parts<T>], skip[wide_parts<T>];
+    for (int part = 0; part < wide_parts<T>; ++part) {
+      const std::ptrdiff_t at = part * vec<std::int64_t>::size;
+      labels[part] = load(index + g * w + at);
+      skip[part] = labels[part] == vec<std::int64_t>(ignore_index);
+      labels[part] = labels[part] & ~skip[part];
+      store(t.index + at, labels[part]);
     }
-    if (!row_per_lane) {
-      weight = T(weight.v[0]);
-      ignored = int_of<T>(ignored.v[0]);
+    t.ignored = narrow_lanes<T>(skip);
+    t.lanes = narrow_lanes<T>(labels);
+    t.weight = T(1);
+    if (class_weight) {
+      T weights[w];
+      for (std::ptrdiff_t i = 0; i < w; ++i) weights[i] = class_weight[t.index[i]];
+      t.weight = load<T>(weights);
     }
+    t.weight = select<T>(t.ignored, T(0), t.weight);
   }
 };
 
@@ -336,19 +370,22 @@ struct row_loss_options {
 template <class T>
 struct loss_sink {
   view losses;  // no data: sum
-  std::vector<double> sums;
+  std::vector<wide_sum<T>> sums;
 
   // The losses of n rows from `row` on, in the first n lanes.
-  void take(double& sum, vec<T> loss, std::ptrdiff_t row, std::ptrdiff_t n) const {
+  void take(std::ptrdiff_t chunk, vec<T> loss, std::ptrdiff_t row, std::ptrdiff_t n) {
     if (losses.data) {
       T lanes[vec<T>::size];
       store<T>(lanes, loss);
       scatter(losses, row, n, lanes);
     } else {
-      wide_sum<T> rows;
-      rows.add(first_lanes<T>(loss, n));
-      sum += rows.total();
+      sums[chunk].add(first_lanes<T>(loss, n));
     }
+  }
+  double total() const {
+    std::vector<double> totals;
+    for (const wide_sum<T>& sum : sums) totals.push_back(sum.total());
+    return tree_sum(totals.data(), std::ptrdiff_t(totals.size()));
   }
 };
 
@@ -359,62 +396,85 @@ struct cross_entropy_indices {
   const row_loss_options<T>& options;
   loss_sink<T>& sink;
 
-  auto chunk(std::ptrdiff_t c) const {
-    sink.sums[c] = 0;
-    return [this, c](auto& axis, std::ptrdiff_t row, std::ptrdiff_t n) {
-      const vec<T> zero = T(0), one = T(1);
-      const T* w = options.class_weight;
-      const lane_targets<T> t(target, row, n, axis.rows_at_once > 1, options.ignore_index, w);
-      const vec<T> spread = T(options.label_smoothing / double(axis.classes));
-      const vec<T> kept_share = T(1.0 - options.label_smoothing);
+  // The sum of w (largest - x), for the smoothed part of the target.
+  struct distances {
+    const T* weights;
+    row_values<T>& to;
+    block_sum<T> sum;
 
-      const vec<T> x_t = axis.at(t.index);
-      block_sum<T> distance;  // sum of w (largest - x), for the smoothed part of the target
-      const row_sums<T> sums = sum_row<T, Grad>(
-          axis, [&]([[maybe_unused]] auto j, [[maybe_unused]] vec<T> x, [[maybe_unused]] vec<T> m) {
-            if constexpr (Smooth) {
-              vec<T> d = m - x;
-              if (w) {
-                // A class of weight 0 adds nothing, even where its logit is -inf.
-                const vec<T> w_j = axis.per_class(w, j);
-                d = select<T>(w_j == zero, zero, d * w_j);
-              }
-              distance.add(axis.valid(d, j));
-            }
-          });
-      const vec<T> log = sums.log();
-      vec<T> loss = t.weight * (log + (sums.largest - x_t));
+    template <class Part, class J>
+    void add(const Part& part, J j, vec<T> x, vec<T> largest) {
+      vec<T> d = largest - x;
+      if (weights) {
+        // A class of weight 0 adds nothing, even where its logit is -inf.
+        const vec<T> w = part.per_class(weights, j), zero = T(0);
+        d = select<T>(w == zero, zero, d * w);
+      }
+      sum.add(part.valid(d, j));
+    }
+    template <class Part>
+    void finish(const Part& part) {
+      part.set(to, part.sum(sum));
+    }
+  };
+
+  template <class Axis>
+  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
+    const vec<T> zero = T(0), one = T(1);
+    const T* w = options.class_weight;
+    const vec<T> spread = T(options.label_smoothing / double(axis.classes));
+    const vec<T> kept_share = T(1.0 - options.label_smoothing);
+    block_targets<T> targets(target, axis.first_row, axis.n);
+    row_sums<T> sums;
+    row_values<T> x_t, distance;
+    // Before the exponentials, which may take the place of the logits.
+    axis.each_group([&](int g) { targets.take(g, options.ignore_index, options.class_weight); });
+    axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
+    if constexpr (Smooth) sum_rows<T, Grad>(axis, sums, [&] { return distances{w, distance, {}}; });
+    else sum_rows<T, Grad>(axis, sums, [] { return no_companion(); });
+
+    // Of the gradient: at the label, of every exponential, of every class (smoothed alone).
+    row_values<T> g_t, factor, share, ignored;  // ignored: a mask's bits
+    axis.each_group([&](int g) {
+      const row_targets<T>& t = targets.of[g];
+      const vec<T> log = sums.log(g);
+      vec<T> loss = t.weight * (log + (sums.largest[g] - x_t[g]));
       if constexpr (Smooth)
-        loss =
-            kept_share * loss + spread * (log * vec<T>(T(options.weight_sum)) + axis.sum(distance));
-      sink.take(sink.sums[c], select<T>(t.ignored, zero, loss), row, n);
+        loss = kept_share * loss + spread * (log * vec<T>(T(options.weight_sum)) + distance[g]);
+      sink.take(chunk, select<T>(t.ignored, zero, loss), axis.row(g), axis.rows(g));
 
       if constexpr (Grad) {
         const vec<T> scale = select<T>(t.ignored, zero, vec<T>(T(options.scale)));
         const vec<T> own = scale * t.weight * (Smooth ? kept_share : one);
         vec<T> all = own;
         if constexpr (Smooth) all += scale * spread * vec<T>(T(options.weight_sum));
-        const vec<T> inverse = sums.inverse(), factor = inverse * all;
-        const auto again = [&](vec<T> x) { return exp<T>(x - sums.largest); };
-        axis.sweep([&](auto j) {
-          vec<T> g = axis.kept(j, again) * factor;
-          if constexpr (Smooth) {
-            const vec<T> share = scale * spread;
-            g = g - (w ? share * axis.per_class(w, j) : share);
-          }
-          axis.put(j, select<T>(t.ignored, zero, g));
-        });
+        const vec<T> inverse = sums.inverse(g);
+        factor[g] = inverse * all;
+        share[g] = scale * spread;
         // p - 1 at the label, from the sums kept apart: exact where p is nearly 1.
-        const vec<T> e_t = exp<T>(x_t - sums.largest);
-        vec<T> g_t = own * (((e_t - sums.ties) - sums.others) * inverse);
-        if constexpr (Smooth) {
-          vec<T> w_t = t.weight;
-          g_t += scale * spread * fma<T>(e_t * inverse, T(options.weight_sum), -w_t);
-        }
-        axis.put_at(t.index, select<T>(t.ignored, zero, g_t));
-        axis.close();
+        const vec<T> e_t = exp_negative<T>(x_t[g] - sums.largest[g]);
+        vec<T> at_label = own * (((e_t - sums.ties[g]) - sums.others[g]) * inverse);
+        if constexpr (Smooth)
+          at_label += share[g] * fma<T>(e_t * inverse, T(options.weight_sum), -t.weight);
+        g_t[g] = select<T>(t.ignored, zero, at_label);
+        ignored[g] = bit_cast<T>(t.ignored);
       }
-    };
+    });
+
+    if constexpr (Grad)
+      axis.each([&](const auto& part) {
+        const row_targets<T>& t = targets.of[part.g];
+        const vec<T> largest = part.of(sums.largest), f = part.of(factor), s = part.of(share);
+        const vec<T> at_label = part.of(g_t);
+        const mask<T> skip = bit_cast<int_of<T>>(part.of(ignored));
+        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
+        part.write([&](auto j) {
+          vec<T> g = part.kept(j, again) * f;
+          if constexpr (Smooth) g = g - (w ? s * part.per_class(w, j) : s);
+          return part.with_label(j, t, at_label, select<T>(skip, zero, g));
+        });
+        part.put_label(t, at_label);
+      });
   }
 };
 
@@ -424,40 +484,56 @@ struct cross_entropy_probabilities {
   const row_loss_options<T>& options;
   loss_sink<T>& sink;
 
-  auto chunk(std::ptrdiff_t c) const {
-    sink.sums[c] = 0;
-    return [this, c](auto& axis, std::ptrdiff_t row, std::ptrdiff_t n) {
-      const vec<T> zero = T(0);
-      const T* w = options.class_weight;
-      const vec<T> spread = T(options.label_smoothing / double(axis.classes));
-      const vec<T> kept_share = T(1.0 - options.label_smoothing);
-      const auto weighted_target = [&](auto j) {
-        vec<T> q = fma<T>(axis.in(1, j, T(0)), kept_share, spread);
-        return w ? q * axis.per_class(w, j) : q;
-      };
-      block_sum<T> mass, distance;
-      const row_sums<T> sums = sum_row<T, Grad>(
-          axis, [&]([[maybe_unused]] auto j, [[maybe_unused]] vec<T> x, [[maybe_unused]] vec<T> m) {
-            const vec<T> q = weighted_target(j);
-            mass.add(axis.valid(q, j));
-            // A class of probability 0 adds nothing, even where its logit is -inf.
-            distance.add(axis.valid(select<T>(q == zero, zero, q * (m - x)), j));
-          });
-      const vec<T> total = axis.sum(mass);
-      sink.take(sink.sums[c], fma<T>(sums.log(), total, axis.sum(distance)), row, n);
+  // The targets q of a class: smoothed and weighted.
+  template <class Part, class J>
+  vec<T> weighted_target(const Part& part, J j) const {
+    const vec<T> spread = T(options.label_smoothing / double(part.classes));
+    const vec<T> kept_share = T(1.0 - options.label_smoothing);
+    const vec<T> q = fma<T>(part.in(1, j, T(0)), kept_share, spread);
+    return options.class_weight ? q * part.per_class(options.class_weight, j) : q;
+  }
 
-      if constexpr (Grad) {
-        const vec<T> factor = vec<T>(T(options.scale)) * sums.inverse();
-        const auto again = [&](vec<T> x) { return exp<T>(x - sums.largest); };
-        axis.sweep([&](auto j) {
+  // The sums of q and of q (largest - x).
+  struct target_sums {
+    const cross_entropy_probabilities& of;
+    row_values<T>&to_mass, &to_distance;
+    block_sum<T> mass, distance;
+
+    template <class Part, class J>
+    void add(const Part& part, J j, vec<T> x, vec<T> largest) {
+      const vec<T> q = of.weighted_target(part, j), zero = T(0);
+      mass.add(part.valid(q, j));
+      // A class of probability 0 adds nothing, even where its logit is -inf.
+      distance.add(part.valid(select<T>(q == zero, zero, q * (largest - x)), j));
+    }
+    template <class Part>
+    void finish(const Part& part) {
+      part.set(to_mass, part.sum(mass));
+      part.set(to_distance, part.sum(distance));
+    }
+  };
+
+  template <class Axis>
+  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
+    row_sums<T> sums;
+    row_values<T> mass, distance, factor;
+    sum_rows<T, Grad>(axis, sums, [&] { return target_sums{*this, mass, distance, {}, {}}; });
+    axis.each_group([&](int g) {
+      sink.take(chunk, fma<T>(sums.log(g), mass[g], distance[g]), axis.row(g), axis.rows(g));
+      factor[g] = vec<T>(T(options.scale)) * sums.inverse(g);
+    });
+    if constexpr (Grad)
+      axis.each([&](const auto& part) {
+        const vec<T> largest = part.of(sums.largest), ties = part.of(sums.ties);
+        const vec<T> others = part.of(sums.others), total = part.of(mass), f = part.of(factor);
+        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
+        part.write([&](auto j) {
           // total e - q (ties + others), the large terms first: they cancel exactly where p is q.
-          const vec<T> q = weighted_target(j);
-          const vec<T> large = fma<T>(-q, sums.ties, total * axis.kept(j, again));
-          axis.put(j, factor * fma<T>(-q, sums.others, large));
+          const vec<T> q = weighted_target(part, j);
+          const vec<T> large = fma<T>(-q, ties, total * part.kept(j, again));
+          return f * fma<T>(-q, others, large);
         });
-        axis.close();
-      }
-    };
+      });
   }
 };
 
@@ -468,29 +544,34 @@ struct nll_indices {
   const row_loss_options<T>& options;
   loss_sink<T>& sink;
 
-  auto chunk(std::ptrdiff_t c) const {
-    sink.sums[c] = 0;
-    return [this, c](auto& axis, std::ptrdiff_t row, std::ptrdiff_t n) {
-      const vec<T> zero = T(0);
-      const lane_targets<T> t(target, row, n, axis.rows_at_once > 1, options.ignore_index,
-                              options.class_weight);
-      const vec<T> loss = -t.weight * axis.at(t.index);
-      sink.take(sink.sums[c], select<T>(t.ignored, zero, loss), row, n);
-      if constexpr (Grad) {
-        axis.sweep([&](auto j) { axis.put(j, zero); });
-        axis.put_at(t.index, select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale))));
-        axis.close();
-      }
-    };
+  template <class Axis>
+  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
+    const vec<T> zero = T(0);
+    block_targets<T> targets(target, axis.first_row, axis.n);
+    row_values<T> x_t, g_t;
+    axis.each_group([&](int g) { targets.take(g, options.ignore_index, options.class_weight); });
+    axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
+    axis.each_group([&](int g) {
+      const row_targets<T>& t = targets.of[g];
+      sink.take(chunk, select<T>(t.ignored, zero, -t.weight * x_t[g]), axis.row(g), axis.rows(g));
+      g_t[g] = select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale)));
+    });
+    if constexpr (Grad)
+      axis.each([&](const auto& part) {
+        const row_targets<T>& t = targets.of[part.g];
+        const vec<T> at_label = part.of(g_t);
+        part.write([&](auto j) { return part.with_label(j, t, at_label, zero); });
+        part.put_label(t, at_label);
+      });
   }
 };
 
 template <class T, class Kernel, std::size_t K>
 inline double row_loss(const row_shape& shape, const std::array<row_view, K>& operands, double cost,
                        const Kernel& kernel) {
-  kernel.sink.sums.assign(shape.chunks(), 0.0);
+  kernel.sink.sums.assign(shape.chunks(), {});
   for_rows<T>(shape, operands, cost, kernel);
-  return tree_sum(kernel.sink.sums.data(), shape.chunks());
+  return kernel.sink.total();
 }
 
 }  // namespace dlcore

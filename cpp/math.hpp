@@ -26,6 +26,8 @@ struct float_traits<float> {
   static constexpr float ln2_low = -2.12194440e-4f;
   // Beyond these exp is 0 and infinity.
   static constexpr float exp_min = -104.0f;
+  // Below this exp is subnormal: log(2^-126).
+  static constexpr float exp_normal_min = -87.336544f;
   static constexpr float exp_max = 89.0f;
   // Below this expm1 is -1 to the last bit.
   static constexpr float expm1_min = -18.0f;
@@ -38,6 +40,10 @@ struct float_traits<float> {
   static constexpr float atanh_poly[] = {0.6666666732052742f, 0.3999970633192972f,
                                          0.28592357994302836f, 0.21706575800880373f,
                                          0.2322432922402335f};
+  static constexpr float log1p_poly[] = {
+      0.37813957086093075f,  -0.17922493897790284f, 0.09322970891822155f,  -0.051083038528451655f,
+      0.02896400818693947f,  -0.01680165150955186f, 0.009681858671931063f, -0.005787683439985007f,
+      0.004576878014833635f, -0.00280164199280335f};
   static constexpr float tail_poly[] = {
       0.4720532063989766f,     -0.09670346798073925f,    0.013999636592802041f,
       0.028600032795032343f,   -0.03219781535425328f,    0.017939449481637414f,
@@ -53,6 +59,7 @@ struct float_traits<double> {
   static constexpr double ln2_high = 6.93147180369123816490e-01;
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_min = -746.0;
+  static constexpr double exp_normal_min = -708.3964185322641;
   static constexpr double exp_max = 710.0;
   static constexpr double expm1_min = -38.0;
   static constexpr std::int64_t split_mask = ~0x7ffffffll;
@@ -117,15 +124,53 @@ inline vec<T> clamp(vec<T> x, T low, T high) {  // NaN stays
   return min<T>(max<T>(x, low), high);
 }
 
+// p 2^n for p near 1 and a normal result; n <= 0 saves a step.
+template <class T, bool Negative>
+inline vec<T> scale_by_power(vec<T> p, vec<T> n) {
+  using F [[maybe_unused]] = float_traits<T>;
+  if constexpr (has_scale<T>) return scale<T>(p, n);
+  if constexpr (Negative) return p * power_of_two<T>(n);
+  // In two steps, since 2^n may be beyond the largest number; an overflow is an infinity.
+  const vec<T> half = fma<T>(n, T(0.5), F::round_magic) - vec<T>(F::round_magic);
+  return p * power_of_two<T>(half) * power_of_two<T>(n - half);
+}
+
+// p 2^n where that is below the normal numbers. The processor would take some 150 cycles for it:
+// 2^64 times larger, and added to the smallest normal number as much larger, the result has the
+// spacing of the subnormal numbers and stands in the low bits.
+template <class T>
+inline vec<T> scale_to_subnormal(vec<T> p, vec<T> n) {
+  using I = int_of<T>;
+  constexpr T larger = T(18446744073709551616.0);
+  const vec<T> smallest = std::numeric_limits<T>::min() * larger;
+  const vec<T> sum = p * power_of_two<T>(n + vec<T>(T(64))) + smallest;
+  return bit_cast<T>(bit_cast<I>(sum) - bit_cast<I>(smallest));
+}
+
+// e^x for x not below exp_min and not above exp_max.
+template <class T, bool Negative>
+inline vec<T> exp_in_range(vec<T> x) {
+  const exp_parts<T> parts(x);
+  const vec<T> p = parts.expm1 + vec<T>(T(1)), n = parts.n;
+  const vec<T> least = float_traits<T>::exp_normal_min;
+  if (__builtin_expect(any_less<T>(x, least), false)) {
+    const mask<T> subnormal = x < least;
+    const vec<T> normal = scale_by_power<T, Negative>(p, select<T>(subnormal, T(0), n));
+    return select<T>(subnormal, scale_to_subnormal<T>(p, n), normal);
+  }
+  return scale_by_power<T, Negative>(p, n);
+}
+
 template <class T>
 inline vec<T> exp(vec<T> x) {
   using F = float_traits<T>;
-  exp_parts<T> parts(clamp<T>(x, F::exp_min, F::exp_max));
-  if constexpr (has_scale<T>) return scale<T>(parts.expm1 + vec<T>(T(1)), parts.n);
-  // Scaled in two steps, since 2^n may lie outside the normal range: the first is exact, so that a
-  // denormal result is rounded once, and an overflow is an infinity.
-  vec<T> half = fma<T>(parts.n, T(0.5), F::round_magic) - vec<T>(F::round_magic);
-  return (parts.expm1 + vec<T>(T(1))) * power_of_two<T>(half) * power_of_two<T>(parts.n - half);
+  return exp_in_range<T, false>(clamp<T>(x, F::exp_min, F::exp_max));
+}
+
+// exp for x <= 0 (or NaN).
+template <class T>
+inline vec<T> exp_negative(vec<T> x) {
+  return exp_in_range<T, true>(max<T>(x, float_traits<T>::exp_min));
 }
 
 template <class T>
@@ -202,17 +247,24 @@ inline vec<T> log1p(vec<T> x) {
 // log1p for 0 <= x <= 1: no exponent to take apart.
 template <class T>
 inline vec<T> log1p_unit(vec<T> x) {
-  vec<T> s = x / (x + vec<T>(T(2)));
-  vec<T> z = s * s;
-  vec<T> half_square = vec<T>(T(0.5)) * x * x;
-  return x -
-         (half_square - s * fma<T>(z, polynomial<T>(z, float_traits<T>::atanh_poly), half_square));
+  using F = float_traits<T>;
+  if constexpr (std::is_same_v<T, float> && has_fma) {
+    // In x - 1/2, whose powers fade, and with them the rounding errors.
+    return fma<T>(-x * x, polynomial<T>(x - vec<T>(0.5f), F::log1p_poly), x);
+  } else {  // more exact without multiply-add; in double the other would be twice as long
+    vec<T> s = x / (x + vec<T>(T(2)));
+    vec<T> z = s * s;
+    vec<T> half_square = vec<T>(T(0.5)) * x * x;
+    vec<T> rest = fma<T>(z, polynomial<T>(z, F::atanh_poly), half_square);
+    return x - (half_square - s * rest);
+  }
 }
 
 template <class T>
 inline vec<T> sigmoid(vec<T> x) {
   const vec<T> one = T(1);
-  vec<T> e = exp<T>(-abs(x));  // never overflows, and keeps the digits of a small result
+  vec<T> e = exp_negative<T>(
+      negative_abs<T>(x));  // never overflows, and keeps the digits of a small result
   return select<T>(x < vec<T>(T(0)), e, one) / (one + e);
 }
 
@@ -231,7 +283,7 @@ inline vec<T> normal_exponential(vec<T> x) {
   x = min<T>(abs(x), T(40));
   vec<T> high = bit_cast<T>(bit_cast<I>(x) & vec<I>(float_traits<T>::split_mask));
   vec<T> rest = (x - high) * (x + high);
-  return exp<T>(vec<T>(T(-0.5)) * high * high) * exp<T>(vec<T>(T(-0.5)) * rest);
+  return exp_negative<T>(vec<T>(T(-0.5)) * high * high) * exp<T>(vec<T>(T(-0.5)) * rest);
 }
 
 // The standard normal distribution function, right to the last digits in the lower tail.

@@ -4,49 +4,79 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <vector>
 
-#include "layout.hpp"
-#include "parallel.hpp"
-#include "simd.hpp"
+#include "elementwise.hpp"
 
 namespace dlcore {
 
-// Statistics of each of `columns` columns, kept relative to `shift`, an element of the column: the
-// mean is shift + offset, squares is the sum of squared distances from it. For values of 1e8 +- 1
-// the offset keeps the digits that a mean in one double has lost.
-struct column_sums {
-  std::ptrdiff_t columns = 0;
-  std::unique_ptr<double[]> storage;
+// ---- statistics ---------------------------------------------------------------------------------
+
+// Statistics of columns, kept relative to `shift`, an element of the column: the mean is
+// shift + offset, squares is the sum of squared distances from it. For values of 1e8 +- 1 the
+// offset keeps the digits that a mean in one double has lost.
+struct column_fields {
   double *count, *shift, *offset, *squares, *least, *largest;
 
-  explicit column_sums(std::ptrdiff_t n) : columns(n), storage(new double[6 * n]) {
-    double* p = storage.get();
-    for (double** field : {&count, &shift, &offset, &squares, &least, &largest}) *field = p, p += n;
-    std::fill(storage.get(), storage.get() + 6 * n, 0.0);
-  }
-
-  // Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
-  // variances.
-  void merge(const column_sums& other) {
-    for (std::ptrdiff_t c = 0; c < columns; ++c) {
-      const double na = count[c], nb = other.count[c], n = na + nb;
-      if (nb == 0) continue;
-      if (na == 0) {
-        count[c] = nb, shift[c] = other.shift[c], offset[c] = other.offset[c];
-        squares[c] = other.squares[c], least[c] = other.least[c], largest[c] = other.largest[c];
-        continue;
-      }
-      const double delta = (other.shift[c] - shift[c]) + (other.offset[c] - offset[c]);
-      // Infinite values: the mean is what adding them gives, where delta would turn it into NaN.
-      offset[c] += std::isfinite(delta) ? delta * (nb / n) : other.offset[c];
-      squares[c] += other.squares[c] + delta * delta * (na * (nb / n));
-      count[c] = n;
-      least[c] = std::min(least[c], other.least[c]);
-      largest[c] = std::max(largest[c], other.largest[c]);
-    }
+  column_fields from(std::ptrdiff_t c) const {
+    return {count + c, shift + c, offset + c, squares + c, least + c, largest + c};
   }
 };
+
+// Statistics of this many columns.
+struct column_sums : column_fields {
+  std::ptrdiff_t columns = 0;
+  std::unique_ptr<double[]> storage;
+
+  explicit column_sums(std::ptrdiff_t n) : columns(n) {
+    // Room for whole registers of any dtype.
+    const std::ptrdiff_t room = ceil_div(n, vec<float>::size) * vec<float>::size;
+    storage.reset(new double[6 * room]());
+    double* p = storage.get();
+    for (double** field : {&count, &shift, &offset, &squares, &least, &largest})
+      *field = p, p += room;
+  }
+};
+
+// Adds the statistics of n columns to others of the same columns. Chan, Golub, LeVeque: Updating
+// formulae and a pairwise algorithm for computing sample variances.
+inline void merge_columns(const column_fields& to, const column_fields& more, std::ptrdiff_t n) {
+  using V = vec<double>;
+  const V zero = 0.0, one = 1.0;
+  for (std::ptrdiff_t i = 0; i < n; i += V::size) {
+    const std::ptrdiff_t lanes = n - i;
+    const auto get = [&](const double* p) {
+      return lanes >= V::size ? load(p + i) : load_part(p + i, lanes);
+    };
+    const auto put = [&](double* p, V x) {
+      if (lanes >= V::size) store(p + i, x);
+      else store_part(p + i, x, lanes);
+    };
+    const V na = get(to.count), nb = get(more.count), n_both = na + nb;
+    const mask<double> none = nb == zero, first = na == zero;
+    const V shift = get(to.shift), offset = get(to.offset);
+    const V other_shift = get(more.shift), other_offset = get(more.offset);
+    const V share = nb / select<double>(n_both == zero, one, n_both);
+    const V delta = (other_shift - shift) + (other_offset - offset);
+    // Infinite values: the mean is what adding them gives, where delta would turn it into NaN.
+    const mask<double> finite = delta - delta == zero;
+    const auto choose = [&](V own, V merged, V other) {
+      return select<double>(none, own, select<double>(first, other, merged));
+    };
+    const V squares = get(to.squares), other_squares = get(more.squares);
+    const V least = get(to.least), other_least = get(more.least);
+    const V largest = get(to.largest), other_largest = get(more.largest);
+    put(to.count, n_both);
+    put(to.shift, choose(shift, shift, other_shift));
+    put(to.offset,
+        choose(offset, offset + select<double>(finite, delta * share, other_offset), other_offset));
+    put(to.squares,
+        choose(squares, squares + other_squares + delta * delta * (na * share), other_squares));
+    put(to.least, choose(least, min<double>(least, other_least), other_least));
+    put(to.largest, choose(largest, max<double>(largest, other_largest), other_largest));
+  }
+}
 
 // What a block of rows of one register of columns adds up to; sums in double, in parts.
 template <class T>
@@ -55,7 +85,7 @@ struct column_lanes {
   vec<double> count[parts], shift[parts], sum[parts], squares[parts];
   vec<T> least, largest;
 
-  explicit column_lanes(double n) {
+  void clear(double n) {
     constexpr T inf = std::numeric_limits<T>::infinity();
     for (int part = 0; part < parts; ++part)
       count[part] = n, shift[part] = sum[part] = squares[part] = 0.0;
@@ -67,60 +97,129 @@ struct column_lanes {
 // Rows that share a shift. With the shift an element of the block, the variance loses at most a
 // factor of this many ULP.
 inline constexpr std::ptrdiff_t block_rows = 256;
-// Rows of a chunk of parallel work.
-inline constexpr std::ptrdiff_t chunk_block_rows = 16 * block_rows;
-// Columns of a tile.
+// Columns of a tile, and elements of a chunk of parallel work.
 inline constexpr std::ptrdiff_t tile_columns = 64;
+inline constexpr std::ptrdiff_t chunk_statistics = 32768;
 
-// Statistics of a block of up to block_rows rows of one register of columns; `at(r)` gives row r.
-// NaN is passed over.
-template <class T, class At>
-inline column_lanes<T> block_statistics(std::ptrdiff_t rows, const At& at) {
+// Rows of columns in memory, by registers: the first `n` lanes of each, or Whole ones.
+template <class T, bool Whole>
+struct register_rows {
+  const T* first;
+  std::ptrdiff_t step, n, ahead;  // ahead: rows to prefetch
+
+  vec<T> at(std::ptrdiff_t r) const {
+    return Whole ? load<T>(first + r * step) : load_part<T>(first + r * step, n);
+  }
+  vec<double> wide(std::ptrdiff_t r, int part) const {
+    return Whole ? load_wide<T>(first + r * step, part) : widen(at(r), part);
+  }
+  register_rows right(std::ptrdiff_t columns) const { return {first + columns, step, n, ahead}; }
+  void prefetch_row(std::ptrdiff_t r) const {
+    prefetch(first + r * step, ahead * step * std::ptrdiff_t(sizeof(T)));
+  }
+};
+
+// Statistics of a block of up to block_rows rows of Count registers of columns, which a row has
+// side by side in memory. NaN is passed over.
+template <int Count, class T, bool Whole>
+inline void block_statistics(const register_rows<T, Whole>& x, std::ptrdiff_t rows,
+                             column_lanes<T>* s) {
   constexpr int parts = wide_parts<T>;
+  constexpr std::ptrdiff_t w = vec<T>::size;
   const vec<T> zero = T(0);
-  // The shift: the first finite element of each column.
-  vec<T> shift = zero;
-  mask<T> found = int_of<T>(0);
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<T> x = at(r);
-    const mask<T> take = (x - x == zero) & ~found;
-    shift = select<T>(take, x, shift);
-    found = found | take;
-    if (!any(~found)) break;
+  for (int k = 0; k < Count; ++k) {
+    // The shift: the first finite element of each column.
+    const auto own = x.right(k * w);
+    vec<T> shift = zero;
+    mask<T> found = int_of<T>(0);
+    for (std::ptrdiff_t r = 0; r < rows; ++r) {
+      const vec<T> v = own.at(r);
+      const mask<T> take = (v - v == zero) & ~found;
+      shift = select<T>(take, v, shift);
+      found = found | take;
+      if (!any(~found)) break;
+    }
+    s[k].clear(double(rows));
+    for (int part = 0; part < parts; ++part) s[k].shift[part] = widen(shift, part);
   }
   // First as if there were no NaN, which shows in the sum.
-  column_lanes<T> s{double(rows)};
-  for (int part = 0; part < parts; ++part) s.shift[part] = widen(shift, part);
-  const column_lanes<T> empty = s;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<T> x = at(r);
-    for (int part = 0; part < parts; ++part) {
-      const vec<double> d = widen(x, part) - s.shift[part];
-      s.sum[part] += d;
-      s.squares[part] = fma<double>(d, d, s.squares[part]);
+  column_lanes<T> sums[Count];
+  std::copy(s, s + Count, sums);
+  for (std::ptrdiff_t r = 0; r < rows; ++r)
+    for (int k = 0; k < Count; ++k) {
+      const auto own = x.right(k * w);
+      own.prefetch_row(r);
+      for (int part = 0; part < parts; ++part) {
+        const vec<double> d = own.wide(r, part) - sums[k].shift[part];
+        sums[k].sum[part] += d;
+        sums[k].squares[part] = fma<double>(d, d, sums[k].squares[part]);
+      }
+      const vec<T> v = own.at(r);
+      sums[k].least = min<T>(sums[k].least, v);
+      sums[k].largest = max<T>(sums[k].largest, v);
     }
-    s.least = min<T>(s.least, x);
-    s.largest = max<T>(s.largest, x);
-  }
-  bool numbers = true;
-  for (int part = 0; part < parts; ++part) numbers = numbers && !any(s.sum[part] != s.sum[part]);
-  if (numbers) return s;
   const vec<double> wide_zero = 0.0, one = 1.0;
-  s = empty;
-  for (int part = 0; part < parts; ++part) s.count[part] = wide_zero;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<T> x = at(r);
-    for (int part = 0; part < parts; ++part) {
-      const vec<double> wide = widen(x, part), d = wide - s.shift[part];
-      const mask<double> number = wide == wide;
-      s.count[part] += select<double>(number, one, wide_zero);
-      s.sum[part] += select<double>(number, d, wide_zero);
-      s.squares[part] += select<double>(number, d * d, wide_zero);
+  for (int k = 0; k < Count; ++k) {
+    bool numbers = true;
+    for (int part = 0; part < parts; ++part)
+      numbers = numbers && !any(sums[k].sum[part] != sums[k].sum[part]);
+    if (numbers) {
+      s[k] = sums[k];
+      continue;
     }
-    s.least = min<T>(s.least, x);
-    s.largest = max<T>(s.largest, x);
+    const auto own = x.right(k * w);
+    for (int part = 0; part < parts; ++part) s[k].count[part] = wide_zero;
+    for (std::ptrdiff_t r = 0; r < rows; ++r) {
+      const vec<T> v = own.at(r);
+      for (int part = 0; part < parts; ++part) {
+        const vec<double> wide = widen(v, part), d = wide - s[k].shift[part];
+        const mask<double> number = wide == wide;
+        s[k].count[part] += select<double>(number, one, wide_zero);
+        s[k].sum[part] += select<double>(number, d, wide_zero);
+        s[k].squares[part] += select<double>(number, d * d, wide_zero);
+      }
+      s[k].least = min<T>(s[k].least, v);
+      s[k].largest = max<T>(s[k].largest, v);
+    }
   }
-  return s;
+}
+
+// The sums of one register of columns as statistics.
+template <class T>
+inline void store_statistics(const column_lanes<T>& s, const column_fields& to) {
+  const vec<double> zero = 0.0, one = 1.0;
+  for (int part = 0; part < wide_parts<T>; ++part) {
+    const column_fields at = to.from(part * vec<double>::size);
+    const vec<double> count = s.count[part], sum = s.sum[part];
+    const vec<double> offset = sum / select<double>(count == zero, one, count);
+    store(at.count, count);
+    store(at.shift, s.shift[part]);
+    store(at.offset, offset);
+    // Not below 0 by rounding; NaN stays.
+    store(at.squares, max<double>(s.squares[part] - sum * offset, zero));
+    store(at.least, widen(s.least, part));
+    store(at.largest, widen(s.largest, part));
+  }
+}
+
+// Statistics of a block of rows.
+template <class T>
+inline void take_block(const T* p, std::ptrdiff_t row_step, std::ptrdiff_t rows,
+                       std::ptrdiff_t columns, std::ptrdiff_t ahead, const column_sums& block) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  constexpr int at_once = 2;  // as many as the accumulators find registers for
+  column_lanes<T> s[at_once];
+  std::ptrdiff_t c = 0;
+  for (; c + at_once * w <= columns; c += at_once * w) {
+    block_statistics<at_once>(register_rows<T, true>{p + c, row_step, w, ahead}, rows, s);
+    for (int k = 0; k < at_once; ++k) store_statistics(s[k], block.from(c + k * w));
+  }
+  for (; c < columns; c += w) {
+    const std::ptrdiff_t n = std::min(w, columns - c);
+    if (n == w) block_statistics<1>(register_rows<T, true>{p + c, row_step, w, ahead}, rows, s);
+    else block_statistics<1>(register_rows<T, false>{p + c, row_step, n, ahead}, rows, s);
+    store_statistics(s[0], block.from(c));
+  }
 }
 
 // Copies the rows [row, row + rows) of the columns [column, column + columns) to a tile.
@@ -133,92 +232,93 @@ inline void copy_tile(const view& x, std::ptrdiff_t row, std::ptrdiff_t rows, st
   if (std::abs(s0) < std::abs(s1)) {
     for (std::ptrdiff_t c = 0; c < columns; ++c)
       for (std::ptrdiff_t r = 0; r < rows; ++r)
-        std::memcpy(tile + r * tile_columns + c, corner + r * s0 + c * s1, sizeof(T));
+        std::memcpy(tile + r * columns + c, corner + r * s0 + c * s1, sizeof(T));
   } else {
     for (std::ptrdiff_t r = 0; r < rows; ++r)
       for (std::ptrdiff_t c = 0; c < columns; ++c)
-        std::memcpy(tile + r * tile_columns + c, corner + r * s0 + c * s1, sizeof(T));
+        std::memcpy(tile + r * columns + c, corner + r * s0 + c * s1, sizeof(T));
   }
 }
 
-// Adds a block of rows of up to tile_columns columns to `sums`, whose columns start at `column`.
+// How many rows side by side fill whole registers: narrow arrays are read as such wider ones.
 template <class T>
-inline void add_block(const T* p, std::ptrdiff_t row_step, std::ptrdiff_t rows,
-                      std::ptrdiff_t columns, column_sums& block) {
-  constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
-  for (std::ptrdiff_t c = 0; c < columns; c += w) {
-    const std::ptrdiff_t n = std::min(w, columns - c);
-    const T* corner = p + c;
-    const column_lanes<T> s =
-        n == w ? block_statistics<T>(
-                     rows, [&](std::ptrdiff_t r) { return load<T>(corner + r * row_step); })
-               : block_statistics<T>(rows, [&](std::ptrdiff_t r) {
-                   return load_part<T>(corner + r * row_step, n);
-                 });
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-      const int part = int(i / wd);
-      const double count = s.count[part].v[i % wd], sum = s.sum[part].v[i % wd];
-      const double offset = count > 0 ? sum / count : 0;
-      block.count[c + i] = count;
-      block.shift[c + i] = s.shift[part].v[i % wd];
-      block.offset[c + i] = offset;
-      // Not below 0 by rounding; NaN stays.
-      const double squares = s.squares[part].v[i % wd] - sum * offset;
-      block.squares[c + i] = squares < 0 ? 0 : squares;
-      block.least[c + i] = double(s.least.v[i]);
-      block.largest[c + i] = double(s.largest.v[i]);
+inline std::ptrdiff_t rows_side_by_side(std::ptrdiff_t columns) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  return columns <= 2 * w ? w / std::gcd(w, columns) : 1;
+}
+
+// The rows [begin, end) of one tile of columns.
+template <class T>
+inline column_sums tile_statistics(const view& x, std::ptrdiff_t begin, std::ptrdiff_t end,
+                                   std::ptrdiff_t column, std::ptrdiff_t columns) {
+  const std::ptrdiff_t item = sizeof(T);
+  const bool direct = aligned<T>(x.data) && x.strides[1] == item && x.strides[0] % item == 0;
+  const bool packed = direct && x.strides[0] == columns * item;
+  const std::ptrdiff_t side =
+      columns == x.shape[1] ? std::min(rows_side_by_side<T>(columns), end - begin) : 1;
+  column_sums sums(side * columns), block(side * columns);
+  const std::ptrdiff_t bytes = bytes_ahead(x.size() * item);
+  std::unique_ptr<T[]> tile;
+  const auto add = [&](std::ptrdiff_t row, std::ptrdiff_t rows, std::ptrdiff_t side_by_side) {
+    const T* p = reinterpret_cast<const T*>(x.data + row * x.strides[0]) + column;
+    std::ptrdiff_t step = x.strides[0] / item;
+    if (!(side_by_side > 1 ? packed : direct)) {
+      if (!tile) tile.reset(new T[std::min(block_rows * side, end - begin) * columns]);
+      copy_tile<T>(x, row, rows, column, columns, tile.get());
+      p = tile.get();
+      step = columns;
     }
+    const std::ptrdiff_t wide = side_by_side * columns;
+    const std::ptrdiff_t row_bytes = std::abs(side_by_side * step * item);
+    const std::ptrdiff_t ahead = bytes ? std::max<std::ptrdiff_t>(4, bytes / row_bytes) : 0;
+    take_block<T>(p, side_by_side * step, rows / side_by_side, wide, ahead, block);
+    merge_columns(sums, block, wide);
+  };
+  std::ptrdiff_t row = begin;
+  while (row + side <= end) {
+    const std::ptrdiff_t rows = std::min(block_rows, (end - row) / side) * side;
+    add(row, rows, side);
+    row += rows;
   }
+  if (row < end) add(row, end - row, 1);
+  for (std::ptrdiff_t half = side; half > 1; half = ceil_div(half, 2))
+    merge_columns(sums, sums.from(ceil_div(half, 2) * columns), half / 2 * columns);
+  sums.columns = columns;
+  return sums;
 }
 
 template <class T>
 inline column_sums column_statistics(const view& x) {
   const std::ptrdiff_t rows = x.shape[0], columns = x.shape[1];
-  const std::ptrdiff_t row_chunks = ceil_div(rows, chunk_block_rows);
-  const std::ptrdiff_t column_chunks = ceil_div(columns, tile_columns);
-  const bool direct = aligned<T>(x.data) && x.strides[1] == std::ptrdiff_t(sizeof(T)) &&
-                      x.strides[0] % std::ptrdiff_t(sizeof(T)) == 0;
+  column_sums all(columns);
+  if (rows == 0 || columns == 0) return all;
+  const std::ptrdiff_t width = columns <= 2 * vec<T>::size ? columns : tile_columns;
+  const std::ptrdiff_t column_chunks = ceil_div(columns, width);
+  const std::ptrdiff_t chunk_rows =
+      ceil_div(chunk_statistics / std::min(width, columns), block_rows) * block_rows;
+  const std::ptrdiff_t row_chunks = ceil_div(rows, chunk_rows);
   std::vector<column_sums> parts;
-  for (std::ptrdiff_t i = 0; i < row_chunks * column_chunks; ++i)
-    parts.emplace_back(std::min(tile_columns, columns - i % column_chunks * tile_columns));
-  parallel_for(row_chunks * column_chunks, 0.4 * double(rows) * double(columns),
+  for (std::ptrdiff_t i = 0; i < row_chunks * column_chunks; ++i) parts.emplace_back(0);
+  parallel_for(row_chunks * column_chunks, 0.12 * double(rows) * double(columns),
                [&](std::ptrdiff_t i) {
-                 const std::ptrdiff_t column = i % column_chunks * tile_columns;
-                 const std::ptrdiff_t n = std::min(tile_columns, columns - column);
-                 const std::ptrdiff_t begin = i / column_chunks * chunk_block_rows;
-                 const std::ptrdiff_t end = std::min(rows, begin + chunk_block_rows);
-                 column_sums block(n);
-                 std::unique_ptr<T[]> tile(direct ? nullptr : new T[block_rows * tile_columns]);
-                 for (std::ptrdiff_t row = begin; row < end; row += block_rows) {
-                   const std::ptrdiff_t m = std::min(block_rows, end - row);
-                   if (direct) {
-                     const char* corner = x.data + row * x.strides[0] + column * x.strides[1];
-                     add_block<T>(reinterpret_cast<const T*>(corner),
-                                  x.strides[0] / std::ptrdiff_t(sizeof(T)), m, n, block);
-                   } else {
-                     copy_tile<T>(x, row, m, column, n, tile.get());
-                     add_block<T>(tile.get(), tile_columns, m, n, block);
-                   }
-                   parts[i].merge(block);
-                 }
+                 const std::ptrdiff_t column = i % column_chunks * width;
+                 const std::ptrdiff_t begin = i / column_chunks * chunk_rows;
+                 parts[i] = tile_statistics<T>(x, begin, std::min(rows, begin + chunk_rows), column,
+                                               std::min(width, columns - column));
                });
   // A fixed tree over the chunks of rows.
   for (std::ptrdiff_t step = 1; step < row_chunks; step *= 2)
     for (std::ptrdiff_t r = 0; r + step < row_chunks; r += 2 * step)
-      for (std::ptrdiff_t c = 0; c < column_chunks; ++c)
-        parts[r * column_chunks + c].merge(parts[(r + step) * column_chunks + c]);
-  column_sums all(columns);
-  for (std::ptrdiff_t c = 0; c < column_chunks && row_chunks > 0; ++c) {
-    const column_sums& part = parts[c];
-    for (std::ptrdiff_t k = 0; k < part.columns; ++k) {
-      const std::ptrdiff_t to = c * tile_columns + k;
-      all.count[to] = part.count[k], all.shift[to] = part.shift[k];
-      all.offset[to] = part.offset[k], all.squares[to] = part.squares[k];
-      all.least[to] = part.least[k], all.largest[to] = part.largest[k];
-    }
-  }
+      for (std::ptrdiff_t c = 0; c < column_chunks; ++c) {
+        const column_sums& part = parts[r * column_chunks + c];
+        merge_columns(part, parts[(r + step) * column_chunks + c], part.columns);
+      }
+  for (std::ptrdiff_t c = 0; c < column_chunks; ++c)
+    merge_columns(all.from(c * width), parts[c], parts[c].columns);
   return all;
 }
+
+// ---- affine maps --------------------------------------------------------------------------------
 
 // y = (x - subtract) multiply + add for each column, then clipped to [low, high]; in double,
 // rounded once to T. NaN stays.
@@ -227,75 +327,85 @@ struct column_map {
   double low, high;
 };
 
+// The map of columns repeated over rows side by side, for runs of elements.
 template <class T>
-inline vec<T> map_columns(vec<T> x, const double* subtract, const double* multiply,
-                          const double* add, vec<double> low, vec<double> high) {
-  constexpr std::ptrdiff_t wd = vec<double>::size;
-  vec<double> y[wide_parts<T>];
-  for (int part = 0; part < wide_parts<T>; ++part) {
-    const vec<double> d = widen(x, part) - load<double>(subtract + part * wd);
-    y[part] = fma<double>(d, load<double>(multiply + part * wd), load<double>(add + part * wd));
-    y[part] = min<double>(max<double>(y[part], low), high);
+struct map_table {
+  const double *subtract, *multiply, *add;  // on a multiple of the register's bytes
+  vec<double> low, high;
+
+  vec<double> apply(vec<double> x, std::ptrdiff_t c) const {
+    return fma<double>(x - load(subtract + c), load(multiply + c), load(add + c));
   }
-  if constexpr (wide_parts<T> == 1) return y[0];
-  else return narrow(y[0], y[1]);
-}
+  // m elements, the first of which is element c of the period.
+  template <bool Clip>
+  void run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c, std::ptrdiff_t ahead) const {
+    constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
+    const auto clip = [&](vec<double> y) {
+      return Clip ? min<double>(max<double>(y, low), high) : y;
+    };
+    std::ptrdiff_t j = 0;
+    vec<double> y[wide_parts<T>];
+    for (; j + w <= m; j += w) {
+      prefetch(from + j, ahead);
+      for (int part = 0; part < wide_parts<T>; ++part)
+        y[part] = clip(apply(load_wide<T>(from + j, part), c + j + part * wd));
+      store_narrow<T>(to + j, y);
+    }
+    if (j == m) return;
+    const vec<T> x = load_part<T>(from + j, m - j);
+    T last[w];
+    for (int part = 0; part < wide_parts<T>; ++part)
+      y[part] = clip(apply(widen(x, part), c + j + part * wd));
+    store_narrow<T>(last, y);
+    std::memcpy(to + j, last, (m - j) * sizeof(T));
+  }
+};
 
 template <class T>
-inline void affine_columns(const column_map& map, const view& x, const view& out) {
+inline void affine_columns(const column_map& map, std::array<view, 2> operands) {
   constexpr std::ptrdiff_t w = vec<T>::size;
-  const std::ptrdiff_t rows = x.shape[0], columns = x.shape[1];
+  const std::ptrdiff_t rows = operands[0].shape[0], columns = operands[0].shape[1];
   if (rows == 0 || columns == 0) return;
-  // The columns repeated over a whole number of rows, so that short rows fill the registers: where
-  // both arrays are contiguous, that many rows are one run.
-  const auto contiguous = [&](const view& v) {
-    return aligned<T>(v.data) && (columns == 1 || v.strides[1] == std::ptrdiff_t(sizeof(T))) &&
-           (rows == 1 || v.strides[0] == columns * std::ptrdiff_t(sizeof(T)));
-  };
-  const bool direct = contiguous(x) && contiguous(out);
-  const std::ptrdiff_t group = std::max<std::ptrdiff_t>(1, std::min(rows, tile_elements / columns));
-  const std::ptrdiff_t period = group * columns, padded = ceil_div(period, w) * w;
-  std::unique_ptr<double[]> table(new double[3 * padded]());
-  double *subtract = table.get(), *multiply = subtract + padded, *add = multiply + padded;
-  for (std::ptrdiff_t g = 0; g < group; ++g) {
-    std::copy(map.subtract, map.subtract + columns, subtract + g * columns);
-    std::copy(map.multiply, map.multiply + columns, multiply + g * columns);
-    std::copy(map.add, map.add + columns, add + g * columns);
+  // Whole registers of rows side by side, several of them where there are many rows.
+  const std::ptrdiff_t whole = w / std::gcd(w, columns);
+  std::ptrdiff_t side = 1;
+  if (whole * columns <= tile_elements)
+    side = whole *
+           std::clamp<std::ptrdiff_t>(rows / (8 * whole), 1, tile_elements / (whole * columns));
+  else if (columns < tile_elements) side = tile_elements / columns;
+  const std::ptrdiff_t period = side * columns, padded = ceil_div(period, w) * w;
+  const std::unique_ptr<vec<double>[]> storage(new vec<double>[3 * padded / vec<double>::size]());
+  double* tables[3];
+  const double* columns_of[] = {map.subtract, map.multiply, map.add};
+  for (int k = 0; k < 3; ++k) {
+    tables[k] = reinterpret_cast<double*>(storage.get()) + k * padded;
+    for (std::ptrdiff_t g = 0; g < side; ++g)
+      std::copy(columns_of[k], columns_of[k] + columns, tables[k] + g * columns);
   }
-  const vec<double> low = map.low, high = map.high;
-  const std::ptrdiff_t groups = ceil_div(rows, group);
-  const std::ptrdiff_t groups_a_chunk = std::max<std::ptrdiff_t>(1, chunk_elements / period);
-  parallel_for(ceil_div(groups, groups_a_chunk), 0.3 * double(rows) * double(columns),
-               [&](std::ptrdiff_t chunk) {
-                 const std::ptrdiff_t end = std::min(groups, (chunk + 1) * groups_a_chunk);
-                 for (std::ptrdiff_t g = chunk * groups_a_chunk; g < end; ++g) {
-                   const std::ptrdiff_t begin = g * period;
-                   const std::ptrdiff_t n = std::min(period, rows * columns - begin);
-                   T buffer[tile_elements];
-                   // A tile at a time: a group of short rows, or a part of one long row.
-                   for (std::ptrdiff_t i = 0; i < n; i += tile_elements) {
-                     const std::ptrdiff_t m = std::min(tile_elements, n - i);
-                     const T* from = buffer;
-                     T* to = buffer;
-                     if (direct) {
-                       from = reinterpret_cast<const T*>(x.data) + begin + i;
-                       to = reinterpret_cast<T*>(out.data) + begin + i;
-                     } else {
-                       gather<T>(x, begin + i, m, buffer);
-                     }
-                     for (std::ptrdiff_t j = 0; j < m; j += w) {
-                       const std::ptrdiff_t c = i + j;
-                       const bool whole = j + w <= m;
-                       const vec<T> v = whole ? load<T>(from + j) : load_part<T>(from + j, m - j);
-                       const vec<T> y =
-                           map_columns<T>(v, subtract + c, multiply + c, add + c, low, high);
-                       if (whole) store<T>(to + j, y);
-                       else store_part<T>(to + j, y, m - j);
-                     }
-                     if (!direct) scatter<T>(out, begin + i, m, buffer);
-                   }
-                 }
-               });
+  const map_table<T> table{tables[0], tables[1], tables[2], map.low, map.high};
+  const bool clip = map.low != -std::numeric_limits<double>::infinity() ||
+                    map.high != std::numeric_limits<double>::infinity();
+  const std::ptrdiff_t n = rows * columns;
+  collapse(operands);
+  const sequence<T> in(operands[0]);
+  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * n);
+  const sequence<T> out = output_sequence<T, 1>(operands[1], {operands[0]}, n);
+  const std::ptrdiff_t periods_a_chunk = std::max<std::ptrdiff_t>(1, chunk_elements / period);
+  const std::ptrdiff_t chunk_size = periods_a_chunk * period;
+  parallel_for(ceil_div(n, chunk_size), 0.12 * double(n), [&](std::ptrdiff_t chunk) {
+    T from_buffer[tile_elements], to_buffer[tile_elements];
+    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_size);
+    for (std::ptrdiff_t begin = chunk * chunk_size; begin < end; begin += period)
+      for (std::ptrdiff_t c = 0; c < period && begin + c < end; c += tile_elements) {
+        const std::ptrdiff_t i = begin + c;
+        const std::ptrdiff_t m = std::min({tile_elements, period - c, end - i});
+        const T* from = in.read(i, m, from_buffer);
+        T* to = out.write(i, to_buffer);
+        if (clip) table.template run<true>(from, to, m, c, ahead);
+        else table.template run<false>(from, to, m, c, ahead);
+        out.finish(i, m, to);
+      }
+  });
 }
 
 }  // namespace dlcore

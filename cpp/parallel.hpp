@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "simd.hpp"
+
 #if defined(_OPENMP)
 #include <omp.h>
 #include <pthread.h>
@@ -67,6 +69,7 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
         for (std::ptrdiff_t i; (i = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;)
           run(i);
       }
+      stream_fence();
     }
     return;
   }
@@ -74,6 +77,7 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
   (void)nanoseconds;
 #endif
   for (std::ptrdiff_t i = 0; i < chunks; ++i) run(i);
+  stream_fence();
 }
 
 inline std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }

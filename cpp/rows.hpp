@@ -1,10 +1,29 @@
 // Row-wise kernels (softmax, cross-entropy) over arrays of any layout with one class axis.
 //
 // A kernel is written once, as sweeps over the registers of an "axis", and runs on three of them:
-//   short_rows   up to 64 classes: one row a lane, several rows at a time, in a transposed tile
-//   long_rows    more classes: one row at a time, classes in the lanes
+//   short_rows   up to 64 classes: one row a lane, several registers of rows, in transposed tiles
+//   long_rows    more classes: classes in the lanes, several rows one after the other
 //   long_lanes   more classes that are not the last axis, (N, C, d1): one row a lane, in place
 // Which one is decided by the shape alone, so the bits do not depend on the layout.
+//
+// An axis holds a block of rows. What belongs to a row (its maximum, its sum) lies in row_values,
+// one row a lane, on every axis. A kernel goes in stages, each over the whole block before the next
+// begins: a stage by itself waits for a chain of results, those of other rows fill the gaps.
+//   each(f)        calls f(part) for the parts of the block: registers of rows, or rows
+//   each_group(f)  calls f(g) for each register of row_values
+//   row(g), rows(g)   the first row and the number of rows in it
+// A part offers
+//   of(v), set(v, x)             what belongs to its rows
+//   sweep(f)                     calls f(j) for each register j of the part, in order
+//   in(k, j, fill)               input k; lanes beyond the row's end are `fill`
+//   keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
+//   write(f)                     writes the output, f(j)
+//   largest(), sum(s), count(n)  fold what belongs to one row
+//   at(labels)                   the elements of given classes, one a row
+//   with_label(j, labels, t, x), put_label(labels, t)
+//                                put t where the label is: into the register that is to be written,
+//                                or afterwards
+//   per_class(w, j), valid(x, j) weights of the classes; x with 0 beyond the row's end
 #pragma once
 
 #include <limits>
@@ -17,6 +36,11 @@
 namespace dlcore {
 
 inline constexpr std::ptrdiff_t short_classes = 64;
+inline constexpr int max_groups = 8;
+
+// What belongs to each row of a block, one row a lane.
+template <class T>
+using row_values = std::array<vec<T>, max_groups>;
 
 // An operand with its class axis taken out: `rows` views the first class of every row.
 struct row_view {
@@ -28,286 +52,462 @@ struct row_view {
 template <class T>
 struct lane_pointers {
   static constexpr std::ptrdiff_t w = vec<T>::size;
-  char* lane[w];
+  static constexpr std::ptrdiff_t item = sizeof(T);
+  char* first;
   std::ptrdiff_t class_stride, row_stride;
-  bool even;  // whether the rows are row_stride bytes apart, near enough for gather_lanes
+  bool even;      // whether the rows are row_stride bytes apart
+  char* lane[w];  // where they are not
 
   void locate(const row_view& v, std::ptrdiff_t row, std::ptrdiff_t n) {
     class_stride = v.class_stride;
     char** to = lane;
     for_each_run(v.rows, row, n, [&](char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
-      row_stride = stride;
-      even = run == n && std::abs(stride) < (1 << 26);
-      for (std::ptrdiff_t i = 0; i < run; ++i) *to++ = p + i * stride;
+      even = run == n;
+      if (even) {
+        first = p;
+        row_stride = stride;
+      } else {
+        for (std::ptrdiff_t i = 0; i < run; ++i) *to++ = p + i * stride;
+      }
     });
   }
-  vec<int_of<T>> offsets() const { return iota<int_of<T>>() * vec<int_of<T>>(row_stride); }
+  char* at(std::ptrdiff_t i, std::ptrdiff_t c) const {
+    return (even ? first + i * row_stride : lane[i]) + c * class_stride;
+  }
   T get(std::ptrdiff_t i, std::ptrdiff_t c) const {
     T value;
-    std::memcpy(&value, lane[i] + c * class_stride, sizeof value);
+    std::memcpy(&value, at(i, c), sizeof value);
     return value;
   }
   void put(std::ptrdiff_t i, std::ptrdiff_t c, T value) const {
-    std::memcpy(lane[i] + c * class_stride, &value, sizeof value);
+    std::memcpy(at(i, c), &value, sizeof value);
   }
+  // Whether each row is a run of elements.
+  bool runs() const {
+    return even && class_stride == item && aligned<T>(first) && row_stride % item == 0;
+  }
+  bool gathers() const { return even && std::abs(row_stride) < (1 << 26); }
+  vec<int_of<T>> offsets() const { return iota<int_of<T>>() * vec<int_of<T>>(row_stride); }
 };
 
-// An axis offers
-//   sweep(f)            calls f(j) for each register j of the row, in order
-//   in(k, j, fill)      input k; lanes beyond the row's end are `fill`
-//   put(j, x)           writes the output
-//   keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
-//   largest(), sum(s), count(n)  fold what belongs to one row, for all of its lanes
-//   at(c), put_at(c, x)          the elements of given classes, one a row
-//   per_class(w, j), valid(x, j) weights of the classes; x with 0 beyond the row's end
-
-// What the two axes with one row a lane have in common: nothing is folded over lanes.
+// The classes of one register of rows, valid for all lanes.
 template <class T>
-struct row_per_lane {
-  static constexpr std::ptrdiff_t rows_at_once = vec<T>::size;
-  std::ptrdiff_t classes, n;
+struct lane_labels {
+  std::int64_t index[vec<T>::size] = {};
+  vec<int_of<T>> lanes;  // the same, as far as it goes: where rows lie in the lanes
+};
 
+// What the axes with one row a lane have in common; `Part` is the part.
+template <class T, class Part>
+struct row_per_lane {
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+  std::ptrdiff_t classes, n;  // n: rows of the part
+  int g;
+
+  vec<T> of(const row_values<T>& v) const { return v[g]; }
+  void set(row_values<T>& v, vec<T> x) const { v[g] = x; }
   template <class F>
   void sweep(const F& f) const {
     for (std::ptrdiff_t c = 0; c < classes; ++c) f(c);
+  }
+  template <class F>
+  void write(const F& f) const {
+    for (std::ptrdiff_t c = 0; c < classes; ++c) part().put(c, f(c));
+  }
+  vec<T> largest() const {
+    // Several maxima at once: each waits for the one before.
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    vec<T> even = -inf, odd = -inf;
+    std::ptrdiff_t c = 0;
+    for (; c + 2 <= classes; c += 2) {
+      even = max<T>(even, part().in(0, c, T(0)));
+      odd = max<T>(odd, part().in(0, c + 1, T(0)));
+    }
+    if (c < classes) even = max<T>(even, part().in(0, c, T(0)));
+    return max<T>(even, odd);
   }
   vec<T> sum(block_sum<T>& s) const { return s.lanes(); }
   vec<T> count(vec<int_of<T>> n) const {
     return __builtin_convertvector(n.v, typename vec<T>::native);
   }
+  vec<T> with_label(std::ptrdiff_t c, const lane_labels<T>& labels, vec<T> t, vec<T> x) const {
+    return select<T>(labels.lanes == vec<int_of<T>>(int_of<T>(c)), t, x);
+  }
+  void put_label(const lane_labels<T>&, vec<T>) const {}
   vec<T> per_class(const T* w, std::ptrdiff_t c) const { return w[c]; }
   vec<T> valid(vec<T> x, std::ptrdiff_t) const { return x; }
+
+ private:
+  const Part& part() const { return static_cast<const Part&>(*this); }
+};
+
+// What the size of a call asks for: outputs past the caches, inputs bytes_ahead.
+struct memory_plan {
+  bool stream;
+  std::ptrdiff_t ahead;
+};
+
+// What the axes have in common.
+template <class T>
+struct row_block {
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+  std::ptrdiff_t classes, first_row, n;  // n: rows of the block
+
+  std::ptrdiff_t row(int g) const { return first_row + g * w; }
+  std::ptrdiff_t rows(int g) const { return std::min(w, n - g * w); }
+  template <class F>
+  void each_group(const F& f) const {
+    for (int g = 0; g * w < n; ++g) f(g);
+  }
 };
 
 template <class T, int Inputs>
-struct short_rows : row_per_lane<T> {
+struct short_rows : row_block<T> {
   static constexpr std::ptrdiff_t w = vec<T>::size;
-  lane_pointers<T> pointers[Inputs + 1];
-  T tile[Inputs + 1][short_classes * w];
+  static constexpr std::ptrdiff_t tile_size = 2048;  // elements: all operands fit the first cache
+  lane_pointers<T> pointers[max_groups];             // of the output
+  T tile[Inputs + 1][tile_size];
+  std::ptrdiff_t group_size, ahead;
+
+  static_assert(tile_size >= short_classes * w);
+
+  short_rows(std::ptrdiff_t classes, const memory_plan& plan) : ahead(plan.ahead) {
+    this->classes = classes;
+    group_size = ceil_div(classes, w) * w * w;  // whole squares
+  }
+  std::ptrdiff_t block_rows() const {
+    return w * std::min<std::ptrdiff_t>(max_groups, tile_size / group_size);
+  }
 
   template <std::size_t K>
-  void open(const std::array<row_view, K>& operands, std::ptrdiff_t row, std::ptrdiff_t rows) {
-    this->n = rows;
-    for (int k = 0; k <= Inputs; ++k)
-      if (operands[k].rows.data) pointers[k].locate(operands[k], row, rows);
-    for (int k = 0; k < Inputs; ++k) {
-      if (rows == w && pointers[k].even) {
-        const vec<int_of<T>> offsets = pointers[k].offsets();
-        const char* p = pointers[k].lane[0];
-        for (std::ptrdiff_t c = 0; c < this->classes; ++c)
-          store<T>(tile[k] + c * w, gather_lanes<T>(p + c * pointers[k].class_stride, offsets));
-        continue;
-      }
-      if (rows < w) std::memset(tile[k], 0, sizeof(T) * this->classes * w);
-      for (std::ptrdiff_t i = 0; i < rows; ++i)
-        for (std::ptrdiff_t c = 0; c < this->classes; ++c)
-          tile[k][c * w + i] = pointers[k].get(i, c);
-    }
+  void open(const std::array<row_view, K>& operands) {
+    for (int k = 0; k < Inputs; ++k)
+      this->each_group([&](int g) {
+        lane_pointers<T> from;
+        from.locate(operands[k], this->row(g), this->rows(g));
+        read(from, this->rows(g), tile[k] + g * group_size);
+      });
+    if (operands[Inputs].rows.data)
+      this->each_group(
+          [&](int g) { pointers[g].locate(operands[Inputs], this->row(g), this->rows(g)); });
   }
   void close() {
-    const lane_pointers<T>& out = pointers[Inputs];
-    const std::ptrdiff_t item = sizeof(T);
-    if (this->n == w && out.even && out.class_stride == item &&
-        out.row_stride == item * this->classes) {
-      // Contiguous rows are one run: gathered from the tile, since scattering costs twice as much.
-      prepare_transpose();
-      T* to = reinterpret_cast<T*>(out.lane[0]);
-      for (std::ptrdiff_t c = 0; c < this->classes; ++c)
-        store<T>(to + c * w, gather_lanes<T>(tile[Inputs], load(transpose + c * w)));
-      return;
+    this->each_group(
+        [&](int g) { write(pointers[g], this->rows(g), tile[Inputs] + g * group_size); });
+  }
+
+  struct part : row_per_lane<T, part> {
+    T* tile[Inputs + 1];
+
+    vec<T> in(int k, std::ptrdiff_t c, T) const { return load<T>(tile[k] + c * w); }
+    void put(std::ptrdiff_t c, vec<T> x) const { store<T>(tile[Inputs] + c * w, x); }
+    void keep(std::ptrdiff_t c, vec<T> e) const { put(c, e); }
+    template <class F>
+    vec<T> kept(std::ptrdiff_t c, const F&) const {
+      return load<T>(tile[Inputs] + c * w);
     }
-    for (std::ptrdiff_t i = 0; i < this->n; ++i)
-      for (std::ptrdiff_t c = 0; c < this->classes; ++c)
-        pointers[Inputs].put(i, c, tile[Inputs][c * w + i]);
-  }
-  vec<T> in(int k, std::ptrdiff_t c, T) const { return load<T>(tile[k] + c * w); }
-  void put(std::ptrdiff_t c, vec<T> x) { store<T>(tile[Inputs] + c * w, x); }
-  void keep(std::ptrdiff_t c, vec<T> e) { put(c, e); }
+    vec<T> at(const lane_labels<T>& labels) const {
+      using I = int_of<T>;
+      return gather_lanes<T>(tile[0],
+                             (labels.lanes * vec<I>(I(w)) + iota<I>()) * vec<I>(I(sizeof(T))));
+    }
+  };
   template <class F>
-  vec<T> kept(std::ptrdiff_t c, const F&) const {
-    return load<T>(tile[Inputs] + c * w);
-  }
-  vec<T> at(const std::ptrdiff_t* c) const {
-    vec<T> r = T(0);
-    for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = tile[0][c[i] * w + i];
-    return r;
-  }
-  void put_at(const std::ptrdiff_t* c, vec<T> x) {
-    for (std::ptrdiff_t i = 0; i < this->n; ++i) tile[Inputs][c[i] * w + i] = x.v[i];
-  }
-  vec<T> largest() const {
-    constexpr T inf = std::numeric_limits<T>::infinity();
-    vec<T> m = -inf;
-    for (std::ptrdiff_t c = 0; c < this->classes; ++c) m = max<T>(m, in(0, c, T(0)));
-    return m;
+  void each(const F& f) {
+    this->each_group([&](int g) {
+      part p;
+      p.classes = this->classes, p.n = this->rows(g), p.g = g;
+      for (int k = 0; k <= Inputs; ++k) p.tile[k] = tile[k] + g * group_size;
+      f(p);
+    });
   }
 
  private:
   // Byte offsets in a tile of the elements of w rows, row after row.
-  int_of<T> transpose[short_classes * w];
+  int_of<T> transposition[w / 2 * w];
   bool prepared = false;
 
-  void prepare_transpose() {
+  void prepare_transposition() {
     if (prepared) return;
-    int_of<T>* to = transpose;
+    int_of<T>* to = transposition;
     for (std::ptrdiff_t i = 0; i < w; ++i)
       for (std::ptrdiff_t c = 0; c < this->classes; ++c)
         *to++ = int_of<T>((c * w + i) * std::ptrdiff_t(sizeof(T)));
     prepared = true;
   }
+
+  // Squares of w rows and w classes are transposed in registers. With few classes most of a square
+  // would be padding: gathering costs less.
+  bool by_squares() const { return this->classes >= w / 2; }
+
+  void read(const lane_pointers<T>& from, std::ptrdiff_t rows, T* to) const {
+    const std::ptrdiff_t classes = this->classes;
+    if (rows == w && by_squares() && from.runs()) {
+      read_squares(from, to);
+    } else if (rows == w && from.gathers()) {
+      const vec<int_of<T>> offsets = from.offsets();
+      for (std::ptrdiff_t c = 0; c < classes; ++c)
+        store<T>(to + c * w, gather_lanes<T>(from.at(0, c), offsets));
+    } else {
+      if (rows < w) std::memset(to, 0, sizeof(T) * classes * w);
+      for (std::ptrdiff_t i = 0; i < rows; ++i)
+        for (std::ptrdiff_t c = 0; c < classes; ++c) to[c * w + i] = from.get(i, c);
+    }
+  }
+  void write(const lane_pointers<T>& to, std::ptrdiff_t rows, const T* from) {
+    const std::ptrdiff_t classes = this->classes;
+    if (rows == w && by_squares() && to.runs()) {
+      write_squares(to, from);
+    } else if (rows == w && !by_squares() && to.runs() &&
+               to.row_stride == classes * std::ptrdiff_t(sizeof(T))) {
+      // Contiguous rows are one run: gathered from the tile, since scattering costs twice as much.
+      prepare_transposition();
+      T* run = reinterpret_cast<T*>(to.first);
+      for (std::ptrdiff_t c = 0; c < classes; ++c)
+        store<T>(run + c * w, gather_lanes<T>(from, load(transposition + c * w)));
+    } else {
+      for (std::ptrdiff_t i = 0; i < rows; ++i)
+        for (std::ptrdiff_t c = 0; c < classes; ++c) to.put(i, c, from[c * w + i]);
+    }
+  }
+
+  void read_squares(const lane_pointers<T>& from, T* to) const {
+    for (std::ptrdiff_t c = 0; c < this->classes; c += w) {
+      const std::ptrdiff_t n = std::min(w, this->classes - c);
+      vec<T> x[w];
+#pragma GCC unroll 16
+      for (std::ptrdiff_t i = 0; i < w; ++i) {
+        const T* p = reinterpret_cast<const T*>(from.first + i * from.row_stride) + c;
+        prefetch(p, ahead);
+        x[i] = n == w ? load<T>(p) : load_part<T>(p, n);
+      }
+      transpose<T>(x);
+#pragma GCC unroll 16
+      for (std::ptrdiff_t i = 0; i < w; ++i) store<T>(to + (c + i) * w, x[i]);
+    }
+  }
+  void write_squares(const lane_pointers<T>& to, const T* from) const {
+    for (std::ptrdiff_t c = 0; c < this->classes; c += w) {
+      const std::ptrdiff_t n = std::min(w, this->classes - c);
+      vec<T> x[w];
+#pragma GCC unroll 16
+      for (std::ptrdiff_t i = 0; i < w; ++i) x[i] = load<T>(from + (c + i) * w);
+      transpose<T>(x);
+#pragma GCC unroll 16
+      for (std::ptrdiff_t i = 0; i < w; ++i) {
+        T* p = reinterpret_cast<T*>(to.first + i * to.row_stride) + c;
+        if (n == w) store<T>(p, x[i]);
+        else store_part<T>(p, x[i], n);
+      }
+    }
+  }
 };
 
 template <class T, int Inputs>
-struct long_lanes : row_per_lane<T> {
-  lane_pointers<T> pointers[Inputs + 1];
-  bool contiguous[Inputs + 1];
+struct long_lanes : row_block<T> {
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+
+  struct part : row_per_lane<T, part> {
+    lane_pointers<T> pointers[Inputs + 1];
+    bool contiguous[Inputs + 1];
+
+    T* address(int k, std::ptrdiff_t c) const { return reinterpret_cast<T*>(pointers[k].at(0, c)); }
+    vec<T> in(int k, std::ptrdiff_t c, T) const {
+      if (contiguous[k])
+        return this->n == w ? load<T>(address(k, c)) : load_part<T>(address(k, c), this->n);
+      vec<T> r = T(0);
+      for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[k].get(i, c);
+      return r;
+    }
+    void put(std::ptrdiff_t c, vec<T> x) const {
+      if (contiguous[Inputs]) {
+        if (this->n == w) store<T>(address(Inputs, c), x);
+        else store_part<T>(address(Inputs, c), x, this->n);
+      } else {
+        for (std::ptrdiff_t i = 0; i < this->n; ++i) pointers[Inputs].put(i, c, x.v[i]);
+      }
+    }
+    // Strided writes and reads cost more than a second exponential.
+    void keep(std::ptrdiff_t, vec<T>) const {}
+    template <class F>
+    vec<T> kept(std::ptrdiff_t c, const F& again) const {
+      return again(in(0, c, T(0)));
+    }
+    vec<T> at(const lane_labels<T>& labels) const {
+      vec<T> r = T(0);
+      for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[0].get(i, labels.index[i]);
+      return r;
+    }
+  };
+  part only;
+
+  long_lanes(std::ptrdiff_t classes, const memory_plan&) { this->classes = only.classes = classes; }
+  std::ptrdiff_t block_rows() const { return w; }
 
   template <std::size_t K>
-  void open(const std::array<row_view, K>& operands, std::ptrdiff_t row, std::ptrdiff_t rows) {
-    this->n = rows;
+  void open(const std::array<row_view, K>& operands) {
+    only.n = this->n, only.g = 0;
     for (int k = 0; k <= Inputs; ++k) {
       if (!operands[k].rows.data) continue;
-      pointers[k].locate(operands[k], row, rows);
-      contiguous[k] = aligned<T>(pointers[k].lane[0]) && pointers[k].class_stride % sizeof(T) == 0;
-      for (std::ptrdiff_t i = 1; i < rows; ++i)
-        contiguous[k] = contiguous[k] &&
-                        pointers[k].lane[i] == pointers[k].lane[0] + i * std::ptrdiff_t(sizeof(T));
+      lane_pointers<T>& p = only.pointers[k];
+      p.locate(operands[k], this->first_row, this->n);
+      const std::ptrdiff_t item = sizeof(T);
+      only.contiguous[k] = aligned<T>(p.at(0, 0)) && p.class_stride % item == 0;
+      for (std::ptrdiff_t i = 1; i < this->n; ++i)
+        only.contiguous[k] = only.contiguous[k] && p.at(i, 0) == p.at(0, 0) + i * item;
     }
   }
   void close() {}
-  T* address(int k, std::ptrdiff_t c) const {
-    return reinterpret_cast<T*>(pointers[k].lane[0] + c * pointers[k].class_stride);
-  }
-  vec<T> in(int k, std::ptrdiff_t c, T) const {
-    if (contiguous[k])
-      return this->n == vec<T>::size ? load<T>(address(k, c))
-                                     : load_part<T>(address(k, c), this->n);
-    vec<T> r = T(0);
-    for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[k].get(i, c);
-    return r;
-  }
-  void put(std::ptrdiff_t c, vec<T> x) {
-    if (contiguous[Inputs]) {
-      if (this->n == vec<T>::size) store<T>(address(Inputs, c), x);
-      else store_part<T>(address(Inputs, c), x, this->n);
-    } else {
-      for (std::ptrdiff_t i = 0; i < this->n; ++i) pointers[Inputs].put(i, c, x.v[i]);
-    }
-  }
-  vec<T> largest() const {
-    constexpr T inf = std::numeric_limits<T>::infinity();
-    vec<T> m = -inf;
-    for (std::ptrdiff_t c = 0; c < this->classes; ++c) m = max<T>(m, in(0, c, T(0)));
-    return m;
-  }
-  // Strided writes and reads cost more than a second exponential.
-  void keep(std::ptrdiff_t, vec<T>) {}
   template <class F>
-  vec<T> kept(std::ptrdiff_t c, const F& again) const {
-    return again(in(0, c, T(0)));
-  }
-  vec<T> at(const std::ptrdiff_t* c) const {
-    vec<T> r = T(0);
-    for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[0].get(i, c[i]);
-    return r;
-  }
-  void put_at(const std::ptrdiff_t* c, vec<T> x) {
-    for (std::ptrdiff_t i = 0; i < this->n; ++i) pointers[Inputs].put(i, c[i], x.v[i]);
+  void each(const F& f) {
+    f(only);
   }
 };
 
 template <class T, int Inputs>
-struct long_rows {
-  static constexpr std::ptrdiff_t rows_at_once = 1;
+struct long_rows : row_block<T> {
   static constexpr std::ptrdiff_t w = vec<T>::size;
-  std::ptrdiff_t classes, n;
-  const row_view* views[Inputs + 1] = {};
-  std::ptrdiff_t row;
-  T* data[Inputs + 1];
-  bool direct[Inputs + 1];
-  std::unique_ptr<T[]> scratch[Inputs + 1];
 
-  template <std::size_t K>
-  void open(const std::array<row_view, K>& operands, std::ptrdiff_t first, std::ptrdiff_t) {
-    n = 1;
-    row = first;
-    for (int k = 0; k <= Inputs; ++k) {
-      if (!operands[k].rows.data) continue;
-      lane_pointers<T> p;
-      p.locate(operands[k], row, 1);
-      direct[k] = p.class_stride == std::ptrdiff_t(sizeof(T)) && aligned<T>(p.lane[0]);
-      if (direct[k]) {
-        data[k] = reinterpret_cast<T*>(p.lane[0]);
-        continue;
-      }
-      if (!scratch[k]) scratch[k].reset(new T[classes]);
-      data[k] = scratch[k].get();
-      if (k < Inputs)
-        for (std::ptrdiff_t c = 0; c < classes; ++c) data[k][c] = p.get(0, c);
-    }
-    views[Inputs] = &operands[Inputs];
-  }
-  void close() {
-    if (direct[Inputs]) return;
-    lane_pointers<T> p;
-    p.locate(*views[Inputs], row, 1);
-    for (std::ptrdiff_t c = 0; c < classes; ++c) p.put(0, c, data[Inputs][c]);
-  }
-  // A register of the row from an element on: a whole one, or the first n lanes of the last.
+  // A register of the row from an element on: a whole one, or the first n lanes of one.
   struct whole_register {
     std::ptrdiff_t at;
   };
-  struct last_register {
+  struct part_register {
     std::ptrdiff_t at, n;
   };
+
+  struct part {
+    std::ptrdiff_t classes;
+    int g = 0, lane;  // of row_values
+    std::ptrdiff_t ahead;
+    const T* data[Inputs];
+    T* out;
+
+    vec<T> of(const row_values<T>& v) const { return lanes(v)[lane]; }
+    void set(row_values<T>& v, vec<T> x) const { lanes(v)[lane] = x.v[0]; }
+    template <class F>
+    void sweep(const F& f) const {
+      std::ptrdiff_t i = 0;
+      for (; i + w <= classes; i += w) f(whole_register{i});
+      if (i < classes) f(part_register{i, classes - i});
+    }
+    template <class F>
+    void write(const F& f) const {
+      sweep([&](auto j) { put(j, f(j)); });
+    }
+    template <class Register>
+    vec<T> in(int k, Register j, T fill) const {
+      return load_from(data[k], j, fill);
+    }
+    template <class Register>
+    void keep(Register j, vec<T> e) const {
+      put(j, e);
+    }
+    template <class Register, class F>
+    vec<T> kept(Register j, const F&) const {
+      return load_from(out, j, T(0));
+    }
+    vec<T> at(const lane_labels<T>& labels) const { return data[0][labels.index[lane]]; }
+    template <class Register>
+    vec<T> with_label(Register, const lane_labels<T>&, vec<T>, vec<T> x) const {
+      return x;
+    }
+    void put_label(const lane_labels<T>& labels, vec<T> t) const {
+      out[labels.index[lane]] = t.v[0];
+    }
+    vec<T> largest() const {
+      // Several maxima at once: each waits for the one before.
+      constexpr T inf = std::numeric_limits<T>::infinity();
+      constexpr std::ptrdiff_t many = 4;
+      vec<T> m[many] = {-inf, -inf, -inf, -inf};
+      const T* x = data[0];
+      std::ptrdiff_t i = 0;
+      for (; i + many * w <= classes; i += many * w)
+        for (std::ptrdiff_t u = 0; u < many; ++u) {
+          prefetch(x + i + u * w, ahead);
+          m[u] = max<T>(m[u], load<T>(x + i + u * w));
+        }
+      for (; i + w <= classes; i += w) m[0] = max<T>(m[0], load<T>(x + i));
+      if (i < classes) m[1] = max<T>(m[1], load_part<T>(x + i, classes - i, -inf));
+      return reduce_max(max<T>(max<T>(m[0], m[1]), max<T>(m[2], m[3])));
+    }
+    vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
+    vec<T> count(vec<int_of<T>> n) const { return T(reduce_add(n)); }
+    template <class Register>
+    vec<T> per_class(const T* weights, Register j) const {
+      return load_from(weights, j, T(0));
+    }
+    vec<T> valid(vec<T> x, whole_register) const { return x; }
+    vec<T> valid(vec<T> x, part_register j) const { return first_lanes<T>(x, j.n); }
+
+   private:
+    // The lanes in memory, where single ones are read and written.
+    static const T* lanes(const row_values<T>& v) { return reinterpret_cast<const T*>(v.data()); }
+    static T* lanes(row_values<T>& v) { return reinterpret_cast<T*>(v.data()); }
+    void put(whole_register j, vec<T> x) const { store<T>(out + j.at, x); }
+    void put(part_register j, vec<T> x) const { store_part<T>(out + j.at, x, j.n); }
+    static vec<T> load_from(const T* p, whole_register j, T) { return load<T>(p + j.at); }
+    static vec<T> load_from(const T* p, part_register j, T fill) {
+      return load_part<T>(p + j.at, j.n, fill);
+    }
+  };
+
+  long_rows(std::ptrdiff_t classes, const memory_plan& plan) : plan_(plan) {
+    this->classes = classes;
+  }
+  // Rows that fit the first cache with their output.
+  std::ptrdiff_t block_rows() const {
+    return std::clamp<std::ptrdiff_t>(4096 / this->classes, 1, w);
+  }
+
+  template <std::size_t K>
+  void open(const std::array<row_view, K>& operands) {
+    for (int k = 0; k <= Inputs; ++k) {
+      if (!operands[k].rows.data) continue;
+      lane_pointers<T>& p = pointers_[k];
+      p.locate(operands[k], this->first_row, this->n);
+      in_place_[k] = p.runs() && !(k == Inputs && plan_.stream);
+      if (!in_place_[k] && !scratch_[k]) scratch_[k].reset(new T[block_rows() * this->classes]);
+      if (in_place_[k] || k == Inputs) continue;
+      T* to = scratch_[k].get();
+      for (std::ptrdiff_t i = 0; i < this->n; ++i)
+        for (std::ptrdiff_t c = 0; c < this->classes; ++c) *to++ = p.get(i, c);
+    }
+  }
+  void close() {
+    if (in_place_[Inputs]) return;
+    const lane_pointers<T>& p = pointers_[Inputs];
+    for (std::ptrdiff_t i = 0; i < this->n; ++i) {
+      const T* from = scratch_[Inputs].get() + i * this->classes;
+      if (p.runs()) {
+        copy_stream(reinterpret_cast<T*>(p.at(i, 0)), from, this->classes);
+      } else {
+        for (std::ptrdiff_t c = 0; c < this->classes; ++c) p.put(i, c, from[c]);
+      }
+    }
+  }
   template <class F>
-  void sweep(const F& f) const {
-    std::ptrdiff_t i = 0;
-    for (; i + w <= classes; i += w) f(whole_register{i});
-    if (i < classes) f(last_register{i, classes - i});
+  void each(const F& f) {
+    for (std::ptrdiff_t i = 0; i < this->n; ++i) {
+      part p;
+      p.classes = this->classes;
+      p.lane = int(i);
+      p.ahead = plan_.ahead;
+      for (int k = 0; k < Inputs; ++k) p.data[k] = row_data(k, i);
+      p.out = row_data(Inputs, i);
+      f(p);
+    }
   }
-  template <class Register>
-  vec<T> in(int k, Register j, T fill) const {
-    return load_from(data[k], j, fill);
-  }
-  void put(whole_register j, vec<T> x) { store<T>(data[Inputs] + j.at, x); }
-  void put(last_register j, vec<T> x) { store_part<T>(data[Inputs] + j.at, x, j.n); }
-  template <class Register>
-  void keep(Register j, vec<T> e) {
-    put(j, e);
-  }
-  template <class Register, class F>
-  vec<T> kept(Register j, const F&) const {
-    return load_from(data[Inputs], j, T(0));
-  }
-  vec<T> at(const std::ptrdiff_t* c) const { return data[0][*c]; }
-  void put_at(const std::ptrdiff_t* c, vec<T> x) { data[Inputs][*c] = x.v[0]; }
-  vec<T> largest() const {
-    // Several maxima at once: each waits for the one before.
-    constexpr T inf = std::numeric_limits<T>::infinity();
-    constexpr std::ptrdiff_t many = 4;
-    vec<T> m[many] = {-inf, -inf, -inf, -inf};
-    const T* x = data[0];
-    std::ptrdiff_t i = 0;
-    for (; i + many * w <= classes; i += many * w)
-      for (std::ptrdiff_t u = 0; u < many; ++u) m[u] = max<T>(m[u], load<T>(x + i + u * w));
-    for (; i + w <= classes; i += w) m[0] = max<T>(m[0], load<T>(x + i));
-    if (i < classes) m[1] = max<T>(m[1], load_part<T>(x + i, classes - i, -inf));
-    return reduce_max(max<T>(max<T>(m[0], m[1]), max<T>(m[2], m[3])));
-  }
-  vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
-  vec<T> count(vec<int_of<T>> n) const { return T(reduce_add(n)); }
-  template <class Register>
-  vec<T> per_class(const T* weights, Register j) const {
-    return load_from(weights, j, T(0));
-  }
-  vec<T> valid(vec<T> x, whole_register) const { return x; }
-  vec<T> valid(vec<T> x, last_register j) const { return first_lanes<T>(x, j.n); }
 
  private:
-  static vec<T> load_from(const T* p, whole_register j, T) { return load<T>(p + j.at); }
-  static vec<T> load_from(const T* p, last_register j, T fill) {
-    return load_part<T>(p + j.at, j.n, fill);
+  lane_pointers<T> pointers_[Inputs + 1];
+  std::unique_ptr<T[]> scratch_[Inputs + 1];
+  bool in_place_[Inputs + 1] = {};
+  memory_plan plan_;
+
+  T* row_data(int k, std::ptrdiff_t i) const {
+    if (in_place_[k]) return reinterpret_cast<T*>(pointers_[k].at(i, 0));
+    return scratch_[k] ? scratch_[k].get() + i * this->classes : nullptr;
   }
 };
 
@@ -328,34 +528,39 @@ struct row_shape {
 };
 
 template <class Axis, class Operands, class Kernel>
-inline void for_rows_on(const row_shape& shape, const Operands& operands, double cost,
-                        const Kernel& kernel) {
+inline void for_rows_on(const row_shape& shape, const Operands& operands, const memory_plan& plan,
+                        double cost, const Kernel& kernel) {
   parallel_for(shape.chunks(), cost * double(shape.rows) * double(shape.classes),
                [&](std::ptrdiff_t chunk) {
-                 Axis axis;
-                 axis.classes = shape.classes;
+                 Axis axis(shape.classes, plan);
                  const std::ptrdiff_t begin = chunk * shape.chunk();
                  const std::ptrdiff_t end = std::min(shape.rows, begin + shape.chunk());
-                 auto run = kernel.chunk(chunk);
-                 for (std::ptrdiff_t row = begin; row < end; row += Axis::rows_at_once) {
-                   const auto n = std::min<std::ptrdiff_t>(Axis::rows_at_once, end - row);
-                   axis.open(operands, row, n);
-                   run(axis, row, n);
+                 for (std::ptrdiff_t row = begin; row < end; row += axis.block_rows()) {
+                   axis.first_row = row;
+                   axis.n = std::min(axis.block_rows(), end - row);
+                   axis.open(operands);
+                   kernel(axis, chunk);
+                   if (operands.back().rows.data) axis.close();
                  }
                });
 }
 
-// Runs the kernel over all rows. operands: the inputs, then the output (no data where there is
-// none).
+// Runs kernel(axis, chunk) over all rows. operands: the inputs, then the output (no data where
+// there is none).
 template <class T, std::size_t K, class Kernel>
 inline void for_rows(const row_shape& shape, const std::array<row_view, K>& operands, double cost,
                      const Kernel& kernel) {
   constexpr int inputs = K - 1;
   if (shape.rows == 0 || shape.classes == 0) return;
+  const std::ptrdiff_t bytes = std::ptrdiff_t(sizeof(T) * K) * shape.rows * shape.classes;
+  memory_plan plan{worth_streaming(bytes), bytes_ahead(bytes)};
+  for (int k = 0; k < inputs; ++k)
+    plan.stream = plan.stream && operands[k].rows.data != operands[inputs].rows.data;
   if (shape.classes <= short_classes)
-    for_rows_on<short_rows<T, inputs>>(shape, operands, cost, kernel);
-  else if (shape.class_axis_last) for_rows_on<long_rows<T, inputs>>(shape, operands, cost, kernel);
-  else for_rows_on<long_lanes<T, inputs>>(shape, operands, cost, kernel);
+    for_rows_on<short_rows<T, inputs>>(shape, operands, plan, cost, kernel);
+  else if (shape.class_axis_last)
+    for_rows_on<long_rows<T, inputs>>(shape, operands, plan, cost, kernel);
+  else for_rows_on<long_lanes<T, inputs>>(shape, operands, plan, cost, kernel);
 }
 
 }  // namespace dlcore

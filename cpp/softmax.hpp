@@ -8,81 +8,81 @@
 
 namespace dlcore {
 
-// For the row x: its largest element, how many equal it, and the sum of exp(x - largest) over the
+// For each row x: its largest element, how many equal it, and the sum of exp(x - largest) over the
 // others. Kept apart, the sum of all, ties + others, loses nothing of `others` when they are tiny:
 // log(sum) is log1p(ties - 1 + others), and p - 1 at the largest is -others / sum.
 template <class T>
 struct row_sums {
-  vec<T> largest, ties, others;
+  row_values<T> largest, ties, others;
 
-  vec<T> inverse() const { return vec<T>(T(1)) / (ties + others); }
-  vec<T> log() const { return log1p<T>((ties - vec<T>(T(1))) + others); }
+  vec<T> inverse(int g) const { return vec<T>(T(1)) / (ties[g] + others[g]); }
+  vec<T> log(int g) const { return log1p<T>((ties[g] - vec<T>(T(1))) + others[g]); }
 };
 
-// `each(j, x, largest)` may read along; with Keep the exponentials stay behind for axis.kept.
-template <class T, bool Keep, class Axis, class F>
-inline row_sums<T> sum_row(Axis& axis, const F& each) {
+// What reads along with sum_rows, one for each part: add(part, j, x, largest) for each register,
+// finish(part) after them.
+struct no_companion {
+  template <class... Args>
+  void add(const Args&...) {}
+  template <class Part>
+  void finish(const Part&) {}
+};
+
+// With Keep the exponentials stay behind for part.kept. `companion()` makes one for each part.
+template <class T, bool Keep, class Axis, class Companion>
+inline void sum_rows(Axis& axis, row_sums<T>& sums, const Companion& companion) {
   constexpr T inf = std::numeric_limits<T>::infinity();
-  const vec<T> zero = T(0);
-  row_sums<T> r;
-  r.largest = axis.largest();
-  block_sum<T> others;
-  vec<int_of<T>> ties = int_of<T>(0);
-  axis.sweep([&](auto j) {
-    const vec<T> x = axis.in(0, j, -inf);
-    const mask<T> is_largest = x == r.largest;
-    const vec<T> e = exp<T>(x - r.largest);
-    others.add(select<T>(is_largest, zero, e));
-    ties -= is_largest;
-    if constexpr (Keep) axis.keep(j, e);
-    each(j, x, r.largest);
+  axis.each([&](const auto& part) { part.set(sums.largest, part.largest()); });
+  axis.each([&](const auto& part) {
+    const vec<T> largest = part.of(sums.largest), zero = T(0);
+    block_sum<T> others;
+    vec<int_of<T>> ties = int_of<T>(0);
+    auto along = companion();
+    part.sweep([&](auto j) {
+      const vec<T> x = part.in(0, j, -inf);
+      const mask<T> is_largest = x == largest;
+      const vec<T> e = exp_negative<T>(x - largest);
+      others.add(select<T>(is_largest, zero, e));
+      ties -= is_largest;
+      if constexpr (Keep) part.keep(j, e);
+      along.add(part, j, x, largest);
+    });
+    // A row whose largest is infinite (+inf, or -inf throughout) has no softmax: NaN.
+    part.set(sums.others, part.sum(others) + (largest - largest));
+    part.set(sums.ties, part.count(ties));
+    along.finish(part);
   });
-  // A row whose largest is infinite (+inf, or -inf throughout) has no softmax: NaN.
-  r.others = axis.sum(others) + (r.largest - r.largest);
-  r.ties = axis.count(ties);
-  return r;
 }
-
-// A kernel without per-chunk state.
-template <class F>
-struct stateless {
-  F run;
-  auto chunk(std::ptrdiff_t) const {
-    return [this](auto& axis, std::ptrdiff_t, std::ptrdiff_t) {
-      run(axis);
-      axis.close();
-    };
-  }
-};
-template <class F>
-stateless(F) -> stateless<F>;
 
 struct softmax {
   static constexpr const char* name = "softmax";
 
   template <class T>
   static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
-    for_rows<T>(shape, operands, 1.0, stateless{[](auto& axis) {
-                  const row_sums<T> sums = sum_row<T, true>(axis, [](auto, vec<T>, vec<T>) {});
-                  const vec<T> r = sums.inverse();
-                  axis.sweep([&](auto j) {
-                    axis.put(j,
-                             axis.kept(j, [&](vec<T> x) { return exp<T>(x - sums.largest); }) * r);
-                  });
-                }});
+    for_rows<T>(shape, operands, 1.0, [](auto& axis, std::ptrdiff_t) {
+      row_sums<T> sums;
+      sum_rows<T, true>(axis, sums, [] { return no_companion(); });
+      row_values<T> inverse;
+      axis.each_group([&](int g) { inverse[g] = sums.inverse(g); });
+      axis.each([&](const auto& part) {
+        const vec<T> largest = part.of(sums.largest), r = part.of(inverse);
+        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
+        part.write([&](auto j) { return part.kept(j, again) * r; });
+      });
+    });
   }
 
   // dx = y (dy - sum(dy y)); inputs dy, y.
   template <class T>
   static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
-    for_rows<T>(shape, operands, 0.5, stateless{[](auto& axis) {
-                  block_sum<T> dot;
-                  axis.sweep([&](auto j) { dot.add(axis.in(0, j, T(0)) * axis.in(1, j, T(0))); });
-                  const vec<T> total = axis.sum(dot);
-                  axis.sweep([&](auto j) {
-                    axis.put(j, axis.in(1, j, T(0)) * (axis.in(0, j, T(0)) - total));
-                  });
-                }});
+    for_rows<T>(shape, operands, 0.5, [](auto& axis, std::ptrdiff_t) {
+      axis.each([](const auto& part) {
+        block_sum<T> dot;
+        part.sweep([&](auto j) { dot.add(part.in(0, j, T(0)) * part.in(1, j, T(0))); });
+        const vec<T> total = part.sum(dot);
+        part.write([&](auto j) { return part.in(1, j, T(0)) * (part.in(0, j, T(0)) - total); });
+      });
+    });
   }
 };
 
@@ -91,25 +91,31 @@ struct log_softmax {
 
   template <class T>
   static void forward(const row_shape& shape, const std::array<row_view, 2>& operands) {
-    for_rows<T>(
-        shape, operands, 1.0, stateless{[](auto& axis) {
-          const row_sums<T> sums = sum_row<T, false>(axis, [](auto, vec<T>, vec<T>) {});
-          const vec<T> log = sums.log();
-          axis.sweep([&](auto j) { axis.put(j, (axis.in(0, j, T(0)) - sums.largest) - log); });
-        }});
+    for_rows<T>(shape, operands, 1.0, [](auto& axis, std::ptrdiff_t) {
+      row_sums<T> sums;
+      sum_rows<T, false>(axis, sums, [] { return no_companion(); });
+      row_values<T> log;
+      axis.each_group([&](int g) { log[g] = sums.log(g); });
+      axis.each([&](const auto& part) {
+        const vec<T> largest = part.of(sums.largest), l = part.of(log);
+        part.write([&](auto j) { return (part.in(0, j, T(0)) - largest) - l; });
+      });
+    });
   }
 
   // dx = dy - exp(y) sum(dy); inputs dy, y.
   template <class T>
   static void backward(const row_shape& shape, const std::array<row_view, 3>& operands) {
-    for_rows<T>(shape, operands, 0.8, stateless{[](auto& axis) {
-                  block_sum<T> sum;
-                  axis.sweep([&](auto j) { sum.add(axis.in(0, j, T(0))); });
-                  const vec<T> total = axis.sum(sum);
-                  axis.sweep([&](auto j) {
-                    axis.put(j, fma<T>(-exp<T>(axis.in(1, j, T(0))), total, axis.in(0, j, T(0))));
-                  });
-                }});
+    for_rows<T>(shape, operands, 0.8, [](auto& axis, std::ptrdiff_t) {
+      axis.each([](const auto& part) {
+        block_sum<T> sum;
+        part.sweep([&](auto j) { sum.add(part.in(0, j, T(0))); });
+        const vec<T> total = part.sum(sum);
+        part.write([&](auto j) {
+          return fma<T>(-exp<T>(part.in(1, j, T(0))), total, part.in(0, j, T(0)));
+        });
+      });
+    });
   }
 };
 

@@ -163,9 +163,7 @@ def column_stats(function: str, x: Array) -> tuple[Array, Array, Array, Array, A
 def affine_columns(
     function: str,
     x: Array,
-    subtract: Array,
-    multiply: Array,
-    add: Array,
+    map: Array,
     low: float,
     high: float,
     out: Array | None,

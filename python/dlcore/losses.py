@@ -292,7 +292,8 @@ def binary_cross_entropy(
     Like PyTorch's, the logarithms are not let below -100, nor x (1 - x) in the gradient below 1e-12.
     Prefer `binary_cross_entropy_with_logits`, which loses nothing at either end.
     """
-    weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+    if weight is not None:
+        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
     loss: Loss = _isa.core.binary_cross_entropy(input, target, weight, reduction, False, None)
     return loss
 
@@ -321,7 +322,8 @@ def binary_cross_entropy_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+    if weight is not None:
+        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
     both: LossAndGrad = _isa.core.binary_cross_entropy(input, target, weight, reduction, True, out)
     return both
 
@@ -357,8 +359,10 @@ def binary_cross_entropy_with_logits(
     -----
     Computed as ``(1 - t) softplus(x) + p t softplus(-x)``, which neither overflows nor cancels.
     """
-    weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
-    pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+    if weight is not None:
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+    if pos_weight is not None:
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
     loss: Loss = _isa.core.binary_cross_entropy_with_logits(
         logits, target, weight, pos_weight, reduction, False, None
     )
@@ -390,8 +394,10 @@ def binary_cross_entropy_with_logits_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
     """
-    weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
-    pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+    if weight is not None:
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+    if pos_weight is not None:
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
     both: LossAndGrad = _isa.core.binary_cross_entropy_with_logits(
         logits, target, weight, pos_weight, reduction, True, out
     )

@@ -126,8 +126,9 @@ def column_stats(x: Array) -> ColumnStats:
     return ColumnStats(*_isa.core.column_stats("column_stats", x))
 
 
-# A map of columns: (x - subtract) * multiply + add, kept between two bounds.
-_Map = tuple["Array", "Array", "Array", float, float]
+# A map of columns: (x - subtract) * multiply + add (the three of them in one array), kept between
+# two bounds.
+_Map = tuple["Array", float, float]
 
 
 class _Normalizer:
@@ -141,6 +142,7 @@ class _Normalizer:
 
     stats_: ColumnStats
     n_samples_seen_: int
+    _made: tuple[_Map, _Map] | None = None
 
     def _maps(self) -> tuple[_Map, _Map]:
         """Return the map of transform and that of inverse_transform."""
@@ -193,7 +195,7 @@ class _Normalizer:
     def _take(self, stats: ColumnStats, rows: int) -> Self:
         self.stats_ = stats
         self.n_samples_seen_ = rows
-        self._made: tuple[_Map, _Map] | None = None
+        self._made = None
         return self
 
     def transform(self, x: Array, *, out: Array | None = None) -> Array:
@@ -226,9 +228,9 @@ class _Normalizer:
         return self._apply("inverse_transform", 1, x, out)
 
     def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
-        if not hasattr(self, "stats_"):
-            raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
         if self._made is None:
+            if not hasattr(self, "stats_"):
+                raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
             self._made = self._maps()
         return _isa.core.affine_columns(self._names[method], x, *self._made[which], out)
 
@@ -308,8 +310,12 @@ class MinMaxNormalizer(_Normalizer):
         bounds = (low, high) if self.clip else (-np.inf, np.inf)
         lows = np.full_like(self.data_min_, low)
         return (
-            (self.data_min_, self.scale_, lows, *bounds),
-            (lows, self._divisor() / (high - low), self.data_min_, -np.inf, np.inf),
+            (np.stack((self.data_min_, self.scale_, lows)), *bounds),
+            (
+                np.stack((lows, self._divisor() / (high - low), self.data_min_)),
+                -np.inf,
+                np.inf,
+            ),
         )
 
 
@@ -361,6 +367,6 @@ class ZScoreNormalizer(_Normalizer):
         mean = self.mean_ if self.with_mean else zeros
         scale = np.ones_like(self.mean_) if self.scale_ is None else self.scale_
         return (
-            (mean, 1.0 / scale, zeros, -np.inf, np.inf),
-            (zeros, scale, mean, -np.inf, np.inf),
+            (np.stack((mean, 1.0 / scale, zeros)), -np.inf, np.inf),
+            (np.stack((zeros, scale, mean)), -np.inf, np.inf),
         )

@@ -6,6 +6,7 @@ mpl.use("Agg")
 from findings import caches, series
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 STYLES = {  # (dtype, way): colour
     ("float32", "out"): "tab:blue",
@@ -45,7 +46,9 @@ def draw(report, path):
                 )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title(kernel, fontsize=10)
         axes.grid(which="major", linewidth=0.4)
         for size in caches():

@@ -39,19 +39,23 @@ def series(records):
     return {key: dict(sorted(times.items())) for key, times in table.items()}
 
 
-def compared(table, numerator, denominator, limit):
-    """Yield where the times of two ways or numbers of threads are further apart than the limit.
+def compared(table, of, to, limit):
+    """Yield where the times of one way are more than `limit` times those of another.
 
-    numerator, denominator: functions of a key that give the key to look up, or None.
+    of, to: their (dtype, way, threads), None where any will do, the same in both.
     """
     for key, times in table.items():
-        above, below = table.get(numerator(key)), table.get(denominator(key))
-        if key != numerator(key) or below is None:
+        if any(part not in (None, have) for part, have in zip(of, key[1:], strict=True)):
             continue
-        ratios = {n: above[n] / below[n] for n in times if n in below}
-        worst = {n: ratio for n, ratio in ratios.items() if ratio > limit}
-        if worst:
-            yield f"{label(key)}: " + ", ".join(f"{r:.2f} at {human(n)}" for n, r in worst.items())
+        other = table.get((key[0], *(b or a for a, b in zip(key[1:], to, strict=True))), {})
+        ratios = {n: times[n] / other[n] for n in times if n in other}
+        ratios = {n: ratio for n, ratio in ratios.items() if ratio > limit}
+        if len(ratios) > 4:
+            low, high = min(ratios.values()), max(ratios.values())
+            sizes = f"{len(ratios)} sizes, {human(min(ratios))} to {human(max(ratios))}"
+            yield f"{label(key)}: {low:.2f} to {high:.2f} at {sizes}"
+        elif ratios:
+            yield f"{label(key)}: " + ", ".join(f"{r:.2f} at {human(n)}" for n, r in ratios.items())
 
 
 def label(key):
@@ -60,37 +64,11 @@ def label(key):
     return f"{kernel}, {dtype}, {way}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def slower_with_threads(table):
-    """Two threads to one."""
-    return compared(
-        table, lambda k: (*k[:3], 2), lambda k: (*k[:3], 1) if k[3] == 2 else None, SLOWER
-    )
-
-
-def slower_new(table):
-    """Without out= to with it."""
-    return compared(table, lambda k: (*k[:2], "new", k[3]), lambda k: (*k[:2], "out", k[3]), NEW)
-
-
-def slower_strided(table):
-    """Strided to copied first."""
-    return compared(
-        table, lambda k: (*k[:2], "strided", k[3]), lambda k: (*k[:2], "copied", k[3]), STRIDED
-    )
-
-
-def slower_double(table):
-    """float64 to float32."""
-    return compared(
-        table, lambda k: (k[0], "float64", *k[2:]), lambda k: (k[0], "float32", *k[2:]), DOUBLE
-    )
-
-
 def speedups(table):
     """Two threads at the largest size."""
     for key, times in table.items():
         one = table.get((*key[:3], 1))
-        if key[3] == 2 and one:
+        if key[3] == 2 and key[2] != "copied" and one:
             n = max(times)
             yield f"{one[n] / times[n]:.2f}  {label(key)} at {human(n)}"
 
@@ -123,12 +101,24 @@ def cliffs(table, moved):
 def findings(report):
     """Yield (title, lines)."""
     table = series(report["records"])
-    yield f"Two threads slower than one, by more than {SLOWER - 1:.0%}", slower_with_threads(table)
+    yield (
+        f"Two threads slower than one, by more than {SLOWER - 1:.0%}",
+        compared(table, (None, None, 2), (None, None, 1), SLOWER),
+    )
     yield "Two threads, times as fast at the largest size", sorted(speedups(table))
     yield "Cliffs", cliffs(table, report["moved"])
-    yield f"float64 more than {DOUBLE} times float32", slower_double(table)
-    yield f"Without out= more than {NEW:g} times with it", slower_new(table)
-    yield f"Strided more than {STRIDED} times a copy first", slower_strided(table)
+    yield (
+        f"float64 more than {DOUBLE} times float32",
+        compared(table, ("float64", None, None), ("float32", None, None), DOUBLE),
+    )
+    yield (
+        f"Without out= more than {NEW:g} times with it",
+        compared(table, (None, "new", None), (None, "out", None), NEW),
+    )
+    yield (
+        f"Strided more than {STRIDED} times a copy first",
+        compared(table, (None, "strided", None), (None, "copied", None), STRIDED),
+    )
 
 
 def show(report):

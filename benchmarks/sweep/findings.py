@@ -24,11 +24,8 @@ def caches():
 
 
 def human(n):
-    """Write a number of elements."""
-    for size, unit in ((10**6, "M"), (10**3, "k")):
-        if n >= size:
-            return f"{n / size:.4g}{unit}"
-    return str(n)
+    """Write a number of elements; those that differ by one differ here."""
+    return f"{n / 10**6:.3g}M" if n >= 10**6 else str(n)
 
 
 def series(records):
@@ -45,7 +42,9 @@ def compared(table, of, to, limit):
     of, to: their (dtype, way, threads), None where any will do, the same in both.
     """
     for key, times in table.items():
-        if any(part not in (None, have) for part, have in zip(of, key[1:], strict=True)):
+        if key[2] == "copied" or any(
+            part not in (None, have) for part, have in zip(of, key[1:], strict=True)
+        ):
             continue
         other = table.get((key[0], *(b or a for a, b in zip(key[1:], to, strict=True))), {})
         ratios = {n: times[n] / other[n] for n in times if n in other}

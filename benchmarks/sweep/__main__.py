@@ -135,7 +135,7 @@ def main():
     """Measure, and print, write and draw."""
     options = arguments()
     if options.busy:
-        return busy.show(options.rounds)
+        return busy.show(options.rounds, options.only)
     if options.subnormals:
         return subnormals.show(options.rounds)
     if options.by_classes:

@@ -1,6 +1,7 @@
 """What kernels lose when another process takes one of the cores."""
 
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -54,13 +55,13 @@ def measure(call, spinner, rounds):
     return {key: statistics.median(batches) for key, batches in times.items()}
 
 
-def show(rounds):
-    """Print a table."""
+def show(rounds, wanted=""):
+    """Print a table, of the kernels whose name has the pattern."""
     print("| kernel | elements | idle, 1 | idle, 2 | busy, 1 | busy, 2 | to idle, 2 | to idle, 1 |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     spinner = Spinner()
     try:
-        for name in NAMES:
+        for name in filter(re.compile(wanted).search, NAMES):
             for n in SIZES:
                 call = KERNELS[name].calls(n, "float32")["out"]
                 times = measure(call, spinner, rounds)

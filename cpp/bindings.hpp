@@ -2,8 +2,8 @@
 // and runs a kernel. All that could fail is done before anything is written.
 #pragma once
 
-#include <deque>
 #include <functional>
+#include <list>
 
 #include "activations.hpp"
 #include "arrays.hpp"
@@ -499,10 +499,10 @@ inline py::object cross_entropy(py::handle logits, py::handle target, py::handle
           return row_loss<T>(call.shape, views, cost, kernel);
         };
         if (label_smoothing != 0)
-          return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 2.0)
-                           : on(cross_entropy_indices<T, false, true>{t, options, sink}, 1.5);
-        return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 1.5)
-                         : on(cross_entropy_indices<T, false, false>{t, options, sink}, 1.0);
+          return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 1.0)
+                           : on(cross_entropy_indices<T, false, true>{t, options, sink}, 0.8);
+        return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 0.8)
+                         : on(cross_entropy_indices<T, false, false>{t, options, sink}, 0.6);
       });
 }
 
@@ -601,7 +601,7 @@ struct step_arrays {
 
   template <class F>
   void update(const F& f) const {
-    std::deque<std::array<view, K>> strided;
+    std::list<std::array<view, K>> strided;
     std::vector<parameter<float, K>> singles;
     std::vector<parameter<double, K>> doubles;
     for (const step_row<K>& row : rows) {
@@ -617,12 +617,12 @@ struct step_arrays {
  private:
   template <class T>
   static void add(std::vector<parameter<T, K>>& to, const std::array<py::array, K>& row,
-                  std::deque<std::array<view, K>>& strided) {
+                  std::list<std::array<view, K>>& strided) {
     add(to, row, strided, std::make_index_sequence<K>());
   }
   template <class T, std::size_t... I>
   static void add(std::vector<parameter<T, K>>& to, const std::array<py::array, K>& row,
-                  std::deque<std::array<view, K>>& strided, std::index_sequence<I...>) {
+                  std::list<std::array<view, K>>& strided, std::index_sequence<I...>) {
     const auto plain = [&](const py::array& a) {
       return has_flag(a, c_contiguous) && aligned<T>(static_cast<const char*>(a.data()));
     };
@@ -638,8 +638,8 @@ struct step_arrays {
 };
 
 inline void sgd_step(const py::list& params, const py::list& grads, const py::object& buffers,
-                     double lr, double momentum, double dampening, double weight_decay,
-                     bool nesterov, bool maximize, double l1, bool first) {
+                     bool first, double lr, double momentum, double dampening, double weight_decay,
+                     bool nesterov, bool maximize, double l1) {
   const sgd update{lr, momentum, dampening, weight_decay, l1, nesterov, maximize, first};
   if (buffers.is_none()) step_arrays<2>("SGD.step", {params, grads}).update(update);
   else step_arrays<3>("SGD.step", {params, grads, py::list(buffers)}).update(update);
@@ -729,9 +729,10 @@ inline py::tuple column_stats(const char* function, py::handle x_object) {
   });
 }
 
-// `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
-inline py::object affine(const char* function, py::handle x_object, const py::array& map,
-                         double low, double high, py::handle out_object) {
+// `map`: what to subtract, to multiply by and to add, a row each.
+inline py::object affine(const char* function, py::handle x_object,
+                         const py::array_t<double, py::array::c_style>& map, double low,
+                         double high, py::handle out_object) {
   kind k;
   const argument arg{function, "x"};
   const py::array x = matrix(x_object, arg, k);
@@ -740,7 +741,7 @@ inline py::object affine(const char* function, py::handle x_object, const py::ar
     throw py::value_error(arg.text() + " must have " + std::to_string(columns) +
                           " columns, as many as fit has seen, got the shape " + shape_text(x));
   const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
-  const auto* values = static_cast<const double*>(map.data());
+  const double* values = map.data();
   const column_map of_columns{values, values + columns, values + 2 * columns, low, high};
   const std::array<view, 2> views{view_of(x), view_of(out)};
   dispatch(k, [&](auto type) {

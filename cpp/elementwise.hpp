@@ -10,19 +10,37 @@
 
 namespace dlcore {
 
-// Elements in a chunk of parallel work, and in a tile that fits the first cache with its operands.
+// The most elements in a chunk of parallel work, and those in a tile that fits the first cache with
+// its operands.
 inline constexpr std::ptrdiff_t chunk_elements = 8192;
 inline constexpr std::ptrdiff_t tile_elements = 512;
 static_assert(chunk_elements % tile_elements == 0);
 
+// Chunks of n elements: a function of n alone, so that sums over them are, too.
+struct element_chunks {
+  std::ptrdiff_t n, size;
+
+  explicit element_chunks(std::ptrdiff_t n)
+      : n(n), size(even_chunk(n, chunk_elements, tile_elements)) {}
+  std::ptrdiff_t count() const { return ceil_div(n, size); }
+  std::ptrdiff_t begin(std::ptrdiff_t chunk) const { return chunk * size; }
+  std::ptrdiff_t end(std::ptrdiff_t chunk) const { return std::min(n, begin(chunk + 1)); }
+};
+
+// What n elements take on one thread, roughly, if an element in float takes `cost` nanoseconds.
+template <class T>
+inline double nanoseconds(double cost, std::ptrdiff_t n, bool direct = true) {
+  return cost * double(sizeof(T) / sizeof(float)) * double(n) * (direct ? 1 : 3);
+}
+
 // Calls visit(register) for the elements of a chunk, in order; lanes beyond the end are 0.
 template <class T, class F>
-inline void visit_chunk(const sequence<T>& in, std::ptrdiff_t n, std::ptrdiff_t chunk,
+inline void visit_chunk(const sequence<T>& in, const element_chunks& chunks, std::ptrdiff_t chunk,
                         const F& visit) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   T buffer[tile_elements];
-  const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
-  for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += tile_elements) {
+  const std::ptrdiff_t end = chunks.end(chunk);
+  for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += tile_elements) {
     const std::ptrdiff_t m = std::min(tile_elements, end - i);
     const T* p = in.read(i, m, buffer);
     std::ptrdiff_t j = 0;
@@ -51,11 +69,12 @@ inline void map_sequences(const F& f, const std::array<view, K>& operands, doubl
   const sequence<T> out = output_sequence<T, sizeof...(I)>(operands[K - 1], {operands[I]...}, n);
   const bool direct = out.direct() && (in[I].direct() && ...);
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * n);
-  const std::ptrdiff_t step = direct ? chunk_elements : tile_elements;
-  parallel_for(ceil_div(n, chunk_elements), cost * double(n), [&](std::ptrdiff_t chunk) {
+  const element_chunks chunks(n);
+  const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
+  parallel_for(chunks.count(), nanoseconds<T>(cost, n, direct), [&](std::ptrdiff_t chunk) {
     T buffer[K][tile_elements];
-    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
-    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += step) {
+    const std::ptrdiff_t end = chunks.end(chunk);
+    for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
       T* to = out.write(i, buffer[K - 1]);
       map_run<T>(f, to, m, ahead, in[I].read(i, m, buffer[I])...);

@@ -147,16 +147,16 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
   const sequence<T> grad_out = output_sequence<T, K>(grads, inputs, n);
   const bool direct =
       (in[I].direct() && ...) && (!Loss || loss_out.direct()) && (!Grad || grad_out.direct());
-  const std::ptrdiff_t chunks = ceil_div(n, chunk_elements);
-  const std::ptrdiff_t step = direct ? chunk_elements : tile_elements;
+  const element_chunks chunks(n);
+  const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
   const vec<T> factor = T(scale);
-  std::vector<double> sums(Loss ? 0 : chunks);
-  parallel_for(chunks, F::cost * double(n), [&](std::ptrdiff_t chunk) {
+  std::vector<double> sums(Loss ? 0 : chunks.count());
+  parallel_for(chunks.count(), nanoseconds<T>(F::cost, n, direct), [&](std::ptrdiff_t chunk) {
     T buffer[K + 2][tile_elements];
     block_sum<T> sum;
-    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_elements);
-    for (std::ptrdiff_t i = chunk * chunk_elements; i < end; i += step) {
+    const std::ptrdiff_t end = chunks.end(chunk);
+    for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
       const T* from[] = {in[I].read(i, m, buffer[I])...};
       T* loss_to = Loss ? loss_out.write(i, buffer[K]) : nullptr;
@@ -205,11 +205,11 @@ template <class T>
 inline bool all_probabilities(std::array<view, 1> x) {
   collapse(x);
   const sequence<T> in(x[0]);
-  const std::ptrdiff_t n = x[0].size();
+  const element_chunks chunks(x[0].size());
   std::atomic<bool> good{true};
-  parallel_for(ceil_div(n, chunk_elements), 0.1 * double(n), [&](std::ptrdiff_t chunk) {
+  parallel_for(chunks.count(), nanoseconds<T>(0.1, chunks.n), [&](std::ptrdiff_t chunk) {
     mask<T> bad = int_of<T>(0);
-    visit_chunk(in, n, chunk,
+    visit_chunk(in, chunks, chunk,
                 [&](vec<T> v) { bad = bad | (v < vec<T>(T(0))) | (v > vec<T>(T(1))); });
     if (any(bad)) good.store(false, std::memory_order_relaxed);
   });

@@ -106,9 +106,9 @@ void bind_losses(py::module_& m) {
 }
 
 void bind_optimizers(py::module_& m) {
-  m.def("sgd_step", sgd_step, arg("params"), arg("grads"), arg("buffers"), arg("lr"),
+  m.def("sgd_step", sgd_step, arg("params"), arg("grads"), arg("buffers"), arg("first"), arg("lr"),
         arg("momentum"), arg("dampening"), arg("weight_decay"), arg("nesterov"), arg("maximize"),
-        arg("l1"), arg("first"));
+        arg("l1"));
   m.def("adam_step", adam_step, arg("params"), arg("grads"), arg("exp_avgs"), arg("exp_avg_sqs"),
         arg("max_exp_avg_sqs"), arg("step"), arg("lr"), arg("beta1"), arg("beta2"), arg("eps"),
         arg("weight_decay"), arg("decoupled"), arg("maximize"), arg("l1"));

@@ -294,12 +294,13 @@ inline column_sums column_statistics(const view& x) {
   if (rows == 0 || columns == 0) return all;
   const std::ptrdiff_t width = columns <= 2 * vec<T>::size ? columns : tile_columns;
   const std::ptrdiff_t column_chunks = ceil_div(columns, width);
-  const std::ptrdiff_t chunk_rows =
-      ceil_div(chunk_statistics / std::min(width, columns), block_rows) * block_rows;
+  const std::ptrdiff_t chunk_rows = even_chunk(
+      rows, ceil_div(chunk_statistics / std::min(width, columns), block_rows) * block_rows,
+      block_rows);
   const std::ptrdiff_t row_chunks = ceil_div(rows, chunk_rows);
   std::vector<column_sums> parts;
   for (std::ptrdiff_t i = 0; i < row_chunks * column_chunks; ++i) parts.emplace_back(0);
-  parallel_for(row_chunks * column_chunks, 0.12 * double(rows) * double(columns),
+  parallel_for(row_chunks * column_chunks, nanoseconds<T>(0.12, rows * columns),
                [&](std::ptrdiff_t i) {
                  const std::ptrdiff_t column = i % column_chunks * width;
                  const std::ptrdiff_t begin = i / column_chunks * chunk_rows;
@@ -390,9 +391,8 @@ inline void affine_columns(const column_map& map, std::array<view, 2> operands) 
   const sequence<T> in(operands[0]);
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * n);
   const sequence<T> out = output_sequence<T, 1>(operands[1], {operands[0]}, n);
-  const std::ptrdiff_t periods_a_chunk = std::max<std::ptrdiff_t>(1, chunk_elements / period);
-  const std::ptrdiff_t chunk_size = periods_a_chunk * period;
-  parallel_for(ceil_div(n, chunk_size), 0.12 * double(n), [&](std::ptrdiff_t chunk) {
+  const std::ptrdiff_t chunk_size = even_chunk(n, std::max(chunk_elements, period), period);
+  parallel_for(ceil_div(n, chunk_size), nanoseconds<T>(0.2, n), [&](std::ptrdiff_t chunk) {
     T from_buffer[tile_elements], to_buffer[tile_elements];
     const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_size);
     for (std::ptrdiff_t begin = chunk * chunk_size; begin < end; begin += period)

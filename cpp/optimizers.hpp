@@ -18,7 +18,7 @@ inline vec<T> soft_threshold(vec<T> p, double threshold) {
 
 // views: parameter, gradient, [momentum buffer].
 struct sgd {
-  static constexpr double cost = 0.4;
+  static constexpr double cost = 0.2;
   double lr, momentum, dampening, weight_decay, l1;
   bool nesterov, maximize;
   bool first;  // the buffer is still to be set
@@ -58,7 +58,7 @@ inline vec<T> divide_by(vec<T> x, T c) {
 
 // views: parameter, gradient, mean, mean of squares, [largest mean of squares].
 struct adam {
-  static constexpr double cost = 0.8;
+  static constexpr double cost = 0.5;
   double lr, beta1, beta2, eps, weight_decay, l1;
   bool decoupled, maximize;
   double step_size, root_correction;  // lr / (1 - beta1^t), sqrt(1 - beta2^t)
@@ -137,23 +137,25 @@ inline void update_parameters(const F& f, const std::vector<parameter<T, K>>& pa
   std::ptrdiff_t total = 0;
   for (const auto& p : parameters) {
     total += p.size;
-    for (std::ptrdiff_t i = 0; i < p.size; i += chunk_elements)
-      pieces.push_back({&p, i, std::min(p.size, i + chunk_elements)});
+    const element_chunks chunks(p.size);
+    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i)
+      pieces.push_back({&p, chunks.begin(i), chunks.end(i)});
   }
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * total);
-  parallel_for(std::ptrdiff_t(pieces.size()), F::cost * double(total), [&](std::ptrdiff_t c) {
-    const piece& part = pieces[c];
-    T buffer[K][tile_elements];
-    T* p[K];
-    for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
-      const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
-      for (std::size_t k = 0; k < K; ++k)
-        p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
-      update_run<T>(f, p, n, ahead, std::make_index_sequence<K>());
-      for (std::size_t k = 0; k < K; ++k)
-        if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
-    }
-  });
+  parallel_for(std::ptrdiff_t(pieces.size()), nanoseconds<T>(F::cost, total),
+               [&](std::ptrdiff_t c) {
+                 const piece& part = pieces[c];
+                 T buffer[K][tile_elements];
+                 T* p[K];
+                 for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
+                   const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
+                   for (std::size_t k = 0; k < K; ++k)
+                     p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
+                   update_run<T>(f, p, n, ahead, std::make_index_sequence<K>());
+                   for (std::size_t k = 0; k < K; ++k)
+                     if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
+                 }
+               });
 }
 
 // The sum of the squares of all elements, in double.
@@ -161,11 +163,11 @@ template <class T>
 inline double sum_of_squares(std::array<view, 1> x) {
   collapse(x);
   const sequence<T> in(x[0]);
-  const std::ptrdiff_t n = x[0].size(), chunks = ceil_div(n, chunk_elements);
-  std::vector<double> sums(chunks);
-  parallel_for(chunks, 0.2 * double(n), [&](std::ptrdiff_t chunk) {
+  const element_chunks chunks(x[0].size());
+  std::vector<double> sums(chunks.count());
+  parallel_for(chunks.count(), nanoseconds<T>(0.2, chunks.n), [&](std::ptrdiff_t chunk) {
     vec<double> sum = 0.0;
-    visit_chunk(in, n, chunk, [&](vec<T> v) {
+    visit_chunk(in, chunks, chunk, [&](vec<T> v) {
       for (int part = 0; part < wide_parts<T>; ++part) {
         const vec<double> d = widen(v, part);
         sum = fma<double>(d, d, sum);
@@ -173,7 +175,7 @@ inline double sum_of_squares(std::array<view, 1> x) {
     });
     sums[chunk] = reduce_add(sum);
   });
-  return tree_sum(sums.data(), chunks);
+  return tree_sum(sums.data(), chunks.count());
 }
 
 }  // namespace dlcore

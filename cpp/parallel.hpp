@@ -6,6 +6,7 @@
 // taken by another process holds up a chunk, not its half of the work.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <vector>
@@ -18,6 +19,15 @@
 #endif
 
 namespace dlcore {
+
+inline std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
+
+// The least size of a chunk, a multiple of `grain`, with which n elements make no more chunks than
+// the largest size would: two equal chunks where that would leave a large one and a rest.
+inline std::ptrdiff_t even_chunk(std::ptrdiff_t n, std::ptrdiff_t largest, std::ptrdiff_t grain) {
+  const std::ptrdiff_t chunks = std::max<std::ptrdiff_t>(1, ceil_div(n, largest));
+  return std::max(grain, ceil_div(ceil_div(n, chunks), grain) * grain);
+}
 
 struct thread_settings {
   std::atomic<int> threads{1};
@@ -79,8 +89,6 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
   for (std::ptrdiff_t i = 0; i < chunks; ++i) run(i);
   stream_fence();
 }
-
-inline std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
 
 // Adds neighbours, then neighbours of the sums, ...: the error grows with log n. Overwrites x.
 inline double tree_sum(double* x, std::ptrdiff_t n) {

@@ -16,7 +16,8 @@
 //   of(v), set(v, x)             what belongs to its rows
 //   sweep(f)                     calls f(j) for each register j of the part, in order
 //   in(k, j, fill)               input k; lanes beyond the row's end are `fill`
-//   keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
+//   expect_next(j)               asks for what is in this place next, while there is much to
+//   compute keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
 //   write(f)                     writes the output, f(j)
 //   largest(), sum(s), count(n)  fold what belongs to one row
 //   at(labels)                   the elements of given classes, one a row
@@ -134,6 +135,7 @@ struct row_per_lane {
     return select<T>(labels.lanes == vec<int_of<T>>(int_of<T>(c)), t, x);
   }
   void put_label(const lane_labels<T>&, vec<T>) const {}
+  void expect_next(std::ptrdiff_t) const {}
   vec<T> per_class(const T* w, std::ptrdiff_t c) const { return w[c]; }
   vec<T> valid(vec<T> x, std::ptrdiff_t) const { return x; }
 
@@ -160,6 +162,45 @@ struct row_block {
     for (int g = 0; g * w < n; ++g) f(g);
   }
 };
+
+// Squares of w rows and w classes, transposed in registers: w rows of runs of classes to a tile
+// with one row a lane, and back.
+template <class T>
+inline void read_squares(const lane_pointers<T>& from, std::ptrdiff_t classes, std::ptrdiff_t ahead,
+                         T* to) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  for (std::ptrdiff_t c = 0; c < classes; c += w) {
+    const std::ptrdiff_t n = std::min(w, classes - c);
+    vec<T> x[w];
+#pragma GCC unroll 16
+    for (std::ptrdiff_t i = 0; i < w; ++i) {
+      const T* p = reinterpret_cast<const T*>(from.first + i * from.row_stride) + c;
+      prefetch(p, ahead);
+      x[i] = n == w ? load<T>(p) : load_part<T>(p, n);
+    }
+    transpose<T>(x);
+#pragma GCC unroll 16
+    for (std::ptrdiff_t i = 0; i < w; ++i) store<T>(to + (c + i) * w, x[i]);
+  }
+}
+
+template <class T>
+inline void write_squares(const lane_pointers<T>& to, std::ptrdiff_t classes, const T* from) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  for (std::ptrdiff_t c = 0; c < classes; c += w) {
+    const std::ptrdiff_t n = std::min(w, classes - c);
+    vec<T> x[w];
+#pragma GCC unroll 16
+    for (std::ptrdiff_t i = 0; i < w; ++i) x[i] = load<T>(from + (c + i) * w);
+    transpose<T>(x);
+#pragma GCC unroll 16
+    for (std::ptrdiff_t i = 0; i < w; ++i) {
+      T* p = reinterpret_cast<T*>(to.first + i * to.row_stride) + c;
+      if (n == w) store<T>(p, x[i]);
+      else store_part<T>(p, x[i], n);
+    }
+  }
+}
 
 template <class T, int Inputs>
 struct short_rows : row_block<T> {
@@ -236,14 +277,13 @@ struct short_rows : row_block<T> {
     prepared = true;
   }
 
-  // Squares of w rows and w classes are transposed in registers. With few classes most of a square
-  // would be padding: gathering costs less.
+  // With few classes most of a square would be padding: gathering costs less.
   bool by_squares() const { return this->classes >= w / 2; }
 
   void read(const lane_pointers<T>& from, std::ptrdiff_t rows, T* to) const {
     const std::ptrdiff_t classes = this->classes;
     if (rows == w && by_squares() && from.runs()) {
-      read_squares(from, to);
+      read_squares(from, classes, ahead, to);
     } else if (rows == w && from.gathers()) {
       const vec<int_of<T>> offsets = from.offsets();
       for (std::ptrdiff_t c = 0; c < classes; ++c)
@@ -257,7 +297,7 @@ struct short_rows : row_block<T> {
   void write(const lane_pointers<T>& to, std::ptrdiff_t rows, const T* from) {
     const std::ptrdiff_t classes = this->classes;
     if (rows == w && by_squares() && to.runs()) {
-      write_squares(to, from);
+      write_squares(to, classes, from);
     } else if (rows == w && !by_squares() && to.runs() &&
                to.row_stride == classes * std::ptrdiff_t(sizeof(T))) {
       // Contiguous rows are one run: gathered from the tile, since scattering costs twice as much.
@@ -268,37 +308,6 @@ struct short_rows : row_block<T> {
     } else {
       for (std::ptrdiff_t i = 0; i < rows; ++i)
         for (std::ptrdiff_t c = 0; c < classes; ++c) to.put(i, c, from[c * w + i]);
-    }
-  }
-
-  void read_squares(const lane_pointers<T>& from, T* to) const {
-    for (std::ptrdiff_t c = 0; c < this->classes; c += w) {
-      const std::ptrdiff_t n = std::min(w, this->classes - c);
-      vec<T> x[w];
-#pragma GCC unroll 16
-      for (std::ptrdiff_t i = 0; i < w; ++i) {
-        const T* p = reinterpret_cast<const T*>(from.first + i * from.row_stride) + c;
-        prefetch(p, ahead);
-        x[i] = n == w ? load<T>(p) : load_part<T>(p, n);
-      }
-      transpose<T>(x);
-#pragma GCC unroll 16
-      for (std::ptrdiff_t i = 0; i < w; ++i) store<T>(to + (c + i) * w, x[i]);
-    }
-  }
-  void write_squares(const lane_pointers<T>& to, const T* from) const {
-    for (std::ptrdiff_t c = 0; c < this->classes; c += w) {
-      const std::ptrdiff_t n = std::min(w, this->classes - c);
-      vec<T> x[w];
-#pragma GCC unroll 16
-      for (std::ptrdiff_t i = 0; i < w; ++i) x[i] = load<T>(from + (c + i) * w);
-      transpose<T>(x);
-#pragma GCC unroll 16
-      for (std::ptrdiff_t i = 0; i < w; ++i) {
-        T* p = reinterpret_cast<T*>(to.first + i * to.row_stride) + c;
-        if (n == w) store<T>(p, x[i]);
-        else store_part<T>(p, x[i], n);
-      }
     }
   }
 };
@@ -381,7 +390,9 @@ struct long_rows : row_block<T> {
     int g = 0, lane;  // of row_values
     std::ptrdiff_t ahead;
     const T* data[Inputs];
-    T* out;
+    T *out, *keeping;  // where the output goes, and the exponentials until then
+    bool stream;
+    std::ptrdiff_t next_row;  // bytes to the row that comes here after this one, or 0
 
     vec<T> of(const row_values<T>& v) const { return lanes(v)[lane]; }
     void set(row_values<T>& v, vec<T> x) const { lanes(v)[lane] = x.v[0]; }
@@ -393,19 +404,29 @@ struct long_rows : row_block<T> {
     }
     template <class F>
     void write(const F& f) const {
-      sweep([&](auto j) { put(j, f(j)); });
+      // From the first whole register of memory on, where only such can be streamed.
+      std::ptrdiff_t i = stream ? std::min(classes, elements_to_register(out)) : 0;
+      if (i > 0) store_part<T>(out, f(part_register{0, i}), i);
+      for (; i + w <= classes; i += w) {
+        const vec<T> x = f(whole_register{i});
+        if (stream) store_stream<T>(out + i, x);
+        else store<T>(out + i, x);
+      }
+      if (i < classes) store_part<T>(out + i, f(part_register{i, classes - i}), classes - i);
+    }
+    template <class Register>
+    void expect_next(Register j) const {
+      if (next_row != 0) prefetch(data[0] + j.at, next_row);
     }
     template <class Register>
     vec<T> in(int k, Register j, T fill) const {
       return load_from(data[k], j, fill);
     }
-    template <class Register>
-    void keep(Register j, vec<T> e) const {
-      put(j, e);
-    }
+    void keep(whole_register j, vec<T> e) const { store<T>(keeping + j.at, e); }
+    void keep(part_register j, vec<T> e) const { store_part<T>(keeping + j.at, e, j.n); }
     template <class Register, class F>
     vec<T> kept(Register j, const F&) const {
-      return load_from(out, j, T(0));
+      return load_from(keeping, j, T(0));
     }
     vec<T> at(const lane_labels<T>& labels) const { return data[0][labels.index[lane]]; }
     template <class Register>
@@ -444,8 +465,6 @@ struct long_rows : row_block<T> {
     // The lanes in memory, where single ones are read and written.
     static const T* lanes(const row_values<T>& v) { return reinterpret_cast<const T*>(v.data()); }
     static T* lanes(row_values<T>& v) { return reinterpret_cast<T*>(v.data()); }
-    void put(whole_register j, vec<T> x) const { store<T>(out + j.at, x); }
-    void put(part_register j, vec<T> x) const { store_part<T>(out + j.at, x, j.n); }
     static vec<T> load_from(const T* p, whole_register j, T) { return load<T>(p + j.at); }
     static vec<T> load_from(const T* p, part_register j, T fill) {
       return load_part<T>(p + j.at, j.n, fill);
@@ -466,8 +485,9 @@ struct long_rows : row_block<T> {
       if (!operands[k].rows.data) continue;
       lane_pointers<T>& p = pointers_[k];
       p.locate(operands[k], this->first_row, this->n);
-      in_place_[k] = p.runs() && !(k == Inputs && plan_.stream);
-      if (!in_place_[k] && !scratch_[k]) scratch_[k].reset(new T[block_rows() * this->classes]);
+      in_place_[k] = p.runs();
+      if ((!in_place_[k] || (k == Inputs && plan_.stream)) && !scratch_[k])
+        scratch_[k].reset(new T[block_rows() * this->classes]);
       if (in_place_[k] || k == Inputs) continue;
       T* to = scratch_[k].get();
       for (std::ptrdiff_t i = 0; i < this->n; ++i)
@@ -479,11 +499,7 @@ struct long_rows : row_block<T> {
     const lane_pointers<T>& p = pointers_[Inputs];
     for (std::ptrdiff_t i = 0; i < this->n; ++i) {
       const T* from = scratch_[Inputs].get() + i * this->classes;
-      if (p.runs()) {
-        copy_stream(reinterpret_cast<T*>(p.at(i, 0)), from, this->classes);
-      } else {
-        for (std::ptrdiff_t c = 0; c < this->classes; ++c) p.put(i, c, from[c]);
-      }
+      for (std::ptrdiff_t c = 0; c < this->classes; ++c) p.put(i, c, from[c]);
     }
   }
   template <class F>
@@ -495,6 +511,9 @@ struct long_rows : row_block<T> {
       p.ahead = plan_.ahead;
       for (int k = 0; k < Inputs; ++k) p.data[k] = row_data(k, i);
       p.out = row_data(Inputs, i);
+      p.stream = plan_.stream && in_place_[Inputs];
+      p.keeping = p.stream ? scratch_[Inputs].get() + i * this->classes : p.out;
+      p.next_row = plan_.ahead && in_place_[0] ? block_rows() * pointers_[0].row_stride : 0;
       f(p);
     }
   }
@@ -511,38 +530,37 @@ struct long_rows : row_block<T> {
   }
 };
 
-// The rows of a chunk of parallel work: a multiple of every register's lanes.
-inline std::ptrdiff_t chunk_rows(std::ptrdiff_t classes) {
-  return std::max<std::ptrdiff_t>(1, 8192 / std::max<std::ptrdiff_t>(1, classes) / 64) * 64;
-}
-
 struct row_shape {
   std::ptrdiff_t rows, classes;
   bool class_axis_last;  // no axis longer than 1 behind the class axis
 
+  bool one_by_one() const { return classes > short_classes && class_axis_last; }
+  // The rows of a chunk of parallel work; a multiple of every register's lanes where they hold
+  // rows.
   std::ptrdiff_t chunk() const {
-    return classes > short_classes && class_axis_last ? std::max<std::ptrdiff_t>(1, 8192 / classes)
-                                                      : chunk_rows(classes);
+    const std::ptrdiff_t grain = one_by_one() ? 1 : 64;
+    const std::ptrdiff_t most = 8192 / std::max<std::ptrdiff_t>(1, classes) / grain * grain;
+    return even_chunk(rows, std::max(grain, most), grain);
   }
   std::ptrdiff_t chunks() const { return ceil_div(rows, chunk()); }
 };
 
 template <class Axis, class Operands, class Kernel>
 inline void for_rows_on(const row_shape& shape, const Operands& operands, const memory_plan& plan,
-                        double cost, const Kernel& kernel) {
-  parallel_for(shape.chunks(), cost * double(shape.rows) * double(shape.classes),
-               [&](std::ptrdiff_t chunk) {
-                 Axis axis(shape.classes, plan);
-                 const std::ptrdiff_t begin = chunk * shape.chunk();
-                 const std::ptrdiff_t end = std::min(shape.rows, begin + shape.chunk());
-                 for (std::ptrdiff_t row = begin; row < end; row += axis.block_rows()) {
-                   axis.first_row = row;
-                   axis.n = std::min(axis.block_rows(), end - row);
-                   axis.open(operands);
-                   kernel(axis, chunk);
-                   if (operands.back().rows.data) axis.close();
-                 }
-               });
+                        double nanoseconds, const Kernel& kernel) {
+  const std::ptrdiff_t size = shape.chunk();
+  parallel_for(shape.chunks(), nanoseconds, [&](std::ptrdiff_t chunk) {
+    Axis axis(shape.classes, plan);
+    const std::ptrdiff_t begin = chunk * size;
+    const std::ptrdiff_t end = std::min(shape.rows, begin + size);
+    for (std::ptrdiff_t row = begin; row < end; row += axis.block_rows()) {
+      axis.first_row = row;
+      axis.n = std::min(axis.block_rows(), end - row);
+      axis.open(operands);
+      kernel(axis, chunk);
+      if (operands.back().rows.data) axis.close();
+    }
+  });
 }
 
 // Runs kernel(axis, chunk) over all rows. operands: the inputs, then the output (no data where
@@ -553,12 +571,13 @@ inline void for_rows(const row_shape& shape, const std::array<row_view, K>& oper
   constexpr int inputs = K - 1;
   if (shape.rows == 0 || shape.classes == 0) return;
   const std::ptrdiff_t bytes = std::ptrdiff_t(sizeof(T) * K) * shape.rows * shape.classes;
+  cost *= double(sizeof(T) / sizeof(float)) * double(shape.rows) * double(shape.classes);
   memory_plan plan{worth_streaming(bytes), bytes_ahead(bytes)};
   for (int k = 0; k < inputs; ++k)
     plan.stream = plan.stream && operands[k].rows.data != operands[inputs].rows.data;
   if (shape.classes <= short_classes)
     for_rows_on<short_rows<T, inputs>>(shape, operands, plan, cost, kernel);
-  else if (shape.class_axis_last)
+  else if (shape.one_by_one())
     for_rows_on<long_rows<T, inputs>>(shape, operands, plan, cost, kernel);
   else for_rows_on<long_lanes<T, inputs>>(shape, operands, plan, cost, kernel);
 }

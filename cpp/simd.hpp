@@ -212,11 +212,16 @@ inline void store_stream(T* p, vec<T> x) {
 #endif
 }
 
+// The elements from p on to a multiple of the register's bytes.
+template <class T>
+inline std::ptrdiff_t elements_to_register(const T* p) {
+  return std::ptrdiff_t((0 - reinterpret_cast<std::uintptr_t>(p)) % register_bytes / sizeof(T));
+}
+
 template <class T>
 inline void copy_stream(T* to, const T* from, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t w = vec<T>::size;
-  const auto lead = reinterpret_cast<std::uintptr_t>(to) % register_bytes / sizeof(T);
-  std::ptrdiff_t i = std::min(n, std::ptrdiff_t(lead ? w - lead : 0));
+  std::ptrdiff_t i = std::min(n, elements_to_register(to));
   std::memcpy(to, from, i * sizeof(T));
   for (; i + w <= n; i += w) store_stream<T>(to + i, load<T>(from + i));
   std::memcpy(to + i, from + i, (n - i) * sizeof(T));
@@ -273,9 +278,10 @@ inline vec<T> interleave(vec<T> a, vec<T> b, std::index_sequence<I...>) {
   return __builtin_shufflevector(a.v, b.v, (int(I) % 2 * w + int(I) / 2 + first)...);
 }
 
-// Lane j of x[i] and lane i of x[j] change places.
+// Lane j of x[i] and lane i of x[j] change places. Inlined, or the registers would go through
+// memory.
 template <class T, std::ptrdiff_t Done = 1>
-inline void transpose(vec<T> (&x)[vec<T>::size]) {
+__attribute__((always_inline)) inline void transpose(vec<T> (&x)[vec<T>::size]) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   if constexpr (Done < w) {
     constexpr auto lanes = std::make_index_sequence<w>();

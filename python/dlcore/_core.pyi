@@ -131,6 +131,7 @@ def sgd_step(
     params: list[Array],
     grads: list[Array],
     buffers: list[Array] | None,
+    first: bool,
     lr: float,
     momentum: float,
     dampening: float,
@@ -138,7 +139,6 @@ def sgd_step(
     nesterov: bool,
     maximize: bool,
     l1: float,
-    first: bool,
 ) -> None: ...
 def adam_step(
     params: list[Array],

@@ -86,6 +86,12 @@ class Optimizer:
                         f"{self._name}: {name} must be at least {low:g}{below}, got {options[name]}"
                     )
         self._options = options
+        self._values = self._step_values(options)
+
+    @staticmethod
+    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the options as the kernel takes them."""
+        raise NotImplementedError
 
     @property
     def lr(self) -> float:
@@ -270,27 +276,19 @@ class SGD(Optimizer):
             },
         )
 
+    @staticmethod
+    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "l1")
+        return tuple(options[name] for name in names)
+
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         return {"momentum_buffer"} if options["momentum"] else set()
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        o = self._options
         buffers = None
-        if o["momentum"] != 0:
+        if self._options["momentum"] != 0:
             buffers = self._state.get("momentum_buffer") or self._zeros()
-        _isa.core.sgd_step(
-            self.params,
-            list(grads),
-            buffers,
-            o["lr"],
-            o["momentum"],
-            o["dampening"],
-            o["weight_decay"],
-            o["nesterov"],
-            o["maximize"],
-            o["l1"],
-            not self._state,
-        )
+        _isa.core.sgd_step(self.params, list(grads), buffers, not self._state, *self._values)
         if buffers is not None:
             self._state = {"momentum_buffer": buffers}
 
@@ -368,15 +366,19 @@ class Adam(Optimizer):
             },
         )
 
+    @staticmethod
+    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
+        names = ("eps", "weight_decay", "decoupled_weight_decay", "maximize", "l1")
+        return (options["lr"], *options["betas"], *(options[name] for name in names))
+
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         names = {"step", "exp_avg", "exp_avg_sq"}
         return names | {"max_exp_avg_sq"} if options["amsgrad"] else names
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        o = self._options
         state = self._state
         if not state:
-            names = sorted(self._state_names(o) - {"step"})
+            names = sorted(self._state_names(self._options) - {"step"})
             self._state = state = {name: self._zeros() for name in names}
         _isa.core.adam_step(
             self.params,
@@ -385,14 +387,7 @@ class Adam(Optimizer):
             state["exp_avg_sq"],
             state.get("max_exp_avg_sq"),
             self._steps + 1,
-            o["lr"],
-            o["betas"][0],
-            o["betas"][1],
-            o["eps"],
-            o["weight_decay"],
-            o["decoupled_weight_decay"],
-            o["maximize"],
-            o["l1"],
+            *self._values,
         )
         self._steps += 1
 

@@ -729,19 +729,22 @@ inline py::tuple column_stats(const char* function, py::handle x_object) {
   });
 }
 
-// `map`: what to subtract, to multiply by and to add, a row each.
-inline py::object affine(const char* function, py::handle x_object,
-                         const py::array_t<double, py::array::c_style>& map, double low,
-                         double high, py::handle out_object) {
+// `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
+inline py::object affine(const char* function, py::handle x_object, const py::array& map,
+                         double low, double high, py::handle out_object) {
   kind k;
   const argument arg{function, "x"};
   const py::array x = matrix(x_object, arg, k);
+  // Looked at here, since pybind11's array_t would take a tenth of a small call.
+  if (descr(map)->type_num != py::detail::npy_api::NPY_DOUBLE_ || map.ndim() != 2 ||
+      map.shape(0) != 3 || !has_flag(map, c_contiguous))
+    throw py::type_error(std::string(function) + ": map must be contiguous float64 of three rows");
   const std::ptrdiff_t columns = map.shape(1);
   if (x.shape(1) != columns)
     throw py::value_error(arg.text() + " must have " + std::to_string(columns) +
                           " columns, as many as fit has seen, got the shape " + shape_text(x));
   const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
-  const double* values = map.data();
+  const auto* values = static_cast<const double*>(map.data());
   const column_map of_columns{values, values + columns, values + 2 * columns, low, high};
   const std::array<view, 2> views{view_of(x), view_of(out)};
   dispatch(k, [&](auto type) {

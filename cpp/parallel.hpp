@@ -3,12 +3,15 @@
 // Work is cut into chunks whose size does not depend on the number of threads, so results do not
 // either. Each thread begins with its own share, the same one in every call, whose data its caches
 // may still hold; a thread that is done claims chunks of the others, so that one whose core is
-// taken by another process holds up a chunk, not its half of the work.
+// taken by another process holds up a chunk, not its half of the work. A thread that does not get
+// to run at all still holds up the end of the region: then the next ones go without it for a while.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "simd.hpp"
@@ -51,6 +54,37 @@ struct thread_settings {
 // Opening a region costs some 2 to 5 us; below this estimate of the serial time it does not pay.
 inline constexpr double serial_nanoseconds = 9e3;
 
+// Whether the other cores are taken: the caller of a region had to wait for its end much longer
+// than a chunk takes. One core is then as much as there is to have; every so often, and less often
+// the longer it lasts, a region tries the others again.
+class crowding {
+ public:
+  static crowding& get() {
+    static crowding c;
+    return c;
+  }
+  static std::int64_t now() {
+    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  }
+  bool stay_serial(std::int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
+  // A region from `begin` to `end`, in which the caller had no work from `idle` on. A chunk takes
+  // about `chunk`.
+  void learn(std::int64_t begin, std::int64_t idle, std::int64_t end, double chunk) {
+    const std::int64_t waited = end - idle;
+    if (double(waited) < 50e3 + 4 * chunk || waited < (idle - begin) / 4) {
+      pause_.store(shortest, std::memory_order_relaxed);
+      return;
+    }
+    const std::int64_t pause = pause_.load(std::memory_order_relaxed);
+    until_.store(end + pause, std::memory_order_relaxed);
+    pause_.store(std::min(2 * pause, longest), std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr std::int64_t shortest = 1'000'000, longest = 16'000'000;
+  std::atomic<std::int64_t> until_{0}, pause_{shortest};
+};
+
 // A thread's chunks, on a cache line of their own.
 struct alignas(64) share {
   std::atomic<std::ptrdiff_t> next{0};
@@ -64,8 +98,12 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
 #if defined(_OPENMP)
   const thread_settings& settings = thread_settings::get();
   const int threads = settings.threads.load(std::memory_order_relaxed);
+  crowding& crowd = crowding::get();
+  std::int64_t begin;
   if (threads > 1 && chunks > 1 && nanoseconds > serial_nanoseconds &&
-      !settings.forked.load(std::memory_order_relaxed)) {
+      !settings.forked.load(std::memory_order_relaxed) &&
+      !crowd.stay_serial(begin = crowding::now())) {
+    std::int64_t idle = 0;
     std::vector<share> shares(threads);
     for (int t = 0; t < threads; ++t) {
       shares[t].next = chunks * t / threads;
@@ -80,7 +118,9 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
           run(i);
       }
       stream_fence();
+      if (mine == 0) idle = crowding::now();
     }
+    crowd.learn(begin, idle, crowding::now(), nanoseconds / double(chunks));
     return;
   }
 #else

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm"]
 
 
+def _as_list(grads: Sequence[Array]) -> list[Array]:
+    return grads if isinstance(grads, list) else list(grads)
+
+
 class Optimizer:
     """What the optimizers share: parameters, options and the state of each parameter.
 
@@ -288,7 +292,7 @@ class SGD(Optimizer):
         buffers = None
         if self._options["momentum"] != 0:
             buffers = self._state.get("momentum_buffer") or self._zeros()
-        _isa.core.sgd_step(self.params, list(grads), buffers, not self._state, *self._values)
+        _isa.core.sgd_step(self.params, _as_list(grads), buffers, not self._state, *self._values)
         if buffers is not None:
             self._state = {"momentum_buffer": buffers}
 
@@ -382,7 +386,7 @@ class Adam(Optimizer):
             self._state = state = {name: self._zeros() for name in names}
         _isa.core.adam_step(
             self.params,
-            list(grads),
+            _as_list(grads),
             state["exp_avg"],
             state["exp_avg_sq"],
             state.get("max_exp_avg_sq"),

@@ -1,7 +1,7 @@
 // The extension module, a table of contents. Compiled once for each instruction-set level.
 //
 // Python sees these functions through the thin wrappers of python/dlcore; signatures: _core.pyi.
-#include "bindings.hpp"
+#include "network_bindings.hpp"
 
 namespace {
 
@@ -121,6 +121,22 @@ void bind_normalization(py::module_& m) {
         arg("out"));
 }
 
+void bind_network(py::module_& m) {
+  py::class_<py_network>(m, "Network", py::module_local())
+      .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
+      .def("infer", &py_network::infer, arg("x"), arg("out"));
+  py::class_<py_training_step>(m, "TrainingStep", py::module_local())
+      .def(py::init<bool, const py::list&, const py::list&, std::ptrdiff_t, const object&, bool>(),
+           arg("is_double"), arg("layers"), arg("grads"), arg("batch_size"), arg("loss"),
+           arg("accumulate"))
+      .def("forward", &py_training_step::forward, arg("x"), arg("rows"), arg("out"))
+      .def("backward", &py_training_step::backward, arg("slopes"))
+      .def("forget", &py_training_step::forget)
+      .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
+           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("first"),
+           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("seconds"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(DLCORE_MODULE, m) {
@@ -130,4 +146,5 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   bind_losses(m);
   bind_optimizers(m);
   bind_normalization(m);
+  bind_network(m);
 }

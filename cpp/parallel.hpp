@@ -100,7 +100,7 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
   const int threads = settings.threads.load(std::memory_order_relaxed);
   crowding& crowd = crowding::get();
   std::int64_t begin;
-  if (threads > 1 && chunks > 1 && nanoseconds > serial_nanoseconds &&
+  if (threads > 1 && chunks > 1 && nanoseconds > serial_nanoseconds && !omp_in_parallel() &&
       !settings.forked.load(std::memory_order_relaxed) &&
       !crowd.stay_serial(begin = crowding::now())) {
     std::int64_t idle = 0;

@@ -168,3 +168,39 @@ def affine_columns(
     high: float,
     out: Array | None,
 ) -> Array: ...
+
+# Networks, described by dlcore.network, which alone makes them: nothing is checked.
+class Network:
+    def __init__(self, is_double: bool, layers: list[tuple[Any, ...]]) -> None: ...
+    def infer(self, x: Array, out: Array) -> None: ...
+
+class TrainingStep:
+    def __init__(
+        self,
+        is_double: bool,
+        layers: list[tuple[Any, ...]],
+        grads: list[tuple[Array | None, ...]],
+        batch_size: int,
+        loss: tuple[Any, ...] | None,
+        accumulate: bool,
+    ) -> None: ...
+    def forward(self, x: Array, rows: Array, out: Array) -> None: ...
+    def backward(self, slopes: Array) -> None: ...
+    def forget(self) -> None: ...
+    def run(
+        self,
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        order: Array,
+        batch_size: int,
+        masses: Array,
+        shares: Array,
+        accumulate: int,
+        first: int,
+        rule: tuple[Any, ...],
+        trained: list[tuple[Any, ...]],
+        max_norm: float,
+        seen: Array | None,
+        seconds: float,
+    ) -> tuple[int, str, float, int]: ...

@@ -1,24 +1,24 @@
-"""The training step of a feed-forward network, made of the kernels.
+"""Inference and the training step of a feed-forward network, which run in C++.
 
-All that touches the numbers of a network is here: the pass forward, the pass backward and the
-update. Buffers are allocated once, for the largest batch.
+Here layers, losses and optimizers are described to the native code.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from . import activations
+from . import _isa, objectives
 from .layers import Activation, Layer, Linear
-from .optimizers import clip_grad_norm
+from .optimizers import SGD, Adam, AdamW, clip_grad_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._typing import Array
+    from .batches import Deal
+    from .data import Rows
     from .objectives import Loss
 
 # A network that diverges is found by its loss, not by a warning from the middle of a step.
@@ -52,19 +52,47 @@ class Optimizer(Protocol):
         """Update the parameters in place."""
 
 
-@_quiet
-def infer(layers: Sequence[Layer], x: Array) -> Array:
-    """Compute the outputs of the layers for x of shape (N, features), in a new array."""
-    y = x
+def describe(layers: Sequence[Layer], width: int) -> list[tuple[Any, ...]]:
+    """Describe layers that take ``width`` features to the native network."""
+    described: list[tuple[Any, ...]] = []
     for layer in layers:
         if isinstance(layer, Linear):
-            y = y @ layer.weight.T
-            if layer.bias is not None:
-                y += layer.bias
+            described.append(
+                ("linear", layer.in_features, layer.out_features, layer.weight, layer.bias)
+            )
+            width = layer.out_features
         elif isinstance(layer, Activation):
-            kernel = getattr(activations, layer.kernel)
-            y = kernel(y, out=None if y is x else y, **layer.options)
-    return y
+            options = dict(layer.options)
+            tanh = options.pop("approximate", "none") == "tanh"
+            name = f"{layer.kernel}_tanh" if tanh else layer.kernel
+            described.append((name, width, *map(float, options.values())))
+    return described
+
+
+class Inference:
+    """Computes the outputs of layers, block by block of rows, each through all layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    dtype : dtype
+    width : int
+        Features of x.
+    """
+
+    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
+        widths = [layer.out_features for layer in layers if layer.out_features is not None]
+        self._out = (widths or [width])[-1]
+        self._dtype = dtype
+        self._native = _isa.core.Network(dtype == np.float64, describe(layers, width))
+
+    def __call__(self, x: Array) -> Array:
+        """Compute the outputs for x of shape (N, features), in a new array."""
+        if x.strides[1] != x.itemsize or x.strides[0] % x.itemsize or not x.flags.aligned:
+            x = np.ascontiguousarray(x)
+        y = np.empty((len(x), self._out), self._dtype)
+        self._native.infer(x, y)
+        return y
 
 
 def trained_names(model: Network, optimizer: Optimizer) -> list[str]:
@@ -85,7 +113,9 @@ def trained_names(model: Network, optimizer: Optimizer) -> list[str]:
 
 
 class TrainingStep:
-    """Mini-batch after mini-batch: forward, loss, backward, update.
+    """Mini-batch after mini-batch: forward, loss, backward, update, without returning to Python.
+
+    A loss or an optimizer of the user's own is called between native passes forward and backward.
 
     Parameters
     ----------
@@ -97,6 +127,8 @@ class TrainingStep:
         What updates the parameters.
     batch_size : int
         Most rows of a batch.
+    rows : Rows
+        Some of the data, for its dtypes and widths.
     accumulate : bool
         Whether an update may take several batches.
     max_norm : float, optional
@@ -110,6 +142,7 @@ class TrainingStep:
         optimizer: Optimizer,
         *,
         batch_size: int,
+        rows: Rows,
         accumulate: bool = False,
         max_norm: float | None = None,
     ) -> None:
@@ -118,184 +151,183 @@ class TrainingStep:
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
         self._model, self._loss, self._optimizer = model, loss, optimizer
         self._max_norm = max_norm
-        self._grad = np.zeros_like(model.flat)  # of a batch
-        self._total = np.zeros_like(model.flat) if accumulate else self._grad  # of an update
-        self._pending = False  # whether _total holds the gradients of any batch
-        self._before = np.empty_like(model.flat)  # the parameters before the update
-        totals, before, now = map(model.split, (self._total, self._before, model.flat))
-        self._grads = [totals[name] for name in names]
-        self._frozen = [(now[name], before[name]) for name in model.frozen]
-        trained = {n: g for n, g in model.split(self._grad).items() if n not in model.frozen}
-        self._passes = _passes(model, trained, batch_size)
-        self.width = self._passes[-1].outputs.shape[1]  # features of the outputs
-        self._grad_outputs = np.empty((batch_size, self.width), model.flat.dtype)
+        self._grad = np.zeros_like(model.flat)
+        grads = model.split(self._grad)
+        self._grads = [grads[name] for name in names]
+        self._trained = [
+            (i, *_position(name)) for i, name in enumerate(names) if name not in model.frozen
+        ]
+        learning = {name: grads[name] for name in names if name not in model.frozen}
+        width = rows.x.shape[1]
+        self.width = _last_width(model, width)  # features of the outputs
+        native_loss = objectives.native_loss(loss, self.width, rows.y, model.flat.dtype)
+        self._is_native = native_loss is not None and type(optimizer) in _NATIVE_OPTIMIZERS
+        self._native = _isa.core.TrainingStep(
+            model.flat.dtype == np.float64,
+            describe(model.layers, width),
+            [
+                tuple(learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
+                for i, layer in enumerate(model.layers)
+            ],
+            batch_size,
+            native_loss,
+            accumulate,
+        )
+        self._pending = False  # whether gradients wait for an update
 
-    @_quiet
-    def __call__(
-        self,
-        x: Array,
-        y: Array,
-        *,
-        weight: Array | None = None,
-        share: float = 1.0,
-        update: bool = True,
-    ) -> tuple[float, Array]:
-        """Learn from one batch.
+    def run(
+        self, deal: Deal, first: int, *, seconds: float, seen: Array | None
+    ) -> tuple[int, float]:
+        """Learn from the batches of an epoch, from ``first`` on, until the time is over.
 
         Parameters
         ----------
-        x, y : ndarray
-            The batch.
-        weight : ndarray of shape (N,), optional
-            The loss is ``sum(weight * losses of the rows)``; by default it is the mean.
-        share : float
-            Share of the batch in the update; with 0 it is passed over.
-        update : bool
-            Whether this batch completes an update.
+        deal : Deal
+            The batches.
+        first : int
+            The batch to begin with.
+        seconds : float
+            When to return, between two batches; one batch is done in any case.
+        seen : ndarray of shape (rows, out_features), optional
+            Where the outputs go that each batch had before its update.
 
         Returns
         -------
+        next : int
+            The batch to go on with.
         loss : float
-        outputs : ndarray of shape (N, out_features)
-            Of this batch, before the update; overwritten by the next batch.
+            The sum over the batches of their losses times their masses.
 
         Raises
         ------
         FloatingPointError
             The loss, the gradient or the updated parameters are not finite. The parameters are
-            those from before the update.
+            those from before that step.
+        IndexError
+            A label is out of range.
         """
-        outputs = x
-        for layer in self._passes:
-            outputs = layer.forward(outputs)
+        if self._is_native:
+            return self._run_native(deal, first, seconds, seen)
+        return first + 1, self._run_one(deal, first, seen)
+
+    def _run_native(
+        self, deal: Deal, first: int, seconds: float, seen: Array | None
+    ) -> tuple[int, float]:
+        optimizer: Any = self._optimizer
+        state = optimizer.state_arrays()
+        trained = [
+            (layer, place, *(arrays[i] for arrays in state.values()))
+            for i, layer, place in self._trained
+        ]
+        following, fault, loss, updates = self._native.run(
+            deal.rows.x,
+            deal.rows.y,
+            deal.rows.weight,
+            deal.order,
+            deal.batch_size,
+            deal.masses,
+            deal.shares,
+            deal.accumulate,
+            first,
+            optimizer.rule(),
+            trained,
+            self._max_norm or 0.0,
+            seen,
+            seconds,
+        )
+        optimizer.advance(updates, state)
+        if fault == "label":
+            raise IndexError(f"a label of step {following + 1} is out of range")
+        if fault:
+            raise Diverged(following, _FAULTS[fault].format(loss))
+        return following, loss
+
+    @_quiet
+    def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
+        numbers = deal.numbers(batch)
+        outputs = np.empty((len(numbers), self.width), self._model.flat.dtype)
+        self._native.forward(deal.rows.x, numbers, outputs)
         loss = 0.0
-        if share > 0:
-            loss, grad = self._loss_and_grad(outputs, y, weight)
-            if share != 1:
-                grad *= grad.dtype.type(share)
-            self._backward(grad)
-        if update and self._pending:
-            self._update()
-        return loss, outputs
+        try:
+            if deal.shares[batch] > 0:
+                weight = deal.rows.weight
+                if weight is not None:
+                    weight = weight[numbers] / deal.masses[batch]
+                loss, grad = self._loss_and_grad(outputs, deal.rows.y[numbers], weight)
+                if deal.shares[batch] != 1:
+                    grad = grad * grad.dtype.type(deal.shares[batch])
+                self._native.backward(np.ascontiguousarray(grad))
+                self._pending = True
+            if deal.completes_update(batch) and self._pending:
+                self._update()
+        except FloatingPointError as error:
+            raise Diverged(batch, str(error)) from None
+        if seen is not None:
+            start = batch * deal.batch_size
+            seen[start : start + len(numbers)] = outputs
+        return loss * float(deal.masses[batch])
 
     def _loss_and_grad(self, outputs: Array, y: Array, weight: Array | None) -> tuple[float, Array]:
-        out = self._grad_outputs[: len(outputs)]
         if weight is None:
-            mean, grad = self._loss.value_and_grad(outputs, y, out=out)
+            mean, grad = self._loss.value_and_grad(outputs, y)
             loss = float(mean)
         else:
-            losses, grad = self._loss.value_and_grad(outputs, y, reduction="none", out=out)
+            losses, grad = self._loss.value_and_grad(outputs, y, reduction="none")
             values_of_row = losses.size // len(losses)
-            grad *= (weight / values_of_row).astype(grad.dtype)[:, np.newaxis]
+            grad = grad * (weight / values_of_row).astype(grad.dtype)[:, np.newaxis]
             loss = float(weight @ losses.reshape(len(losses), -1).mean(1, dtype=np.float64))
         if not np.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss}")
+            raise FloatingPointError(_FAULTS["loss"].format(loss))
         return loss, grad
-
-    def _backward(self, grad: Array) -> None:
-        for layer in reversed(self._passes):
-            if not layer.needed:
-                break
-            grad = layer.backward(grad)
-        if self._total is not self._grad:
-            self._total += self._grad
-        self._pending = True
 
     def _update(self) -> None:
         if self._max_norm is not None:
             clip_grad_norm(self._grads, self._max_norm)
-        if not _is_finite(self._total):
-            raise FloatingPointError("the gradient is not finite")
+        if not np.isfinite(self._grad).all():
+            raise FloatingPointError(_FAULTS["gradient"])
         parameters = self._model.flat
-        np.copyto(self._before, parameters)
+        before = parameters.copy()
+        own, old = self._model.split(parameters), self._model.split(before)
         try:
             self._optimizer.step(self._grads)
-            for now, before in self._frozen:
-                np.copyto(now, before)
-            if not _is_finite(parameters):
-                raise FloatingPointError("the updated parameters are not finite")
+            for name in self._model.frozen:
+                np.copyto(own[name], old[name])
+            if not np.isfinite(parameters).all():
+                raise FloatingPointError(_FAULTS["parameters"])
         except BaseException:  # Ctrl-C as well: an update is made whole or not at all
-            np.copyto(parameters, self._before)
+            np.copyto(parameters, before)
             raise
-        if self._total is not self._grad:
-            self._total.fill(0)
+        self._native.forget()
         self._pending = False
 
 
-class _LinearPass:
-    """``y = x @ weight.T + bias`` and its gradients."""
+_NATIVE_OPTIMIZERS = (SGD, Adam, AdamW)
 
-    def __init__(
-        self, layer: Linear, outputs: Array, grads: tuple[Array | None, Array | None], below: bool
-    ) -> None:
-        self.outputs = outputs
-        self.weight, self.bias = layer.weight, layer.bias
-        self.grad_weight, self.grad_bias = grads
-        self.needed = below or any(grad is not None for grad in grads)
-        shape = (len(outputs), layer.in_features)
-        self.grad_inputs = np.empty(shape, outputs.dtype) if below else None
-
-    def forward(self, x: Array) -> Array:
-        self.x = x
-        y = np.matmul(x, self.weight.T, out=self.outputs[: len(x)])
-        if self.bias is not None:
-            y += self.bias
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        if self.grad_weight is not None:
-            np.matmul(dy.T, self.x, out=self.grad_weight)
-        if self.grad_bias is not None:
-            dy.sum(axis=0, out=self.grad_bias)
-        if self.grad_inputs is None:
-            return dy  # nothing below learns
-        return np.matmul(dy, self.weight, out=self.grad_inputs[: len(dy)])
+_FAULTS = {
+    "loss": "the loss is {}",
+    "gradient": "the gradient is not finite",
+    "parameters": "the updated parameters are not finite",
+}
 
 
-class _ActivationPass:
-    """An activation and its backward, which works in place."""
+class Diverged(FloatingPointError):
+    """What happened in which batch."""
 
-    def __init__(self, layer: Activation, outputs: Array, below: bool) -> None:
-        self.outputs = outputs
-        self.needed = below
-        self.kernel = partial(getattr(activations, layer.kernel), **layer.options)
-        backward = getattr(activations, f"{layer.kernel}_backward")
-        self.kernel_backward = partial(backward, **layer.options)
-
-    def forward(self, x: Array) -> Array:
-        self.x = x
-        y: Array = self.kernel(x, out=self.outputs[: len(x)])
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        dx: Array = self.kernel_backward(dy, self.x, out=dy)
-        return dx
+    def __init__(self, batch: int, what: str) -> None:
+        super().__init__(what)
+        self.batch = batch
 
 
-def _passes(
-    model: Network, grads: dict[str, Array], batch_size: int
-) -> list[_LinearPass | _ActivationPass]:
-    """One pass for each layer, which writes the gradients of its parameters among ``grads``."""
-    passes: list[_LinearPass | _ActivationPass] = []
-    width = model.in_features
-    below = False  # whether a layer below learns
-    for i, layer in enumerate(model.layers):
-        width = layer.out_features or width
-        assert width is not None  # a model that learns has a Linear
-        outputs = np.empty((batch_size, width), model.flat.dtype)
-        if isinstance(layer, Linear):
-            own = (grads.get(f"{i}.weight"), grads.get(f"{i}.bias"))
-            passes.append(_LinearPass(layer, outputs, own, below))
-        elif isinstance(layer, Activation):
-            passes.append(_ActivationPass(layer, outputs, below))
-        below = passes[-1].needed
-    return passes
+def _position(name: str) -> tuple[int, int]:
+    """Split the name of a parameter into its layer and its place among the layer's."""
+    layer, _, kind = name.partition(".")
+    return int(layer), ("weight", "bias").index(kind)
+
+
+def _last_width(model: Network, width: int) -> int:
+    widths = (layer.out_features for layer in reversed(model.layers))
+    return next((w for w in widths if w is not None), width)
 
 
 def _place(array: Array) -> tuple[int, tuple[int, ...]]:
     return array.ctypes.data, array.shape
-
-
-def _is_finite(a: Array) -> bool:
-    """Whether all elements are finite; the sum of squares, which may overflow, is the fast test."""
-    return bool(np.isfinite(np.dot(a, a)) or np.isfinite(a).all())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .data import as_matrix
 from .layers import Layer
-from .network import infer
+from .network import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,12 +49,18 @@ class Sequential:
         values = [value.ravel() for parameters in initial for value in parameters.values()]
         self.flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self.layers = layers
+        self._inference: tuple[int, Inference] | None = None
         self._frozen: set[str] = set()
         self._bind()
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
-        return infer(self.layers, as_matrix(x, "x", self.dtype, self.in_features))
+        x = as_matrix(x, "x", self.dtype, self.in_features)
+        inference = self._inference
+        if inference is None or inference[0] != x.shape[1]:
+            inference = (x.shape[1], Inference(self.layers, self.dtype, x.shape[1]))
+            self._inference = inference
+        return inference[1](x)
 
     @property
     def in_features(self) -> int | None:
@@ -159,6 +165,8 @@ class Sequential:
         views = self.split(self.flat)
         for i, layer in enumerate(self.layers):
             layer.bind({name: views[f"{i}.{name}"] for name in layer.parameter_shapes})
+        # Made for the features of the first x; it reads the arrays that the layers hold now.
+        self._inference = None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -168,6 +176,9 @@ class Sequential:
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_inference": None}
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:

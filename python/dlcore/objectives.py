@@ -239,6 +239,21 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
+def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    """Describe the loss to the native step; None for one of the user's own."""
+    if type(loss) not in LOSSES.values():
+        return None
+    options = loss.options(dtype)
+    if isinstance(loss, CrossEntropyLoss):
+        weight = options["weight"]
+        options["weight"] = None if weight is None else np.ascontiguousarray(weight)
+        return (loss.kernel, width, y.ndim == 1, *options.values())
+    if isinstance(loss, BCEWithLogitsLoss):
+        weight = options.get("pos_weight")
+        return (loss.kernel, width, None if weight is None else np.ascontiguousarray(weight))
+    return (loss.kernel, width, *options.values())
+
+
 def as_loss(loss: Any) -> Loss:
     """Return the loss of this name, or the loss itself."""
     if isinstance(loss, Loss):

@@ -195,6 +195,21 @@ class Optimizer:
             if value.shape != p.shape:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
+    def rule(self) -> tuple[Any, ...]:
+        """Return the update as native steps take it: its name, how far it is, its options."""
+        raise NotImplementedError
+
+    def state_arrays(self) -> dict[str, list[Array]]:
+        """Return the state by name, in the order of `rule`'s kernel; zeros before the first step."""
+        names = sorted(self._state_names(self._options) - {"step"})
+        return self._state or {name: self._zeros() for name in names}
+
+    def advance(self, steps: int, state: dict[str, list[Array]]) -> None:
+        """Take over what native steps have done to ``state_arrays()``."""
+        if steps:
+            self._state = state
+            self._steps += steps
+
     def step(self, grads: Sequence[Array]) -> None:
         """Update the parameters in place.
 
@@ -288,13 +303,14 @@ class SGD(Optimizer):
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         return {"momentum_buffer"} if options["momentum"] else set()
 
+    def rule(self) -> tuple[Any, ...]:  # noqa: D102
+        return ("sgd", not self._state, *self._values)
+
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        buffers = None
-        if self._options["momentum"] != 0:
-            buffers = self._state.get("momentum_buffer") or self._zeros()
+        state = self.state_arrays()
+        buffers = state.get("momentum_buffer")
         _isa.core.sgd_step(self.params, _as_list(grads), buffers, not self._state, *self._values)
-        if buffers is not None:
-            self._state = {"momentum_buffer": buffers}
+        self.advance(1, state)
 
 
 class Adam(Optimizer):
@@ -379,11 +395,11 @@ class Adam(Optimizer):
         names = {"step", "exp_avg", "exp_avg_sq"}
         return names | {"max_exp_avg_sq"} if options["amsgrad"] else names
 
+    def rule(self) -> tuple[Any, ...]:  # noqa: D102
+        return ("adam", self._steps, *self._values)
+
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        state = self._state
-        if not state:
-            names = sorted(self._state_names(self._options) - {"step"})
-            self._state = state = {name: self._zeros() for name in names}
+        state = self.state_arrays()
         _isa.core.adam_step(
             self.params,
             _as_list(grads),
@@ -393,7 +409,7 @@ class Adam(Optimizer):
             self._steps + 1,
             *self._values,
         )
-        self._steps += 1
+        self.advance(1, state)
 
 
 class AdamW(Adam):

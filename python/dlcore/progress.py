@@ -35,10 +35,10 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
-    def step(self) -> None:
-        """Move the bar by one step."""
+    def step(self, steps: int) -> None:
+        """Move the bar."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(steps)
 
     def end_epoch(self, epoch: int, logs: dict[str, float], seconds: float) -> None:
         """Show the line of an epoch."""

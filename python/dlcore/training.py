@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import optimizers
-from .batches import Batches
+from .batches import Batches, Deal
 from .callbacks import Callback
 from .data import Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
 from .history import History
 from .layers import check_positive_int
 from .metrics import as_metrics
-from .network import Optimizer, TrainingStep, trained_names
+from .network import Diverged, Optimizer, TrainingStep, trained_names
 from .nn import Sequential
 from .objectives import Loss, as_loss
 from .progress import Progress
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ._typing import Array
+
+# Seconds of native steps between two looks at Python: its signals, the progress bar.
+_SLICE = 0.1
 
 _OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
 
@@ -182,6 +185,7 @@ class Trainer:
             self.loss,
             self.optimizer,
             batch_size=batches.batch_size,
+            rows=rows,
             accumulate=self.accumulate > 1,
             max_norm=self.clip_grad_norm,
         )
@@ -198,8 +202,8 @@ class Trainer:
                     callback.on_epoch_begin(epoch)
                 logs = self._set_lr()
                 progress.begin_epoch(epoch)
-                order = batches.order(self._shuffle_rng if shuffle else None)
-                logs = self._train(epoch, rows, batches, order, step, progress) | logs
+                deal = batches.deal(self._shuffle_rng if shuffle else None)
+                logs = self._train(epoch, rows, deal, step, progress) | logs
                 if validation is not None:
                     scores = self._score(validation)
                     logs |= {f"val_{name}": value for name, value in scores.items()}
@@ -252,41 +256,30 @@ class Trainer:
         return {"lr": lr}
 
     def _train(
-        self,
-        epoch: int,
-        rows: Rows,
-        batches: Batches,
-        order: Array,
-        step: TrainingStep,
-        progress: Progress,
+        self, epoch: int, rows: Rows, deal: Deal, step: TrainingStep, progress: Progress
     ) -> dict[str, float]:
         """Train one epoch; return its loss and metrics over the rows as they were seen."""
-        seen = np.empty((len(order), step.width), self.model.dtype) if self._metrics else None
-        total = weight = 0.0
-        for i, batch in enumerate(batches.deal(order)):
+        seen = None
+        if self._metrics:
+            seen = np.empty((len(deal.order), step.width), self.model.dtype)
+        total = 0.0
+        batch = 0
+        while batch < len(deal):
             try:
-                loss, outputs = step(
-                    batch.x,
-                    batch.y,
-                    weight=batch.weight,
-                    share=batch.share,
-                    update=batch.completes_update,
-                )
-            except FloatingPointError as error:
+                following, loss = step.run(deal, batch, seconds=_SLICE, seen=seen)
+            except Diverged as error:
                 raise FloatingPointError(
-                    f"the training diverged in epoch {epoch + 1}, step {i + 1}: {error}; "
+                    f"the training diverged in epoch {epoch + 1}, step {error.batch + 1}: {error}; "
                     f"the model has its parameters from before that step"
                 ) from None
-            total += loss * batch.mass
-            weight += batch.mass
-            if seen is not None:
-                seen[batch.start : batch.stop] = outputs
-            progress.step()
-        logs = {"loss": total / weight}
+            total += loss
+            progress.step(following - batch)
+            batch = following
+        logs = {"loss": total / float(deal.masses.sum())}
         if seen is None:
             return logs
-        weight_of_row = None if rows.weight is None else rows.weight[order]
-        return logs | self._measure(rows.y[order], seen, weight_of_row)
+        weight_of_row = None if rows.weight is None else rows.weight[deal.order]
+        return logs | self._measure(rows.y[deal.order], seen, weight_of_row)
 
     def _score(self, rows: Rows) -> dict[str, float]:
         """Compute the loss and the metrics of the model as it is now."""

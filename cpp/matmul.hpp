@@ -1,0 +1,235 @@
+// Matrix products in register tiles: C = start + A B, A of m x k, B of k x n, C of m x n.
+//
+// A is packed as [k][rows of a tile], B is read in panels of panel_columns: packed as [k][columns],
+// or where it lies if its rows are contiguous. Every element of C is one chain of multiply-adds
+// over each block of k, the blocks added one after the other: its bits depend neither on its place
+// in C, nor on the size of C, nor on who computes which part of it.
+//
+// Serial: callers bring the threads.
+#pragma once
+
+#include <memory>
+
+#include "parallel.hpp"
+#include "simd.hpp"
+
+namespace dlcore {
+
+// A tile of C that the registers hold, with room for a row of B and an element of A.
+inline constexpr int tile_registers = 2;
+#if defined(__AVX512F__)
+inline constexpr int tile_rows = 14;
+#elif defined(__aarch64__)
+inline constexpr int tile_rows = 12;
+#else
+inline constexpr int tile_rows = 6;
+#endif
+template <class T>
+inline constexpr std::ptrdiff_t panel_columns = tile_registers * vec<T>::size;
+
+// Terms that are added up by themselves, so that the error grows with their number and that of the
+// blocks instead of with k; their panel of B stays in the first cache.
+inline constexpr std::ptrdiff_t block_terms = 256;
+// Tiles that are packed at a time; they stay in the second cache.
+inline constexpr std::ptrdiff_t block_tiles = 8;
+
+// Memory of this thread that stays for the next call: one for each Tag and element type.
+template <class T, class Tag>
+inline T* thread_buffer(std::ptrdiff_t n) {
+  thread_local std::unique_ptr<vec<T>[]> memory;
+  thread_local std::ptrdiff_t size = 0;
+  if (n > size) {
+    memory.reset();
+    size = 0;
+    memory.reset(new vec<T>[ceil_div(n, vec<T>::size)]);
+    size = ceil_div(n, vec<T>::size) * vec<T>::size;
+  }
+  return reinterpret_cast<T*>(memory.get());
+}
+struct product_tag;
+
+// The elements that `product` needs to pack A.
+template <class T>
+inline constexpr std::ptrdiff_t product_scratch =
+    block_tiles * tile_rows * block_terms + vec<T>::size;
+
+// ---- packing ------------------------------------------------------------------------------------
+
+// to[p * width + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. Writes up to a register
+// beyond the end. `row(i)` gives the address of contiguous elements.
+template <class T, class Row>
+inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
+                            std::ptrdiff_t k, T* to) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  for (std::ptrdiff_t p = 0; p < k; p += w) {
+    const std::ptrdiff_t terms = std::min(w, k - p);
+    for (std::ptrdiff_t i = 0; i < width; i += w) {
+      vec<T> x[w];
+#pragma GCC unroll 16
+      for (std::ptrdiff_t r = 0; r < w; ++r) {
+        if (i + r >= n) x[r] = T(0);
+        else x[r] = terms == w ? load<T>(row(i + r) + p) : load_part<T>(row(i + r) + p, terms);
+      }
+      transpose<T>(x);
+      // What goes beyond the width is overwritten by the next term, unless that has been here
+      // before.
+      const bool whole = i + w <= width || width < w;
+      T* at = to + p * width + i;
+#pragma GCC unroll 16
+      for (std::ptrdiff_t q = 0; q < w; ++q) {
+        if (q >= terms) break;
+        if (whole) store<T>(at + q * width, x[q]);
+        else store_part<T>(at + q * width, x[q], width - i);
+      }
+    }
+  }
+}
+
+// to[p * width + i] = row(p)[i] for p < k, i < n; 0 for n <= i < width.
+template <class T, class Row>
+inline void pack_straight(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
+                          T* to) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  for (std::ptrdiff_t p = 0; p < k; ++p, to += width) {
+    const T* from = row(p);
+    for (std::ptrdiff_t i = 0; i < width; i += w) {
+      const std::ptrdiff_t there = std::clamp<std::ptrdiff_t>(n - i, 0, w);
+      const vec<T> x = there == w ? load<T>(from + i) : load_part<T>(from + i, there);
+      if (i + w <= width) store<T>(to + i, x);
+      else store_part<T>(to + i, x, width - i);
+    }
+  }
+}
+
+// ---- a tile -------------------------------------------------------------------------------------
+
+// Rows of B: `columns` of them from the panel's first one on, `step` elements apart.
+template <class T>
+struct panel {
+  const T* first;
+  std::ptrdiff_t step, columns;
+  bool packed;  // padded to panel_columns
+};
+
+// Where a tile's result goes, and what it is added to: nothing if `start` is null.
+template <class T>
+struct tile_target {
+  T* c;
+  std::ptrdiff_t step;
+  const T* start;
+  std::ptrdiff_t start_step;
+};
+
+// One register of a row of B.
+template <class T, bool Part>
+inline vec<T> load_lanes(const T* p, std::ptrdiff_t lanes) {
+  return Part ? load_part<T>(p, lanes) : load<T>(p);
+}
+
+// `rows` <= Rows are stored; `a` holds Rows. Part: the last register of B is no whole one.
+template <class T, int Rows, int Registers, bool Part>
+inline void multiply_tile(std::ptrdiff_t k, const T* a, const panel<T>& b,
+                          const tile_target<T>& target, std::ptrdiff_t rows) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const std::ptrdiff_t last = b.columns - (Registers - 1) * w;  // lanes of the last register
+  vec<T> sum[Rows][Registers];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 2
+    for (int r = 0; r < Registers; ++r) sum[i][r] = T(0);
+  const T* p = b.first;
+  for (std::ptrdiff_t t = 0; t < k; ++t, a += Rows, p += b.step) {
+    vec<T> row[Registers];
+#pragma GCC unroll 2
+    for (int r = 0; r < Registers; ++r)
+      row[r] = r + 1 < Registers ? load<T>(p + r * w) : load_lanes<T, Part>(p + r * w, last);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+      const vec<T> x = a[i];
+#pragma GCC unroll 2
+      for (int r = 0; r < Registers; ++r) sum[i][r] = fma<T>(x, row[r], sum[i][r]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+    if (i >= rows) break;
+    T* c = target.c + i * target.step;
+    const T* start = target.start ? target.start + i * target.start_step : nullptr;
+#pragma GCC unroll 2
+    for (int r = 0; r < Registers; ++r) {
+      vec<T> x = sum[i][r];
+      if (r + 1 < Registers || last >= w) {
+        if (start) x = load<T>(start + r * w) + x;
+        store<T>(c + r * w, x);
+      } else {
+        if (start) x = load_part<T>(start + r * w, last) + x;
+        store_part<T>(c + r * w, x, last);
+      }
+    }
+  }
+}
+
+// The tile of `height` rows, one of those that have a kernel.
+template <class T, int Rows = tile_rows>
+inline void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const T* a, const panel<T>& b,
+                          const tile_target<T>& target, std::ptrdiff_t rows) {
+  if constexpr (Rows > 1) {
+    if (height < Rows)
+      return multiply_rows<T, (Rows > 2 ? Rows - 2 : 1)>(height, k, a, b, target, rows);
+  }
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const bool part = !b.packed && b.columns % w != 0;
+  if (b.columns > w)
+    part ? multiply_tile<T, Rows, 2, true>(k, a, b, target, rows)
+         : multiply_tile<T, Rows, 2, false>(k, a, b, target, rows);
+  else
+    part ? multiply_tile<T, Rows, 1, true>(k, a, b, target, rows)
+         : multiply_tile<T, Rows, 1, false>(k, a, b, target, rows);
+}
+
+// The height of the tiles that m rows are cut into: as few as tile_rows allows, none much smaller
+// than the others, the last one no higher than its own rows need.
+inline std::ptrdiff_t tile_height(std::ptrdiff_t m) {
+  if (m <= 1) return 1;
+  const std::ptrdiff_t even = ceil_div(m, ceil_div(m, tile_rows));
+  return even + even % 2;
+}
+inline std::ptrdiff_t height_of(std::ptrdiff_t rows) { return rows <= 1 ? 1 : rows + rows % 2; }
+
+// ---- the product --------------------------------------------------------------------------------
+
+// C = start + A B. pack_a(i, rows, height, p, terms, to) packs rows of A from i and terms from p
+// on; panel_of(j, columns, p, terms) gives the panel of B from column j and term p on. `start`: a
+// row that is added to each of C, or null.
+template <class T, class PackA, class PanelOf>
+inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const PackA& pack_a,
+                    const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start) {
+  const std::ptrdiff_t height = tile_height(m), block = block_tiles * height;
+  T* scratch = thread_buffer<T, product_tag>(product_scratch<T>);
+  for (std::ptrdiff_t i0 = 0; i0 < m; i0 += block) {
+    const std::ptrdiff_t end = std::min(m, i0 + block);
+    std::ptrdiff_t p = 0;
+    do {  // once at least: without terms C is what it starts with
+      const std::ptrdiff_t terms = std::min(block_terms, k - p);
+      const bool first = p == 0;
+      const auto tile = [&](std::ptrdiff_t i) { return scratch + (i - i0) * block_terms; };
+      for (std::ptrdiff_t i = i0; i < end; i += height) {
+        const std::ptrdiff_t rows = std::min(height, end - i);
+        pack_a(i, rows, height_of(rows), p, terms, tile(i));
+      }
+      for (std::ptrdiff_t j = 0; j < n; j += panel_columns<T>) {
+        const panel<T> b = panel_of(j, std::min(panel_columns<T>, n - j), p, terms);
+        for (std::ptrdiff_t i = i0; i < end; i += height) {
+          const std::ptrdiff_t rows = std::min(height, end - i);
+          T* corner = c + i * c_step + j;
+          const tile_target<T> target{
+              corner, c_step, first ? (start ? start + j : nullptr) : corner, first ? 0 : c_step};
+          multiply_rows<T>(height_of(rows), terms, tile(i), b, target, rows);
+        }
+      }
+      p += terms;
+    } while (p < k);
+  }
+}
+
+}  // namespace dlcore

@@ -1,0 +1,318 @@
+// A feed-forward network: layers that compute blocks of rows, made of the kernels.
+//
+// A layer sees a block of rows of its input and output at a time, each row contiguous and a step
+// apart, so that blocks need nothing of each other: threads take blocks, and a block goes through
+// all layers while the caches hold it.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "activations.hpp"
+#include "elementwise.hpp"
+#include "matmul.hpp"
+
+namespace dlcore {
+
+// Rows of a matrix: `step` elements from one to the next.
+template <class T>
+struct rows_of {
+  T* first;
+  std::ptrdiff_t step;
+
+  T* row(std::ptrdiff_t r) const { return first + r * step; }
+  rows_of from(std::ptrdiff_t r) const { return {row(r), step}; }
+};
+
+// Elements from row to row of a matrix of our own: rows a multiple of 4 KiB apart would push each
+// other out of the first cache.
+template <class T>
+inline std::ptrdiff_t row_step(std::ptrdiff_t width) {
+  return width * std::ptrdiff_t(sizeof(T)) % 4096 == 0 && width > 0 ? width + vec<T>::size : width;
+}
+
+// A parameter and the gradient of it; no gradient where it is not trained.
+template <class T>
+struct tensor {
+  T* value = nullptr;
+  T* gradient = nullptr;
+  std::ptrdiff_t size = 0;
+};
+
+template <class T>
+class layer {
+ public:
+  const std::ptrdiff_t in, out;
+
+  layer(std::ptrdiff_t in, std::ptrdiff_t out) : in(in), out(out) {}
+  layer(const layer&) = delete;
+  virtual ~layer() = default;
+
+  // What a row costs forward, in nanoseconds, roughly; the gradients cost as much each.
+  virtual double cost() const = 0;
+  // n rows of y from x.
+  virtual void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const = 0;
+  // n rows of dx from dy, which may be the same memory where in == out.
+  virtual void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
+                        std::ptrdiff_t n) const = 0;
+  // Whether dx may be written over dy.
+  virtual bool in_place() const { return true; }
+
+  virtual std::vector<tensor<T>*> parameters() { return {}; }
+  bool learns() {
+    for (const tensor<T>* p : parameters())
+      if (p->gradient) return true;
+    return false;
+  }
+  // The gradients of the parameters, and what follows from their values, in parts that are
+  // independent of each other: the same ones each time.
+  virtual std::ptrdiff_t parts() const { return 0; }
+  // From `rows` rows. `sum`: add to the gradient that is there.
+  virtual void gradient(std::ptrdiff_t, rows_of<const T>, rows_of<const T>, std::ptrdiff_t,
+                        bool) const {}
+  // visit(parameter, begin, end) for the elements of a part.
+  struct span {
+    tensor<T>* of;
+    std::ptrdiff_t begin, end;
+  };
+  virtual std::vector<span> spans(std::ptrdiff_t) { return {}; }
+  // Takes over the values of a part's parameters as they are now.
+  virtual void prepare(std::ptrdiff_t) {}
+};
+
+// ---- Linear -------------------------------------------------------------------------------------
+
+// y = x W^T + b, W of shape out x in.
+template <class T>
+class linear_layer : public layer<T> {
+ public:
+  using layer<T>::in;
+  using layer<T>::out;
+  using span = typename layer<T>::span;
+
+  linear_layer(std::ptrdiff_t in, std::ptrdiff_t out, T* weight, T* bias)
+      : layer<T>(in, out),
+        weight_{weight, nullptr, in * out},
+        bias_{bias, nullptr, bias ? out : 0},
+        part_(even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel)),
+        transposed_(new vec<T>[ceil_div(out, panel) * in * tile_registers]()),
+        conflict_(row_step<T>(in) != in) {
+    if (conflict_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]());
+  }
+
+  double cost() const override { return double(in) * double(out) * double(sizeof(T)) / 200; }
+  bool in_place() const override { return false; }
+  std::vector<tensor<T>*> parameters() override {
+    std::vector<tensor<T>*> all{&weight_};
+    if (bias_.value) all.push_back(&bias_);
+    return all;
+  }
+
+  void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const override {
+    const T* packed = reinterpret_cast<const T*>(transposed_.get());
+    product<T>(
+        n, out, in, transposing(x),
+        [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
+          return dlcore::panel<T>{packed + j * in + p * panel, panel, columns, true};
+        },
+        y.first, y.step, bias_.value);
+  }
+
+  // dx = dy W
+  void backward(rows_of<const T> dy, rows_of<const T>, rows_of<T> dx,
+                std::ptrdiff_t n) const override {
+    const T* packed = reinterpret_cast<const T*>(straight_.get());
+    product<T>(
+        n, in, out, transposing(dy),
+        [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
+          return packed ? dlcore::panel<T>{packed + j * out + p * panel, panel, columns, true}
+                        : dlcore::panel<T>{weight_.value + p * in + j, in, columns, false};
+        },
+        dx.first, dx.step, nullptr);
+  }
+
+  std::ptrdiff_t parts() const override { return ceil_div(out, part_); }
+
+  // dW = dy^T x and db, the sums of dy
+  void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
+                bool sum) const override {
+    const std::ptrdiff_t begin = part * part_, m = std::min(part_, out - begin);
+    if (weight_.gradient) {
+      T* to = weight_.gradient + begin * in;
+      T* fresh = sum ? thread_buffer<T, linear_layer>(m * in) : to;
+      product<T>(
+          m, in, rows,
+          [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
+              std::ptrdiff_t terms, T* tile) {
+            pack_straight<T>([&](std::ptrdiff_t t) { return dy.row(p + t) + begin + i; }, n, height,
+                             terms, tile);
+          },
+          [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
+            return dlcore::panel<T>{x.row(p) + j, x.step, columns, false};
+          },
+          fresh, in, nullptr);
+      if (sum) map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, to, m * in, 0, to, fresh);
+    }
+    if (bias_.gradient) {
+      constexpr std::ptrdiff_t w = vec<T>::size;
+      for (std::ptrdiff_t j = begin; j < begin + m; j += w) {
+        const std::ptrdiff_t lanes = std::min(w, begin + m - j);
+        const auto get = [&](const T* p) {
+          return lanes == w ? load<T>(p) : load_part<T>(p, lanes);
+        };
+        vec<T> parts[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
+        for (std::ptrdiff_t r = 0; r < rows; ++r) parts[r % 4] += get(dy.row(r) + j);
+        vec<T> all = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+        if (sum) all += get(bias_.gradient + j);
+        if (lanes == w) store<T>(bias_.gradient + j, all);
+        else store_part<T>(bias_.gradient + j, all, lanes);
+      }
+    }
+  }
+
+  std::vector<span> spans(std::ptrdiff_t part) override {
+    const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
+    std::vector<span> all;
+    if (weight_.gradient) all.push_back({&weight_, begin * in, end * in});
+    if (bias_.gradient) all.push_back({&bias_, begin, end});
+    return all;
+  }
+
+  // Packs the weights for the products.
+  void prepare(std::ptrdiff_t part) override {
+    const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
+    T* transposed = reinterpret_cast<T*>(transposed_.get());
+    for (std::ptrdiff_t j = begin; j < end; j += panel)
+      pack_transposed<T>([&](std::ptrdiff_t r) { return weight_.value + (j + r) * in; },
+                         std::min(panel, end - j), panel, in, transposed + j * in);
+    if (!conflict_) return;
+    T* straight = reinterpret_cast<T*>(straight_.get());
+    for (std::ptrdiff_t j = 0; j < in; j += panel)
+      pack_straight<T>([&](std::ptrdiff_t r) { return weight_.value + (begin + r) * in + j; },
+                       std::min(panel, in - j), panel, end - begin,
+                       straight + j * out + begin * panel);
+  }
+
+ private:
+  static constexpr std::ptrdiff_t panel = panel_columns<T>;
+
+  tensor<T> weight_, bias_;
+  std::ptrdiff_t part_;                   // rows of the weights in a part
+  std::unique_ptr<vec<T>[]> transposed_;  // by panels of outputs: in x panel
+  bool conflict_;                         // rows of the weights share a set of the first cache
+  std::unique_ptr<vec<T>[]> straight_;    // by panels of inputs: out x panel
+
+  static auto transposing(rows_of<const T> x) {
+    return [x](std::ptrdiff_t i, std::ptrdiff_t rows, std::ptrdiff_t height, std::ptrdiff_t p,
+               std::ptrdiff_t terms, T* to) {
+      pack_transposed<T>([&](std::ptrdiff_t r) { return x.row(i + r) + p; }, rows, height, terms,
+                         to);
+    };
+  }
+};
+
+// ---- activations --------------------------------------------------------------------------------
+
+template <class T, class Op>
+class activation_layer : public layer<T> {
+ public:
+  activation_layer(std::ptrdiff_t width, const Op& op) : layer<T>(width, width), op_(op) {}
+
+  double cost() const override { return nanoseconds<T>(Op::cost, this->in); }
+  void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const override {
+    each_run(
+        x.step == y.step, n,
+        [&](std::ptrdiff_t r, std::ptrdiff_t m) {
+          map_run<T>([&](vec<T> v) { return op_.forward(v); }, y.row(r), m, 0, x.row(r));
+        },
+        x.step);
+  }
+  void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
+                std::ptrdiff_t n) const override {
+    each_run(
+        x.step == dy.step && x.step == dx.step, n,
+        [&](std::ptrdiff_t r, std::ptrdiff_t m) {
+          map_run<T>([&](vec<T> d, vec<T> v) { return op_.backward(d, v); }, dx.row(r), m, 0,
+                     dy.row(r), x.row(r));
+        },
+        x.step);
+  }
+
+ private:
+  Op op_;
+
+  // Whole blocks at once where nothing lies between their rows.
+  template <class F>
+  void each_run(bool same_step, std::ptrdiff_t n, const F& f, std::ptrdiff_t step) const {
+    if (same_step && step == this->in) return f(0, n * this->in);
+    for (std::ptrdiff_t r = 0; r < n; ++r) f(r, this->in);
+  }
+};
+
+// ---- the layers in a row ------------------------------------------------------------------------
+
+// Rows of a block: enough of them to use what the caches hold of the weights, and enough blocks for
+// several threads. A function of the number of rows alone.
+inline std::ptrdiff_t block_of(std::ptrdiff_t rows) {
+  return even_chunk(rows, std::clamp<std::ptrdiff_t>(ceil_div(rows, 8), 32, 112), 2);
+}
+
+template <class T>
+class network {
+ public:
+  std::vector<std::unique_ptr<layer<T>>> layers;
+
+  std::ptrdiff_t in() const { return layers.front()->in; }
+  std::ptrdiff_t out() const { return layers.back()->out; }
+  double cost() const {
+    double sum = 0;
+    for (const auto& l : layers) sum += l->cost();
+    return sum;
+  }
+
+  // The parts of all layers, in one row.
+  struct part {
+    layer<T>* of;
+    std::size_t index;  // of the layer
+    std::ptrdiff_t number;
+  };
+  std::vector<part> parts() const {
+    std::vector<part> all;
+    for (std::size_t l = 0; l < layers.size(); ++l)
+      for (std::ptrdiff_t i = 0; i < layers[l]->parts(); ++i)
+        all.push_back({layers[l].get(), l, i});
+    return all;
+  }
+
+  // Takes over the values of the parameters as they are now.
+  void prepare() {
+    const std::vector<part> all = parts();
+    parallel_for(std::ptrdiff_t(all.size()), cost() * 8,
+                 [&](std::ptrdiff_t i) { all[i].of->prepare(all[i].number); });
+  }
+
+  // Outputs of `rows` rows, after prepare().
+  void infer(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows) const {
+    const std::ptrdiff_t block = block_of(rows);
+    std::ptrdiff_t widest = 0;
+    for (const auto& l : layers) widest = std::max(widest, row_step<T>(l->out));
+    parallel_for(ceil_div(rows, block), cost() * double(rows), [&](std::ptrdiff_t b) {
+      struct tag;
+      const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
+      T* buffer = thread_buffer<T, tag>(2 * block * widest);
+      rows_of<const T> from = x.from(begin);
+      for (std::size_t l = 0; l < layers.size(); ++l) {
+        const std::ptrdiff_t width = layers[l]->out;
+        const bool last = l + 1 == layers.size();
+        const rows_of<T> to =
+            last ? y.from(begin)
+                 : rows_of<T>{buffer + std::ptrdiff_t(l % 2) * block * widest, row_step<T>(width)};
+        layers[l]->forward(from, to, n);
+        from = {to.first, to.step};
+      }
+    });
+  }
+};
+
+}  // namespace dlcore

@@ -1,0 +1,287 @@
+// Networks and their training steps as Python sees them: described by tuples, checked by the Python
+// package, which alone makes them.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <variant>
+
+#include "bindings.hpp"
+#include "training.hpp"
+
+namespace dlcore {
+
+// ---- descriptions -------------------------------------------------------------------------------
+
+template <class T>
+inline T* data_of(const py::handle& object) {
+  return object.is_none()
+             ? nullptr
+             : static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(object).data()));
+}
+
+template <class T>
+using layer_pointer = std::unique_ptr<layer<T>>;
+
+// ("linear", in, out, weight, bias or None), or the name of an activation, the width and options.
+template <class T>
+inline layer_pointer<T> make_layer(const py::tuple& spec) {
+  const auto name = spec[0].cast<std::string>();
+  const auto in = spec[1].cast<std::ptrdiff_t>();
+  const auto option = [&](std::size_t i) { return spec[2 + i].cast<double>(); };
+  const auto activation = [&](const auto& op) -> layer_pointer<T> {
+    return std::make_unique<activation_layer<T, std::decay_t<decltype(op)>>>(in, op);
+  };
+  if (name == "linear")
+    return std::make_unique<linear_layer<T>>(in, spec[2].cast<std::ptrdiff_t>(),
+                                             data_of<T>(spec[3]), data_of<T>(spec[4]));
+  if (name == relu::name) return activation(relu{});
+  if (name == leaky_relu::name) return activation(leaky_relu{option(0)});
+  if (name == elu::name) return activation(elu{option(0)});
+  if (name == gelu::name) return activation(gelu{});
+  if (name == gelu_tanh::name) return activation(gelu_tanh{});
+  if (name == silu::name) return activation(silu{});
+  if (name == sigmoid_op::name) return activation(sigmoid_op{});
+  if (name == tanh_op::name) return activation(tanh_op{});
+  if (name == softplus::name) return activation(softplus{option(0), option(1)});
+  throw py::value_error("unknown layer " + name);
+}
+
+template <class T>
+inline std::vector<T> values_of(const py::handle& object) {
+  if (object.is_none()) return {};
+  const auto a = py::reinterpret_borrow<py::array>(object);
+  return std::vector<T>(static_cast<const T*>(a.data()),
+                        static_cast<const T*>(a.data()) + a.size());
+}
+
+// (name, width, options...), as loss objects give them; None: the caller's own.
+template <class T>
+inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
+  if (object.is_none()) return nullptr;
+  const py::tuple spec(object);
+  const auto name = spec[0].cast<std::string>();
+  const auto width = spec[1].cast<std::ptrdiff_t>();
+  const auto values = [&](const auto& f, std::vector<T> extra = {}) {
+    return std::unique_ptr<block_loss<T>>(
+        new value_loss<T, std::decay_t<decltype(f)>>(width, f, std::move(extra)));
+  };
+  if (name == "cross_entropy")
+    return std::make_unique<cross_entropy_loss<T>>(
+        width, spec[2].cast<bool>(), values_of<T>(spec[3]), spec[4].cast<std::ptrdiff_t>(),
+        spec[5].cast<double>());
+  if (name == "binary_cross_entropy_with_logits") {
+    if (spec[2].is_none()) return values(binary_cross_entropy_with_logits<false>{});
+    return values(binary_cross_entropy_with_logits<true>{}, values_of<T>(spec[2]));
+  }
+  if (name == mse_loss::name) return values(mse_loss{});
+  if (name == l1_loss::name) return values(l1_loss{});
+  if (name == smooth_l1_loss::name) return values(smooth_l1_loss{spec[2].cast<double>()});
+  if (name == huber_loss::name) return values(huber_loss{spec[2].cast<double>()});
+  throw py::value_error("unknown loss " + name);
+}
+
+// ("sgd", first, lr, ...) or ("adam", number of the last step, lr, ...), as their steps take them.
+inline update_rule make_rule(const py::tuple& spec, int states) {
+  const auto number = [&](std::size_t i) { return spec[i].cast<double>(); };
+  const auto flag = [&](std::size_t i) { return spec[i].cast<bool>(); };
+  if (spec[0].cast<std::string>() == "sgd")
+    return {sgd{number(2), number(3), number(4), number(5), number(8), flag(6), flag(7), flag(1)},
+            states};
+  return {adam{number(2), number(3), number(4), number(5), number(6), number(9), flag(7), flag(8),
+               0, 0},
+          states};
+}
+
+template <class T>
+inline row_source<T> source_of(const py::array& a) {
+  return {static_cast<const char*>(a.data()), a.strides(0),
+          a.ndim() > 1 ? a.strides(1) : std::ptrdiff_t(sizeof(T)), a.ndim() > 1 ? a.shape(1) : 1};
+}
+
+// ---- classes ------------------------------------------------------------------------------------
+
+template <class T>
+struct network_of {
+  network<T> net;
+
+  explicit network_of(const py::list& specs) {
+    for (const py::handle spec : specs)
+      net.layers.push_back(make_layer<T>(py::reinterpret_borrow<py::tuple>(spec)));
+  }
+};
+
+// For inference.
+class py_network {
+ public:
+  py_network(bool is_double, const py::list& layers) {
+    if (is_double) net_ = std::make_unique<network_of<double>>(layers);
+    else net_ = std::make_unique<network_of<float>>(layers);
+  }
+
+  // x of contiguous rows, out contiguous; both of the network's dtype and widths.
+  void infer(const py::array& x, const py::array& out) {
+    std::visit([&](auto& own) { run(own->net, x, out); }, net_);
+  }
+
+ private:
+  std::variant<std::unique_ptr<network_of<float>>, std::unique_ptr<network_of<double>>> net_;
+
+  template <class T>
+  static void run(network<T>& net, const py::array& x, const py::array& out) {
+    const rows_of<const T> from{static_cast<const T*>(x.data()),
+                                x.strides(0) / std::ptrdiff_t(sizeof(T))};
+    const rows_of<T> to{data_of<T>(out), net.out()};
+    const std::ptrdiff_t rows = x.shape(0);
+    without_gil released;
+    net.prepare();
+    net.infer(from, to, rows);
+  }
+};
+
+template <class T>
+class step_of : network_of<T> {
+  using network_of<T>::net;
+
+ public:
+  // grads: for each layer a tuple of gradients or None, in the order of its parameters.
+  step_of(const py::list& layers, const py::list& grads, std::ptrdiff_t batch,
+          const py::object& loss, bool accumulate)
+      : network_of<T>(layers) {
+    for (std::size_t l = 0; l < net.layers.size(); ++l) {
+      const py::tuple own(grads[l]);
+      const auto parameters = net.layers[l]->parameters();
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        parameters[i]->gradient = data_of<T>(own[i]);
+    }
+    step_ = std::make_unique<training_step<T>>(net, batch, make_loss<T>(loss), accumulate);
+  }
+
+  void forward(const py::array& x, const py::array& rows, const py::array& out) {
+    const row_source<T> from = source_of<T>(x);
+    const auto* numbers = static_cast<const std::int64_t*>(rows.data());
+    const std::ptrdiff_t n = rows.size();
+    T* to = data_of<T>(out);
+    without_gil released;
+    net.prepare();
+    step_->forward(from, numbers, n);
+    copy(step_->outputs(), {to, net.out()}, n);
+  }
+  void backward(const py::array& slopes) {
+    const T* from = data_of<T>(slopes);
+    const std::ptrdiff_t n = slopes.shape(0);
+    without_gil released;
+    copy({const_cast<T*>(from), net.out()}, step_->output_slopes(), n);
+    step_->backward(n);
+  }
+  void forget() { step_->forget(); }
+
+  // Batches from `first` on, until `seconds` are over or one goes wrong. Returns the number of the
+  // next batch, what went wrong (or ""), the sum of the losses times their masses (or the loss that
+  // is not finite), and how many updates were made.
+  py::tuple run(const py::array& x, const py::array& y, const py::object& weight,
+                const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
+                const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
+                const py::tuple& rule_spec, const py::list& trained_specs, double max_norm,
+                const py::object& seen, double seconds) {
+    const row_source<T> from = source_of<T>(x);
+    index_view labels;
+    targets<T> target{nullptr, {}};
+    if (is_integer(y)) {
+      labels = index_view_of(y, {"fit", "y"});
+      target.labels = &labels;
+    } else {
+      target.values = source_of<T>(y);
+    }
+    std::vector<trained<T>> parameters;
+    int states = 0;
+    for (const py::handle object : trained_specs) {
+      const auto spec = py::reinterpret_borrow<py::tuple>(object);
+      trained<T> p{
+          net.layers[spec[0].cast<std::size_t>()]->parameters()[spec[1].cast<std::size_t>()], {}};
+      states = int(spec.size()) - 2;
+      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[2 + i]);
+      parameters.push_back(p);
+    }
+    update_rule rule = make_rule(rule_spec, states);
+    double number = rule_spec[1].cast<double>();
+    const auto* rows = static_cast<const std::int64_t*>(order.data());
+    const auto* mass = static_cast<const double*>(masses.data());
+    const auto* share = static_cast<const double*>(shares.data());
+    const double* weights = data_of<double>(weight);
+    T* outputs = data_of<T>(seen);
+    const std::ptrdiff_t n = order.size(), batches = masses.size();
+
+    double total = 0, loss = 0;
+    std::ptrdiff_t updates = 0, i = first;
+    outcome result = outcome::fine;
+    {
+      without_gil released;
+      using clock = std::chrono::steady_clock;
+      const auto end = clock::now() + std::chrono::duration<double>(seconds);
+      net.prepare();
+      do {
+        const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
+        const batch_of_rows batch{rows + begin, size, mass[i], share[i],
+                                  (i + 1) % accumulate == 0 || i + 1 == batches};
+        rule.next(number + 1);
+        const bool before = step_->pending();
+        result = step_->run(from, target, weights, batch, parameters, rule, max_norm, loss);
+        if (result != outcome::fine) break;
+        if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
+        total += loss * batch.mass;
+        if (batch.update && (before || batch.share > 0)) {
+          ++number, ++updates;
+          rule.after_first();
+        }
+        ++i;
+      } while (i < batches && clock::now() < end);
+    }
+    constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
+    return py::make_tuple(i, names[int(result)], result == outcome::loss ? loss : total, updates);
+  }
+
+ private:
+  std::unique_ptr<training_step<T>> step_;
+
+  void copy(rows_of<T> from, rows_of<T> to, std::ptrdiff_t n) const {
+    for (std::ptrdiff_t r = 0; r < n; ++r)
+      std::copy(from.row(r), from.row(r) + net.out(), to.row(r));
+  }
+};
+
+class py_training_step {
+ public:
+  py_training_step(bool is_double, const py::list& layers, const py::list& grads,
+                   std::ptrdiff_t batch, const py::object& loss, bool accumulate) {
+    if (is_double)
+      step_ = std::make_unique<step_of<double>>(layers, grads, batch, loss, accumulate);
+    else step_ = std::make_unique<step_of<float>>(layers, grads, batch, loss, accumulate);
+  }
+  void forward(const py::array& x, const py::array& rows, const py::array& out) {
+    std::visit([&](auto& s) { s->forward(x, rows, out); }, step_);
+  }
+  void backward(const py::array& slopes) {
+    std::visit([&](auto& s) { s->backward(slopes); }, step_);
+  }
+  void forget() {
+    std::visit([&](auto& s) { s->forget(); }, step_);
+  }
+  py::tuple run(const py::array& x, const py::array& y, const py::object& weight,
+                const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
+                const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
+                const py::tuple& rule, const py::list& trained, double max_norm,
+                const py::object& seen, double seconds) {
+    return std::visit(
+        [&](auto& s) {
+          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, first, rule,
+                        trained, max_norm, seen, seconds);
+        },
+        step_);
+  }
+
+ private:
+  std::variant<std::unique_ptr<step_of<float>>, std::unique_ptr<step_of<double>>> step_;
+};
+
+}  // namespace dlcore

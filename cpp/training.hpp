@@ -1,0 +1,481 @@
+// A training step: gather the rows of a batch, forward, loss, backward, update. Mini-batch after
+// mini-batch without leaving C++.
+//
+// A step has two parallel regions. In the first each block of rows goes forward, through the loss
+// and back; in the second each part of the parameters sums its gradient over the batch and is
+// updated while the caches hold it. Where the update needs all gradients first (a limit on their
+// norm), it is a third one. Blocks, parts and sums depend on the shapes alone, so the bits do, too.
+#pragma once
+
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "losses.hpp"
+#include "network.hpp"
+#include "optimizers.hpp"
+
+namespace dlcore {
+
+// ---- data ---------------------------------------------------------------------------------------
+
+// Rows of a matrix of any layout, gathered by their numbers.
+template <class T>
+struct row_source {
+  const char* data;
+  std::ptrdiff_t row_stride, column_stride, width;  // strides in bytes
+
+  void gather(const std::int64_t* rows, std::ptrdiff_t n, rows_of<T> to) const {
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+      const char* from = data + rows[r] * row_stride;
+      if (column_stride == sizeof(T)) {
+        std::memcpy(to.row(r), from, width * sizeof(T));
+      } else {
+        for (std::ptrdiff_t c = 0; c < width; ++c)
+          std::memcpy(to.row(r) + c, from + c * column_stride, sizeof(T));
+      }
+    }
+  }
+};
+
+// What the outputs of a data set should be: class indices, or values.
+template <class T>
+struct targets {
+  const index_view* labels;  // null: values
+  row_source<T> values;
+};
+
+// ---- losses -------------------------------------------------------------------------------------
+
+// The targets of a block of rows.
+template <class T>
+struct block_of_targets {
+  const std::int64_t* labels;
+  const T* values;
+};
+
+template <class T>
+class block_loss {
+ public:
+  virtual ~block_loss() = default;
+  // Targets are class indices.
+  virtual bool takes_labels() const { return false; }
+  // The sum of the losses of n rows, or in `losses` each of them (`values_of_row` for a row); the
+  // gradient, times scale.
+  virtual double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
+                     double scale, T* losses, rows_of<T> gradient) const = 0;
+  // Losses of a row, whose mean is the loss of the row.
+  virtual std::ptrdiff_t values_of_row() const { return 1; }
+  // The first row whose label is out of range, or -1.
+  virtual std::ptrdiff_t bad_label(const std::int64_t*, std::ptrdiff_t) const { return -1; }
+};
+
+template <class T>
+inline view view_of_rows(const T* first, std::ptrdiff_t n, std::ptrdiff_t width,
+                         std::ptrdiff_t step) {
+  view v;
+  v.data = reinterpret_cast<char*>(const_cast<T*>(first));
+  v.ndim = 2;
+  v.shape[0] = n, v.shape[1] = width;
+  v.strides[0] = step * std::ptrdiff_t(sizeof(T)), v.strides[1] = sizeof(T);
+  return v;
+}
+template <class T>
+inline row_view row_view_of_rows(const T* first, std::ptrdiff_t n, std::ptrdiff_t step) {
+  row_view v;
+  v.class_stride = sizeof(T);
+  v.rows.data = reinterpret_cast<char*>(const_cast<T*>(first));
+  v.rows.ndim = 1;
+  v.rows.shape[0] = n;
+  v.rows.strides[0] = step * std::ptrdiff_t(sizeof(T));
+  return v;
+}
+template <class T>
+inline view view_of_run(T* first, std::ptrdiff_t n) {
+  view v;
+  v.data = reinterpret_cast<char*>(first);
+  v.ndim = 1;
+  v.shape[0] = n;
+  v.strides[0] = sizeof(T);
+  return v;
+}
+
+template <class T>
+class cross_entropy_loss : public block_loss<T> {
+ public:
+  cross_entropy_loss(std::ptrdiff_t classes, bool labels, std::vector<T> weight,
+                     std::ptrdiff_t ignore_index, double label_smoothing)
+      : classes_(classes),
+        labels_(labels),
+        weight_(std::move(weight)),
+        options_{weight_.empty() ? nullptr : weight_.data(), double(classes), label_smoothing,
+                 ignore_index, 1.0} {
+    if (!weight_.empty()) {
+      std::vector<double> wide(weight_.begin(), weight_.end());
+      options_.weight_sum = tree_sum(wide.data(), std::ptrdiff_t(wide.size()));
+    }
+  }
+  bool takes_labels() const override { return labels_; }
+  std::ptrdiff_t bad_label(const std::int64_t* labels, std::ptrdiff_t n) const override {
+    if (!labels_) return -1;
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      if (labels[i] != options_.ignore_index && std::uint64_t(labels[i]) >= std::uint64_t(classes_))
+        return i;
+    return -1;
+  }
+
+  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
+             double scale, T* losses, rows_of<T> gradient) const override {
+    row_loss_options<T> options = options_;
+    options.scale = scale;
+    loss_sink<T> sink{losses ? view_of_run(losses, n) : view(), {}};
+    const row_shape shape{n, classes_, true};
+    const row_view x = row_view_of_rows(outputs.first, n, outputs.step);
+    const row_view dx = row_view_of_rows(gradient.first, n, gradient.step);
+    if (!labels_) {
+      const std::array<row_view, 3> views{x, row_view_of_rows(target.values, n, classes_), dx};
+      return row_loss<T>(shape, views, 2.0, cross_entropy_probabilities<T, true>{options, sink});
+    }
+    index_view labels;
+    labels.rows = view_of_run(const_cast<std::int64_t*>(target.labels), n);
+    const std::array<row_view, 2> views{x, dx};
+    if (options.label_smoothing != 0)
+      return row_loss<T>(shape, views, 1.0,
+                         cross_entropy_indices<T, true, true>{labels, options, sink});
+    return row_loss<T>(shape, views, 0.8,
+                       cross_entropy_indices<T, true, false>{labels, options, sink});
+  }
+
+ private:
+  std::ptrdiff_t classes_;
+  bool labels_;
+  std::vector<T> weight_;
+  row_loss_options<T> options_;
+};
+
+// An elementwise loss; `extra`: a further input of the kernel for each column, or none.
+template <class T, class F>
+class value_loss : public block_loss<T> {
+ public:
+  value_loss(std::ptrdiff_t width, const F& f, std::vector<T> extra = {})
+      : width_(width), f_(f), extra_(std::move(extra)) {}
+  std::ptrdiff_t values_of_row() const override { return width_; }
+
+  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
+             double scale, T* losses, rows_of<T> gradient) const override {
+    const view x = view_of_rows(outputs.first, n, width_, outputs.step);
+    const view t = view_of_rows(target.values, n, width_, width_);
+    view to = losses ? view_of_rows<T>(losses, n, width_, width_) : view();
+    view dx = view_of_rows<T>(gradient.first, n, width_, gradient.step);
+    if constexpr (std::is_same_v<F, binary_cross_entropy_with_logits<true>>) {
+      view extra = view_of_rows(extra_.data(), n, width_, 0);
+      std::array<view, 3> inputs{x, t, extra};
+      return elementwise_loss<T>(f_, inputs, to, dx, scale);
+    } else {
+      std::array<view, 2> inputs{x, t};
+      return elementwise_loss<T>(f_, inputs, to, dx, scale);
+    }
+  }
+
+ private:
+  std::ptrdiff_t width_;
+  F f_;
+  std::vector<T> extra_;
+};
+
+// ---- the update ---------------------------------------------------------------------------------
+
+// One parameter that is trained, with its state.
+template <class T>
+struct trained {
+  tensor<T>* of;
+  std::array<T*, 3> state;
+};
+
+struct update_rule {
+  std::variant<sgd, adam> rule;
+  int states;  // arrays of state for each parameter
+
+  // Rules of further steps: `first` and the step's number are all that changes.
+  void next(double number) {
+    if (auto* a = std::get_if<adam>(&rule)) a->at_step(number);
+  }
+  void after_first() {
+    if (auto* s = std::get_if<sgd>(&rule)) s->first = false;
+  }
+  template <class T>
+  void apply(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) const {
+    T* value = p.of->value + begin;
+    T* gradient = p.of->gradient + begin;
+    const auto on = [&](const auto& f, auto... state) {
+      T* const arrays[] = {value, gradient, state + begin...};
+      update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
+    };
+    if (const auto* s = std::get_if<sgd>(&rule)) {
+      if (states) on(*s, p.state[0]);
+      else on(*s);
+    } else {
+      const adam& a = std::get<adam>(rule);
+      if (states > 2) on(a, p.state[0], p.state[1], p.state[2]);
+      else on(a, p.state[0], p.state[1]);
+    }
+  }
+};
+
+template <class T>
+inline bool all_finite(const T* x, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const vec<T> zero = T(0);
+  vec<T> sum = zero;  // of x - x: 0, or NaN
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) {
+    const vec<T> v = load<T>(x + i);
+    sum += v - v;
+  }
+  if (i < n) {
+    const vec<T> v = load_part<T>(x + i, n - i);
+    sum += v - v;
+  }
+  return !any(sum != zero);
+}
+
+// ---- the step -----------------------------------------------------------------------------------
+
+enum class outcome { fine, loss, gradient, parameters, label };
+
+// One mini-batch of a data set.
+struct batch_of_rows {
+  const std::int64_t* rows;  // their numbers
+  std::ptrdiff_t n;
+  double mass;   // the losses of the batch are divided by this
+  double share;  // of the batch in its update; 0: it is passed over
+  bool update;   // whether this batch completes an update
+};
+
+template <class T>
+class training_step {
+ public:
+  // `before` has room for all parameters that are trained.
+  training_step(network<T>& net, std::ptrdiff_t batch, std::unique_ptr<block_loss<T>> loss,
+                bool accumulate)
+      : net_(net), loss_(std::move(loss)), accumulate_(accumulate), parts_(net.parts()) {
+    const auto room = [&](std::ptrdiff_t width) {
+      memory_.emplace_back(new vec<T>[ceil_div(batch * row_step<T>(width), vec<T>::size)]());
+      return rows_of<T>{reinterpret_cast<T*>(memory_.back().get()), row_step<T>(width)};
+    };
+    const std::size_t count = net.layers.size();
+    values_.push_back(room(net.in()));
+    for (const auto& l : net.layers) values_.push_back(room(l->out));
+    slopes_.resize(count + 1);
+    slopes_[count] = room(net.out());
+    bottom_ = count;
+    for (std::size_t l = count; l-- > 0;) {
+      if (net.layers[l]->learns()) bottom_ = l;
+      slopes_[l] = net.layers[l]->in_place() ? slopes_[l + 1] : rows_of<T>{nullptr, 0};
+    }
+    for (std::size_t l = count; l-- > bottom_ + 1;)
+      slopes_[l] = net.layers[l]->in_place() ? slopes_[l + 1] : room(net.layers[l]->in);
+    labels_.resize(loss_ && loss_->takes_labels() ? batch : 0);
+    target_values_.resize(loss_ && !loss_->takes_labels() ? batch * net.out() : 0);
+    std::ptrdiff_t trained_size = 0;
+    for (const auto& l : net.layers)
+      for (tensor<T>* p : l->parameters())
+        if (p->gradient) offsets_.emplace_back(p, trained_size), trained_size += p->size;
+    before_.resize(trained_size);
+  }
+
+  rows_of<T> outputs() const { return values_.back(); }
+  rows_of<T> output_slopes() const { return slopes_.back(); }
+
+  void forward(const row_source<T>& x, const std::int64_t* rows, std::ptrdiff_t n) {
+    const std::ptrdiff_t block = block_of(n);
+    parallel_for(ceil_div(n, block), net_.cost() * double(n), [&](std::ptrdiff_t b) {
+      const std::ptrdiff_t begin = b * block;
+      forward_block(x, rows, begin, std::min(block, n - begin));
+    });
+  }
+  void backward(std::ptrdiff_t n) {
+    const std::ptrdiff_t block = block_of(n);
+    parallel_for(ceil_div(n, block), net_.cost() * double(n), [&](std::ptrdiff_t b) {
+      const std::ptrdiff_t begin = b * block;
+      backward_block(begin, std::min(block, n - begin));
+    });
+    const bool sum = pending_ && accumulate_;
+    parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
+                 [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
+    pending_ = true;
+  }
+
+  // Learns from a batch. `weight`: of each row of the data set, or null. Unless the outcome is
+  // fine, the parameters are as before.
+  outcome run(const row_source<T>& x, const targets<T>& y, const double* weight,
+              const batch_of_rows& batch, const std::vector<trained<T>>& parameters,
+              const update_rule& rule, double max_norm, double& loss) {
+    const std::ptrdiff_t n = batch.n, block = block_of(n), blocks = ceil_div(n, block);
+    std::atomic<bool> bad_label{false};
+    sums_.assign(blocks, 0.0);
+    parallel_for(blocks, 2.5 * net_.cost() * double(n), [&](std::ptrdiff_t b) {
+      const std::ptrdiff_t begin = b * block, m = std::min(block, n - begin);
+      forward_block(x, batch.rows, begin, m);
+      if (!(batch.share > 0)) return;
+      if (!loss_block(y, weight, batch, begin, m, sums_[b])) {
+        bad_label.store(true, std::memory_order_relaxed);
+        return;
+      }
+      backward_block(begin, m);
+    });
+    loss = 0;
+    if (bad_label.load()) return outcome::label;
+    if (batch.share > 0) {
+      loss = tree_sum(sums_.data(), blocks);
+      if (!std::isfinite(loss)) return outcome::loss;
+    }
+    const bool sum = pending_ && accumulate_;
+    const bool now = batch.update && max_norm <= 0;
+    failed_.store(int(outcome::fine), std::memory_order_relaxed);
+    if (batch.share > 0 || (now && pending_)) {
+      parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n) + update_cost(now),
+                   [&](std::ptrdiff_t i) {
+                     if (batch.share > 0) gradient(parts_[i], n, sum);
+                     if (now) update(parts_[i], parameters, rule, 1.0);
+                   });
+      pending_ = true;
+    }
+    if (!batch.update || !pending_) return outcome::fine;
+    if (!now) {
+      const double factor = clip_factor(max_norm);
+      parallel_for(std::ptrdiff_t(parts_.size()), update_cost(true),
+                   [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
+    }
+    pending_ = false;
+    const outcome result = outcome(failed_.load());
+    if (result != outcome::fine) restore();
+    return result;
+  }
+
+  // Forgets gradients that wait for an update.
+  void forget() { pending_ = false; }
+  bool pending() const { return pending_; }
+
+ private:
+  network<T>& net_;
+  std::unique_ptr<block_loss<T>> loss_;
+  bool accumulate_;
+  bool pending_ = false;  // whether there are gradients that wait for an update
+  std::vector<typename network<T>::part> parts_;
+  std::vector<std::unique_ptr<vec<T>[]>> memory_;
+  std::vector<rows_of<T>> values_, slopes_;  // of the input of each layer and of the outputs
+  std::size_t bottom_;                       // the lowest layer that learns
+  std::vector<std::int64_t> labels_;
+  std::vector<T> target_values_;
+  std::vector<T> before_;                                       // the parameters before the update
+  std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
+  std::vector<double> sums_;
+  std::atomic<int> failed_{0};
+
+  double update_cost(bool now) const { return now ? double(before_.size()) * 0.4 : 0.0; }
+
+  void forward_block(const row_source<T>& x, const std::int64_t* rows, std::ptrdiff_t begin,
+                     std::ptrdiff_t n) {
+    x.gather(rows + begin, n, values_[0].from(begin));
+    for (std::size_t l = 0; l < net_.layers.size(); ++l) {
+      const rows_of<T> from = values_[l].from(begin);
+      net_.layers[l]->forward({from.first, from.step}, values_[l + 1].from(begin), n);
+    }
+  }
+
+  void backward_block(std::ptrdiff_t begin, std::ptrdiff_t n) {
+    for (std::size_t l = net_.layers.size(); l-- > bottom_ + 1;) {
+      const rows_of<T> dy = slopes_[l + 1].from(begin), from = values_[l].from(begin);
+      net_.layers[l]->backward({dy.first, dy.step}, {from.first, from.step}, slopes_[l].from(begin),
+                               n);
+    }
+  }
+
+  // False for a label out of range.
+  bool loss_block(const targets<T>& y, const double* weight, const batch_of_rows& batch,
+                  std::ptrdiff_t begin, std::ptrdiff_t n, double& sum) {
+    const std::ptrdiff_t width = net_.out();
+    const std::int64_t* rows = batch.rows + begin;
+    block_of_targets<T> target{labels_.data() + begin, target_values_.data() + begin * width};
+    if (y.labels) {
+      for (std::ptrdiff_t i = 0; i < n; ++i) y.labels->read(rows[i], 1, labels_.data() + begin + i);
+      if (loss_->bad_label(target.labels, n) >= 0) return false;
+    } else {
+      y.values.gather(rows, n, {target_values_.data() + begin * width, width});
+    }
+    const rows_of<T> out = outputs().from(begin), slope = output_slopes().from(begin);
+    const std::ptrdiff_t values = loss_->values_of_row();
+    const double unit = 1.0 / (batch.mass * double(values));
+    if (!weight) {
+      sum = unit * loss_->run({out.first, out.step}, target, n, unit * batch.share, nullptr, slope);
+      return true;
+    }
+    struct tag;
+    T* losses = thread_buffer<T, tag>(n * values);
+    loss_->run({out.first, out.step}, target, n, 1.0, losses, slope);
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      const double w = weight[rows[i]] * unit;
+      double row = 0;
+      for (std::ptrdiff_t k = 0; k < values; ++k) row += double(losses[i * values + k]);
+      // A row that weighs nothing counts nothing, be its loss infinite.
+      sum += w == 0 ? 0.0 : w * row;
+      const T factor = T(w * batch.share);
+      for (std::ptrdiff_t k = 0; k < width; ++k)
+        slope.row(i)[k] = w == 0 ? T(0) : slope.row(i)[k] * factor;
+    }
+    return true;
+  }
+
+  void gradient(const typename network<T>::part& part, std::ptrdiff_t n, bool sum) {
+    const rows_of<T> dy = slopes_[part.index + 1], x = values_[part.index];
+    if (part.index >= bottom_)
+      part.of->gradient(part.number, {dy.first, dy.step}, {x.first, x.step}, n, sum);
+  }
+
+  std::ptrdiff_t offset_of(const tensor<T>* p) const {
+    for (const auto& [own, offset] : offsets_)
+      if (own == p) return offset;
+    return 0;
+  }
+
+  void update(const typename network<T>::part& part, const std::vector<trained<T>>& parameters,
+              const update_rule& rule, double factor) {
+    for (const auto& s : part.of->spans(part.number)) {
+      const std::ptrdiff_t n = s.end - s.begin;
+      T* value = s.of->value + s.begin;
+      T* gradient = s.of->gradient + s.begin;
+      std::copy(value, value + n, before_.data() + offset_of(s.of) + s.begin);
+      if (factor != 1)
+        map_run<T>([&](vec<T> g) { return g * vec<T>(T(factor)); }, gradient, n, 0, gradient);
+      if (!all_finite(gradient, n)) {
+        failed_.store(int(outcome::gradient), std::memory_order_relaxed);
+        continue;
+      }
+      for (const trained<T>& p : parameters)
+        if (p.of == s.of) rule.apply(p, s.begin, s.end);
+      int fine = int(outcome::fine);
+      if (!all_finite(value, n)) failed_.compare_exchange_strong(fine, int(outcome::parameters));
+    }
+    part.of->prepare(part.number);
+  }
+
+  // What the gradients are multiplied by, so that their norm is at most max_norm.
+  double clip_factor(double max_norm) const {
+    double squares = 0;
+    for (const auto& [p, offset] : offsets_)
+      squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)});
+    const double factor = max_norm / (std::sqrt(squares) + 1e-6);  // PyTorch's
+    return factor >= 1 ? 1.0 : factor;
+  }
+
+  void restore() {
+    for (const auto& [p, offset] : offsets_)
+      std::copy(before_.data() + offset, before_.data() + offset + p->size, p->value);
+    net_.prepare();
+  }
+};
+
+}  // namespace dlcore

@@ -129,12 +129,13 @@ void bind_network(py::module_& m) {
       .def(py::init<bool, const py::list&, const py::list&, std::ptrdiff_t, const object&, bool>(),
            arg("is_double"), arg("layers"), arg("grads"), arg("batch_size"), arg("loss"),
            arg("accumulate"))
-      .def("forward", &py_training_step::forward, arg("x"), arg("rows"), arg("out"))
+      .def("forward", &py_training_step::forward, arg("x"), arg("rows"), arg("out"), arg("key"))
       .def("backward", &py_training_step::backward, arg("slopes"))
       .def("forget", &py_training_step::forget)
+      .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
            arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("first"),
-           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("seconds"));
+           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"));
 }
 
 }  // namespace

@@ -40,6 +40,13 @@ struct tensor {
   std::ptrdiff_t size = 0;
 };
 
+// Rows [begin, begin + n) of a batch on their way through the layers.
+struct pass {
+  std::ptrdiff_t begin, n, batch;
+  bool training;
+  std::uint64_t key;  // of this step's random numbers
+};
+
 template <class T>
 class layer {
  public:
@@ -51,11 +58,13 @@ class layer {
 
   // What a row costs forward, in nanoseconds, roughly; the gradients cost as much each.
   virtual double cost() const = 0;
-  // n rows of y from x.
-  virtual void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const = 0;
-  // n rows of dx from dy, which may be the same memory where in == out.
+  // Makes room for what training keeps of a batch.
+  virtual void reserve(std::ptrdiff_t) {}
+  // The rows of y from x.
+  virtual void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const = 0;
+  // The rows of dx from dy, which may be the same memory where in == out.
   virtual void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
-                        std::ptrdiff_t n) const = 0;
+                        const pass& p) const = 0;
   // Whether dx may be written over dy.
   virtual bool in_place() const { return true; }
 
@@ -79,6 +88,17 @@ class layer {
   virtual std::vector<span> spans(std::ptrdiff_t) { return {}; }
   // Takes over the values of a part's parameters as they are now.
   virtual void prepare(std::ptrdiff_t) {}
+
+  // Whether rows depend on the whole batch: then all parts `collect` what they need of it before
+  // the rows go forward, and before they go back.
+  virtual bool of_batch() const { return false; }
+  virtual void collect(std::ptrdiff_t, rows_of<const T>, std::ptrdiff_t) {}
+  virtual void before_collect() {}
+  virtual void collected(std::ptrdiff_t) {}
+  // Forgets what was collected of this batch for later.
+  virtual void undo() {}
+  virtual void collect_backward(std::ptrdiff_t, rows_of<const T>, rows_of<const T>,
+                                std::ptrdiff_t) {}
 };
 
 // ---- Linear -------------------------------------------------------------------------------------
@@ -109,10 +129,10 @@ class linear_layer : public layer<T> {
     return all;
   }
 
-  void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const override {
+  void forward(rows_of<const T> x, rows_of<T> y, const pass& rows) const override {
     const T* packed = reinterpret_cast<const T*>(transposed_.get());
     product<T>(
-        n, out, in, transposing(x),
+        rows.n, out, in, transposing(x),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
           return dlcore::panel<T>{packed + j * in + p * panel, panel, columns, true};
         },
@@ -121,10 +141,10 @@ class linear_layer : public layer<T> {
 
   // dx = dy W
   void backward(rows_of<const T> dy, rows_of<const T>, rows_of<T> dx,
-                std::ptrdiff_t n) const override {
+                const pass& rows) const override {
     const T* packed = reinterpret_cast<const T*>(straight_.get());
     product<T>(
-        n, in, out, transposing(dy),
+        rows.n, in, out, transposing(dy),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
           return packed ? dlcore::panel<T>{packed + j * out + p * panel, panel, columns, true}
                         : dlcore::panel<T>{weight_.value + p * in + j, in, columns, false};
@@ -220,18 +240,18 @@ class activation_layer : public layer<T> {
   activation_layer(std::ptrdiff_t width, const Op& op) : layer<T>(width, width), op_(op) {}
 
   double cost() const override { return nanoseconds<T>(Op::cost, this->in); }
-  void forward(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const override {
+  void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_run(
-        x.step == y.step, n,
+        x.step == y.step, p.n,
         [&](std::ptrdiff_t r, std::ptrdiff_t m) {
           map_run<T>([&](vec<T> v) { return op_.forward(v); }, y.row(r), m, 0, x.row(r));
         },
         x.step);
   }
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
-                std::ptrdiff_t n) const override {
+                const pass& p) const override {
     each_run(
-        x.step == dy.step && x.step == dx.step, n,
+        x.step == dy.step && x.step == dx.step, p.n,
         [&](std::ptrdiff_t r, std::ptrdiff_t m) {
           map_run<T>([&](vec<T> d, vec<T> v) { return op_.backward(d, v); }, dx.row(r), m, 0,
                      dy.row(r), x.row(r));
@@ -308,7 +328,7 @@ class network {
         const rows_of<T> to =
             last ? y.from(begin)
                  : rows_of<T>{buffer + std::ptrdiff_t(l % 2) * block * widest, row_step<T>(width)};
-        layers[l]->forward(from, to, n);
+        layers[l]->forward(from, to, {begin, n, rows, false, 0});
         from = {to.first, to.step};
       }
     });

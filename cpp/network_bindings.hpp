@@ -23,7 +23,7 @@ inline T* data_of(const py::handle& object) {
 template <class T>
 using layer_pointer = std::unique_ptr<layer<T>>;
 
-// ("linear", in, out, weight, bias or None), or the name of an activation, the width and options.
+// The name, the width of the input, and the arrays and options that follow.
 template <class T>
 inline layer_pointer<T> make_layer(const py::tuple& spec) {
   const auto name = spec[0].cast<std::string>();
@@ -35,6 +35,16 @@ inline layer_pointer<T> make_layer(const py::tuple& spec) {
   if (name == "linear")
     return std::make_unique<linear_layer<T>>(in, spec[2].cast<std::ptrdiff_t>(),
                                              data_of<T>(spec[3]), data_of<T>(spec[4]));
+  if (name == "dropout")
+    return std::make_unique<dropout_layer<T>>(in, option(0), spec[3].cast<std::uint64_t>());
+  if (name == "layer_norm")
+    return std::make_unique<layer_norm_layer<T>>(in, data_of<T>(spec[2]), data_of<T>(spec[3]),
+                                                 spec[4].cast<double>());
+  if (name == "batch_norm")
+    return std::make_unique<batch_norm_layer<T>>(in, data_of<T>(spec[2]), data_of<T>(spec[3]),
+                                                 spec[4].cast<double>(), spec[5].cast<double>(),
+                                                 data_of<T>(spec[6]), data_of<T>(spec[7]),
+                                                 data_of<std::int64_t>(spec[8]));
   if (name == relu::name) return activation(relu{});
   if (name == leaky_relu::name) return activation(leaky_relu{option(0)});
   if (name == elu::name) return activation(elu{option(0)});
@@ -157,14 +167,14 @@ class step_of : network_of<T> {
     step_ = std::make_unique<training_step<T>>(net, batch, make_loss<T>(loss), accumulate);
   }
 
-  void forward(const py::array& x, const py::array& rows, const py::array& out) {
+  void forward(const py::array& x, const py::array& rows, const py::array& out, std::uint64_t key) {
     const row_source<T> from = source_of<T>(x);
     const auto* numbers = static_cast<const std::int64_t*>(rows.data());
     const std::ptrdiff_t n = rows.size();
     T* to = data_of<T>(out);
     without_gil released;
     net.prepare();
-    step_->forward(from, numbers, n);
+    step_->forward(from, numbers, n, key);
     copy(step_->outputs(), {to, net.out()}, n);
   }
   void backward(const py::array& slopes) {
@@ -175,6 +185,7 @@ class step_of : network_of<T> {
     step_->backward(n);
   }
   void forget() { step_->forget(); }
+  void undo() { step_->undo(); }
 
   // Batches from `first` on, until `seconds` are over or one goes wrong. Returns the number of the
   // next batch, what went wrong (or ""), the sum of the losses times their masses (or the loss that
@@ -183,7 +194,7 @@ class step_of : network_of<T> {
                 const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
                 const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
                 const py::tuple& rule_spec, const py::list& trained_specs, double max_norm,
-                const py::object& seen, double seconds) {
+                const py::object& seen, std::uint64_t key, double seconds) {
     const row_source<T> from = source_of<T>(x);
     index_view labels;
     targets<T> target{nullptr, {}};
@@ -226,7 +237,8 @@ class step_of : network_of<T> {
                                   (i + 1) % accumulate == 0 || i + 1 == batches};
         rule.next(number + 1);
         const bool before = step_->pending();
-        result = step_->run(from, target, weights, batch, parameters, rule, max_norm, loss);
+        result = step_->run(from, target, weights, batch, parameters, rule, max_norm,
+                            key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss);
         if (result != outcome::fine) break;
         if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
         total += loss * batch.mass;
@@ -258,8 +270,8 @@ class py_training_step {
       step_ = std::make_unique<step_of<double>>(layers, grads, batch, loss, accumulate);
     else step_ = std::make_unique<step_of<float>>(layers, grads, batch, loss, accumulate);
   }
-  void forward(const py::array& x, const py::array& rows, const py::array& out) {
-    std::visit([&](auto& s) { s->forward(x, rows, out); }, step_);
+  void forward(const py::array& x, const py::array& rows, const py::array& out, std::uint64_t key) {
+    std::visit([&](auto& s) { s->forward(x, rows, out, key); }, step_);
   }
   void backward(const py::array& slopes) {
     std::visit([&](auto& s) { s->backward(slopes); }, step_);
@@ -267,15 +279,18 @@ class py_training_step {
   void forget() {
     std::visit([&](auto& s) { s->forget(); }, step_);
   }
+  void undo() {
+    std::visit([&](auto& s) { s->undo(); }, step_);
+  }
   py::tuple run(const py::array& x, const py::array& y, const py::object& weight,
                 const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
                 const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
                 const py::tuple& rule, const py::list& trained, double max_norm,
-                const py::object& seen, double seconds) {
+                const py::object& seen, std::uint64_t key, double seconds) {
     return std::visit(
         [&](auto& s) {
           return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, first, rule,
-                        trained, max_norm, seen, seconds);
+                        trained, max_norm, seen, key, seconds);
         },
         step_);
   }

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "losses.hpp"
-#include "network.hpp"
+#include "norm_layers.hpp"
 #include "optimizers.hpp"
 
 namespace dlcore {
@@ -271,12 +271,11 @@ class training_step {
     slopes_.resize(count + 1);
     slopes_[count] = room(net.out());
     bottom_ = count;
-    for (std::size_t l = count; l-- > 0;) {
+    for (std::size_t l = count; l-- > 0;)
       if (net.layers[l]->learns()) bottom_ = l;
-      slopes_[l] = net.layers[l]->in_place() ? slopes_[l + 1] : rows_of<T>{nullptr, 0};
-    }
     for (std::size_t l = count; l-- > bottom_ + 1;)
       slopes_[l] = net.layers[l]->in_place() ? slopes_[l + 1] : room(net.layers[l]->in);
+    for (const auto& l : net.layers) l->reserve(batch);
     labels_.resize(loss_ && loss_->takes_labels() ? batch : 0);
     target_values_.resize(loss_ && !loss_->takes_labels() ? batch * net.out() : 0);
     std::ptrdiff_t trained_size = 0;
@@ -289,19 +288,15 @@ class training_step {
   rows_of<T> outputs() const { return values_.back(); }
   rows_of<T> output_slopes() const { return slopes_.back(); }
 
-  void forward(const row_source<T>& x, const std::int64_t* rows, std::ptrdiff_t n) {
-    const std::ptrdiff_t block = block_of(n);
-    parallel_for(ceil_div(n, block), net_.cost() * double(n), [&](std::ptrdiff_t b) {
-      const std::ptrdiff_t begin = b * block;
-      forward_block(x, rows, begin, std::min(block, n - begin));
+  void forward(const row_source<T>& x, const std::int64_t* rows, std::ptrdiff_t n,
+               std::uint64_t key) {
+    key_ = key;
+    walk(n, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+      x.gather(rows + begin, m, values_[0].from(begin));
     });
   }
   void backward(std::ptrdiff_t n) {
-    const std::ptrdiff_t block = block_of(n);
-    parallel_for(ceil_div(n, block), net_.cost() * double(n), [&](std::ptrdiff_t b) {
-      const std::ptrdiff_t begin = b * block;
-      backward_block(begin, std::min(block, n - begin));
-    });
+    walk_back(n);
     const bool sum = pending_ && accumulate_;
     parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
                  [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
@@ -312,25 +307,45 @@ class training_step {
   // fine, the parameters are as before.
   outcome run(const row_source<T>& x, const targets<T>& y, const double* weight,
               const batch_of_rows& batch, const std::vector<trained<T>>& parameters,
-              const update_rule& rule, double max_norm, double& loss) {
+              const update_rule& rule, double max_norm, std::uint64_t key, double& loss) {
+    const outcome result = learn(x, y, weight, batch, parameters, rule, max_norm, key, loss);
+    if (result != outcome::fine) undo();
+    return result;
+  }
+  // What layers keep of the last batch is forgotten.
+  void undo() {
+    for (const auto& l : net_.layers) l->undo();
+  }
+
+  // Forgets gradients that wait for an update.
+  void forget() { pending_ = false; }
+  bool pending() const { return pending_; }
+
+ private:
+  outcome learn(const row_source<T>& x, const targets<T>& y, const double* weight,
+                const batch_of_rows& batch, const std::vector<trained<T>>& parameters,
+                const update_rule& rule, double max_norm, std::uint64_t key, double& loss) {
     const std::ptrdiff_t n = batch.n, block = block_of(n), blocks = ceil_div(n, block);
     std::atomic<bool> bad_label{false};
+    key_ = key;
     sums_.assign(blocks, 0.0);
-    parallel_for(blocks, 2.5 * net_.cost() * double(n), [&](std::ptrdiff_t b) {
-      const std::ptrdiff_t begin = b * block, m = std::min(block, n - begin);
-      forward_block(x, batch.rows, begin, m);
-      if (!(batch.share > 0)) return;
-      if (!loss_block(y, weight, batch, begin, m, sums_[b])) {
-        bad_label.store(true, std::memory_order_relaxed);
-        return;
-      }
-      backward_block(begin, m);
-    });
+    walk(
+        n,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+          x.gather(batch.rows + begin, m, values_[0].from(begin));
+        },
+        [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+          if (!(batch.share > 0)) return;
+          if (!loss_block(y, weight, batch, begin, m, sums_[begin / block]))
+            bad_label.store(true, std::memory_order_relaxed);
+          else back_block(n, begin, m, net_.layers.size());
+        });
     loss = 0;
     if (bad_label.load()) return outcome::label;
     if (batch.share > 0) {
       loss = tree_sum(sums_.data(), blocks);
       if (!std::isfinite(loss)) return outcome::loss;
+      if (turns_back()) walk_back(n, true);
     }
     const bool sum = pending_ && accumulate_;
     const bool now = batch.update && max_norm <= 0;
@@ -355,11 +370,6 @@ class training_step {
     return result;
   }
 
-  // Forgets gradients that wait for an update.
-  void forget() { pending_ = false; }
-  bool pending() const { return pending_; }
-
- private:
   network<T>& net_;
   std::unique_ptr<block_loss<T>> loss_;
   bool accumulate_;
@@ -374,23 +384,89 @@ class training_step {
   std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
   std::vector<double> sums_;
   std::atomic<int> failed_{0};
+  std::uint64_t key_ = 0;
 
   double update_cost(bool now) const { return now ? double(before_.size()) * 0.4 : 0.0; }
 
-  void forward_block(const row_source<T>& x, const std::int64_t* rows, std::ptrdiff_t begin,
-                     std::ptrdiff_t n) {
-    x.gather(rows + begin, n, values_[0].from(begin));
-    for (std::size_t l = 0; l < net_.layers.size(); ++l) {
-      const rows_of<T> from = values_[l].from(begin);
-      net_.layers[l]->forward({from.first, from.step}, values_[l + 1].from(begin), n);
-    }
+  pass pass_of(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m) const {
+    return {begin, m, n, true, key_};
+  }
+  rows_of<const T> read(const std::vector<rows_of<T>>& of, std::size_t l) const {
+    return {of[l].first, of[l].step};
+  }
+  double cost(std::ptrdiff_t n) const { return net_.cost() * double(n); }
+  template <class F>
+  void each_block(std::ptrdiff_t n, double cost, const F& f) const {
+    const std::ptrdiff_t block = block_of(n);
+    parallel_for(ceil_div(n, block), cost,
+                 [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
   }
 
-  void backward_block(std::ptrdiff_t begin, std::ptrdiff_t n) {
-    for (std::size_t l = net_.layers.size(); l-- > bottom_ + 1;) {
-      const rows_of<T> dy = slopes_[l + 1].from(begin), from = values_[l].from(begin);
-      net_.layers[l]->backward({dy.first, dy.step}, {from.first, from.step}, slopes_[l].from(begin),
-                               n);
+  // All rows forward, begin(first, rows) before a block's and end(first, rows) after them.
+  template <class Begin, class End>
+  void walk(std::ptrdiff_t n, const Begin& begin_block, const End& end_block) {
+    const std::size_t count = net_.layers.size();
+    std::size_t from = 0;
+    do {
+      // Up to the next layer of the whole batch.
+      std::size_t to = from + 1;
+      while (to < count && !net_.layers[to]->of_batch()) ++to;
+      layer<T>& first = *net_.layers[from];
+      const bool gathered = from == 0 && first.of_batch();
+      if (gathered) each_block(n, 0, begin_block);
+      if (first.of_batch()) {
+        first.before_collect();
+        parallel_for(first.parts(), first.cost() * double(n),
+                     [&](std::ptrdiff_t i) { first.collect(i, read(values_, from), n); });
+        first.collected(n);
+      }
+      each_block(n, 2.5 * cost(n), [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+        if (from == 0 && !gathered) begin_block(begin, m);
+        for (std::size_t l = from; l < to; ++l)
+          net_.layers[l]->forward(read(values_, l).from(begin), values_[l + 1].from(begin),
+                                  pass_of(n, begin, m));
+        if (to == count) end_block(begin, m);
+      });
+      from = to;
+    } while (from < count);
+  }
+  template <class Begin>
+  void walk(std::ptrdiff_t n, const Begin& begin_block) {
+    walk(n, begin_block, [](std::ptrdiff_t, std::ptrdiff_t) {});
+  }
+
+  // The highest layer of the whole batch below `top` that the way back comes to; `top` if none.
+  std::size_t next_of_batch(std::size_t top) const {
+    for (std::size_t l = top; l-- > bottom_;)
+      if (net_.layers[l]->of_batch()) return l;
+    return top;
+  }
+  bool turns_back() const { return next_of_batch(net_.layers.size()) < net_.layers.size(); }
+
+  // Rows of a block back from layer top - 1 on, down to the next layer of the whole batch: from
+  // there on all other blocks must have come as far.
+  void back_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m, std::size_t top,
+                  bool through = false) {
+    for (std::size_t l = top; l-- > bottom_ + 1;) {
+      if (net_.layers[l]->of_batch() && !(through && l + 1 == top)) return;
+      net_.layers[l]->backward(read(slopes_, l + 1).from(begin), read(values_, l).from(begin),
+                               slopes_[l].from(begin), pass_of(n, begin, m));
+    }
+  }
+  // All rows back; `begun`: they are at the highest layer of the whole batch already.
+  void walk_back(std::ptrdiff_t n, bool begun = false) {
+    std::size_t top = net_.layers.size();
+    if (!begun)
+      each_block(n, 1.5 * cost(n),
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t m) { back_block(n, begin, m, top); });
+    for (std::size_t at; (at = next_of_batch(top)) < top; top = at) {
+      layer<T>& l = *net_.layers[at];
+      parallel_for(l.parts(), l.cost() * double(n), [&](std::ptrdiff_t i) {
+        l.collect_backward(i, read(slopes_, at + 1), read(values_, at), n);
+      });
+      each_block(n, 1.5 * cost(n), [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+        back_block(n, begin, m, at + 1, true);
+      });
     }
   }
 

@@ -28,7 +28,20 @@ from .activations import (
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .history import History
-from .layers import ELU, GELU, LeakyReLU, Linear, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from .layers import (
+    ELU,
+    GELU,
+    BatchNorm1d,
+    Dropout,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
@@ -72,13 +85,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "Callback",
     "ColumnStats",
     "CrossEntropyLoss",
+    "Dropout",
     "EarlyStopping",
     "History",
     "HuberLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MSELoss",

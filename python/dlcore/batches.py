@@ -15,7 +15,7 @@ class Deal(NamedTuple):
     """The batches of an epoch: ``order[i * batch_size : (i + 1) * batch_size]`` for each i.
 
     ``masses`` are the weights of the batches in the epoch, ``shares`` those in their updates, each
-    of which the last of ``accumulate`` batches completes.
+    of which the last of ``accumulate`` batches completes. ``key`` draws what layers draw.
     """
 
     rows: Rows
@@ -24,6 +24,7 @@ class Deal(NamedTuple):
     masses: Array
     shares: Array
     accumulate: int
+    key: int
 
     def __len__(self) -> int:
         return len(self.masses)
@@ -67,11 +68,11 @@ class Batches:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def deal(self, rng: np.random.Generator | None) -> Deal:
+    def deal(self, rng: np.random.Generator | None, key: int) -> Deal:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._index if rng is None else self._index[rng.permutation(len(self._index))]
         masses = np.add.reduceat(self._mass[order], self._starts)
         updates = np.add.reduceat(masses, np.arange(0, len(masses), self._accumulate))
         of_update = np.repeat(updates, self._accumulate)[: len(masses)]
         shares = np.divide(masses, of_update, out=np.zeros_like(masses), where=masses > 0)
-        return Deal(self._rows, order, self.batch_size, masses, shares, self._accumulate)
+        return Deal(self._rows, order, self.batch_size, masses, shares, self._accumulate, key)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from . import _isa, objectives
-from .layers import Activation, Layer, Linear
+from .layers import Activation, BatchNorm1d, Dropout, Layer, LayerNorm, Linear
 from .optimizers import SGD, Adam, AdamW, clip_grad_norm
 
 if TYPE_CHECKING:
@@ -61,6 +61,16 @@ def describe(layers: Sequence[Layer], width: int) -> list[tuple[Any, ...]]:
                 ("linear", layer.in_features, layer.out_features, layer.weight, layer.bias)
             )
             width = layer.out_features
+        elif isinstance(layer, BatchNorm1d):
+            momentum = -1.0 if layer.momentum is None else layer.momentum
+            running = (layer.running_mean, layer.running_var, layer.num_batches_tracked)
+            described.append(
+                ("batch_norm", width, layer.weight, layer.bias, layer.eps, momentum, *running)
+            )
+        elif isinstance(layer, LayerNorm):
+            described.append(("layer_norm", width, layer.weight, layer.bias, layer.eps))
+        elif isinstance(layer, Dropout):
+            described.append(("dropout", width, layer.p, len(described)))
         elif isinstance(layer, Activation):
             options = dict(layer.options)
             tanh = options.pop("approximate", "none") == "tanh"
@@ -233,6 +243,7 @@ class TrainingStep:
             trained,
             self._max_norm or 0.0,
             seen,
+            deal.key,
             seconds,
         )
         optimizer.advance(updates, state)
@@ -246,7 +257,8 @@ class TrainingStep:
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
         numbers = deal.numbers(batch)
         outputs = np.empty((len(numbers), self.width), self._model.flat.dtype)
-        self._native.forward(deal.rows.x, numbers, outputs)
+        key = (deal.key + batch * 0x9E3779B97F4A7C15) % 2**64
+        self._native.forward(deal.rows.x, numbers, outputs, key)
         loss = 0.0
         try:
             if deal.shares[batch] > 0:
@@ -261,6 +273,7 @@ class TrainingStep:
             if deal.completes_update(batch) and self._pending:
                 self._update()
         except FloatingPointError as error:
+            self._native.undo()
             raise Diverged(batch, str(error)) from None
         if seen is not None:
             start = batch * deal.batch_size

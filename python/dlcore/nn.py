@@ -24,7 +24,7 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer
-        `Linear` and the activations, in order. Neighbours must fit.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbours must fit.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional
@@ -49,6 +49,11 @@ class Sequential:
         values = [value.ravel() for parameters in initial for value in parameters.values()]
         self.flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self.layers = layers
+        self._buffers = {
+            f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
+            for i, layer in enumerate(layers)
+            for name, value in layer.initial_buffers().items()
+        }
         self._inference: tuple[int, Inference] | None = None
         self._frozen: set[str] = set()
         self._bind()
@@ -92,11 +97,11 @@ class Sequential:
         return views
 
     def state_dict(self) -> dict[str, Array]:
-        """Copy the parameters, under PyTorch's names: ``0.weight`` of shape (out, in), ...
+        """Copy the parameters and running statistics, under PyTorch's names: ``0.weight`` of shape (out, in), ...
 
         PyTorch's are no copies; these are, so that training on does not change them.
         """
-        return {name: value.copy() for name, value in self.named_parameters().items()}
+        return {name: value.copy() for name, value in self._named_arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take over parameters, such as those of ``state_dict()`` here or in PyTorch.
@@ -117,7 +122,7 @@ class Sequential:
 
         In both cases the model is as it was before.
         """
-        own = self.named_parameters()
+        own = self._named_arrays()
         given = {name: np.asarray(value) for name, value in state.items()}
         shared = [name for name in own if name in given]
         wrong = [
@@ -131,9 +136,9 @@ class Sequential:
         if wrong:
             raise ValueError("load_state_dict: " + "; ".join(wrong))
         for name in shared:
-            if given[name].dtype != self.dtype:
+            if given[name].dtype != own[name].dtype:
                 raise TypeError(
-                    f"load_state_dict: {name} is {given[name].dtype}, the model {self.dtype}"
+                    f"load_state_dict: {name} is {given[name].dtype}, the model {own[name].dtype}"
                 )
         for name in shared:
             own[name][...] = given[name]
@@ -161,10 +166,21 @@ class Sequential:
             raise ValueError(f"the model has no parameter {name!r}, only {', '.join(names)}")
         return found
 
+    def _named_arrays(self) -> dict[str, Array]:
+        """Return parameters and buffers, layer by layer."""
+        parameters = self.named_parameters()
+        return {
+            f"{i}.{name}": parameters.get(f"{i}.{name}", self._buffers.get(f"{i}.{name}"))  # type: ignore[misc]
+            for i, layer in enumerate(self.layers)
+            for name in (*layer.parameter_shapes, *layer.buffer_shapes)
+        }
+
     def _bind(self) -> None:
         views = self.split(self.flat)
         for i, layer in enumerate(self.layers):
-            layer.bind({name: views[f"{i}.{name}"] for name in layer.parameter_shapes})
+            arrays = {name: views[f"{i}.{name}"] for name in layer.parameter_shapes}
+            arrays |= {name: self._buffers[f"{i}.{name}"] for name in layer.buffer_shapes}
+            layer.bind(arrays)
         # Made for the features of the first x; it reads the arrays that the layers hold now.
         self._inference = None
 

@@ -51,7 +51,7 @@ class Trainer:
         ``sample_weight`` 2 twice; or functions ``metric(y_true, outputs) -> float``, called once
         an epoch with all rows and logged under their ``__name__``.
     seed : int, optional
-        Draws the order of the rows and the validation split. The same seed, data and calls give
+        Draws the order of the rows, the validation split and what `Dropout` drops. The same seed, data and calls give
         the same result, bit for bit on the same machine.
     accumulate : int
         Batches to an update: k batches of n rows give the update of one batch of k * n rows.
@@ -102,7 +102,8 @@ class Trainer:
         self._metrics = as_metrics(metrics, self.loss)
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
-        self._split_seed = seeds.spawn(1)[0]
+        self._split_seed, layer_seed = seeds.spawn(2)
+        self._layer_rng = np.random.default_rng(layer_seed)
         self._epochs_done = 0
 
     def fit(
@@ -202,7 +203,9 @@ class Trainer:
                     callback.on_epoch_begin(epoch)
                 logs = self._set_lr()
                 progress.begin_epoch(epoch)
-                deal = batches.deal(self._shuffle_rng if shuffle else None)
+                deal = batches.deal(
+                    self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
+                )
                 logs = self._train(epoch, rows, deal, step, progress) | logs
                 if validation is not None:
                     scores = self._score(validation)

@@ -1,14 +1,18 @@
-"""Mini-batches: the order of the rows in an epoch, and what each batch weighs."""
+"""Mini-batches: of rows that lie in arrays, or as an iterable gives them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .data import Rows, mass
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from ._typing import Array
-    from .data import Rows
+    from .objectives import Loss
 
 
 class Deal(NamedTuple):
@@ -45,10 +49,10 @@ class Batches:
 
     Parameters
     ----------
+    loss : Loss
+        Says what each row contributes to the denominator of the mean loss.
     rows : Rows
         The data; ``rows.weight`` weighs the losses.
-    mass : ndarray of shape (N,)
-        What each row contributes to the denominator of the mean loss.
     index : ndarray of int
         The rows to use.
     batch_size : int
@@ -58,9 +62,10 @@ class Batches:
     """
 
     def __init__(
-        self, rows: Rows, mass: Array, index: Array, batch_size: int, accumulate: int
+        self, loss: Loss, rows: Rows, index: Array, batch_size: int, accumulate: int
     ) -> None:
-        self._rows, self._mass, self._index = rows, mass, index.astype(np.int64, copy=False)
+        self._rows, self._index = rows, index.astype(np.int64, copy=False)
+        self._mass = mass(loss, rows)
         self._starts = np.arange(0, len(index), batch_size)
         self._accumulate = accumulate
         self.batch_size = min(batch_size, len(index))
@@ -68,11 +73,81 @@ class Batches:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def deal(self, rng: np.random.Generator | None, key: int) -> Deal:
+    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._index if rng is None else self._index[rng.permutation(len(self._index))]
         masses = np.add.reduceat(self._mass[order], self._starts)
         updates = np.add.reduceat(masses, np.arange(0, len(masses), self._accumulate))
         of_update = np.repeat(updates, self._accumulate)[: len(masses)]
         shares = np.divide(masses, of_update, out=np.zeros_like(masses), where=masses > 0)
-        return Deal(self._rows, order, self.batch_size, masses, shares, self._accumulate, key)
+        yield Deal(self._rows, order, self.batch_size, masses, shares, self._accumulate, key)
+
+
+class Stream:
+    """The mini-batches of an iterable, which every epoch goes through anew.
+
+    Parameters
+    ----------
+    loss : Loss
+        Says what each row contributes to the denominator of the mean loss.
+    source : iterable
+        Gives (x, y) or (x, y, sample_weight).
+    check : callable
+        Makes `Rows` of them, or raises an error.
+    accumulate : int
+        Batches to an update.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        source: Iterable[Any],
+        check: Callable[..., Rows],
+        accumulate: int,
+    ) -> None:
+        self._loss, self._source, self._check = loss, source, check
+        self._accumulate = accumulate
+
+    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:  # noqa: ARG002
+        """Give the batches of an epoch as they come."""
+        update: list[Rows] = []
+        number = 0
+        for number, batch in enumerate(self._source, 1):
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise TypeError(
+                    f"batch {number} of x must be (x, y) or (x, y, sample_weight), "
+                    f"got {type(batch).__name__}"
+                )
+            update.append(self._check(*batch, prefix=f"batch {number}: "))
+            if len(update) == self._accumulate:
+                yield self._deal(update, key + number)
+                update = []
+        if number == 0:
+            raise ValueError(
+                "x has no batches in this epoch; an iterator can be gone through only once, "
+                "pass something that every epoch can iterate over, such as a list"
+            )
+        if update:
+            yield self._deal(update, key + number)
+
+    def _deal(self, update: list[Rows], key: int) -> Deal:
+        """Make one batch of those of an update: k of n rows give what one of k * n gives."""
+        rows = update[0]
+        if len(update) > 1:
+            rows = Rows(
+                np.concatenate([r.x for r in update]),
+                np.concatenate([r.y for r in update]),
+                _join([r.weight for r in update], update),
+                _join([r.sample_weight for r in update], update),
+            )
+        masses = np.array([mass(self._loss, rows).sum()])
+        order = np.arange(len(rows.x))
+        return Deal(rows, order, len(order), masses, np.ones(1), 1, key % 2**63)
+
+
+def _join(weights: list[Array | None], update: list[Rows]) -> Array | None:
+    """Join the weights of batches, 1 where a batch has none; None where none has any."""
+    if all(weight is None for weight in weights):
+        return None
+    pairs = zip(weights, update, strict=True)
+    return np.concatenate([np.ones(len(r.x)) if w is None else w for w, r in pairs])

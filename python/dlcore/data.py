@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a data set: x of shape (N, features), y, and a weight for each row or None."""
+    """Rows of a data set: x of shape (N, features), y, and a weight for each row or None.
+
+    ``sample_weight`` is the weight without that of the classes.
+    """
 
     x: Array
     y: Array
     weight: Array | None = None
+    sample_weight: Array | None = None
 
-    def take(self, index: Array) -> Rows:
-        """Copy the rows with these indices."""
-        weight = None if self.weight is None else self.weight[index]
-        return Rows(self.x[index], self.y[index], weight)
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a data set, copied only when and as far as they are needed."""
+
+    rows: Rows
+    index: Array | None = None  # None: all of them
+
+    def __len__(self) -> int:
+        return len(self.rows.x if self.index is None else self.index)
+
+    def x(self, start: int, stop: int) -> Array:
+        """Return x of some of them."""
+        if self.index is None:
+            return self.rows.x[start:stop]
+        return self.rows.x[self.index[start:stop]]
+
+    @property
+    def y(self) -> Array:
+        """All that they should give."""
+        return self.rows.y if self.index is None else self.rows.y[self.index]
+
+    @property
+    def weight(self) -> Array | None:
+        """All weights."""
+        weight = self.rows.weight
+        return weight if weight is None or self.index is None else weight[self.index]
+
+
+class MappedFile:
+    """The file that an array is mapped from, as far as it is in memory; nothing for other arrays.
+
+    Pages that were read count as memory of the process until they are given back, so that reading a
+    file larger than the memory looks like using it up.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self._map: mmap.mmap | None = None
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            # What is changed in a private map is nowhere else.
+            if isinstance(base, np.memmap) and base.mode == "c":
+                return
+            base = getattr(base, "base", None)
+        if base is not None and len(base) >= self.least and hasattr(mmap, "MADV_DONTNEED"):
+            self._map = base
+
+    least = 1 << 26  # bytes of a map that is worth it
+
+    def __bool__(self) -> bool:
+        return self._map is not None
+
+    def release(self) -> None:
+        """Give its pages back; they are read again when they are needed."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
@@ -67,18 +124,18 @@ def check_rows(
         raise ValueError(f"{prefix}x has {len(x)} rows, {prefix}y {len(y)}")
     if weight is not None:
         weight = as_weights(weight, f"{prefix}sample_weight", len(x))
-    rows = Rows(x, y, weight)
-    check_counts(loss, rows, prefix)
+    rows = Rows(x, y, weight, weight)
+    check_counts(loss, Part(rows), prefix)
     return rows
 
 
-def check_counts(loss: Loss, rows: Rows, prefix: str = "") -> None:
+def check_counts(loss: Loss, rows: Part, prefix: str = "") -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
     if not mass(loss, rows).sum() > 0:
-        raise ValueError(f"{prefix}x has no row that counts, of {len(rows.x)} rows")
+        raise ValueError(f"{prefix}x has no row that counts, of {len(rows)} rows")
 
 
-def mass(loss: Loss, rows: Rows) -> Array:
+def mass(loss: Loss, rows: Rows | Part) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
     weights = loss.row_weights(rows.y)
     if weights is None:
@@ -93,7 +150,7 @@ def hold_out(
     validation_data: tuple[Any, ...] | None,
     fraction: float,
     seed: np.random.SeedSequence,
-) -> tuple[Array, Rows | None]:
+) -> tuple[Array, Part | None]:
     """Return indices of the rows to train on, ascending, and the rows to validate on."""
     if not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
@@ -104,16 +161,16 @@ def hold_out(
         if len(validation_data) not in (2, 3):
             raise ValueError("validation_data must be (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
-        return np.arange(n), check_rows(model, loss, x, y, weight, "validation ")
+        return np.arange(n), Part(check_rows(model, loss, x, y, weight, "validation "))
     if not fraction:
         return np.arange(n), None
     size = max(1, round(n * fraction))
     if size == n:
         raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
     drawn = np.random.default_rng(seed).permutation(n)
-    validation = rows.take(np.sort(drawn[:size]))
-    check_counts(loss, validation, "validation ")
-    return np.sort(drawn[size:]), validation
+    held = np.sort(drawn[:size])
+    check_counts(loss, Part(rows, held), "validation ")
+    return np.sort(drawn[size:]), Part(rows, held)
 
 
 def weigh_classes(
@@ -130,7 +187,7 @@ def weigh_classes(
         classes = loss.classes(model.out_features or 0)
         by_class[index] = class_weights(class_weight, rows.y[index], classes)
         weight = by_class if weight is None else by_class * weight
-    weighted = Rows(rows.x, rows.y, weight)
+    weighted = Rows(rows.x, rows.y, weight, rows.sample_weight)
     if not mass(loss, weighted)[index].sum() > 0:
         raise ValueError("no row to train on counts: their weights are all 0")
     return weighted

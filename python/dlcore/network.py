@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from . import _isa, objectives
+from . import _isa
 from .layers import Activation, BatchNorm1d, Dropout, Layer, LayerNorm, Linear
+from .objectives import native_loss
 from .optimizers import SGD, Adam, AdamW, clip_grad_norm
 
 if TYPE_CHECKING:
@@ -135,10 +136,6 @@ class TrainingStep:
         What to minimise.
     optimizer : Optimizer
         What updates the parameters.
-    batch_size : int
-        Most rows of a batch.
-    rows : Rows
-        Some of the data, for its dtypes and widths.
     accumulate : bool
         Whether an update may take several batches.
     max_norm : float, optional
@@ -151,8 +148,6 @@ class TrainingStep:
         loss: Loss,
         optimizer: Optimizer,
         *,
-        batch_size: int,
-        rows: Rows,
         accumulate: bool = False,
         max_norm: float | None = None,
     ) -> None:
@@ -167,23 +162,38 @@ class TrainingStep:
         self._trained = [
             (i, *_position(name)) for i, name in enumerate(names) if name not in model.frozen
         ]
-        learning = {name: grads[name] for name in names if name not in model.frozen}
-        width = rows.x.shape[1]
-        self.width = _last_width(model, width)  # features of the outputs
-        native_loss = objectives.native_loss(loss, self.width, rows.y, model.flat.dtype)
-        self._is_native = native_loss is not None and type(optimizer) in _NATIVE_OPTIMIZERS
+        self._learning = {name: grads[name] for name in names if name not in model.frozen}
+        self._accumulate = accumulate
+        self._native: Any = None
+        self._made_for: tuple[Any, ...] = ()
+        self._capacity = 0  # most rows of a batch
+        self._is_native = False
+        self._pending = False  # whether gradients wait for an update
+
+    def width_of(self, rows: Rows) -> int:
+        """Return the number of features of the outputs."""
+        return _last_width(self._model, rows.x.shape[1])
+
+    def _make_native(self, deal: Deal) -> None:
+        """Make the native step, for batches such as these, unless it is there."""
+        rows, model = deal.rows, self._model
+        made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
+        if made_for == self._made_for and deal.batch_size <= self._capacity:
+            return
+        loss = native_loss(self._loss, self.width_of(rows), rows.y, model.flat.dtype)
+        self._is_native = loss is not None and type(self._optimizer) in _NATIVE_OPTIMIZERS
         self._native = _isa.core.TrainingStep(
             model.flat.dtype == np.float64,
-            describe(model.layers, width),
+            describe(model.layers, rows.x.shape[1]),
             [
-                tuple(learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
+                tuple(self._learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
                 for i, layer in enumerate(model.layers)
             ],
-            batch_size,
-            native_loss,
-            accumulate,
+            deal.batch_size,
+            loss,
+            self._accumulate,
         )
-        self._pending = False  # whether gradients wait for an update
+        self._made_for, self._capacity = made_for, deal.batch_size
 
     def run(
         self, deal: Deal, first: int, *, seconds: float, seen: Array | None
@@ -216,6 +226,7 @@ class TrainingStep:
         IndexError
             A label is out of range.
         """
+        self._make_native(deal)
         if self._is_native:
             return self._run_native(deal, first, seconds, seen)
         return first + 1, self._run_one(deal, first, seen)
@@ -256,7 +267,7 @@ class TrainingStep:
     @_quiet
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
         numbers = deal.numbers(batch)
-        outputs = np.empty((len(numbers), self.width), self._model.flat.dtype)
+        outputs = np.empty((len(numbers), self.width_of(deal.rows)), self._model.flat.dtype)
         key = (deal.key + batch * 0x9E3779B97F4A7C15) % 2**64
         self._native.forward(deal.rows.x, numbers, outputs, key)
         loss = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ._typing import Array
+
+
+_IN_USE = "the model is being trained: it cannot be used by another fit or thread until that ends"
+
+_lock = threading.Lock()
 
 
 class Sequential:
@@ -49,6 +56,7 @@ class Sequential:
         values = [value.ravel() for parameters in initial for value in parameters.values()]
         self.flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self.layers = layers
+        self._trainer: int | None = None  # the thread that trains it
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
             for i, layer in enumerate(layers)
@@ -61,6 +69,8 @@ class Sequential:
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
         x = as_matrix(x, "x", self.dtype, self.in_features)
+        if self._trainer not in (None, threading.get_ident()):
+            raise RuntimeError(_IN_USE)
         inference = self._inference
         if inference is None or inference[0] != x.shape[1]:
             inference = (x.shape[1], Inference(self.layers, self.dtype, x.shape[1]))
@@ -166,6 +176,18 @@ class Sequential:
             raise ValueError(f"the model has no parameter {name!r}, only {', '.join(names)}")
         return found
 
+    @contextmanager
+    def in_training(self) -> Iterator[None]:
+        """Keep others from training the model, and other threads from using it, meanwhile."""
+        with _lock:
+            if self._trainer is not None:
+                raise RuntimeError(_IN_USE)
+            self._trainer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._trainer = None
+
     def _named_arrays(self) -> dict[str, Array]:
         """Return parameters and buffers, layer by layer."""
         parameters = self.named_parameters()
@@ -194,7 +216,7 @@ class Sequential:
         return iter(self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_inference": None}
+        return self.__dict__ | {"_inference": None, "_trainer": None}
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:

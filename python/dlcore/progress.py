@@ -18,17 +18,19 @@ class Progress:
         0 shows nothing, 1 lines and the bar, 2 lines alone; "auto" is 1 on a terminal, else 2.
         The bar needs tqdm; without it there are the lines.
     epochs, steps : int
-        Number of epochs, and of steps in an epoch.
+        Number of epochs, and of steps in an epoch, None if that is not known.
     """
 
-    def __init__(self, verbose: int | str, *, epochs: int, steps: int) -> None:
+    def __init__(self, verbose: int | str, *, epochs: int, steps: int | None) -> None:
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
         if verbose == "auto":
             verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
         self._shows = verbose != 0
         self._epochs = epochs
-        self._bar = _bar(epochs * steps, f"epoch 1/{epochs}") if verbose == 1 else None
+        self._bar = None
+        if verbose == 1:
+            self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
 
     def begin_epoch(self, epoch: int) -> None:
         """Name the epoch in the bar."""
@@ -66,7 +68,7 @@ class Progress:
             self._bar.close()
 
 
-def _bar(total: int, name: str) -> Any:
+def _bar(total: int | None, name: str) -> Any:
     try:
         from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
     except ImportError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import optimizers
-from .batches import Batches, Deal
+from .batches import Batches, Deal, Stream
 from .callbacks import Callback
-from .data import Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
+from .data import MappedFile, Part, Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
 from .history import History
 from .layers import check_positive_int
 from .metrics import as_metrics
@@ -20,12 +21,14 @@ from .objectives import Loss, as_loss
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ._typing import Array
 
 # Seconds of native steps between two looks at Python: its signals, the progress bar.
 _SLICE = 0.1
+# And of steps on a mapped file, whose pages then are given back.
+_SLICE_OF_MAP = 0.02
 
 _OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
 
@@ -109,7 +112,7 @@ class Trainer:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int,
         batch_size: int = 32,
@@ -126,7 +129,9 @@ class Trainer:
         Parameters
         ----------
         x : ndarray of shape (N, in_features)
-            Rows to learn from, of the model's dtype.
+            Rows to learn from, of the model's dtype; `numpy.memmap` for more of them than fit the
+            memory. Or, without y, an iterable of batches (x, y) or (x, y, sample_weight), which
+            every epoch goes through anew; ``batch_size`` and ``shuffle`` have no meaning then.
         y : ndarray of shape (N,) or (N, out_features)
             Class indices of any integer dtype for cross-entropy; otherwise values of the model's
             dtype and the outputs' shape, where (N,) is taken for (N, 1).
@@ -175,23 +180,42 @@ class Trainer:
         """
         check_positive_int("epochs", epochs)
         check_positive_int("batch_size", batch_size)
-        rows = check_rows(self.model, self.loss, x, y, sample_weight)
-        index, validation = hold_out(
-            self.model, self.loss, rows, validation_data, validation_split, self._split_seed
-        )
-        weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
-        batches = Batches(weighted, mass(self.loss, weighted), index, batch_size, self.accumulate)
+        source: Batches | Stream
+        if y is None:
+            steps = None
+            source, validation = self._stream(
+                x, sample_weight, class_weight, validation_data, validation_split
+            )
+        else:
+            rows = check_rows(self.model, self.loss, x, y, sample_weight)
+            index, validation = hold_out(
+                self.model, self.loss, rows, validation_data, validation_split, self._split_seed
+            )
+            weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
+            source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
+            steps = len(source)
         step = TrainingStep(
             self.model,
             self.loss,
             self.optimizer,
-            batch_size=batches.batch_size,
-            rows=rows,
             accumulate=self.accumulate > 1,
             max_norm=self.clip_grad_norm,
         )
-        progress = Progress(verbose, epochs=epochs, steps=len(batches))
+        progress = Progress(verbose, epochs=epochs, steps=steps)
         watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
+        with self.model.in_training():
+            return self._fit(epochs, source, shuffle, validation, step, progress, watchers)
+
+    def _fit(
+        self,
+        epochs: int,
+        source: Batches | Stream,
+        shuffle: bool,
+        validation: Part | None,
+        step: TrainingStep,
+        progress: Progress,
+        watchers: list[Callback],
+    ) -> History:
         self._begin(has_validation=validation is not None)
         for callback in watchers:
             callback.trainer = self
@@ -203,10 +227,10 @@ class Trainer:
                     callback.on_epoch_begin(epoch)
                 logs = self._set_lr()
                 progress.begin_epoch(epoch)
-                deal = batches.deal(
+                deals = source.epoch(
                     self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
                 )
-                logs = self._train(epoch, rows, deal, step, progress) | logs
+                logs = self._train(epoch, deals, step, progress) | logs
                 if validation is not None:
                     scores = self._score(validation)
                     logs |= {f"val_{name}": value for name, value in scores.items()}
@@ -234,12 +258,44 @@ class Trainer:
         x = as_matrix(x, "x", self.model.dtype, self.model.in_features)
         if len(x) <= batch_size:
             return self.model(x)
-        starts = range(0, len(x), batch_size)
-        return np.concatenate([self.model(x[i : i + batch_size]) for i in starts])
+        return self._outputs(Part(Rows(x, x)), batch_size)
 
     def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Compute the loss and the metrics on these rows, by name."""
-        return self._score(check_rows(self.model, self.loss, x, y, sample_weight))
+        return self._score(Part(check_rows(self.model, self.loss, x, y, sample_weight)))
+
+    def _stream(
+        self,
+        source: Any,
+        sample_weight: Any,
+        class_weight: Mapping[Any, float] | str | None,
+        validation_data: tuple[Any, ...] | None,
+        validation_split: float,
+    ) -> tuple[Stream, Part | None]:
+        """Take x without y for an iterable of batches."""
+        if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
+            raise TypeError(
+                f"without y, x must be an iterable of batches (x, y), not {type(source).__name__}"
+            )
+        for name, value in (
+            ("sample_weight", sample_weight),
+            ("validation_split", validation_split),
+        ):
+            if value is not None and value != 0:
+                raise ValueError(f"{name} needs x and y as arrays; x is an iterable of batches")
+        if class_weight is not None and not isinstance(class_weight, Mapping):
+            raise ValueError("for an iterable of batches class_weight must be a dict")
+
+        def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Rows:
+            rows = check_rows(self.model, self.loss, x, y, weight, prefix)
+            index = np.arange(len(rows.x))
+            return weigh_classes(self.model, self.loss, rows, index, class_weight)
+
+        validation = None
+        if validation_data is not None:
+            x, y, weight = (*validation_data, None)[:3]
+            validation = Part(check_rows(self.model, self.loss, x, y, weight, "validation "))
+        return Stream(self.loss, source, check, self.accumulate), validation
 
     def _begin(self, *, has_validation: bool) -> None:
         self.history = History()
@@ -259,36 +315,73 @@ class Trainer:
         return {"lr": lr}
 
     def _train(
-        self, epoch: int, rows: Rows, deal: Deal, step: TrainingStep, progress: Progress
+        self, epoch: int, deals: Iterable[Deal], step: TrainingStep, progress: Progress
     ) -> dict[str, float]:
         """Train one epoch; return its loss and metrics over the rows as they were seen."""
-        seen = None
-        if self._metrics:
-            seen = np.empty((len(deal.order), step.width), self.model.dtype)
-        total = 0.0
-        batch = 0
-        while batch < len(deal):
-            try:
-                following, loss = step.run(deal, batch, seconds=_SLICE, seen=seen)
-            except Diverged as error:
-                raise FloatingPointError(
-                    f"the training diverged in epoch {epoch + 1}, step {error.batch + 1}: {error}; "
-                    f"the model has its parameters from before that step"
-                ) from None
-            total += loss
-            progress.step(following - batch)
-            batch = following
-        logs = {"loss": total / float(deal.masses.sum())}
-        if seen is None:
-            return logs
-        weight_of_row = None if rows.weight is None else rows.weight[deal.order]
-        return logs | self._measure(rows.y[deal.order], seen, weight_of_row)
+        total = weight = 0.0
+        steps = 0
+        seen: list[tuple[Rows, Array, Array]] = []  # data, rows of it and outputs
+        for deal in deals:
+            outputs = None
+            if self._metrics:
+                outputs = np.empty((len(deal.order), step.width_of(deal.rows)), self.model.dtype)
+                seen.append((deal.rows, deal.order, outputs))
+            mapped = MappedFile(deal.rows.x)
+            batch = 0
+            while batch < len(deal):
+                seconds = _SLICE_OF_MAP if mapped else _SLICE
+                try:
+                    following, loss = step.run(deal, batch, seconds=seconds, seen=outputs)
+                except Diverged as error:
+                    raise FloatingPointError(
+                        f"the training diverged in epoch {epoch + 1}, "
+                        f"step {steps + error.batch + 1}: {error}; "
+                        f"the model has its parameters from before that step"
+                    ) from None
+                finally:
+                    mapped.release()
+                total += loss
+                progress.step(following - batch)
+                batch = following
+            weight += float(deal.masses.sum())
+            steps += len(deal)
+        logs = {"loss": total / weight}
+        return logs | self._measure_all(seen) if seen else logs
 
-    def _score(self, rows: Rows) -> dict[str, float]:
+    def _measure_all(self, seen: list[tuple[Rows, Array, Array]]) -> dict[str, float]:
+        """Measure the outputs of an epoch."""
+        y = np.concatenate([rows.y[order] for rows, order, _ in seen])
+        outputs = np.concatenate([outputs for *_, outputs in seen])
+        weight = None
+        if any(rows.sample_weight is not None for rows, *_ in seen):
+            weight = np.concatenate(
+                [
+                    np.ones(len(order)) if rows.sample_weight is None else rows.sample_weight[order]
+                    for rows, order, _ in seen
+                ]
+            )
+        return self._measure(y, outputs, weight)
+
+    def _outputs(self, rows: Part, batch_size: int = 4096) -> Array:
+        """Compute the outputs of rows, some at a time."""
+        if len(rows) == 0:
+            return self.model(rows.x(0, 0))
+        outputs: Array | None = None
+        mapped = MappedFile(rows.rows.x)
+        for start in range(0, len(rows), batch_size):
+            some = self.model(rows.x(start, start + batch_size))
+            if outputs is None:
+                outputs = np.empty((len(rows), some.shape[1]), some.dtype)
+            outputs[start : start + len(some)] = some
+            mapped.release()
+        assert outputs is not None
+        return outputs
+
+    def _score(self, rows: Part) -> dict[str, float]:
         """Compute the loss and the metrics of the model as it is now."""
-        outputs = self.predict(rows.x)
-        loss = self.loss.weighted_value(outputs, rows.y, rows.weight, mass(self.loss, rows))
-        return {"loss": loss} | self._measure(rows.y, outputs, rows.weight)
+        outputs, y, weight = self._outputs(rows), rows.y, rows.weight
+        loss = self.loss.weighted_value(outputs, y, weight, mass(self.loss, rows))
+        return {"loss": loss} | self._measure(y, outputs, weight)
 
     def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:
         return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}

@@ -158,4 +158,13 @@ struct gelu_tanh {
   };
 };
 
+// An operation with the options that it has by default.
+template <class Op>
+inline Op default_options() {
+  if constexpr (std::is_same_v<Op, leaky_relu>) return {0.01};
+  else if constexpr (std::is_same_v<Op, elu>) return {1.0};
+  else if constexpr (std::is_same_v<Op, softplus>) return {1.0, 20.0};
+  else return {};
+}
+
 }  // namespace dlcore

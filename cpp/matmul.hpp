@@ -129,7 +129,7 @@ inline vec<T> load_lanes(const T* p, std::ptrdiff_t lanes) {
 // `rows` <= Rows are stored; `a` holds Rows. Part: the last register of B is no whole one.
 template <class T, int Rows, int Registers, bool Part>
 __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const T* a, const panel<T>& b,
-                          const tile_target<T>& target, std::ptrdiff_t rows) {
+                                             const tile_target<T>& target, std::ptrdiff_t rows) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const std::ptrdiff_t last = b.columns - (Registers - 1) * w;  // lanes of the last register
   vec<T> sum[Rows][Registers];

@@ -121,6 +121,11 @@ void bind_normalization(py::module_& m) {
         arg("out"));
 }
 
+void bind_linear(py::module_& m) {
+  m.def("linear", linear, arg("x"), arg("weight"), arg("bias"), arg("activation"), arg("out"));
+  m.def("linear_backward", linear_gradients, arg("dy"), arg("x"), arg("weight"));
+}
+
 void bind_network(py::module_& m) {
   py::class_<py_network>(m, "Network", py::module_local())
       .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
@@ -135,7 +140,8 @@ void bind_network(py::module_& m) {
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
            arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("first"),
-           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"));
+           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"),
+           arg("losses"), arg("done"));
 }
 
 }  // namespace
@@ -147,5 +153,6 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   bind_losses(m);
   bind_optimizers(m);
   bind_normalization(m);
+  bind_linear(m);
   bind_network(m);
 }

@@ -116,9 +116,15 @@ class linear_layer : public layer<T> {
         weight_{weight, nullptr, in * out},
         bias_{bias, nullptr, bias ? out : 0},
         part_(even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel)),
-        transposed_(new vec<T>[ceil_div(out, panel) * in * tile_registers]()),
+        transposed_(new vec<T>[ceil_div(out, panel) * in * tile_registers]),
         conflict_(row_step<T>(in) != in) {
-    if (conflict_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]());
+    if (conflict_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
+  }
+
+  // For gradients without parameters to train.
+  void set_gradients(T* weight, T* bias) {
+    weight_.gradient = weight;
+    bias_.gradient = bias;
   }
 
   double cost() const override { return double(in) * double(out) * double(sizeof(T)) / 200; }
@@ -129,27 +135,37 @@ class linear_layer : public layer<T> {
     return all;
   }
 
-  void forward(rows_of<const T> x, rows_of<T> y, const pass& rows) const override {
-    const T* packed = reinterpret_cast<const T*>(transposed_.get());
+  void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
+    forward_columns(x, y, p.n, 0, out);
+  }
+  // Some columns of y, from a multiple of a panel on.
+  void forward_columns(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n, std::ptrdiff_t begin,
+                       std::ptrdiff_t count) const {
+    const T* packed = reinterpret_cast<const T*>(transposed_.get()) + begin * in;
     product<T>(
-        rows.n, out, in, transposing(x),
+        n, count, in, transposing(x),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
           return dlcore::panel<T>{packed + j * in + p * panel, panel, columns, true};
         },
-        y.first, y.step, bias_.value);
+        y.first + begin, y.step, bias_.value ? bias_.value + begin : nullptr);
   }
 
   // dx = dy W
   void backward(rows_of<const T> dy, rows_of<const T>, rows_of<T> dx,
-                const pass& rows) const override {
+                const pass& p) const override {
+    backward_columns(dy, dx, p.n, 0, in);
+  }
+  void backward_columns(rows_of<const T> dy, rows_of<T> dx, std::ptrdiff_t n, std::ptrdiff_t begin,
+                        std::ptrdiff_t count) const {
     const T* packed = reinterpret_cast<const T*>(straight_.get());
     product<T>(
-        rows.n, in, out, transposing(dy),
+        n, count, out, transposing(dy),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
-          return packed ? dlcore::panel<T>{packed + j * out + p * panel, panel, columns, true}
-                        : dlcore::panel<T>{weight_.value + p * in + j, in, columns, false};
+          return packed ? dlcore::panel<T>{packed + (begin + j) * out + p * panel, panel, columns,
+                                           true}
+                        : dlcore::panel<T>{weight_.value + p * in + begin + j, in, columns, false};
         },
-        dx.first, dx.step, nullptr);
+        dx.first + begin, dx.step, nullptr);
   }
 
   std::ptrdiff_t parts() const override { return ceil_div(out, part_); }
@@ -199,19 +215,27 @@ class linear_layer : public layer<T> {
     return all;
   }
 
-  // Packs the weights for the products.
-  void prepare(std::ptrdiff_t part) override {
-    const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
+  // Packs the weights of outputs [begin, end), from a multiple of a panel on.
+  void pack_outputs(std::ptrdiff_t begin, std::ptrdiff_t end) {
     T* transposed = reinterpret_cast<T*>(transposed_.get());
     for (std::ptrdiff_t j = begin; j < end; j += panel)
       pack_transposed<T>([&](std::ptrdiff_t r) { return weight_.value + (j + r) * in; },
                          std::min(panel, end - j), panel, in, transposed + j * in);
+  }
+  // Packs a part of the weights for the way back, where they are not read where they lie.
+  bool packs_inputs() const { return conflict_; }
+  void pack_inputs(std::ptrdiff_t part) {
     if (!conflict_) return;
+    const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
     T* straight = reinterpret_cast<T*>(straight_.get());
     for (std::ptrdiff_t j = 0; j < in; j += panel)
       pack_straight<T>([&](std::ptrdiff_t r) { return weight_.value + (begin + r) * in + j; },
                        std::min(panel, in - j), panel, end - begin,
                        straight + j * out + begin * panel);
+  }
+  void prepare(std::ptrdiff_t part) override {
+    pack_outputs(part * part_, std::min(out, (part + 1) * part_));
+    pack_inputs(part);
   }
 
  private:

@@ -187,14 +187,15 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // Batches from `first` on, until `seconds` are over or one goes wrong. Returns the number of the
-  // next batch, what went wrong (or ""), the sum of the losses times their masses (or the loss that
-  // is not finite), and how many updates were made.
-  py::tuple run(const py::array& x, const py::array& y, const py::object& weight,
-                const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
-                const py::tuple& rule_spec, const py::list& trained_specs, double max_norm,
-                const py::object& seen, std::uint64_t key, double seconds) {
+  // Batches from `first` on, until `seconds` are over or one goes wrong. Writes the `losses` of the
+  // batches, and to `done` the number of the next batch and of the updates that were made. Returns
+  // what went wrong, or "".
+  const char* run(const py::array& x, const py::array& y, const py::object& weight,
+                  const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
+                  const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
+                  const py::tuple& rule_spec, const py::list& trained_specs, double max_norm,
+                  const py::object& seen, std::uint64_t key, double seconds,
+                  const py::array& losses, const py::array& done) {
     const row_source<T> from = source_of<T>(x);
     index_view labels;
     targets<T> target{nullptr, {}};
@@ -223,7 +224,8 @@ class step_of : network_of<T> {
     T* outputs = data_of<T>(seen);
     const std::ptrdiff_t n = order.size(), batches = masses.size();
 
-    double total = 0, loss = 0;
+    double* loss = data_of<double>(losses);
+    std::int64_t* progress = data_of<std::int64_t>(done);
     std::ptrdiff_t updates = 0, i = first;
     outcome result = outcome::fine;
     {
@@ -238,10 +240,9 @@ class step_of : network_of<T> {
         rule.next(number + 1);
         const bool before = step_->pending();
         result = step_->run(from, target, weights, batch, parameters, rule, max_norm,
-                            key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss);
+                            key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss[i]);
         if (result != outcome::fine) break;
         if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
-        total += loss * batch.mass;
         if (batch.update && (before || batch.share > 0)) {
           ++number, ++updates;
           rule.after_first();
@@ -249,8 +250,9 @@ class step_of : network_of<T> {
         ++i;
       } while (i < batches && clock::now() < end);
     }
+    progress[0] = i, progress[1] = updates;
     constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
-    return py::make_tuple(i, names[int(result)], result == outcome::loss ? loss : total, updates);
+    return names[int(result)];
   }
 
  private:
@@ -282,15 +284,16 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  py::tuple run(const py::array& x, const py::array& y, const py::object& weight,
-                const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
-                const py::tuple& rule, const py::list& trained, double max_norm,
-                const py::object& seen, std::uint64_t key, double seconds) {
+  const char* run(const py::array& x, const py::array& y, const py::object& weight,
+                  const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
+                  const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
+                  const py::tuple& rule, const py::list& trained, double max_norm,
+                  const py::object& seen, std::uint64_t key, double seconds,
+                  const py::array& losses, const py::array& done) {
     return std::visit(
         [&](auto& s) {
           return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, first, rule,
-                        trained, max_norm, seen, key, seconds);
+                        trained, max_norm, seen, key, seconds, losses, done);
         },
         step_);
   }

@@ -297,10 +297,7 @@ class training_step {
   }
   void backward(std::ptrdiff_t n) {
     walk_back(n);
-    const bool sum = pending_ && accumulate_;
-    parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
-                 [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
-    pending_ = true;
+    gradients(n);
   }
 
   // Learns from a batch. `weight`: of each row of the data set, or null. Unless the outcome is
@@ -347,27 +344,26 @@ class training_step {
       if (!std::isfinite(loss)) return outcome::loss;
       if (turns_back()) walk_back(n, true);
     }
-    const bool sum = pending_ && accumulate_;
-    const bool now = batch.update && max_norm <= 0;
     failed_.store(int(outcome::fine), std::memory_order_relaxed);
-    if (batch.share > 0 || (now && pending_)) {
-      parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n) + update_cost(now),
-                   [&](std::ptrdiff_t i) {
-                     if (batch.share > 0) gradient(parts_[i], n, sum);
-                     if (now) update(parts_[i], parameters, rule, 1.0);
-                   });
-      pending_ = true;
-    }
+    if (batch.share > 0) gradients(n);
     if (!batch.update || !pending_) return outcome::fine;
-    if (!now) {
-      const double factor = clip_factor(max_norm);
-      parallel_for(std::ptrdiff_t(parts_.size()), update_cost(true),
-                   [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
-    }
     pending_ = false;
-    const outcome result = outcome(failed_.load());
-    if (result != outcome::fine) restore();
-    return result;
+    // An update is made whole or not at all.
+    if (failed_.load() != int(outcome::fine)) return outcome(failed_.load());
+    const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
+    if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
+    parallel_for(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
+                 [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
+    if (failed_.load() != int(outcome::fine)) restore();
+    return outcome(failed_.load());
+  }
+
+  // The gradients of all parameters, from the slopes of n rows.
+  void gradients(std::ptrdiff_t n) {
+    const bool sum = pending_ && accumulate_;
+    parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
+                 [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
+    pending_ = true;
   }
 
   network<T>& net_;
@@ -385,8 +381,6 @@ class training_step {
   std::vector<double> sums_;
   std::atomic<int> failed_{0};
   std::uint64_t key_ = 0;
-
-  double update_cost(bool now) const { return now ? double(before_.size()) * 0.4 : 0.0; }
 
   pass pass_of(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m) const {
     return {begin, m, n, true, key_};
@@ -493,7 +487,7 @@ class training_step {
     T* losses = thread_buffer<T, tag>(n * values);
     loss_->run({out.first, out.step}, target, n, 1.0, losses, slope);
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-      const double w = weight[rows[i]] * unit;
+      const double w = weight[rows[i]] / batch.mass / double(values);  // subnormal weights, too
       double row = 0;
       for (std::ptrdiff_t k = 0; k < values; ++k) row += double(losses[i * values + k]);
       // A row that weighs nothing counts nothing, be its loss infinite.
@@ -507,8 +501,11 @@ class training_step {
 
   void gradient(const typename network<T>::part& part, std::ptrdiff_t n, bool sum) {
     const rows_of<T> dy = slopes_[part.index + 1], x = values_[part.index];
-    if (part.index >= bottom_)
-      part.of->gradient(part.number, {dy.first, dy.step}, {x.first, x.step}, n, sum);
+    if (part.index < bottom_) return;
+    part.of->gradient(part.number, {dy.first, dy.step}, {x.first, x.step}, n, sum);
+    for (const auto& s : part.of->spans(part.number))
+      if (!all_finite(s.of->gradient + s.begin, s.end - s.begin))
+        failed_.store(int(outcome::gradient), std::memory_order_relaxed);
   }
 
   std::ptrdiff_t offset_of(const tensor<T>* p) const {
@@ -526,10 +523,6 @@ class training_step {
       std::copy(value, value + n, before_.data() + offset_of(s.of) + s.begin);
       if (factor != 1)
         map_run<T>([&](vec<T> g) { return g * vec<T>(T(factor)); }, gradient, n, 0, gradient);
-      if (!all_finite(gradient, n)) {
-        failed_.store(int(outcome::gradient), std::memory_order_relaxed);
-        continue;
-      }
       for (const trained<T>& p : parameters)
         if (p.of == s.of) rule.apply(p, s.begin, s.end);
       int fine = int(outcome::fine);

@@ -20,6 +20,8 @@ from drawing import (
     draw_divergence,
     draw_dy_x,
     draw_dy_y,
+    draw_linear,
+    draw_linear_backward,
     draw_pair,
     draw_row,
     draw_table,
@@ -39,6 +41,10 @@ ROWS = [(n, c) for n in (1, 2, 17) for c in (1, 2, 3, 7, 8, 10, 15, 16, 17, 31, 
 ROWS += [(0, 4), (1009, 10), (7001, 10), (127, 1000), (2, 50_000)]
 COLUMNS = [(n, c) for n in (1, 2, 7, 33, 1009) for c in (1, 2, 8, 15, 16, 17, 33)]
 COLUMNS += [(70_001, 1), (7001, 10), (300, 1000)]
+
+# Rows, features and outputs: around the tiles and their blocks.
+PRODUCTS = [(n, k, m) for n in (1, 2, 15, 29) for k in (1, 17, 64) for m in (1, 2, 10, 16, 33)]
+PRODUCTS += [(0, 3, 4), (3, 0, 4), (3, 4, 0), (7, 1024, 70), (300, 257, 65), (113, 300, 300)]
 
 Inputs = dict[str, np.ndarray]
 
@@ -366,7 +372,52 @@ def normalizer(name, ulp, label="", **options) -> Case:
     )
 
 
+def linear(label="", activation=None, bias=True) -> list[Case]:
+    """Return the linear layer and its gradients."""
+    common = {
+        "kind": "linear",
+        "ulp": (6, 6),
+        "options": {} if activation is None else {"activation": activation},
+        "label": label,
+        "shapes": PRODUCTS,
+        "benchmarks": () if label else ((32, 64, 64), (256, 256, 256)),
+    }
+    cases = [
+        Case(
+            name="linear",
+            draw=partial(draw_linear, bias=bias),
+            magnitude=lambda _, **inputs: (linear_terms(**inputs),),
+            **common,
+        )
+    ]
+    if activation is None:
+        cases.append(
+            Case(
+                name="linear_backward",
+                draw=draw_linear_backward,
+                magnitude=lambda *_, **inputs: gradient_terms(**inputs),
+                **common,
+            )
+        )
+    return cases
+
+
+def linear_terms(x, weight, bias=0.0, activation=None):
+    """Each result is a sum of products that cancel."""
+    return np.abs(x) @ np.abs(weight).T + np.abs(bias)
+
+
+def gradient_terms(dy, x, weight, bias):
+    """Each gradient is, too."""
+    dy = np.abs(dy)
+    return dy @ np.abs(weight), dy.T @ np.abs(x), dy.sum(0)
+
+
 CASES: list[Case] = [
+    *linear(),
+    *linear("no-bias", bias=False),
+    *linear("relu", "relu"),
+    *linear("tanh", "tanh"),
     *activation("relu", (0, 0), backward_ulp=(0, 0)),
     *activation("leaky_relu", (1, 1), backward_ulp=(1, 1)),
     *activation("leaky_relu", (1, 1), backward_ulp=(1, 1), label="steep", negative_slope=0.3),

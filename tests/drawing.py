@@ -94,3 +94,19 @@ def draw_table(rng, shape, dtype):
 def draw_update(rng, shape, dtype):
     """Draw parameters and their gradients."""
     return {"param": normal(rng, shape, dtype), "grad": normal(rng, shape, dtype)}
+
+
+def draw_linear(rng, shape, dtype, *, bias=True):
+    """Draw the arguments of a linear layer of the shape (rows, in, out)."""
+    rows, features, outputs = shape
+    inputs = {
+        "x": normal(rng, (rows, features), dtype),
+        "weight": normal(rng, (outputs, features), dtype, 0.5),
+    }
+    return inputs | ({"bias": normal(rng, (outputs,), dtype)} if bias else {})
+
+
+def draw_linear_backward(rng, shape, dtype):
+    """Draw the arguments of its gradients."""
+    dy = normal(rng, (shape[0], shape[2]), dtype)
+    return {"dy": dy} | draw_linear(rng, shape, dtype)

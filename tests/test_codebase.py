@@ -18,9 +18,13 @@ from dlcore import _isa, activations, losses, normalization, optimizers, referen
 PACKAGE = Path(dlcore.__file__).parent
 ROOT = Path(__file__).parents[1]
 
+# The module; the package has the function under this name.
+linear_module = sys.modules[dlcore.linear.__module__]
+MODULES = [activations, linear_module, losses, normalization, optimizers]
+
 PUBLIC = {
     name: getattr(module, name)
-    for module in (activations, losses, optimizers, normalization)
+    for module in MODULES
     for name in dlcore.__all__
     if getattr(getattr(dlcore, name), "__module__", "") == module.__name__
 }
@@ -49,7 +53,7 @@ def test_docstring_names_every_parameter(name):
         assert re.search(rf"\b{parameter}\b", doc), parameter
 
 
-@pytest.mark.parametrize("module", [activations, losses, normalization, optimizers])
+@pytest.mark.parametrize("module", MODULES)
 def test_documented_errors_are_those_of_the_cases(module):
     documented = re.findall(r"^(\w+) +(\d+) +(\d+)$", module.__doc__, re.MULTILINE)
     bounds = {}

@@ -169,6 +169,12 @@ def affine_columns(
     out: Array | None,
 ) -> Array: ...
 
+# The linear layer.
+def linear(
+    x: Array, weight: Array, bias: Array | None, activation: str | None, out: Array | None
+) -> Array: ...
+def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]: ...
+
 # Networks, described by dlcore.network, which alone makes them: nothing is checked.
 class Network:
     def __init__(self, is_double: bool, layers: list[tuple[Any, ...]]) -> None: ...
@@ -205,4 +211,6 @@ class TrainingStep:
         seen: Array | None,
         key: int,
         seconds: float,
-    ) -> tuple[int, str, float, int]: ...
+        losses: Array,
+        done: Array,
+    ) -> str: ...

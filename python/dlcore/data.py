@@ -131,15 +131,17 @@ def check_rows(
 
 def check_counts(loss: Loss, rows: Part, prefix: str = "") -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
-    if not mass(loss, rows).sum() > 0:
+    total = mass(loss, rows).sum()
+    if not total > 0:
         raise ValueError(f"{prefix}x has no row that counts, of {len(rows)} rows")
+    if total == np.inf:
+        raise ValueError(f"{prefix}sample_weight adds up to infinity")
 
 
 def mass(loss: Loss, rows: Rows | Part) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
     weights = loss.row_weights(rows.y)
-    if weights is None:
-        weights = np.ones(len(rows.y))
+    weights = np.ones(len(rows.y)) if weights is None else weights.astype(np.float64, copy=False)
     return weights if rows.weight is None else weights * rows.weight
 
 

@@ -196,8 +196,8 @@ class TrainingStep:
         self._made_for, self._capacity = made_for, deal.batch_size
 
     def run(
-        self, deal: Deal, first: int, *, seconds: float, seen: Array | None
-    ) -> tuple[int, float]:
+        self, deal: Deal, first: int, *, seconds: float, losses: Array, seen: Array | None
+    ) -> int:
         """Learn from the batches of an epoch, from ``first`` on, until the time is over.
 
         Parameters
@@ -208,15 +208,15 @@ class TrainingStep:
             The batch to begin with.
         seconds : float
             When to return, between two batches; one batch is done in any case.
+        losses : ndarray of float64, shape (batches,)
+            Where the loss of each batch goes.
         seen : ndarray of shape (rows, out_features), optional
             Where the outputs go that each batch had before its update.
 
         Returns
         -------
-        next : int
+        int
             The batch to go on with.
-        loss : float
-            The sum over the batches of their losses times their masses.
 
         Raises
         ------
@@ -228,41 +228,48 @@ class TrainingStep:
         """
         self._make_native(deal)
         if self._is_native:
-            return self._run_native(deal, first, seconds, seen)
-        return first + 1, self._run_one(deal, first, seen)
+            return self._run_native(deal, first, seconds, losses, seen)
+        losses[first] = self._run_one(deal, first, seen)
+        return first + 1
 
     def _run_native(
-        self, deal: Deal, first: int, seconds: float, seen: Array | None
-    ) -> tuple[int, float]:
+        self, deal: Deal, first: int, seconds: float, losses: Array, seen: Array | None
+    ) -> int:
         optimizer: Any = self._optimizer
         state = optimizer.state_arrays()
         trained = [
             (layer, place, *(arrays[i] for arrays in state.values()))
             for i, layer, place in self._trained
         ]
-        following, fault, loss, updates = self._native.run(
-            deal.rows.x,
-            deal.rows.y,
-            deal.rows.weight,
-            deal.order,
-            deal.batch_size,
-            deal.masses,
-            deal.shares,
-            deal.accumulate,
-            first,
-            optimizer.rule(),
-            trained,
-            self._max_norm or 0.0,
-            seen,
-            deal.key,
-            seconds,
-        )
-        optimizer.advance(updates, state)
+        done = np.array([first, 0])  # the next batch, and the updates that were made
+        try:
+            fault = self._native.run(
+                deal.rows.x,
+                deal.rows.y,
+                deal.rows.weight,
+                deal.order,
+                deal.batch_size,
+                deal.masses,
+                deal.shares,
+                deal.accumulate,
+                first,
+                optimizer.rule(),
+                trained,
+                self._max_norm or 0.0,
+                seen,
+                deal.key,
+                seconds,
+                losses,
+                done,
+            )
+        finally:  # Ctrl-C comes up as soon as Python goes on
+            following, updates = done.tolist()
+            optimizer.advance(updates, state)
         if fault == "label":
             raise IndexError(f"a label of step {following + 1} is out of range")
         if fault:
-            raise Diverged(following, _FAULTS[fault].format(loss))
-        return following, loss
+            raise Diverged(following, _FAULTS[fault].format(losses[following]))
+        return int(following)
 
     @_quiet
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
@@ -279,7 +286,7 @@ class TrainingStep:
                 loss, grad = self._loss_and_grad(outputs, deal.rows.y[numbers], weight)
                 if deal.shares[batch] != 1:
                     grad = grad * grad.dtype.type(deal.shares[batch])
-                self._native.backward(np.ascontiguousarray(grad))
+                self._native.backward(self._checked(grad, outputs))
                 self._pending = True
             if deal.completes_update(batch) and self._pending:
                 self._update()
@@ -289,7 +296,17 @@ class TrainingStep:
         if seen is not None:
             start = batch * deal.batch_size
             seen[start : start + len(numbers)] = outputs
-        return loss * float(deal.masses[batch])
+        return loss
+
+    @staticmethod
+    def _checked(grad: Array, outputs: Array) -> Array:
+        """Make a gradient of the user's own what the native step takes."""
+        if np.shape(grad) != outputs.shape:
+            raise ValueError(
+                f"value_and_grad: the gradient must have the shape of the outputs, "
+                f"{outputs.shape}, got {np.shape(grad)}"
+            )
+        return np.ascontiguousarray(grad, outputs.dtype)
 
     def _loss_and_grad(self, outputs: Array, y: Array, weight: Array | None) -> tuple[float, Array]:
         if weight is None:

@@ -111,8 +111,13 @@ class CrossEntropyLoss(Loss):
             )
         labels = as_array(y, name)
         if labels.dtype.kind == "f":
+            if self.ignore_index >= 0:
+                raise ValueError(
+                    f"CrossEntropyLoss: ignore_index is for class indices, but {name} holds class "
+                    f"probabilities"
+                )
             return _as_values(labels, name, width, dtype)
-        if labels.dtype.kind not in "iu":
+        if labels.dtype.kind not in "iu" or not labels.dtype.isnative:
             raise TypeError(
                 f"{name} is {labels.dtype}; cross-entropy takes class indices of an integer dtype, "
                 f"or class probabilities of dtype {dtype}"

@@ -327,11 +327,12 @@ class Trainer:
                 outputs = np.empty((len(deal.order), step.width_of(deal.rows)), self.model.dtype)
                 seen.append((deal.rows, deal.order, outputs))
             mapped = MappedFile(deal.rows.x)
+            losses = np.zeros(len(deal))
             batch = 0
             while batch < len(deal):
                 seconds = _SLICE_OF_MAP if mapped else _SLICE
                 try:
-                    following, loss = step.run(deal, batch, seconds=seconds, seen=outputs)
+                    following = step.run(deal, batch, seconds=seconds, losses=losses, seen=outputs)
                 except Diverged as error:
                     raise FloatingPointError(
                         f"the training diverged in epoch {epoch + 1}, "
@@ -340,9 +341,9 @@ class Trainer:
                     ) from None
                 finally:
                     mapped.release()
-                total += loss
                 progress.step(following - batch)
                 batch = following
+            total += float((losses * deal.masses).sum())
             weight += float(deal.masses.sum())
             steps += len(deal)
         logs = {"loss": total / weight}

@@ -27,6 +27,7 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .linear import linear, linear_backward
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
@@ -77,6 +78,8 @@ __all__ = [
     "l1_loss_and_grad",
     "leaky_relu",
     "leaky_relu_backward",
+    "linear",
+    "linear_backward",
     "log_softmax",
     "log_softmax_backward",
     "mse_loss",

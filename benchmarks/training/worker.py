@@ -1,0 +1,109 @@
+"""The process of one library: carries out commands, JSON lines on stdin, and replies on stdout.
+
+python worker.py PEER DTYPE CORES, where DTYPE is left to the cases
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from importlib import import_module
+from itertools import repeat
+from time import perf_counter
+
+import numpy as np
+
+from cases import CASES, INFERENCE
+
+WARM = 2  # epochs before the first one that is timed: compiling, allocating
+BATCH_SECONDS = 0.03  # of inferences
+
+
+class Worker:
+    """The commands; each returns its reply."""
+
+    def __init__(self, peer):
+        self.peer = import_module(f"peers.{peer}")
+        self.run = None
+        self.calls = 0
+
+    def train(self, case):
+        """Get ready to train: the data, the network, and what is done once."""
+        self.run = self.peer.train(CASES[case])
+        for _ in range(WARM):
+            self.run()
+        return {}
+
+    def epoch(self):
+        """Time an epoch; its result is the mean loss."""
+        gc.disable()
+        start = perf_counter()
+        result = self.run()
+        seconds = perf_counter() - start
+        gc.enable()
+        return {"seconds": seconds, "result": float(result)}
+
+    def infer(self, case):
+        """Get ready to compute outputs, and return their largest error."""
+        case = INFERENCE[case]
+        x, _ = case.data()
+        self.run = self.peer.infer(case, x)
+        outputs = np.asarray(self.run())
+        for self.calls in (10, 100):
+            self.calls = max(1, round(BATCH_SECONDS / self.call()["seconds"]))
+        *hidden, (weight, bias) = case.parameters()
+        for w, b in hidden:
+            x = np.maximum(x.astype(np.float64) @ w.T + b, 0)
+        return {"error": float(np.abs(outputs - (x @ weight.T + bias)).max())}
+
+    def call(self):
+        """Time a batch of inferences: the mean of its calls."""
+        self.run()  # threads awake, caches own
+        gc.disable()
+        start = perf_counter()
+        for _ in repeat(None, self.calls):
+            self.run()
+        seconds = perf_counter() - start
+        gc.enable()
+        return {"seconds": seconds / self.calls}
+
+    def forget(self):
+        """Drop the case and its memory."""
+        self.run = None
+        return {}
+
+
+def main():
+    """Reply to one command after the other, until there are no more."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no reply
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle
+    warnings.simplefilter("ignore")  # of convergence, for one: nothing is to converge here
+
+    def reply(message):
+        print(json.dumps(message), file=replies)
+
+    peer, _, cores = sys.argv[1:]
+    if hasattr(os, "sched_setaffinity"):  # not all libraries can be told by a variable
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
+    try:
+        worker = Worker(peer)
+    except ImportError as error:
+        return reply({"failed": str(error)})
+    reply({"version": worker.peer.library.__version__})
+    for line in sys.stdin:
+        command, *arguments = json.loads(line)
+        try:
+            reply(getattr(worker, command)(*arguments))
+        except Exception as error:  # noqa: BLE001 - whatever a library may raise
+            traceback.print_exc()
+            worker.forget()
+            reply({"failed": f"{type(error).__name__}: {error}"})
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -78,8 +78,8 @@ struct adam {
     v = fma<T>(vec<T>(T(1 - beta2)) * g, g, vec<T>(T(beta2)) * v);
     vec<T> second = v;
     if constexpr (sizeof...(Largest) > 0) ((second = largest = maximum<T>(largest, v)), ...);
-    const vec<T> denominator = divide_by<T>(sqrt(second), T(root_correction)) + vec<T>(T(eps));
-    p = p + vec<T>(T(-step_size)) * m / denominator;
+    const vec<T> denominator = divide_by<T>(root<T>(second), T(root_correction)) + vec<T>(T(eps));
+    p = p + quotient<T>(vec<T>(T(-step_size)) * m, denominator);
     if (l1 != 0) p = soft_threshold<T>(p, lr * l1);
   }
 
@@ -101,10 +101,14 @@ struct adam {
 inline constexpr bool written(std::size_t k) { return k != 1; }
 
 // `ahead`: bytes_ahead.
+// `ahead`: bytes_ahead. The options and addresses are copied: what is stored could change them where
+// they lie, as far as the compiler knows, and it would read them again for every register.
 template <class T, class F, std::size_t... I>
-inline void update_run(const F& f, T* const (&p)[sizeof...(I)], std::ptrdiff_t n,
+inline void update_run(const F& options, T* const (&arrays)[sizeof...(I)], std::ptrdiff_t n,
                        std::ptrdiff_t ahead, std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
+  const F f = options;
+  T* const p[] = {arrays[I]...};
   std::ptrdiff_t i = 0;
   for (; i + w <= n; i += w) {
     (prefetch(p[I] + i, ahead), ...);

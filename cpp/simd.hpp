@@ -362,6 +362,53 @@ inline vec<T> reciprocal(vec<T> x) {
   return one / x;
 }
 
+// x / y: with the reciprocal where it is faster and exact enough, to 1 ULP then.
+template <class T>
+inline vec<T> quotient(vec<T> x, vec<T> y) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    const vec<T> least = T(1e-36), most = T(1e36);
+    const auto usual = (y > least) & (y < most);  // neither y nor 1 / y near overflow
+    if (!any(~usual)) return x * reciprocal<T>(y);
+  }
+#endif
+  return x / y;
+}
+
+// The square root of what is not negative, likewise: a root of floats keeps the 64-byte unit busy for
+// nineteen cycles, the estimate with a Newton step for six.
+template <class T>
+inline vec<T> root(vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    const vec<T> least = T(1e-36), most = T(1e36), half = T(0.5);
+    const auto usual = (x > least) & (x < most);
+    const vec<T> y = typename vec<T>::native(_mm512_maskz_rsqrt14_ps(0xffff, (__m512)x.v));
+    const vec<T> r = x * y;
+    const vec<T> better = fma<T>(fma<T>(-r, r, x), half * y, r);
+    if (!any(~usual)) return better;
+  }
+#endif
+  return sqrt(x);
+}
+
+// While it lives, this thread takes subnormal numbers for 0: x86 computes with them a hundred times as
+// slowly as with others, and gradients of a network that has learned its data are full of them.
+class flush_subnormals {
+ public:
+#if defined(__x86_64__)
+  flush_subnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~flush_subnormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#else
+  flush_subnormals() {}
+#endif
+ public:
+  flush_subnormals(const flush_subnormals&) = delete;
+};
+
 // x 2^n for integers n held as floating numbers, rounded once: one instruction where there is one.
 template <class T>
 inline constexpr bool has_scale = register_bytes == 64;

@@ -194,10 +194,12 @@ struct trained {
   std::array<T*, 3> state;
 };
 
-struct update_rule {
+class update_rule {
+ public:
   std::variant<sgd, adam> rule;
   int states;  // arrays of state for each parameter
 
+  update_rule(std::variant<sgd, adam> rule, int states) : rule(rule), states(states) {}
   // Rules of further steps: `first` and the step's number are all that changes.
   void next(double number) {
     if (auto* a = std::get_if<adam>(&rule)) a->at_step(number);
@@ -205,22 +207,49 @@ struct update_rule {
   void after_first() {
     if (auto* s = std::get_if<sgd>(&rule)) s->first = false;
   }
+  // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
+  // Whether the new ones are finite.
   template <class T>
-  void apply(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) const {
-    T* value = p.of->value + begin;
-    T* gradient = p.of->gradient + begin;
+  bool apply(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end, T factor,
+             T* before) const {
     const auto on = [&](const auto& f, auto... state) {
-      T* const arrays[] = {value, gradient, state + begin...};
-      update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
+      T* const arrays[] = {p.of->value + begin, p.of->gradient + begin, state + begin...};
+      return guarded_update(f, arrays, end - begin, factor, before,
+                            std::make_index_sequence<2 + sizeof...(state)>());
     };
-    if (const auto* s = std::get_if<sgd>(&rule)) {
-      if (states) on(*s, p.state[0]);
-      else on(*s);
-    } else {
-      const adam& a = std::get<adam>(rule);
-      if (states > 2) on(a, p.state[0], p.state[1], p.state[2]);
-      else on(a, p.state[0], p.state[1]);
+    if (const auto* s = std::get_if<sgd>(&rule)) return states ? on(*s, p.state[0]) : on(*s);
+    const adam& a = std::get<adam>(rule);
+    return states > 2 ? on(a, p.state[0], p.state[1], p.state[2]) : on(a, p.state[0], p.state[1]);
+  }
+
+ private:
+  template <class T, class F, std::size_t... I>
+  static bool guarded_update(const F& options, T* const (&arrays)[sizeof...(I)], std::ptrdiff_t n,
+                             T factor, T* before, std::index_sequence<I...>) {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    const F f = options;  // copied as in update_run
+    T* const p[] = {arrays[I]...};
+    const vec<T> zero = T(0), scale = factor;
+    vec<T> sum = zero;  // of p - p: 0, or NaN
+    std::ptrdiff_t i = 0;
+    const auto step = [&](vec<T>(&x)[sizeof...(I)]) {
+      x[1] *= scale;
+      f(x[I]...);
+      sum += x[0] - x[0];
+    };
+    for (; i + w <= n; i += w) {
+      vec<T> x[] = {load<T>(p[I] + i)...};
+      store<T>(before + i, x[0]);
+      step(x);
+      ((written(I) ? store<T>(p[I] + i, x[I]) : void()), ...);
     }
+    if (i < n) {
+      vec<T> x[] = {load_part<T>(p[I] + i, n - i)...};
+      store_part<T>(before + i, x[0], n - i);
+      step(x);
+      ((written(I) ? store_part<T>(p[I] + i, x[I], n - i) : void()), ...);
+    }
+    return !any(sum != zero);
   }
 };
 
@@ -267,7 +296,10 @@ class training_step {
     };
     const std::size_t count = net.layers.size();
     values_.push_back(room(net.in()));
-    for (const auto& l : net.layers) values_.push_back(room(l->out));
+    for (std::size_t l = 0; l < count; ++l) {
+      const bool over = net.layers[l]->over_input() && l > 0;
+      values_.push_back(over ? values_.back() : room(net.layers[l]->out));
+    }
     slopes_.resize(count + 1);
     slopes_[count] = room(net.out());
     bottom_ = count;
@@ -352,7 +384,7 @@ class training_step {
     if (failed_.load() != int(outcome::fine)) return outcome(failed_.load());
     const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
     if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
-    parallel_for(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
+    region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
                  [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
     return outcome(failed_.load());
@@ -361,7 +393,7 @@ class training_step {
   // The gradients of all parameters, from the slopes of n rows.
   void gradients(std::ptrdiff_t n) {
     const bool sum = pending_ && accumulate_;
-    parallel_for(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
+    region(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
                  [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
     pending_ = true;
   }
@@ -382,6 +414,14 @@ class training_step {
   std::atomic<int> failed_{0};
   std::uint64_t key_ = 0;
 
+  // Subnormal numbers count as 0 in a step.
+  template <class F>
+  static void region(std::ptrdiff_t chunks, double nanoseconds, const F& f) {
+    parallel_for(chunks, nanoseconds, [&](std::ptrdiff_t i) {
+      const flush_subnormals flushed;
+      f(i);
+    });
+  }
   pass pass_of(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m) const {
     return {begin, m, n, true, key_};
   }
@@ -392,7 +432,7 @@ class training_step {
   template <class F>
   void each_block(std::ptrdiff_t n, double cost, const F& f) const {
     const std::ptrdiff_t block = block_of(n);
-    parallel_for(ceil_div(n, block), cost,
+    region(ceil_div(n, block), cost,
                  [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
   }
 
@@ -410,7 +450,7 @@ class training_step {
       if (gathered) each_block(n, 0, begin_block);
       if (first.of_batch()) {
         first.before_collect();
-        parallel_for(first.parts(), first.cost() * double(n),
+        region(first.parts(), first.cost() * double(n),
                      [&](std::ptrdiff_t i) { first.collect(i, read(values_, from), n); });
         first.collected(n);
       }
@@ -455,7 +495,7 @@ class training_step {
                  [&](std::ptrdiff_t begin, std::ptrdiff_t m) { back_block(n, begin, m, top); });
     for (std::size_t at; (at = next_of_batch(top)) < top; top = at) {
       layer<T>& l = *net_.layers[at];
-      parallel_for(l.parts(), l.cost() * double(n), [&](std::ptrdiff_t i) {
+      region(l.parts(), l.cost() * double(n), [&](std::ptrdiff_t i) {
         l.collect_backward(i, read(slopes_, at + 1), read(values_, at), n);
       });
       each_block(n, 1.5 * cost(n), [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
@@ -517,16 +557,10 @@ class training_step {
   void update(const typename network<T>::part& part, const std::vector<trained<T>>& parameters,
               const update_rule& rule, double factor) {
     for (const auto& s : part.of->spans(part.number)) {
-      const std::ptrdiff_t n = s.end - s.begin;
-      T* value = s.of->value + s.begin;
-      T* gradient = s.of->gradient + s.begin;
-      std::copy(value, value + n, before_.data() + offset_of(s.of) + s.begin);
-      if (factor != 1)
-        map_run<T>([&](vec<T> g) { return g * vec<T>(T(factor)); }, gradient, n, 0, gradient);
       for (const trained<T>& p : parameters)
-        if (p.of == s.of) rule.apply(p, s.begin, s.end);
-      int fine = int(outcome::fine);
-      if (!all_finite(value, n)) failed_.compare_exchange_strong(fine, int(outcome::parameters));
+        if (p.of == s.of &&
+            !rule.apply(p, s.begin, s.end, T(factor), before_.data() + offset_of(s.of) + s.begin))
+          failed_.store(int(outcome::parameters), std::memory_order_relaxed);
     }
     part.of->prepare(part.number);
   }

@@ -111,8 +111,8 @@ struct panel {
   bool packed;  // padded to panel_columns
 };
 
-// How far ahead of use rows of B are asked for: what other cores or the last cache hold arrives in time,
-// and what the first cache holds loses nothing. At 1024 columns: 0.83 of the time.
+// How far ahead of use rows of B are asked for: what other cores or the last cache hold arrives in
+// time, and what the first cache holds loses nothing. At 1024 columns: 0.83 of the time.
 inline constexpr std::ptrdiff_t rows_ahead = 16;
 
 // A tile of A, packed or where it lies: elements from row to row, and from term to term.
@@ -139,8 +139,9 @@ inline vec<T> load_lanes(const T* p, std::ptrdiff_t lanes) {
 
 // `rows` <= Rows are stored; `a` holds Rows. Part: the last register of B is no whole one.
 template <class T, int Rows, int Registers, bool Part>
-__attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source<T>& source, const panel<T>& b,
-                                             const tile_target<T>& target, std::ptrdiff_t rows) {
+__attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source<T>& source,
+                                             const panel<T>& b, const tile_target<T>& target,
+                                             std::ptrdiff_t rows) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const std::ptrdiff_t last = b.columns - (Registers - 1) * w;  // lanes of the last register
   vec<T> sum[Rows][Registers];
@@ -192,8 +193,8 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
 
 // The tile of `height` rows, one of those that have a kernel.
 template <class T, int Rows = tile_rows>
-inline void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_source<T>& a, const panel<T>& b,
-                          const tile_target<T>& target, std::ptrdiff_t rows) {
+inline void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_source<T>& a,
+                          const panel<T>& b, const tile_target<T>& target, std::ptrdiff_t rows) {
   if constexpr (Rows > 1) {
     if (height < Rows)
       return multiply_rows<T, (Rows > 2 ? Rows - 2 : 1)>(height, k, a, b, target, rows);
@@ -217,8 +218,8 @@ inline std::ptrdiff_t tile_height(std::ptrdiff_t m) {
 }
 inline std::ptrdiff_t height_of(std::ptrdiff_t rows) { return rows <= 1 ? 1 : rows + rows % 2; }
 
-// The tile of rows `step` elements apart: where they lie, or packed to `to` where a row is missing to
-// the height of the kernel, or where so many rows would meet in a set of the first cache.
+// The tile of rows `step` elements apart: where they lie, or packed to `to` where a row is missing
+// to the height of the kernel, or where so many rows would meet in a set of the first cache.
 template <class T>
 inline tile_source<T> tile_of_rows(const T* first, std::ptrdiff_t step, std::ptrdiff_t rows,
                                    std::ptrdiff_t height, std::ptrdiff_t terms, T* to) {

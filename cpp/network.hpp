@@ -25,9 +25,9 @@ struct rows_of {
   rows_of from(std::ptrdiff_t r) const { return {row(r), step}; }
 };
 
-// Elements from row to row of a matrix of our own: whole registers, and an odd number of cache lines,
-// since rows an even one apart would crowd some sets of the first cache and leave others empty. A
-// product that reads a panel of 256 such rows took up to 1.6 times as long.
+// Elements from row to row of a matrix of our own: whole registers, and an odd number of cache
+// lines, since rows an even one apart would crowd some sets of the first cache and leave others
+// empty. A product that reads a panel of 256 such rows took up to 1.6 times as long.
 template <class T>
 inline std::ptrdiff_t row_step(std::ptrdiff_t width) {
   constexpr std::ptrdiff_t line = 64 / std::ptrdiff_t(sizeof(T));
@@ -84,7 +84,12 @@ class layer {
   // From `rows` rows. `sum`: add to the gradient that is there.
   virtual void gradient(std::ptrdiff_t, rows_of<const T>, rows_of<const T>, std::ptrdiff_t,
                         bool) const {}
-  // visit(parameter, begin, end) for the elements of a part.
+  // The same to other memory, weights and biases, where a layer can; these gradients are at most
+  // the number of rows times the largest dy times the largest x (or 1).
+  virtual bool has_gradient_to() const { return false; }
+  virtual void gradient_to(std::ptrdiff_t, rows_of<const T>, rows_of<const T>, std::ptrdiff_t, T*,
+                           T*) const {}
+  // The elements of parameters that a part consists of.
   struct span {
     tensor<T>* of;
     std::ptrdiff_t begin, end;
@@ -174,13 +179,25 @@ class linear_layer : public layer<T> {
 
   std::ptrdiff_t parts() const override { return ceil_div(out, part_); }
 
-  // dW = dy^T x and db, the sums of dy
   void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 bool sum) const override {
     const std::ptrdiff_t begin = part * part_, m = std::min(part_, out - begin);
-    if (weight_.gradient) {
-      T* to = weight_.gradient + begin * in;
-      T* fresh = sum ? thread_buffer<T, linear_layer>(m * in) : to;
+    T* dw = weight_.gradient ? weight_.gradient + begin * in : nullptr;
+    T* db = bias_.gradient ? bias_.gradient + begin : nullptr;
+    if (!sum) return gradient_to(part, dy, x, rows, dw, db);
+    struct tag;
+    T* fresh = thread_buffer<T, tag>((in + 1) * m);
+    gradient_to(part, dy, x, rows, dw ? fresh : nullptr, db ? fresh + in * m : nullptr);
+    const auto add = [](vec<T> a, vec<T> b) { return a + b; };
+    if (dw) map_run<T>(add, dw, m * in, 0, dw, fresh);
+    if (db) map_run<T>(add, db, m, 0, db, fresh + in * m);
+  }
+  bool has_gradient_to() const override { return true; }
+  // dW = dy^T x and db, the sums of dy, of a part; each unless null.
+  void gradient_to(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                   std::ptrdiff_t rows, T* dw, T* db) const override {
+    const std::ptrdiff_t begin = part * part_, m = std::min(part_, out - begin);
+    if (dw)
       product<T>(
           m, in, rows,
           [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
@@ -191,23 +208,16 @@ class linear_layer : public layer<T> {
           [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
             return dlcore::panel<T>{x.row(p) + j, x.step, columns, false};
           },
-          fresh, in, nullptr);
-      if (sum) map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, to, m * in, 0, to, fresh);
-    }
-    if (bias_.gradient) {
-      constexpr std::ptrdiff_t w = vec<T>::size;
-      for (std::ptrdiff_t j = begin; j < begin + m; j += w) {
-        const std::ptrdiff_t lanes = std::min(w, begin + m - j);
-        const auto get = [&](const T* p) {
-          return lanes == w ? load<T>(p) : load_part<T>(p, lanes);
-        };
-        vec<T> parts[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
-        for (std::ptrdiff_t r = 0; r < rows; ++r) parts[r % 4] += get(dy.row(r) + j);
-        vec<T> all = (parts[0] + parts[1]) + (parts[2] + parts[3]);
-        if (sum) all += get(bias_.gradient + j);
-        if (lanes == w) store<T>(bias_.gradient + j, all);
-        else store_part<T>(bias_.gradient + j, all, lanes);
-      }
+          dw, in, nullptr);
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    for (std::ptrdiff_t j = 0; db && j < m; j += w) {
+      const std::ptrdiff_t lanes = std::min(w, m - j);
+      const auto get = [&](const T* p) { return lanes == w ? load<T>(p) : load_part<T>(p, lanes); };
+      vec<T> sums[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
+      for (std::ptrdiff_t r = 0; r < rows; ++r) sums[r % 4] += get(dy.row(r) + begin + j);
+      const vec<T> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      if (lanes == w) store<T>(db + j, all);
+      else store_part<T>(db + j, all, lanes);
     }
   }
 
@@ -253,9 +263,8 @@ class linear_layer : public layer<T> {
 
   static auto transposing(rows_of<const T> x) {
     return [x](std::ptrdiff_t i, std::ptrdiff_t rows, std::ptrdiff_t height, std::ptrdiff_t p,
-               std::ptrdiff_t terms, T* to) {
-      return tile_of_rows<T>(x.row(i) + p, x.step, rows, height, terms, to);
-    };
+               std::ptrdiff_t terms,
+               T* to) { return tile_of_rows<T>(x.row(i) + p, x.step, rows, height, terms, to); };
   }
 };
 

@@ -233,6 +233,7 @@ class step_of : network_of<T> {
       using clock = std::chrono::steady_clock;
       const auto end = clock::now() + std::chrono::duration<double>(seconds);
       net.prepare();
+      step_->look_again();
       do {
         const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
         const batch_of_rows batch{rows + begin, size, mass[i], share[i],

@@ -101,8 +101,8 @@ struct adam {
 inline constexpr bool written(std::size_t k) { return k != 1; }
 
 // `ahead`: bytes_ahead.
-// `ahead`: bytes_ahead. The options and addresses are copied: what is stored could change them where
-// they lie, as far as the compiler knows, and it would read them again for every register.
+// `ahead`: bytes_ahead. The options and addresses are copied: what is stored could change them
+// where they lie, as far as the compiler knows, and it would read them again for every register.
 template <class T, class F, std::size_t... I>
 inline void update_run(const F& options, T* const (&arrays)[sizeof...(I)], std::ptrdiff_t n,
                        std::ptrdiff_t ahead, std::index_sequence<I...>) {

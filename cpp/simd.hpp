@@ -375,8 +375,8 @@ inline vec<T> quotient(vec<T> x, vec<T> y) {
   return x / y;
 }
 
-// The square root of what is not negative, likewise: a root of floats keeps the 64-byte unit busy for
-// nineteen cycles, the estimate with a Newton step for six.
+// The square root of what is not negative, likewise: a root of floats keeps the 64-byte unit busy
+// for nineteen cycles, the estimate with a Newton step for six.
 template <class T>
 inline vec<T> root(vec<T> x) {
 #if defined(__AVX512F__)
@@ -392,8 +392,8 @@ inline vec<T> root(vec<T> x) {
   return sqrt(x);
 }
 
-// While it lives, this thread takes subnormal numbers for 0: x86 computes with them a hundred times as
-// slowly as with others, and gradients of a network that has learned its data are full of them.
+// While it lives, this thread takes subnormal numbers for 0: x86 computes with them a hundred times
+// as slowly as with others, and gradients of a network that has learned its data are full of them.
 class flush_subnormals {
  public:
 #if defined(__x86_64__)

@@ -207,6 +207,31 @@ class update_rule {
   void after_first() {
     if (auto* s = std::get_if<sgd>(&rule)) s->first = false;
   }
+  // Updates elements with the gradients from `gradient` on.
+  template <class T>
+  void apply(const trained<T>& p, T* gradient, std::ptrdiff_t begin, std::ptrdiff_t end) const {
+    const auto on = [&](const auto& f, auto... state) {
+      T* const arrays[] = {p.of->value + begin, gradient, state + begin...};
+      update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
+    };
+    with_state(p, on);
+  }
+  // Given the largest absolute values of the gradient, of the first state and of the parameters:
+  // the largest that they can be after a step.
+  void bound(double& gradient, double& state, double& parameter) const {
+    if (const auto* s = std::get_if<sgd>(&rule)) {
+      gradient += s->weight_decay * parameter;
+      state = s->momentum * state + (1 + std::abs(s->dampening)) * gradient;
+      parameter += s->lr * (gradient + (1 + s->momentum) * state);
+    } else {
+      const adam& a = std::get<adam>(rule);
+      if (!a.decoupled) gradient += a.weight_decay * parameter;
+      state = std::max(state, gradient);  // a mean of gradients
+      if (a.decoupled) parameter *= std::max(1.0, std::abs(1 - a.lr * a.weight_decay));
+      parameter += a.step_size * state / a.eps;
+    }
+    parameter *= 1.001;  // and rounding
+  }
   // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
   // Whether the new ones are finite.
   template <class T>
@@ -217,12 +242,18 @@ class update_rule {
       return guarded_update(f, arrays, end - begin, factor, before,
                             std::make_index_sequence<2 + sizeof...(state)>());
     };
-    if (const auto* s = std::get_if<sgd>(&rule)) return states ? on(*s, p.state[0]) : on(*s);
-    const adam& a = std::get<adam>(rule);
-    return states > 2 ? on(a, p.state[0], p.state[1], p.state[2]) : on(a, p.state[0], p.state[1]);
+    return with_state(p, on);
   }
 
  private:
+  // f(rule, arrays of state...)
+  template <class T, class F>
+  auto with_state(const trained<T>& p, const F& f) const {
+    if (const auto* s = std::get_if<sgd>(&rule)) return states ? f(*s, p.state[0]) : f(*s);
+    const adam& a = std::get<adam>(rule);
+    return states > 2 ? f(a, p.state[0], p.state[1], p.state[2]) : f(a, p.state[0], p.state[1]);
+  }
+
   template <class T, class F, std::size_t... I>
   static bool guarded_update(const F& options, T* const (&arrays)[sizeof...(I)], std::ptrdiff_t n,
                              T factor, T* before, std::index_sequence<I...>) {
@@ -315,6 +346,9 @@ class training_step {
       for (tensor<T>* p : l->parameters())
         if (p->gradient) offsets_.emplace_back(p, trained_size), trained_size += p->size;
     before_.resize(trained_size);
+    direct_ = !accumulate;
+    for (const auto& l : net.layers)
+      direct_ = direct_ && !l->of_batch() && (l->parameters().empty() || l->has_gradient_to());
   }
 
   rows_of<T> outputs() const { return values_.back(); }
@@ -341,6 +375,8 @@ class training_step {
     if (result != outcome::fine) undo();
     return result;
   }
+  // The caller may have changed the parameters or their state.
+  void look_again() { bound_.known = false; }
   // What layers keep of the last batch is forgotten.
   void undo() {
     for (const auto& l : net_.layers) l->undo();
@@ -358,6 +394,8 @@ class training_step {
     std::atomic<bool> bad_label{false};
     key_ = key;
     sums_.assign(blocks, 0.0);
+    if (direct_) sizes_.assign(blocks * std::ptrdiff_t(net_.layers.size()), {});
+    if (direct_ && !bound_.known) measure_parameters(parameters);
     walk(
         n,
         [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
@@ -368,6 +406,7 @@ class training_step {
           if (!loss_block(y, weight, batch, begin, m, sums_[begin / block]))
             bad_label.store(true, std::memory_order_relaxed);
           else back_block(n, begin, m, net_.layers.size());
+          if (direct_) measure(begin, m, begin / block);
         });
     loss = 0;
     if (bad_label.load()) return outcome::label;
@@ -376,6 +415,13 @@ class training_step {
       if (!std::isfinite(loss)) return outcome::loss;
       if (turns_back()) walk_back(n, true);
     }
+    if (batch.share > 0 && batch.update && !pending_ && max_norm <= 0 && direct_ &&
+        stays_finite(rule, n)) {
+      region(std::ptrdiff_t(parts_.size()), cost(n) + double(before_.size()) * 0.4,
+             [&](std::ptrdiff_t i) { update_directly(parts_[i], parameters, rule, n); });
+      return outcome::fine;
+    }
+    bound_.known = false;
     failed_.store(int(outcome::fine), std::memory_order_relaxed);
     if (batch.share > 0) gradients(n);
     if (!batch.update || !pending_) return outcome::fine;
@@ -385,7 +431,7 @@ class training_step {
     const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
     if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
     region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
-                 [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
+           [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
     return outcome(failed_.load());
   }
@@ -394,7 +440,7 @@ class training_step {
   void gradients(std::ptrdiff_t n) {
     const bool sum = pending_ && accumulate_;
     region(std::ptrdiff_t(parts_.size()), net_.cost() * double(n),
-                 [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
+           [&](std::ptrdiff_t i) { gradient(parts_[i], n, sum); });
     pending_ = true;
   }
 
@@ -411,6 +457,18 @@ class training_step {
   std::vector<T> before_;                                       // the parameters before the update
   std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
   std::vector<double> sums_;
+  // Whether parts can be updated as soon as their gradient is there: where that can only give
+  // finite parameters, by bounds on all that goes into them.
+  bool direct_;
+  struct size_of_layer {
+    double x = 0, dy = 0;  // the largest absolute values in a block; inf for NaN
+  };
+  std::vector<size_of_layer> sizes_;  // by block and layer
+  struct {
+    bool known = false;
+    double parameter = 0,
+           state = 0;  // largest absolute values of parameters and of their first state
+  } bound_;
   std::atomic<int> failed_{0};
   std::uint64_t key_ = 0;
 
@@ -433,7 +491,7 @@ class training_step {
   void each_block(std::ptrdiff_t n, double cost, const F& f) const {
     const std::ptrdiff_t block = block_of(n);
     region(ceil_div(n, block), cost,
-                 [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
+           [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
   }
 
   // All rows forward, begin(first, rows) before a block's and end(first, rows) after them.
@@ -451,7 +509,7 @@ class training_step {
       if (first.of_batch()) {
         first.before_collect();
         region(first.parts(), first.cost() * double(n),
-                     [&](std::ptrdiff_t i) { first.collect(i, read(values_, from), n); });
+               [&](std::ptrdiff_t i) { first.collect(i, read(values_, from), n); });
         first.collected(n);
       }
       each_block(n, 2.5 * cost(n), [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
@@ -562,6 +620,87 @@ class training_step {
             !rule.apply(p, s.begin, s.end, T(factor), before_.data() + offset_of(s.of) + s.begin))
           failed_.store(int(outcome::parameters), std::memory_order_relaxed);
     }
+    part.of->prepare(part.number);
+  }
+
+  // The largest absolute value, inf if there is NaN.
+  static double largest(const T* x, std::ptrdiff_t n) {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    using bits = int_of<T>;
+    const vec<bits> magnitude = std::numeric_limits<bits>::max();
+    // Of non-negative numbers, as integers NaN is above all others. Several in flight.
+    vec<bits> most[4] = {bits(0), bits(0), bits(0), bits(0)};
+    const auto take = [&](vec<bits>& of, vec<T> v) {
+      const vec<bits> b = bit_cast<bits>(v) & magnitude;
+      of = select<bits>(b > of, b, of);
+    };
+    std::ptrdiff_t i = 0;
+    for (; i + 4 * w <= n; i += 4 * w)
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) take(most[k], load<T>(x + i + k * w));
+    for (; i + w <= n; i += w) take(most[0], load<T>(x + i));
+    if (i < n) take(most[0], load_part<T>(x + i, n - i));
+    for (int k = 1; k < 4; ++k) take(most[0], bit_cast<T>(most[k]));
+    T lanes[w];
+    store<T>(lanes, bit_cast<T>(most[0]));
+    double all = 0;
+    for (T v : lanes) all = v <= all ? all : v == v ? double(v) : HUGE_VAL;
+    return all;
+  }
+  void measure(std::ptrdiff_t begin, std::ptrdiff_t n, std::ptrdiff_t block) {
+    const std::size_t count = net_.layers.size();
+    for (std::size_t l = bottom_; l < count; ++l)
+      if (net_.layers[l]->learns())
+        // With what lies between the rows, which is 0.
+        sizes_[std::size_t(block) * count + l] = {
+            largest(values_[l].row(begin), n * values_[l].step),
+            largest(slopes_[l + 1].row(begin), n * slopes_[l + 1].step)};
+  }
+  void measure_parameters(const std::vector<trained<T>>& parameters) {
+    bound_ = {true, 0, 0};
+    for (const trained<T>& p : parameters) {
+      bound_.parameter = std::max(bound_.parameter, largest(p.of->value, p.of->size));
+      if (p.state[0]) bound_.state = std::max(bound_.state, largest(p.state[0], p.of->size));
+    }
+  }
+  // Whether an update with the slopes that were measured can only give finite numbers.
+  bool stays_finite(const update_rule& rule, std::ptrdiff_t n) {
+    const std::size_t count = net_.layers.size();
+    double gradient = 0;
+    for (std::size_t l = 0; l < count; ++l) {
+      double x = 1, dy = 0;
+      for (std::size_t i = l; i < sizes_.size(); i += count) {
+        x = std::max(x, sizes_[i].x);
+        dy = std::max(dy, sizes_[i].dy);
+      }
+      gradient = std::max(gradient, double(n) * x * dy);
+    }
+    rule.bound(gradient, bound_.state, bound_.parameter);
+    constexpr double limit = double(std::numeric_limits<T>::max()) / 1e6;
+    bound_.known = gradient < limit && bound_.state < limit && bound_.parameter < limit;
+    return bound_.known;
+  }
+
+  void update_directly(const typename network<T>::part& part,
+                       const std::vector<trained<T>>& parameters, const update_rule& rule,
+                       std::ptrdiff_t n) {
+    struct tag;
+    const auto spans = part.of->spans(part.number);
+    std::ptrdiff_t size = 0;
+    for (const auto& s : spans) size += s.end - s.begin;
+    T* memory = thread_buffer<T, tag>(size);
+    T* gradients[2] = {};  // as gradient_to takes them
+    const auto all = part.of->parameters();
+    for (const auto& s : spans) {
+      gradients[s.of == all[0] ? 0 : 1] = memory;
+      memory += s.end - s.begin;
+    }
+    const rows_of<T> dy = slopes_[part.index + 1], x = values_[part.index];
+    part.of->gradient_to(part.number, {dy.first, dy.step}, {x.first, x.step}, n, gradients[0],
+                         gradients[1]);
+    for (const auto& s : spans)
+      for (const trained<T>& p : parameters)
+        if (p.of == s.of) rule.apply(p, gradients[s.of == all[0] ? 0 : 1], s.begin, s.end);
     part.of->prepare(part.number);
   }
 

@@ -292,8 +292,15 @@ def test_sample_weights_of_any_dtype_layout_and_size(weight):
     check_fit(network(), dl.MSELoss(), *rows_of("values", 50, F64), weight=weight)
 
 
-def test_subnormal_sample_weights():
-    check_fit(network(), dl.MSELoss(), *rows_of("values", 50, F64), weight=np.full(50, 1e-310))
+def test_tiny_sample_weights():
+    check_fit(network(), dl.MSELoss(), *rows_of("values", 50, F64), weight=np.full(50, 1e-300))
+
+
+def test_subnormal_sample_weights_count_as_none():
+    x, y = rows_of("values", 50, F64)
+    trainer = dl.Trainer(network(), loss="mse", seed=0)
+    with pytest.raises(ValueError, match="no row that counts"):
+        trainer.fit(x, y, epochs=1, sample_weight=np.full(50, 1e-310), verbose=0)
 
 
 @pytest.mark.parametrize("bias", [False, True])

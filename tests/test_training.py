@@ -575,9 +575,9 @@ def test_divergence_names_the_step_and_undoes_nothing_else():
 def test_a_gradient_that_overflows_reaches_neither_weights_nor_optimizer():
     model = dl.Sequential(dl.Linear(1, 1, bias=False), seed=0)
     trainer = dl.Trainer(model, loss="mse", seed=0)
-    model.flat[:] = 1e-38
+    model.flat[:] = 2e-38
     before = model.flat.copy()
-    x, y = np.full((4, 1), 3e38, np.float32), np.zeros(4, np.float32)  # loss 9, gradient 1.8e39
+    x, y = np.full((4, 1), 3e38, np.float32), np.zeros(4, np.float32)  # loss 36, gradient 3.6e39
     with pytest.raises(FloatingPointError, match="the gradient is not finite"):
         fit(trainer, x, y)
     np.testing.assert_array_equal(model.flat, before)

@@ -111,7 +111,9 @@ def as_weights(weight: Any, name: str, rows: int) -> Array:
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; weights are finite and >= 0")
-    return weights.astype(np.float64)
+    wide = weights.astype(np.float64)
+    # A training step takes subnormal numbers for 0.
+    return np.where(wide < np.finfo(np.float64).tiny, 0.0, wide)
 
 
 def check_rows(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Seconds of native steps between two looks at Python: its signals, the progress bar.
 _SLICE = 0.1
 # And of steps on a mapped file, whose pages then are given back.
-_SLICE_OF_MAP = 0.02
+_SLICE_OF_MAP = 0.01
 
 _OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
 
@@ -277,11 +277,11 @@ class Trainer:
             raise TypeError(
                 f"without y, x must be an iterable of batches (x, y), not {type(source).__name__}"
             )
-        for name, value in (
-            ("sample_weight", sample_weight),
-            ("validation_split", validation_split),
+        for name, given in (
+            ("sample_weight", sample_weight is not None),
+            ("validation_split", validation_split != 0),
         ):
-            if value is not None and value != 0:
+            if given:
                 raise ValueError(f"{name} needs x and y as arrays; x is an iterable of batches")
         if class_weight is not None and not isinstance(class_weight, Mapping):
             raise ValueError("for an iterable of batches class_weight must be a dict")

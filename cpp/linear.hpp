@@ -45,7 +45,7 @@ inline void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y,
   const bool alone = grid.count() == grid.across();
   if (!alone)
     parallel_for(l.parts(), double(l.in) * double(l.out) * 0.15,
-                 [&](std::ptrdiff_t i) { l.prepare(i); });
+                 [&](std::ptrdiff_t i) { l.prepare_forward(i); });
   parallel_for(grid.count(), cost, [&](std::ptrdiff_t part) {
     grid.visit(part, [&](auto i, auto n, auto j, auto columns) {
       if (alone) l.pack_outputs(j, j + columns);

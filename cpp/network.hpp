@@ -95,8 +95,10 @@ class layer {
     std::ptrdiff_t begin, end;
   };
   virtual std::vector<span> spans(std::ptrdiff_t) { return {}; }
-  // Takes over the values of a part's parameters as they are now.
-  virtual void prepare(std::ptrdiff_t) {}
+  // Takes over the values of a part's parameters as they are now: for the way forward, and for
+  // both.
+  virtual void prepare_forward(std::ptrdiff_t) {}
+  virtual void prepare(std::ptrdiff_t part) { prepare_forward(part); }
 
   // Whether rows depend on the whole batch: then all parts `collect` what they need of it before
   // the rows go forward, and before they go back.
@@ -247,8 +249,11 @@ class linear_layer : public layer<T> {
                        std::min(panel, in - j), panel, end - begin,
                        straight + j * out + begin * panel);
   }
-  void prepare(std::ptrdiff_t part) override {
+  void prepare_forward(std::ptrdiff_t part) override {
     pack_outputs(part * part_, std::min(out, (part + 1) * part_));
+  }
+  void prepare(std::ptrdiff_t part) override {
+    prepare_forward(part);
     pack_inputs(part);
   }
 
@@ -344,12 +349,13 @@ class network {
 
   // Takes over the values of the parameters as they are now.
   void prepare() {
-    const std::vector<part> all = parts();
-    parallel_for(std::ptrdiff_t(all.size()), cost() * 8,
-                 [&](std::ptrdiff_t i) { all[i].of->prepare(all[i].number); });
+    each_part([](layer<T>& l, std::ptrdiff_t part) { l.prepare(part); });
+  }
+  void prepare_forward() {
+    each_part([](layer<T>& l, std::ptrdiff_t part) { l.prepare_forward(part); });
   }
 
-  // Outputs of `rows` rows, after prepare().
+  // Outputs of `rows` rows, after prepare_forward().
   void infer(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows) const {
     const std::ptrdiff_t block = block_of(rows);
     std::ptrdiff_t widest = 0;
@@ -369,6 +375,14 @@ class network {
         from = {to.first, to.step};
       }
     });
+  }
+
+ private:
+  template <class F>
+  void each_part(const F& f) {
+    const std::vector<part> all = parts();
+    parallel_for(std::ptrdiff_t(all.size()), cost() * 8,
+                 [&](std::ptrdiff_t i) { f(*all[i].of, all[i].number); });
   }
 };
 

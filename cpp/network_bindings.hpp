@@ -144,7 +144,7 @@ class py_network {
     const rows_of<T> to{data_of<T>(out), net.out()};
     const std::ptrdiff_t rows = x.shape(0);
     without_gil released;
-    net.prepare();
+    net.prepare_forward();
     net.infer(from, to, rows);
   }
 };

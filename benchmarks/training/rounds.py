@@ -14,11 +14,6 @@ import contest
 contest.WORKER = HERE / "worker.py"  # what its processes run, here
 
 
-# Seconds before each turn: the threads of OpenBLAS, which NumPy and scikit-learn bring along, go on
-# asking for work for that long after a product, on a core that the next library needs.
-PAUSE = 0.5
-
-
 def note(message):
     """Tell beside the table."""
     print(message, file=sys.stderr, flush=True)
@@ -64,11 +59,11 @@ def interleaved(command, contestants, rounds, spinner=None):
     idle, busy = ({contestant.name: [] for contestant in turns} for _ in range(2))
     for _ in range(rounds):
         for contestant in turns:
-            sleep(PAUSE)
+            sleep(contest.PAUSE)
             idle[contestant.name].append(contestant.ask(command))
             if spinner:
                 spinner.resume()
-                sleep(PAUSE)
+                sleep(contest.PAUSE)
                 busy[contestant.name].append(contestant.ask(command))
                 spinner.stop()
         turns.append(turns.pop(0))

@@ -137,21 +137,23 @@ struct binary_cross_entropy_with_logits {
 
 // Runs a loss over inputs of one shape, in C order. `losses` and `grads` may have no data; the
 // slopes are multiplied by `scale`. Returns the sum of the losses.
-template <class T, bool Loss, bool Grad, class F, std::size_t K, std::size_t... I>
+template <class T, bool Grad, class F, std::size_t K, std::size_t... I>
 inline double loss_sequences(const F& f, const std::array<view, K>& inputs, const view& losses,
                              const view& grads, double scale, std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
+  const bool each =
+      losses.data;  // at run time: twice the code for it would be a fifth of the whole
   const sequence<T> in[] = {sequence<T>(inputs[I])...};
   const std::ptrdiff_t n = inputs[0].size();
   const sequence<T> loss_out = output_sequence<T, K>(losses, inputs, n);
   const sequence<T> grad_out = output_sequence<T, K>(grads, inputs, n);
   const bool direct =
-      (in[I].direct() && ...) && (!Loss || loss_out.direct()) && (!Grad || grad_out.direct());
+      (in[I].direct() && ...) && (!each || loss_out.direct()) && (!Grad || grad_out.direct());
   const element_chunks chunks(n);
   const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
   const vec<T> factor = T(scale);
-  std::vector<double> sums(Loss ? 0 : chunks.count());
+  std::vector<double> sums(each ? 0 : chunks.count());
   parallel_for(chunks.count(), nanoseconds<T>(F::cost, n, direct), [&](std::ptrdiff_t chunk) {
     T buffer[K + 2][tile_elements];
     block_sum<T> sum;
@@ -159,26 +161,26 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
     for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
       const T* from[] = {in[I].read(i, m, buffer[I])...};
-      T* loss_to = Loss ? loss_out.write(i, buffer[K]) : nullptr;
+      T* loss_to = each ? loss_out.write(i, buffer[K]) : nullptr;
       T* grad_to = Grad ? grad_out.write(i, buffer[K + 1]) : nullptr;
       std::ptrdiff_t j = 0;
       for (; j + w <= m; j += w) {
         (prefetch(from[I] + j, ahead), ...);
         const loss_and_slope<T> r = f(load<T>(from[I] + j)...);
-        if constexpr (Loss) store<T>(loss_to + j, r.loss);
+        if (each) store<T>(loss_to + j, r.loss);
         else sum.add(r.loss);
         if constexpr (Grad) store<T>(grad_to + j, r.slope * factor);
       }
       if (j < m) {
         const loss_and_slope<T> r = f(load_part<T>(from[I] + j, m - j)...);
-        if constexpr (Loss) store_part<T>(loss_to + j, r.loss, m - j);
+        if (each) store_part<T>(loss_to + j, r.loss, m - j);
         else sum.add(first_lanes<T>(r.loss, m - j));
         if constexpr (Grad) store_part<T>(grad_to + j, r.slope * factor, m - j);
       }
-      if constexpr (Loss) loss_out.finish(i, m, loss_to);
+      if (each) loss_out.finish(i, m, loss_to);
       if constexpr (Grad) grad_out.finish(i, m, grad_to);
     }
-    if constexpr (!Loss) sums[chunk] = sum.total();
+    if (!each) sums[chunk] = sum.total();
   });
   return tree_sum(sums.data(), std::ptrdiff_t(sums.size()));
 }
@@ -192,12 +194,10 @@ inline double elementwise_loss(const F& f, std::array<view, K>& inputs, view& lo
   all[K + 1] = grads.data ? grads : inputs[0];
   collapse(all);
   std::copy(all.begin(), all.begin() + K, inputs.begin());
+  if (!losses.data) all[K].data = nullptr;
   constexpr auto k = std::make_index_sequence<K>();
-  if (losses.data)
-    return grads.data ? loss_sequences<T, true, true>(f, inputs, all[K], all[K + 1], scale, k)
-                      : loss_sequences<T, true, false>(f, inputs, all[K], all[K + 1], scale, k);
-  return grads.data ? loss_sequences<T, false, true>(f, inputs, all[K], all[K + 1], scale, k)
-                    : loss_sequences<T, false, false>(f, inputs, all[K], all[K + 1], scale, k);
+  return grads.data ? loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k)
+                    : loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
 }
 
 // True if every element is in [0, 1] or NaN.

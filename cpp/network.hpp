@@ -307,8 +307,9 @@ class activation_layer : public layer<T> {
   // Whole blocks at once where nothing lies between their rows.
   template <class F>
   void each_run(bool same_step, std::ptrdiff_t n, const F& f, std::ptrdiff_t step) const {
-    if (same_step && step == this->in) return f(0, n * this->in);
-    for (std::ptrdiff_t r = 0; r < n; ++r) f(r, this->in);
+    const bool whole = same_step && step == this->in;
+    const std::ptrdiff_t runs = whole ? std::min<std::ptrdiff_t>(n, 1) : n;
+    for (std::ptrdiff_t r = 0; r < runs; ++r) f(r, whole ? n * this->in : this->in);
   }
 };
 

@@ -146,9 +146,11 @@ inline void block_statistics(const register_rows<T, Whole>& x, std::ptrdiff_t ro
   column_lanes<T> sums[Count];
   std::copy(s, s + Count, sums);
   for (std::ptrdiff_t r = 0; r < rows; ++r)
+#pragma GCC unroll 2
     for (int k = 0; k < Count; ++k) {
       const auto own = x.right(k * w);
       own.prefetch_row(r);
+#pragma GCC unroll 2
       for (int part = 0; part < parts; ++part) {
         const vec<double> d = own.wide(r, part) - sums[k].shift[part];
         sums[k].sum[part] += d;

@@ -239,9 +239,9 @@ inline tile_source<T> tile_of_columns(const T* first, std::ptrdiff_t step, std::
 
 // ---- the product --------------------------------------------------------------------------------
 
-// C = start + A B. pack_a(i, rows, height, p, terms, to) packs rows of A from i and terms from p
-// on; panel_of(j, columns, p, terms) gives the panel of B from column j and term p on. `start`: a
-// row that is added to each of C, or null.
+// C = start + A B. tile_of(i, rows, height, p, terms, to) gives the tile of A from row i and term p
+// on, where it lies or packed to `to`; panel_of(j, columns, p, terms) gives the panel of B from
+// column j and term p on. `start`: a row that is added to each of C, or null.
 template <class T, class TileOf, class PanelOf>
 inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const TileOf& tile_of,
                     const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start) {

@@ -665,18 +665,21 @@ class training_step {
   }
   // Whether an update with the slopes that were measured can only give finite numbers.
   bool stays_finite(const update_rule& rule, std::ptrdiff_t n) {
+    constexpr double limit = double(std::numeric_limits<T>::max()) / 1e6;
     const std::size_t count = net_.layers.size();
     double gradient = 0;
+    bound_.known = false;
     for (std::size_t l = 0; l < count; ++l) {
       double x = 1, dy = 0;
       for (std::size_t i = l; i < sizes_.size(); i += count) {
         x = std::max(x, sizes_[i].x);
         dy = std::max(dy, sizes_[i].dy);
       }
-      gradient = std::max(gradient, double(n) * x * dy);
+      const double most = double(n) * x * dy;
+      if (!(most < limit)) return false;  // an infinite x times a slope of 0 is NaN, too
+      gradient = std::max(gradient, most);
     }
     rule.bound(gradient, bound_.state, bound_.parameter);
-    constexpr double limit = double(std::numeric_limits<T>::max()) / 1e6;
     bound_.known = gradient < limit && bound_.state < limit && bound_.parameter < limit;
     return bound_.known;
   }

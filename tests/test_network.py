@@ -900,3 +900,13 @@ def test_a_gradient_of_another_shape_is_an_error(change):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert result.stdout.strip() == "ValueError", (result.returncode, result.stderr)
+
+
+def test_an_infinite_input_behind_slopes_of_zero_is_found():
+    """0 times infinity: the loss and every slope are finite, the gradient of the weights is not."""
+    model = dl.Sequential(dl.Linear(1, 1, bias=False), dl.ReLU(), seed=0)
+    model.flat[:] = -1
+    x, y = np.full((4, 1), np.inf, np.float32), np.zeros((4, 1), np.float32)
+    with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+        dl.Trainer(model, loss="mse", seed=0).fit(x, y, epochs=1, verbose=0)
+    np.testing.assert_array_equal(model.flat, [-1])

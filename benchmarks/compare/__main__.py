@@ -8,7 +8,6 @@ a checkout, with dlcore installed and any of NumPy's rivals beside it:
 
 import argparse
 import json
-import platform
 import re
 import sys
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from contest import Contestant, Failure, measure
 from peers import PEERS
+from report import number, processor, verdict
 
 import dlcore
 from cases import CASES, DTYPES
@@ -40,20 +40,6 @@ def note(message):
     print(message, file=sys.stderr, flush=True)
 
 
-def number(value):
-    """Three significant digits, without an exponent."""
-    if value is None:
-        return ""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def verdict(row):
-    """Which of the two targets was met."""
-    if row["ratio"] is None or row["must"] is None:
-        return ""
-    return next((target for target in ("aim", "must") if row["ratio"] >= row[target]), "no")
-
-
 def line(row):
     """One line of the table."""
     peer, large = row["best_peer"], row["share_of_stream"] is not None
@@ -70,14 +56,6 @@ def line(row):
         f"{row['share_of_stream']:.0%} of {row['stream']}" if large else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def processor():
-    """Name the processor."""
-    try:
-        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
 
 
 def arguments():

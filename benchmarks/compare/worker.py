@@ -4,17 +4,14 @@ python worker.py PEER DTYPE CORES
 """
 
 import gc
-import json
-import os
-import signal
 import sys
-import traceback
 from importlib import import_module
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from serving import serve
 
 from cases import CASES, STEPS
 
@@ -96,33 +93,6 @@ class Worker:
         return {}
 
 
-def main():
-    """Reply to one command after the other, until there are no more."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no reply
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle
-
-    def reply(message):
-        print(json.dumps(message), file=replies)
-
-    peer, dtype, cores = sys.argv[1:]
-    if hasattr(os, "sched_setaffinity"):  # not all libraries can be told by a variable
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
-    try:
-        worker = Worker(peer, dtype)
-    except ImportError as error:
-        return reply({"failed": str(error)})
-    reply({"version": worker.peer.library.__version__})
-    for line in sys.stdin:
-        command, *arguments = json.loads(line)
-        try:
-            reply(getattr(worker, command)(*arguments))
-        except Exception as error:  # noqa: BLE001 - whatever a library may raise
-            traceback.print_exc()
-            worker.forget()
-            reply({"failed": f"{type(error).__name__}: {error}"})
-    return None
-
-
 if __name__ == "__main__":
-    main()
+    peer, dtype, cores = sys.argv[1:]
+    serve(lambda: Worker(peer, dtype), cores)

@@ -11,29 +11,17 @@ of a checkout, with dlcore installed and any of the others beside it:
 
 import argparse
 import json
-import platform
-import re
+import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "compare"))
+
 import peers
+from report import number, processor, verdict
 from rounds import contestants, measure_inference, measure_training
 
 import dlcore
 from cases import CASES, INFERENCE, MORE, TARGETS
-
-
-def number(value):
-    """Three significant digits, without an exponent."""
-    if value is None:
-        return ""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def verdict(row):
-    """Which of the two targets was met."""
-    if row["ratio"] is None or row["must"] is None:
-        return ""
-    return next((target for target in ("aim", "must") if row["ratio"] >= row[target]), "no")
 
 
 def times(row, seconds, names):
@@ -77,14 +65,6 @@ def show(rows, cells, names):
             print(f"| {' | '.join(line)} |\n|{rule}|")
         print(f"| {' | '.join(line.values())} |", flush=True)
         yield row
-
-
-def processor():
-    """Name the processor."""
-    try:
-        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
 
 
 def arguments():

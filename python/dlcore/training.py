@@ -54,8 +54,8 @@ class Trainer:
         ``sample_weight`` 2 twice; or functions ``metric(y_true, outputs) -> float``, called once
         an epoch with all rows and logged under their ``__name__``.
     seed : int, optional
-        Draws the order of the rows, the validation split and what `Dropout` drops. The same seed, data and calls give
-        the same result, bit for bit on the same machine.
+        Draws the order of the rows, the validation split and what `Dropout` drops. The same seed,
+        data and calls give the same result, bit for bit on the same machine.
     accumulate : int
         Batches to an update: k batches of n rows give the update of one batch of k * n rows.
     clip_grad_norm : float, optional

@@ -55,11 +55,11 @@ inline constexpr std::ptrdiff_t product_scratch =
 
 // ---- packing ------------------------------------------------------------------------------------
 
-// to[p * width + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. Writes up to a register
-// beyond the end. `row(i)` gives the address of contiguous elements.
+// to[p * step + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. Where step == width, writes
+// up to a register beyond the end. `row(i)` gives the address of contiguous elements.
 template <class T, class Row>
 inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
-                            std::ptrdiff_t k, T* to) {
+                            std::ptrdiff_t k, T* to, std::ptrdiff_t step) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   for (std::ptrdiff_t p = 0; p < k; p += w) {
     const std::ptrdiff_t terms = std::min(w, k - p);
@@ -73,16 +73,21 @@ inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t wid
       transpose<T>(x);
       // What goes beyond the width is overwritten by the next term, unless that has been here
       // before.
-      const bool whole = i + w <= width || width < w;
-      T* at = to + p * width + i;
+      const bool whole = i + w <= width || (width < w && step == width);
+      T* at = to + p * step + i;
 #pragma GCC unroll 16
       for (std::ptrdiff_t q = 0; q < w; ++q) {
         if (q >= terms) break;
-        if (whole) store<T>(at + q * width, x[q]);
-        else store_part<T>(at + q * width, x[q], width - i);
+        if (whole) store<T>(at + q * step, x[q]);
+        else store_part<T>(at + q * step, x[q], width - i);
       }
     }
   }
+}
+template <class T, class Row>
+inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
+                            std::ptrdiff_t k, T* to) {
+  pack_transposed<T>(row, n, width, k, to, width);
 }
 
 // to[p * width + i] = row(p)[i] for p < k, i < n; 0 for n <= i < width.
@@ -115,11 +120,12 @@ struct panel {
 // time, and what the first cache holds loses nothing. At 1024 columns: 0.83 of the time.
 inline constexpr std::ptrdiff_t rows_ahead = 16;
 
-// A tile of A, packed or where it lies: elements from row to row, and from term to term.
+// A tile of A, packed or where it lies: elements from row to row, and from term to term; bytes to
+// what is asked for ahead of use.
 template <class T>
 struct tile_source {
   const T* first;
-  std::ptrdiff_t row_step, term_step;
+  std::ptrdiff_t row_step, term_step, ahead = 0;
 };
 
 // Where a tile's result goes, and what it is added to: nothing if `start` is null.
@@ -160,6 +166,7 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
     vec<T> row[Registers];
 #pragma GCC unroll 2
     for (int r = 0; r < Registers; ++r) prefetch(p + r * w, ahead);
+    prefetch(a[0], source.ahead);
 #pragma GCC unroll 2
     for (int r = 0; r < Registers; ++r)
       row[r] = r + 1 < Registers ? load<T>(p + r * w) : load_lanes<T, Part>(p + r * w, last);
@@ -232,7 +239,7 @@ template <class T>
 inline tile_source<T> tile_of_columns(const T* first, std::ptrdiff_t step, std::ptrdiff_t rows,
                                       std::ptrdiff_t height, std::ptrdiff_t terms,
                                       std::ptrdiff_t panels, T* to) {
-  if (rows == height && panels <= 4) return {first, 1, step};
+  if (rows == height && panels <= 4) return {first, 1, step, rows * std::ptrdiff_t(sizeof(T))};
   pack_straight<T>([&](std::ptrdiff_t t) { return first + t * step; }, rows, height, terms, to);
   return {to, 1, height};
 }
@@ -241,17 +248,20 @@ inline tile_source<T> tile_of_columns(const T* first, std::ptrdiff_t step, std::
 
 // C = start + A B. tile_of(i, rows, height, p, terms, to) gives the tile of A from row i and term p
 // on, where it lies or packed to `to`; panel_of(j, columns, p, terms) gives the panel of B from
-// column j and term p on. `start`: a row that is added to each of C, or null.
+// column j and term p on. `start`: a row that is added to each of C, or null. `c_panel`: elements
+// from panel to panel of C.
 template <class T, class TileOf, class PanelOf>
 inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const TileOf& tile_of,
-                    const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start) {
+                    const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start,
+                    std::ptrdiff_t c_panel = panel_columns<T>) {
   const std::ptrdiff_t height = tile_height(m), block = block_tiles * height;
+  const std::ptrdiff_t most = even_chunk(k, block_terms, 1);
   T* scratch = thread_buffer<T, product_tag>(product_scratch<T>);
   for (std::ptrdiff_t i0 = 0; i0 < m; i0 += block) {
     const std::ptrdiff_t end = std::min(m, i0 + block);
     std::ptrdiff_t p = 0;
     do {  // once at least: without terms C is what it starts with
-      const std::ptrdiff_t terms = std::min(block_terms, k - p);
+      const std::ptrdiff_t terms = std::min(most, k - p);
       const bool first = p == 0;
       tile_source<T> tiles[block_tiles];
       for (std::ptrdiff_t i = i0; i < end; i += height) {
@@ -263,7 +273,7 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
         const panel<T> b = panel_of(j, std::min(panel_columns<T>, n - j), p, terms);
         for (std::ptrdiff_t i = i0; i < end; i += height) {
           const std::ptrdiff_t rows = std::min(height, end - i);
-          T* corner = c + i * c_step + j;
+          T* corner = c + i * c_step + j / panel_columns<T> * c_panel;
           const tile_target<T> target{
               corner, c_step, first ? (start ? start + j : nullptr) : corner, first ? 0 : c_step};
           multiply_rows<T>(height_of(rows), terms, tiles[(i - i0) / height], b, target, rows);

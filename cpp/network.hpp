@@ -127,9 +127,18 @@ class linear_layer : public layer<T> {
         weight_{weight, nullptr, in * out},
         bias_{bias, nullptr, bias ? out : 0},
         part_(even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel)),
-        transposed_(new vec<T>[ceil_div(out, panel) * in * tile_registers]),
-        conflict_(in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) {
-    if (conflict_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
+        transposed_(new vec<T>[ceil_div(out, panel) * in * tile_registers]) {
+    // Rows of the weights that crowd the first cache are not read where they lie.
+    if (in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) keep_straight();
+  }
+
+  // The weights as the products take them: by panels of outputs, in x panel elements each.
+  static constexpr std::ptrdiff_t panel = panel_columns<T>;
+  T* transposed() { return reinterpret_cast<T*>(transposed_.get()); }
+  // By panels of inputs, out x panel elements each; null: they are read where they lie.
+  T* straight() { return reinterpret_cast<T*>(straight_.get()); }
+  void keep_straight() {
+    if (!straight_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
   }
 
   // For gradients without parameters to train.
@@ -195,6 +204,20 @@ class linear_layer : public layer<T> {
     if (db) map_run<T>(add, db, m, 0, db, fresh + in * m);
   }
   bool has_gradient_to() const override { return true; }
+  // The sums of columns of dy.
+  static void sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std::ptrdiff_t m,
+                          std::ptrdiff_t rows, T* db) {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    for (std::ptrdiff_t j = 0; j < m; j += w) {
+      const std::ptrdiff_t lanes = std::min(w, m - j);
+      const auto get = [&](const T* p) { return lanes == w ? load<T>(p) : load_part<T>(p, lanes); };
+      vec<T> sums[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
+      for (std::ptrdiff_t r = 0; r < rows; ++r) sums[r % 4] += get(dy.row(r) + begin + j);
+      const vec<T> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      if (lanes == w) store<T>(db + j, all);
+      else store_part<T>(db + j, all, lanes);
+    }
+  }
   // dW = dy^T x and db, the sums of dy, of a part; each unless null.
   void gradient_to(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                    std::ptrdiff_t rows, T* dw, T* db) const override {
@@ -211,16 +234,7 @@ class linear_layer : public layer<T> {
             return dlcore::panel<T>{x.row(p) + j, x.step, columns, false};
           },
           dw, in, nullptr);
-    constexpr std::ptrdiff_t w = vec<T>::size;
-    for (std::ptrdiff_t j = 0; db && j < m; j += w) {
-      const std::ptrdiff_t lanes = std::min(w, m - j);
-      const auto get = [&](const T* p) { return lanes == w ? load<T>(p) : load_part<T>(p, lanes); };
-      vec<T> sums[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
-      for (std::ptrdiff_t r = 0; r < rows; ++r) sums[r % 4] += get(dy.row(r) + begin + j);
-      const vec<T> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-      if (lanes == w) store<T>(db + j, all);
-      else store_part<T>(db + j, all, lanes);
-    }
+    if (db) sum_columns(dy, begin, m, rows, db);
   }
 
   std::vector<span> spans(std::ptrdiff_t part) override {
@@ -239,9 +253,9 @@ class linear_layer : public layer<T> {
                          std::min(panel, end - j), panel, in, transposed + j * in);
   }
   // Packs a part of the weights for the way back, where they are not read where they lie.
-  bool packs_inputs() const { return conflict_; }
+  bool packs_inputs() const { return bool(straight_); }
   void pack_inputs(std::ptrdiff_t part) {
-    if (!conflict_) return;
+    if (!straight_) return;
     const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
     T* straight = reinterpret_cast<T*>(straight_.get());
     for (std::ptrdiff_t j = 0; j < in; j += panel)
@@ -258,13 +272,9 @@ class linear_layer : public layer<T> {
   }
 
  private:
-  static constexpr std::ptrdiff_t panel = panel_columns<T>;
-
   tensor<T> weight_, bias_;
-  std::ptrdiff_t part_;                   // rows of the weights in a part
-  std::unique_ptr<vec<T>[]> transposed_;  // by panels of outputs: in x panel
-  bool conflict_;                         // rows of the weights crowd the first cache
-  std::unique_ptr<vec<T>[]> straight_;    // by panels of inputs: out x panel
+  std::ptrdiff_t part_;  // rows of the weights in a part
+  std::unique_ptr<vec<T>[]> transposed_, straight_;
 
   static auto transposing(rows_of<const T> x) {
     return [x](std::ptrdiff_t i, std::ptrdiff_t rows, std::ptrdiff_t height, std::ptrdiff_t p,

@@ -232,15 +232,14 @@ class step_of : network_of<T> {
       without_gil released;
       using clock = std::chrono::steady_clock;
       const auto end = clock::now() + std::chrono::duration<double>(seconds);
-      net.prepare();
-      step_->look_again();
+      step_->open(std::move(parameters), states, batches - first);
       do {
         const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
         const batch_of_rows batch{rows + begin, size, mass[i], share[i],
                                   (i + 1) % accumulate == 0 || i + 1 == batches};
         rule.next(number + 1);
         const bool before = step_->pending();
-        result = step_->run(from, target, weights, batch, parameters, rule, max_norm,
+        result = step_->run(from, target, weights, batch, rule, max_norm,
                             key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss[i]);
         if (result != outcome::fine) break;
         if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
@@ -250,6 +249,7 @@ class step_of : network_of<T> {
         }
         ++i;
       } while (i < batches && clock::now() < end);
+      step_->close();
     }
     progress[0] = i, progress[1] = updates;
     constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};

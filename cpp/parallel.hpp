@@ -92,9 +92,11 @@ struct alignas(64) share {
 };
 
 // Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
-// `nanoseconds` on one, pays for them. `run` must not throw.
-template <class F>
-inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run) {
+// `nanoseconds` on one, pays for them. `run` must not throw. before(t, threads): how many chunks are
+// the shares of the threads below t.
+template <class F, class Before>
+inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run,
+                         const Before& before) {
 #if defined(_OPENMP)
   const thread_settings& settings = thread_settings::get();
   const int threads = settings.threads.load(std::memory_order_relaxed);
@@ -106,8 +108,8 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
     std::int64_t idle = 0;
     std::vector<share> shares(threads);
     for (int t = 0; t < threads; ++t) {
-      shares[t].next = chunks * t / threads;
-      shares[t].end = chunks * (t + 1) / threads;
+      shares[t].next = before(t, threads);
+      shares[t].end = before(t + 1, threads);
     }
 #pragma omp parallel num_threads(threads)
     {
@@ -124,11 +126,37 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
     return;
   }
 #else
-  (void)nanoseconds;
+  (void)nanoseconds, (void)before;
 #endif
   for (std::ptrdiff_t i = 0; i < chunks; ++i) run(i);
   stream_fence();
 }
+// Equal shares.
+template <class F>
+inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run) {
+  parallel_for(chunks, nanoseconds, run,
+               [&](int t, int threads) { return chunks * t / threads; });
+}
+
+// Shares of chunks that cost differently.
+class dealt {
+ public:
+  std::ptrdiff_t count() const { return std::ptrdiff_t(before_.size()); }
+  void add(double cost) {
+    before_.push_back(total_);
+    total_ += cost;
+  }
+  // The chunks before a share of the total.
+  std::ptrdiff_t operator()(int t, int threads) const {
+    if (t == threads) return count();
+    const double share = total_ * t / threads;
+    return std::lower_bound(before_.begin(), before_.end(), share) - before_.begin();
+  }
+
+ private:
+  std::vector<double> before_;  // the costs of the chunks before each
+  double total_ = 0;
+};
 
 // Adds neighbours, then neighbours of the sums, ...: the error grows with log n. Overwrites x.
 inline double tree_sum(double* x, std::ptrdiff_t n) {

@@ -13,9 +13,10 @@
 #include <variant>
 #include <vector>
 
-#include "losses.hpp"
+#include "block_losses.hpp"
 #include "norm_layers.hpp"
-#include "optimizers.hpp"
+#include "panels.hpp"
+#include "updates.hpp"
 
 namespace dlcore {
 
@@ -46,260 +47,6 @@ struct targets {
   const index_view* labels;  // null: values
   row_source<T> values;
 };
-
-// ---- losses -------------------------------------------------------------------------------------
-
-// The targets of a block of rows.
-template <class T>
-struct block_of_targets {
-  const std::int64_t* labels;
-  const T* values;
-};
-
-template <class T>
-class block_loss {
- public:
-  virtual ~block_loss() = default;
-  // Targets are class indices.
-  virtual bool takes_labels() const { return false; }
-  // The sum of the losses of n rows, or in `losses` each of them (`values_of_row` for a row); the
-  // gradient, times scale.
-  virtual double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
-                     double scale, T* losses, rows_of<T> gradient) const = 0;
-  // Losses of a row, whose mean is the loss of the row.
-  virtual std::ptrdiff_t values_of_row() const { return 1; }
-  // The first row whose label is out of range, or -1.
-  virtual std::ptrdiff_t bad_label(const std::int64_t*, std::ptrdiff_t) const { return -1; }
-};
-
-template <class T>
-inline view view_of_rows(const T* first, std::ptrdiff_t n, std::ptrdiff_t width,
-                         std::ptrdiff_t step) {
-  view v;
-  v.data = reinterpret_cast<char*>(const_cast<T*>(first));
-  v.ndim = 2;
-  v.shape[0] = n, v.shape[1] = width;
-  v.strides[0] = step * std::ptrdiff_t(sizeof(T)), v.strides[1] = sizeof(T);
-  return v;
-}
-template <class T>
-inline row_view row_view_of_rows(const T* first, std::ptrdiff_t n, std::ptrdiff_t step) {
-  row_view v;
-  v.class_stride = sizeof(T);
-  v.rows.data = reinterpret_cast<char*>(const_cast<T*>(first));
-  v.rows.ndim = 1;
-  v.rows.shape[0] = n;
-  v.rows.strides[0] = step * std::ptrdiff_t(sizeof(T));
-  return v;
-}
-template <class T>
-inline view view_of_run(T* first, std::ptrdiff_t n) {
-  view v;
-  v.data = reinterpret_cast<char*>(first);
-  v.ndim = 1;
-  v.shape[0] = n;
-  v.strides[0] = sizeof(T);
-  return v;
-}
-
-template <class T>
-class cross_entropy_loss : public block_loss<T> {
- public:
-  cross_entropy_loss(std::ptrdiff_t classes, bool labels, std::vector<T> weight,
-                     std::ptrdiff_t ignore_index, double label_smoothing)
-      : classes_(classes),
-        labels_(labels),
-        weight_(std::move(weight)),
-        options_{weight_.empty() ? nullptr : weight_.data(), double(classes), label_smoothing,
-                 ignore_index, 1.0} {
-    if (!weight_.empty()) {
-      std::vector<double> wide(weight_.begin(), weight_.end());
-      options_.weight_sum = tree_sum(wide.data(), std::ptrdiff_t(wide.size()));
-    }
-  }
-  bool takes_labels() const override { return labels_; }
-  std::ptrdiff_t bad_label(const std::int64_t* labels, std::ptrdiff_t n) const override {
-    if (!labels_) return -1;
-    for (std::ptrdiff_t i = 0; i < n; ++i)
-      if (labels[i] != options_.ignore_index && std::uint64_t(labels[i]) >= std::uint64_t(classes_))
-        return i;
-    return -1;
-  }
-
-  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
-             double scale, T* losses, rows_of<T> gradient) const override {
-    row_loss_options<T> options = options_;
-    options.scale = scale;
-    loss_sink<T> sink{losses ? view_of_run(losses, n) : view(), {}};
-    const row_shape shape{n, classes_, true};
-    const row_view x = row_view_of_rows(outputs.first, n, outputs.step);
-    const row_view dx = row_view_of_rows(gradient.first, n, gradient.step);
-    if (!labels_) {
-      const std::array<row_view, 3> views{x, row_view_of_rows(target.values, n, classes_), dx};
-      return row_loss<T>(shape, views, 2.0, cross_entropy_probabilities<T, true>{options, sink});
-    }
-    index_view labels;
-    labels.rows = view_of_run(const_cast<std::int64_t*>(target.labels), n);
-    const std::array<row_view, 2> views{x, dx};
-    if (options.label_smoothing != 0)
-      return row_loss<T>(shape, views, 1.0,
-                         cross_entropy_indices<T, true, true>{labels, options, sink});
-    return row_loss<T>(shape, views, 0.8,
-                       cross_entropy_indices<T, true, false>{labels, options, sink});
-  }
-
- private:
-  std::ptrdiff_t classes_;
-  bool labels_;
-  std::vector<T> weight_;
-  row_loss_options<T> options_;
-};
-
-// An elementwise loss; `extra`: a further input of the kernel for each column, or none.
-template <class T, class F>
-class value_loss : public block_loss<T> {
- public:
-  value_loss(std::ptrdiff_t width, const F& f, std::vector<T> extra = {})
-      : width_(width), f_(f), extra_(std::move(extra)) {}
-  std::ptrdiff_t values_of_row() const override { return width_; }
-
-  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
-             double scale, T* losses, rows_of<T> gradient) const override {
-    const view x = view_of_rows(outputs.first, n, width_, outputs.step);
-    const view t = view_of_rows(target.values, n, width_, width_);
-    view to = losses ? view_of_rows<T>(losses, n, width_, width_) : view();
-    view dx = view_of_rows<T>(gradient.first, n, width_, gradient.step);
-    if constexpr (std::is_same_v<F, binary_cross_entropy_with_logits<true>>) {
-      view extra = view_of_rows(extra_.data(), n, width_, 0);
-      std::array<view, 3> inputs{x, t, extra};
-      return elementwise_loss<T>(f_, inputs, to, dx, scale);
-    } else {
-      std::array<view, 2> inputs{x, t};
-      return elementwise_loss<T>(f_, inputs, to, dx, scale);
-    }
-  }
-
- private:
-  std::ptrdiff_t width_;
-  F f_;
-  std::vector<T> extra_;
-};
-
-// ---- the update ---------------------------------------------------------------------------------
-
-// One parameter that is trained, with its state.
-template <class T>
-struct trained {
-  tensor<T>* of;
-  std::array<T*, 3> state;
-};
-
-class update_rule {
- public:
-  std::variant<sgd, adam> rule;
-  int states;  // arrays of state for each parameter
-
-  update_rule(std::variant<sgd, adam> rule, int states) : rule(rule), states(states) {}
-  // Rules of further steps: `first` and the step's number are all that changes.
-  void next(double number) {
-    if (auto* a = std::get_if<adam>(&rule)) a->at_step(number);
-  }
-  void after_first() {
-    if (auto* s = std::get_if<sgd>(&rule)) s->first = false;
-  }
-  // Updates elements with the gradients from `gradient` on.
-  template <class T>
-  void apply(const trained<T>& p, T* gradient, std::ptrdiff_t begin, std::ptrdiff_t end) const {
-    const auto on = [&](const auto& f, auto... state) {
-      T* const arrays[] = {p.of->value + begin, gradient, state + begin...};
-      update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
-    };
-    with_state(p, on);
-  }
-  // Given the largest absolute values of the gradient, of the first state and of the parameters:
-  // the largest that they can be after a step.
-  void bound(double& gradient, double& state, double& parameter) const {
-    if (const auto* s = std::get_if<sgd>(&rule)) {
-      gradient += s->weight_decay * parameter;
-      state = s->momentum * state + (1 + std::abs(s->dampening)) * gradient;
-      parameter += s->lr * (gradient + (1 + s->momentum) * state);
-    } else {
-      const adam& a = std::get<adam>(rule);
-      if (!a.decoupled) gradient += a.weight_decay * parameter;
-      state = std::max(state, gradient);  // a mean of gradients
-      if (a.decoupled) parameter *= std::max(1.0, std::abs(1 - a.lr * a.weight_decay));
-      parameter += a.step_size * state / a.eps;
-    }
-    parameter *= 1.001;  // and rounding
-  }
-  // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
-  // Whether the new ones are finite.
-  template <class T>
-  bool apply(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end, T factor,
-             T* before) const {
-    const auto on = [&](const auto& f, auto... state) {
-      T* const arrays[] = {p.of->value + begin, p.of->gradient + begin, state + begin...};
-      return guarded_update(f, arrays, end - begin, factor, before,
-                            std::make_index_sequence<2 + sizeof...(state)>());
-    };
-    return with_state(p, on);
-  }
-
- private:
-  // f(rule, arrays of state...)
-  template <class T, class F>
-  auto with_state(const trained<T>& p, const F& f) const {
-    if (const auto* s = std::get_if<sgd>(&rule)) return states ? f(*s, p.state[0]) : f(*s);
-    const adam& a = std::get<adam>(rule);
-    return states > 2 ? f(a, p.state[0], p.state[1], p.state[2]) : f(a, p.state[0], p.state[1]);
-  }
-
-  template <class T, class F, std::size_t... I>
-  static bool guarded_update(const F& options, T* const (&arrays)[sizeof...(I)], std::ptrdiff_t n,
-                             T factor, T* before, std::index_sequence<I...>) {
-    constexpr std::ptrdiff_t w = vec<T>::size;
-    const F f = options;  // copied as in update_run
-    T* const p[] = {arrays[I]...};
-    const vec<T> zero = T(0), scale = factor;
-    vec<T> sum = zero;  // of p - p: 0, or NaN
-    std::ptrdiff_t i = 0;
-    const auto step = [&](vec<T>(&x)[sizeof...(I)]) {
-      x[1] *= scale;
-      f(x[I]...);
-      sum += x[0] - x[0];
-    };
-    for (; i + w <= n; i += w) {
-      vec<T> x[] = {load<T>(p[I] + i)...};
-      store<T>(before + i, x[0]);
-      step(x);
-      ((written(I) ? store<T>(p[I] + i, x[I]) : void()), ...);
-    }
-    if (i < n) {
-      vec<T> x[] = {load_part<T>(p[I] + i, n - i)...};
-      store_part<T>(before + i, x[0], n - i);
-      step(x);
-      ((written(I) ? store_part<T>(p[I] + i, x[I], n - i) : void()), ...);
-    }
-    return !any(sum != zero);
-  }
-};
-
-template <class T>
-inline bool all_finite(const T* x, std::ptrdiff_t n) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  const vec<T> zero = T(0);
-  vec<T> sum = zero;  // of x - x: 0, or NaN
-  std::ptrdiff_t i = 0;
-  for (; i + w <= n; i += w) {
-    const vec<T> v = load<T>(x + i);
-    sum += v - v;
-  }
-  if (i < n) {
-    const vec<T> v = load_part<T>(x + i, n - i);
-    sum += v - v;
-  }
-  return !any(sum != zero);
-}
 
 // ---- the step -----------------------------------------------------------------------------------
 
@@ -366,17 +113,28 @@ class training_step {
     gradients(n);
   }
 
+  // Before and after a row of `steps` batches, with these parameters and as many arrays of state of
+  // each. In between their arrays may be out of date.
+  void open(std::vector<trained<T>> parameters, int states, std::ptrdiff_t steps) {
+    parameters_ = std::move(parameters);
+    bound_.known = false;
+    net_.prepare();
+    deal(states, steps);
+  }
+  void close() {
+    give_panels();
+    panels_.clear();
+  }
+
   // Learns from a batch. `weight`: of each row of the data set, or null. Unless the outcome is
   // fine, the parameters are as before.
   outcome run(const row_source<T>& x, const targets<T>& y, const double* weight,
-              const batch_of_rows& batch, const std::vector<trained<T>>& parameters,
-              const update_rule& rule, double max_norm, std::uint64_t key, double& loss) {
-    const outcome result = learn(x, y, weight, batch, parameters, rule, max_norm, key, loss);
+              const batch_of_rows& batch, const update_rule& rule, double max_norm,
+              std::uint64_t key, double& loss) {
+    const outcome result = learn(x, y, weight, batch, rule, max_norm, key, loss);
     if (result != outcome::fine) undo();
     return result;
   }
-  // The caller may have changed the parameters or their state.
-  void look_again() { bound_.known = false; }
   // What layers keep of the last batch is forgotten.
   void undo() {
     for (const auto& l : net_.layers) l->undo();
@@ -388,14 +146,14 @@ class training_step {
 
  private:
   outcome learn(const row_source<T>& x, const targets<T>& y, const double* weight,
-                const batch_of_rows& batch, const std::vector<trained<T>>& parameters,
-                const update_rule& rule, double max_norm, std::uint64_t key, double& loss) {
+                const batch_of_rows& batch, const update_rule& rule, double max_norm,
+                std::uint64_t key, double& loss) {
     const std::ptrdiff_t n = batch.n, block = block_of(n), blocks = ceil_div(n, block);
     std::atomic<bool> bad_label{false};
     key_ = key;
     sums_.assign(blocks, 0.0);
     if (direct_) sizes_.assign(blocks * std::ptrdiff_t(net_.layers.size()), {});
-    if (direct_ && !bound_.known) measure_parameters(parameters);
+    if (direct_ && !bound_.known) measure_parameters();
     walk(
         n,
         [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
@@ -417,10 +175,20 @@ class training_step {
     }
     if (batch.share > 0 && batch.update && !pending_ && max_norm <= 0 && direct_ &&
         stays_finite(rule, n)) {
-      region(std::ptrdiff_t(parts_.size()), cost(n) + double(before_.size()) * 0.4,
-             [&](std::ptrdiff_t i) { update_directly(parts_[i], parameters, rule, n); });
+      take_panels();
+      region(
+          std::ptrdiff_t(jobs_.size()), cost(n) + double(before_.size()) * 0.4,
+          [&](std::ptrdiff_t i) {
+            const job& own = jobs_[i];
+            if (own.panels)
+              own.panels->update(own.part, read(slopes_, own.layer + 1), read(values_, own.layer), n,
+                                 rule);
+            else update_directly(parts_[own.part], rule, n);
+          },
+          shares_);
       return outcome::fine;
     }
+    give_panels();
     bound_.known = false;
     failed_.store(int(outcome::fine), std::memory_order_relaxed);
     if (batch.share > 0) gradients(n);
@@ -431,9 +199,61 @@ class training_step {
     const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
     if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
     region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
-           [&](std::ptrdiff_t i) { update(parts_[i], parameters, rule, factor); });
+           [&](std::ptrdiff_t i) { update(parts_[i], rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
     return outcome(failed_.load());
+  }
+
+  // ---- panels ----
+
+  // Cuts direct updates into jobs, by panels where enough steps follow to pay for the way there and
+  // back.
+  void deal(int states, std::ptrdiff_t steps) {
+    jobs_.clear(), panels_.clear();
+    shares_ = {};
+    const auto of = [&](const tensor<T>* p) -> const trained<T>* {
+      for (const trained<T>& t : parameters_)
+        if (t.of == p) return &t;
+      return nullptr;
+    };
+    std::vector<linear_panels<T>*> by_layer(net_.layers.size());
+    for (std::size_t l = 0; direct_ && steps >= 8 && l < net_.layers.size(); ++l) {
+      auto* linear = dynamic_cast<linear_layer<T>*>(net_.layers[l].get());
+      if (!linear || !linear_panels<T>::suits(*linear)) continue;
+      const auto tensors = linear->parameters();
+      const trained<T>* weight = of(tensors[0]);
+      if (!weight) continue;
+      const trained<T>* bias = tensors.size() > 1 ? of(tensors[1]) : nullptr;
+      panels_.push_back(
+          std::make_unique<linear_panels<T>>(*linear, *weight, bias, states, l > bottom_));
+      by_layer[l] = panels_.back().get();
+      for (std::ptrdiff_t i = 0; i < panels_.back()->parts(); ++i) {
+        jobs_.push_back({panels_.back().get(), l, i});
+        shares_.add(linear->cost() / double(panels_.back()->parts()));
+      }
+    }
+    for (std::size_t i = 0; i < parts_.size(); ++i)
+      if (!by_layer[parts_[i].index]) {
+        jobs_.push_back({nullptr, parts_[i].index, std::ptrdiff_t(i)});
+        shares_.add(parts_[i].of->cost() / double(parts_[i].of->parts()));
+      }
+  }
+  template <class F>
+  void each_panel(const F& f) {
+    region(
+        std::ptrdiff_t(jobs_.size()), double(before_.size()) * 2,
+        [&](std::ptrdiff_t i) {
+          if (jobs_[i].panels) f(*jobs_[i].panels, jobs_[i].part);
+        },
+        shares_);
+  }
+  void take_panels() {
+    if (!in_panels_) each_panel([](linear_panels<T>& l, std::ptrdiff_t i) { l.take(i); });
+    in_panels_ = true;
+  }
+  void give_panels() {
+    if (in_panels_) each_panel([](linear_panels<T>& l, std::ptrdiff_t i) { l.give(i); });
+    in_panels_ = false;
   }
 
   // The gradients of all parameters, from the slopes of n rows.
@@ -449,6 +269,17 @@ class training_step {
   bool accumulate_;
   bool pending_ = false;  // whether there are gradients that wait for an update
   std::vector<typename network<T>::part> parts_;
+  std::vector<trained<T>> parameters_;
+  std::vector<std::unique_ptr<linear_panels<T>>> panels_;
+  bool in_panels_ = false;  // whether the parameters are there
+  // A part of some layer's panels; null: a part of the network.
+  struct job {
+    linear_panels<T>* panels;
+    std::size_t layer;
+    std::ptrdiff_t part;
+  };
+  std::vector<job> jobs_;
+  dealt shares_;
   std::vector<std::unique_ptr<vec<T>[]>> memory_;
   std::vector<rows_of<T>> values_, slopes_;  // of the input of each layer and of the outputs
   std::size_t bottom_;                       // the lowest layer that learns
@@ -473,12 +304,16 @@ class training_step {
   std::uint64_t key_ = 0;
 
   // Subnormal numbers count as 0 in a step.
-  template <class F>
-  static void region(std::ptrdiff_t chunks, double nanoseconds, const F& f) {
-    parallel_for(chunks, nanoseconds, [&](std::ptrdiff_t i) {
-      const flush_subnormals flushed;
-      f(i);
-    });
+  template <class F, class... Before>
+  static void region(std::ptrdiff_t chunks, double nanoseconds, const F& f,
+                     const Before&... before) {
+    parallel_for(
+        chunks, nanoseconds,
+        [&](std::ptrdiff_t i) {
+          const flush_subnormals flushed;
+          f(i);
+        },
+        before...);
   }
   pass pass_of(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m) const {
     return {begin, m, n, true, key_};
@@ -612,10 +447,9 @@ class training_step {
     return 0;
   }
 
-  void update(const typename network<T>::part& part, const std::vector<trained<T>>& parameters,
-              const update_rule& rule, double factor) {
+  void update(const typename network<T>::part& part, const update_rule& rule, double factor) {
     for (const auto& s : part.of->spans(part.number)) {
-      for (const trained<T>& p : parameters)
+      for (const trained<T>& p : parameters_)
         if (p.of == s.of &&
             !rule.apply(p, s.begin, s.end, T(factor), before_.data() + offset_of(s.of) + s.begin))
           failed_.store(int(outcome::parameters), std::memory_order_relaxed);
@@ -656,9 +490,9 @@ class training_step {
             largest(values_[l].row(begin), n * values_[l].step),
             largest(slopes_[l + 1].row(begin), n * slopes_[l + 1].step)};
   }
-  void measure_parameters(const std::vector<trained<T>>& parameters) {
+  void measure_parameters() {
     bound_ = {true, 0, 0};
-    for (const trained<T>& p : parameters) {
+    for (const trained<T>& p : parameters_) {
       bound_.parameter = std::max(bound_.parameter, largest(p.of->value, p.of->size));
       if (p.state[0]) bound_.state = std::max(bound_.state, largest(p.state[0], p.of->size));
     }
@@ -684,8 +518,7 @@ class training_step {
     return bound_.known;
   }
 
-  void update_directly(const typename network<T>::part& part,
-                       const std::vector<trained<T>>& parameters, const update_rule& rule,
+  void update_directly(const typename network<T>::part& part, const update_rule& rule,
                        std::ptrdiff_t n) {
     struct tag;
     const auto spans = part.of->spans(part.number);
@@ -702,7 +535,7 @@ class training_step {
     part.of->gradient_to(part.number, {dy.first, dy.step}, {x.first, x.step}, n, gradients[0],
                          gradients[1]);
     for (const auto& s : spans)
-      for (const trained<T>& p : parameters)
+      for (const trained<T>& p : parameters_)
         if (p.of == s.of) rule.apply(p, gradients[s.of == all[0] ? 0 : 1], s.begin, s.end);
     part.of->prepare(part.number);
   }

@@ -1,0 +1,145 @@
+// The weights of a linear layer and their optimizer state, by panels, while steps follow each
+// other.
+//
+// The way forward reads the weights by panels of outputs. Gradient, update and state in that order
+// as well leave nothing to transpose after a step but what the way back reads, and each part of it
+// is one run of memory. The arrays that the caller knows are out of date meanwhile.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "updates.hpp"
+
+namespace dlcore {
+
+template <class T>
+class linear_panels {
+ public:
+  // `weight` and `bias`: what is trained of the layer, or null. `back`: slopes of the inputs are
+  // wanted.
+  linear_panels(linear_layer<T>& of, const trained<T>& weight, const trained<T>* bias, int states,
+                bool back)
+      : of_(of),
+        weight_(weight),
+        has_bias_(bias),
+        back_(back),
+        chunk_(even_chunk(of.in, 64, back ? panel : tile_rows)),
+        columns_(even_chunk(of.out, 256, panel)),
+        values_{of.transposed(), nullptr, ceil_div(of.out, panel) * panel * of.in},
+        packed_{&values_, {}} {
+    if (bias) bias_ = *bias;
+    for (int s = 0; s < states; ++s) {
+      memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
+      packed_.state[s] = reinterpret_cast<T*>(memory_.back().get());
+    }
+    if (back) of.keep_straight();
+  }
+
+  // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
+  static bool suits(const linear_layer<T>& l) { return l.out > panel / 2 && l.in > 0; }
+
+  // Parts are some inputs of some panels.
+  std::ptrdiff_t parts() const { return ceil_div(of_.out, columns_) * chunks(); }
+
+  // Takes over the parameters and their state, and gives them back.
+  void take(std::ptrdiff_t part) {
+    const place at(*this, part);
+    const auto pack = [&](const T* from, T* to) {
+      at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t first) {
+        pack_transposed<T>(
+            [&](std::ptrdiff_t r) { return from + (column + r) * of_.in + at.begin; }, columns,
+            panel, at.rows, to + first);
+      });
+    };
+    pack(weight_.of->value, values_.value);
+    for (std::size_t s = 0; s < memory_.size(); ++s) pack(weight_.state[s], packed_.state[s]);
+    turn_back(at);
+  }
+  void give(std::ptrdiff_t part) const {
+    const place at(*this, part);
+    const auto unpack = [&](const T* from, T* to) {
+      at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t first) {
+        pack_transposed<T>([&](std::ptrdiff_t i) { return from + first + i * panel; }, at.rows,
+                           at.rows, columns, to + column * of_.in + at.begin, of_.in);
+      });
+    };
+    unpack(values_.value, weight_.of->value);
+    for (std::size_t s = 0; s < memory_.size(); ++s) unpack(packed_.state[s], weight_.state[s]);
+  }
+
+  // Sums the gradient of a part over the batch and updates it.
+  void update(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
+              const update_rule& rule) {
+    struct tag;
+    const place at(*this, part);
+    const std::ptrdiff_t run = at.rows * panel, all = ceil_div(at.columns, panel) * run;
+    T* gradient = thread_buffer<T, tag>(all);
+    if (has_bias_ && at.begin == 0) {
+      linear_layer<T>::sum_columns(dy, at.column, at.columns, rows, gradient);
+      rule.apply(bias_, gradient, at.column, at.column + at.columns);
+    }
+    if (at.columns % panel != 0) std::fill(gradient + all - run, gradient + all, T(0));
+    product<T>(
+        at.rows, at.columns, rows,
+        [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
+            std::ptrdiff_t terms, T* tile) {
+          return tile_of_columns<T>(x.row(p) + at.begin + i, x.step, n, height, terms,
+                                    ceil_div(at.columns, panel), tile);
+        },
+        [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
+          return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, false};
+        },
+        gradient, panel, nullptr, run);
+    at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
+      rule.apply(packed_, gradient, first, first + run);
+      gradient += run;
+    });
+    turn_back(at);
+  }
+
+ private:
+  static constexpr std::ptrdiff_t panel = linear_layer<T>::panel;
+
+  linear_layer<T>& of_;
+  trained<T> weight_, bias_{};
+  bool has_bias_, back_;
+  std::ptrdiff_t chunk_, columns_;  // inputs and outputs of a part
+  tensor<T> values_;
+  trained<T> packed_;
+  std::vector<std::unique_ptr<vec<T>[]>> memory_;
+
+  std::ptrdiff_t chunks() const { return ceil_div(of_.in, chunk_); }
+
+  // Inputs [begin, begin + rows) of outputs [column, column + columns).
+  struct place {
+    std::ptrdiff_t in, column, columns, begin, rows;
+
+    place(const linear_panels& l, std::ptrdiff_t part)
+        : in(l.of_.in),
+          column(part / l.chunks() * l.columns_),
+          columns(std::min(l.columns_, l.of_.out - column)),
+          begin(part % l.chunks() * l.chunk_),
+          rows(std::min(l.chunk_, in - begin)) {}
+    // f(first output, outputs, where it begins in the panels) of each panel
+    template <class F>
+    void each_panel(const F& f) const {
+      for (std::ptrdiff_t j = 0; j < columns; j += panel)
+        f(column + j, std::min(panel, columns - j), (column + j) * in + begin * panel);
+    }
+  };
+
+  // Packs the new weights of a part for the way back.
+  void turn_back(const place& at) const {
+    if (!back_) return;
+    at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t first) {
+      for (std::ptrdiff_t i = 0; i < at.rows; i += panel)
+        pack_transposed<T>(
+            [&](std::ptrdiff_t r) { return values_.value + first + (i + r) * panel; },
+            std::min(panel, at.rows - i), panel, columns,
+            of_.straight() + (at.begin + i) * of_.out + column * panel);
+    });
+  }
+};
+
+}  // namespace dlcore

@@ -2,6 +2,9 @@
 // Members are the options, in the order that Python gives them.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
 #include "math.hpp"
 
 namespace dlcore {
@@ -157,6 +160,14 @@ struct gelu_tanh {
     }
   };
 };
+
+// The slope is nowhere steeper.
+template <class Op>
+inline double steepest(const Op& op) {
+  if constexpr (std::is_same_v<Op, leaky_relu>) return std::max(1.0, std::abs(op.negative_slope));
+  else if constexpr (std::is_same_v<Op, elu>) return std::max(1.0, std::abs(op.alpha));
+  else return 1.2;  // 1.13 of gelu, 1.1 of silu, 1 of the others
+}
 
 // An operation with the options that it has by default.
 template <class Op>

@@ -226,41 +226,53 @@ struct index_view {
 
   // A value beyond int64 reads as the lowest one, which no class and no label is.
   void read(std::ptrdiff_t begin, std::ptrdiff_t n, std::int64_t* to) const {
-    switch (item_size * (is_signed ? 1 : -1)) {
-      case 1:
-        return read_as<std::int8_t>(begin, n, to);
-      case 2:
-        return read_as<std::int16_t>(begin, n, to);
-      case 4:
-        return read_as<std::int32_t>(begin, n, to);
-      case 8:
-        return read_as<std::int64_t>(begin, n, to);
-      case -1:
-        return read_as<std::uint8_t>(begin, n, to);
-      case -2:
-        return read_as<std::uint16_t>(begin, n, to);
-      case -4:
-        return read_as<std::uint32_t>(begin, n, to);
-      default:
-        return read_as<std::uint64_t>(begin, n, to);
-    }
+    with_type([&](auto type) {
+      using I = decltype(type);
+      for_each_run(rows, begin, n, [&](const char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+        const auto copy = [&](std::ptrdiff_t step) {
+          for (std::ptrdiff_t i = 0; i < run; ++i) *to++ = value_at<I>(p + i * step);
+        };
+        if (stride == sizeof(I)) copy(sizeof(I));  // a constant: vectorised
+        else copy(stride);
+      });
+    });
+  }
+  // Those of some rows, where there is one axis.
+  void gather(const std::int64_t* numbers, std::ptrdiff_t n, std::int64_t* to) const {
+    with_type([&](auto type) {
+      for (std::ptrdiff_t i = 0; i < n; ++i)
+        to[i] = value_at<decltype(type)>(rows.data + numbers[i] * rows.strides[0]);
+    });
   }
 
  private:
+  template <class F>
+  void with_type(const F& f) const {
+    switch (item_size * (is_signed ? 1 : -1)) {
+      case 1:
+        return f(std::int8_t());
+      case 2:
+        return f(std::int16_t());
+      case 4:
+        return f(std::int32_t());
+      case 8:
+        return f(std::int64_t());
+      case -1:
+        return f(std::uint8_t());
+      case -2:
+        return f(std::uint16_t());
+      case -4:
+        return f(std::uint32_t());
+      default:
+        return f(std::uint64_t());
+    }
+  }
   template <class I>
-  void read_as(std::ptrdiff_t begin, std::ptrdiff_t n, std::int64_t* to) const {
-    for_each_run(rows, begin, n, [&](const char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
-      const auto copy = [&](std::ptrdiff_t step) {
-        for (std::ptrdiff_t i = 0; i < run; ++i) {
-          I value;
-          std::memcpy(&value, p + i * step, sizeof value);
-          const bool beyond = std::is_same_v<I, std::uint64_t> && value > I(INT64_MAX);
-          *to++ = beyond ? INT64_MIN : std::int64_t(value);
-        }
-      };
-      if (stride == sizeof(I)) copy(sizeof(I));  // a constant: vectorised
-      else copy(stride);
-    });
+  static std::int64_t value_at(const char* p) {
+    I value;
+    std::memcpy(&value, p, sizeof value);
+    const bool beyond = std::is_same_v<I, std::uint64_t> && value > I(INT64_MAX);
+    return beyond ? INT64_MIN : std::int64_t(value);
   }
 };
 
@@ -383,6 +395,7 @@ struct loss_sink {
     }
   }
   double total() const {
+    if (sums.size() == 1) return sums[0].total();
     std::vector<double> totals;
     for (const wide_sum<T>& sum : sums) totals.push_back(sum.total());
     return tree_sum(totals.data(), std::ptrdiff_t(totals.size()));

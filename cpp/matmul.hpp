@@ -55,11 +55,11 @@ inline constexpr std::ptrdiff_t product_scratch =
 
 // ---- packing ------------------------------------------------------------------------------------
 
-// to[p * step + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. Where step == width, writes
-// up to a register beyond the end. `row(i)` gives the address of contiguous elements.
+// to[p * step + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. `row(i)` gives the address
+// of contiguous elements. room: up to a register beyond the end may be written.
 template <class T, class Row>
-inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
-                            std::ptrdiff_t k, T* to, std::ptrdiff_t step) {
+inline void transpose_rows(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
+                           T* to, std::ptrdiff_t step, bool room) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   for (std::ptrdiff_t p = 0; p < k; p += w) {
     const std::ptrdiff_t terms = std::min(w, k - p);
@@ -73,7 +73,7 @@ inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t wid
       transpose<T>(x);
       // What goes beyond the width is overwritten by the next term, unless that has been here
       // before.
-      const bool whole = i + w <= width || (width < w && step == width);
+      const bool whole = i + w <= width || (room && width < w && step == width);
       T* at = to + p * step + i;
 #pragma GCC unroll 16
       for (std::ptrdiff_t q = 0; q < w; ++q) {
@@ -84,10 +84,11 @@ inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t wid
     }
   }
 }
+// Rows next to each other, in memory with room for one more register.
 template <class T, class Row>
 inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
                             std::ptrdiff_t k, T* to) {
-  pack_transposed<T>(row, n, width, k, to, width);
+  transpose_rows<T>(row, n, width, k, to, width, true);
 }
 
 // to[p * width + i] = row(p)[i] for p < k, i < n; 0 for n <= i < width.
@@ -95,8 +96,12 @@ template <class T, class Row>
 inline void pack_straight(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
                           T* to) {
   constexpr std::ptrdiff_t w = vec<T>::size;
+  // A row is at the most a few lines, and the next ones are too far away for the processor to see.
+  const std::ptrdiff_t ahead = k > 1 ? 12 * (row(1) - row(0)) * std::ptrdiff_t(sizeof(T)) : 0;
   for (std::ptrdiff_t p = 0; p < k; ++p, to += width) {
     const T* from = row(p);
+    prefetch(from, ahead);
+    prefetch(from + n - 1, ahead);
     for (std::ptrdiff_t i = 0; i < width; i += w) {
       const std::ptrdiff_t there = std::clamp<std::ptrdiff_t>(n - i, 0, w);
       const vec<T> x = there == w ? load<T>(from + i) : load_part<T>(from + i, there);
@@ -128,6 +133,15 @@ struct tile_source {
   std::ptrdiff_t row_step, term_step, ahead = 0;
 };
 
+// What is done with the elements of C as they are written: at least `least` they become (NaN and -0
+// stay), and 0 where an element of `gate`, a matrix like C, is not above 0.
+template <class T>
+struct finish {
+  T least = -std::numeric_limits<T>::infinity();
+  const T* gate = nullptr;
+  std::ptrdiff_t gate_step = 0;
+};
+
 // Where a tile's result goes, and what it is added to: nothing if `start` is null.
 template <class T>
 struct tile_target {
@@ -135,6 +149,7 @@ struct tile_target {
   std::ptrdiff_t step;
   const T* start;
   std::ptrdiff_t start_step;
+  finish<T> last;
 };
 
 // One register of a row of B.
@@ -179,22 +194,28 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
 #pragma GCC unroll 8
     for (int i = 0; i < (Rows + 2) / 3; ++i) a[i] += source.term_step;
   }
+  const vec<T> least = target.last.least, zero = T(0);
+  const T *start = target.start, *gate = target.last.gate;
+  T* c = target.c;
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
     if (i >= rows) break;
-    T* c = target.c + i * target.step;
-    const T* start = target.start ? target.start + i * target.start_step : nullptr;
 #pragma GCC unroll 2
     for (int r = 0; r < Registers; ++r) {
       vec<T> x = sum[i][r];
-      if (r + 1 < Registers || last >= w) {
-        if (start) x = load<T>(start + r * w) + x;
-        store<T>(c + r * w, x);
-      } else {
-        if (start) x = load_part<T>(start + r * w, last) + x;
-        store_part<T>(c + r * w, x, last);
-      }
+      const bool whole = r + 1 < Registers || last >= w;
+      const auto read = [&](const T* from) {
+        return whole ? load<T>(from + r * w) : load_part<T>(from + r * w, last);
+      };
+      if (start) x = read(start) + x;
+      x = max<T>(x, least);
+      if (gate) x = select<T>(read(gate) <= zero, zero, x);
+      if (whole) store<T>(c + r * w, x);
+      else store_part<T>(c + r * w, x, last);
     }
+    c += target.step;
+    if (start) start += target.start_step;
+    if (gate) gate += target.last.gate_step;
   }
 }
 
@@ -248,12 +269,12 @@ inline tile_source<T> tile_of_columns(const T* first, std::ptrdiff_t step, std::
 
 // C = start + A B. tile_of(i, rows, height, p, terms, to) gives the tile of A from row i and term p
 // on, where it lies or packed to `to`; panel_of(j, columns, p, terms) gives the panel of B from
-// column j and term p on. `start`: a row that is added to each of C, or null. `c_panel`: elements
-// from panel to panel of C.
+// column j and term p on. `start`: a row that is added to each of C, or null. `last`: what is done
+// with its elements in the end. `c_panel`: elements from panel to panel of C.
 template <class T, class TileOf, class PanelOf>
 inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const TileOf& tile_of,
                     const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start,
-                    std::ptrdiff_t c_panel = panel_columns<T>) {
+                    const finish<T>& last = {}, std::ptrdiff_t c_panel = panel_columns<T>) {
   const std::ptrdiff_t height = tile_height(m), block = block_tiles * height;
   const std::ptrdiff_t most = even_chunk(k, block_terms, 1);
   T* scratch = thread_buffer<T, product_tag>(product_scratch<T>);
@@ -274,8 +295,15 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
         for (std::ptrdiff_t i = i0; i < end; i += height) {
           const std::ptrdiff_t rows = std::min(height, end - i);
           T* corner = c + i * c_step + j / panel_columns<T> * c_panel;
-          const tile_target<T> target{
-              corner, c_step, first ? (start ? start + j : nullptr) : corner, first ? 0 : c_step};
+          tile_target<T> target{corner,
+                                c_step,
+                                first ? (start ? start + j : nullptr) : corner,
+                                first ? 0 : c_step,
+                                {}};
+          if (p + terms == k) {
+            target.last = last;
+            if (last.gate) target.last.gate += i * last.gate_step + j;
+          }
           multiply_rows<T>(height_of(rows), terms, tiles[(i - i0) / height], b, target, rows);
         }
       }

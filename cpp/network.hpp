@@ -67,6 +67,13 @@ class layer {
   // The rows of dx from dy, which may be the same memory where in == out.
   virtual void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                         const pass& p) const = 0;
+  // The largest absolute values that y, and dx, can have, given those of x, or dy, and of the
+  // parameters; up to rounding.
+  virtual double bound_forward(double, double) const { return HUGE_VAL; }
+  virtual double bound_backward(double, double) const { return HUGE_VAL; }
+  // Its part of the way is done by a neighbour: y is x, or dx is dy.
+  virtual bool done_forward() const { return false; }
+  virtual bool done_backward() const { return false; }
   // Whether dx may be written over dy.
   virtual bool in_place() const { return true; }
   // Whether y may be written over x, since `backward` makes as much of y.
@@ -158,6 +165,16 @@ class linear_layer : public layer<T> {
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     forward_columns(x, y, p.n, 0, out);
   }
+  double bound_forward(double x, double parameter) const override {
+    return (double(in) * x + 1) * parameter;
+  }
+  double bound_backward(double dy, double parameter) const override {
+    return double(out) * dy * parameter;
+  }
+  // Does the way forward of a ReLU that takes its outputs, or the way back of one that makes its
+  // inputs.
+  void rectify_outputs() { rectifies_outputs_ = true; }
+  void rectify_inputs() { rectifies_inputs_ = true; }
   // Some columns of y, from a multiple of a panel on.
   void forward_columns(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n, std::ptrdiff_t begin,
                        std::ptrdiff_t count) const {
@@ -167,16 +184,19 @@ class linear_layer : public layer<T> {
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
           return dlcore::panel<T>{packed + j * in + p * panel, panel, columns, true};
         },
-        y.first + begin, y.step, bias_.value ? bias_.value + begin : nullptr);
+        y.first + begin, y.step, bias_.value ? bias_.value + begin : nullptr,
+        rectifies_outputs_ ? finish<T>{T(0)} : finish<T>{});
   }
 
   // dx = dy W
-  void backward(rows_of<const T> dy, rows_of<const T>, rows_of<T> dx,
+  void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                 const pass& p) const override {
-    backward_columns(dy, dx, p.n, 0, in);
+    finish<T> last;
+    if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step;
+    backward_columns(dy, dx, p.n, 0, in, last);
   }
   void backward_columns(rows_of<const T> dy, rows_of<T> dx, std::ptrdiff_t n, std::ptrdiff_t begin,
-                        std::ptrdiff_t count) const {
+                        std::ptrdiff_t count, const finish<T>& last = {}) const {
     const T* packed = reinterpret_cast<const T*>(straight_.get());
     product<T>(
         n, count, out, transposing(dy),
@@ -185,7 +205,7 @@ class linear_layer : public layer<T> {
                                            true}
                         : dlcore::panel<T>{weight_.value + p * in + begin + j, in, columns, false};
         },
-        dx.first + begin, dx.step, nullptr);
+        dx.first + begin, dx.step, nullptr, last);
   }
 
   std::ptrdiff_t parts() const override { return ceil_div(out, part_); }
@@ -275,6 +295,7 @@ class linear_layer : public layer<T> {
   tensor<T> weight_, bias_;
   std::ptrdiff_t part_;  // rows of the weights in a part
   std::unique_ptr<vec<T>[]> transposed_, straight_;
+  bool rectifies_outputs_ = false, rectifies_inputs_ = false;
 
   static auto transposing(rows_of<const T> x) {
     return [x](std::ptrdiff_t i, std::ptrdiff_t rows, std::ptrdiff_t height, std::ptrdiff_t p,
@@ -292,6 +313,15 @@ class activation_layer : public layer<T> {
 
   double cost() const override { return nanoseconds<T>(Op::cost, this->in); }
   bool over_input() const override { return std::is_same_v<Op, relu>; }
+  double bound_forward(double x, double) const override {
+    const vec<T> at_zero = op_.forward(vec<T>(T(0)));
+    return std::abs(double(at_zero.v[0])) + steepest(op_) * x;
+  }
+  double bound_backward(double dy, double) const override { return steepest(op_) * dy; }
+  bool done_forward() const override { return done_forward_; }
+  bool done_backward() const override { return done_backward_; }
+  void leave_forward() { done_forward_ = true; }
+  void leave_backward() { done_backward_ = true; }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_run(
         x.step == y.step, p.n,
@@ -313,6 +343,7 @@ class activation_layer : public layer<T> {
 
  private:
   Op op_;
+  bool done_forward_ = false, done_backward_ = false;
 
   // Whole blocks at once where nothing lies between their rows.
   template <class F>
@@ -328,7 +359,7 @@ class activation_layer : public layer<T> {
 // Rows of a block: enough of them to use what the caches hold of the weights, and enough blocks for
 // several threads. A function of the number of rows alone.
 inline std::ptrdiff_t block_of(std::ptrdiff_t rows) {
-  return even_chunk(rows, std::clamp<std::ptrdiff_t>(ceil_div(rows, 8), 32, 112), 2);
+  return even_chunk(rows, std::clamp<std::ptrdiff_t>(ceil_div(rows, 4), 32, 64), 2);
 }
 
 template <class T>
@@ -342,6 +373,19 @@ class network {
     double sum = 0;
     for (const auto& l : layers) sum += l->cost();
     return sum;
+  }
+
+  // Once all layers are there: what products do of the layers around them as they write.
+  void fuse() {
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      auto* own = dynamic_cast<activation_layer<T, relu>*>(layers[l].get());
+      if (!own) continue;
+      const auto linear = [&](std::size_t i) {
+        return i < layers.size() ? dynamic_cast<linear_layer<T>*>(layers[i].get()) : nullptr;
+      };
+      if (auto* below = linear(l - 1)) below->rectify_outputs(), own->leave_forward();
+      if (auto* above = linear(l + 1)) above->rectify_inputs(), own->leave_backward();
+    }
   }
 
   // The parts of all layers, in one row.
@@ -375,15 +419,18 @@ class network {
       struct tag;
       const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
       T* buffer = thread_buffer<T, tag>(2 * block * widest);
+      T* other = buffer + block * widest;
       rows_of<const T> from = x.from(begin);
-      for (std::size_t l = 0; l < layers.size(); ++l) {
+      std::size_t count = layers.size();
+      while (layers[count - 1]->done_forward()) --count;
+      for (std::size_t l = 0; l < count; ++l) {
+        if (layers[l]->done_forward()) continue;
         const std::ptrdiff_t width = layers[l]->out;
-        const bool last = l + 1 == layers.size();
-        const rows_of<T> to =
-            last ? y.from(begin)
-                 : rows_of<T>{buffer + std::ptrdiff_t(l % 2) * block * widest, row_step<T>(width)};
+        const bool last = l + 1 == count;
+        const rows_of<T> to = last ? y.from(begin) : rows_of<T>{buffer, row_step<T>(width)};
         layers[l]->forward(from, to, {begin, n, rows, false, 0});
         from = {to.first, to.step};
+        std::swap(buffer, other);
       }
     });
   }

@@ -118,6 +118,7 @@ struct network_of {
   explicit network_of(const py::list& specs) {
     for (const py::handle spec : specs)
       net.layers.push_back(make_layer<T>(py::reinterpret_borrow<py::tuple>(spec)));
+    net.fuse();
   }
 };
 
@@ -187,14 +188,14 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // Batches from `first` on, until `seconds` are over or one goes wrong. Writes the `losses` of the
-  // batches, and to `done` the number of the next batch and of the updates that were made. Returns
-  // what went wrong, or "".
+  // All batches, until one goes wrong. Writes the `losses` of the batches, and to `done` the number
+  // of the next batch and of the updates that were made. Returns what went wrong, or "". Every so
+  // many `seconds` calls between(next batch); its exceptions end the run, after that batch.
   const char* run(const py::array& x, const py::array& y, const py::object& weight,
                   const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
-                  const py::tuple& rule_spec, const py::list& trained_specs, double max_norm,
-                  const py::object& seen, std::uint64_t key, double seconds,
+                  const py::array& shares, std::ptrdiff_t accumulate, const py::tuple& rule_spec,
+                  const py::list& trained_specs, double max_norm, const py::object& seen,
+                  std::uint64_t key, double seconds, const py::function& between,
                   const py::array& losses, const py::array& done) {
     const row_source<T> from = source_of<T>(x);
     index_view labels;
@@ -226,14 +227,24 @@ class step_of : network_of<T> {
 
     double* loss = data_of<double>(losses);
     std::int64_t* progress = data_of<std::int64_t>(done);
-    std::ptrdiff_t updates = 0, i = first;
+    std::ptrdiff_t updates = 0, i = 0;
     outcome result = outcome::fine;
+    std::exception_ptr error;
+    const auto call_between = [&] {
+      py::gil_scoped_acquire acquired;
+      try {
+        between(i);
+      } catch (...) {
+        error = std::current_exception();
+      }
+    };
     {
       without_gil released;
       using clock = std::chrono::steady_clock;
-      const auto end = clock::now() + std::chrono::duration<double>(seconds);
-      step_->open(std::move(parameters), states, batches - first);
-      do {
+      const std::chrono::duration<double> slice(seconds);
+      auto end = clock::now() + slice;
+      step_->open(parameters, rule, max_norm, batches);
+      while (i < batches && !error) {
         const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
         const batch_of_rows batch{rows + begin, size, mass[i], share[i],
                                   (i + 1) % accumulate == 0 || i + 1 == batches};
@@ -248,10 +259,15 @@ class step_of : network_of<T> {
           rule.after_first();
         }
         ++i;
-      } while (i < batches && clock::now() < end);
+        if (i < batches && clock::now() >= end) {
+          call_between();
+          end = clock::now() + slice;
+        }
+      }
       step_->close();
     }
     progress[0] = i, progress[1] = updates;
+    if (error) std::rethrow_exception(error);
     constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
     return names[int(result)];
   }
@@ -287,14 +303,14 @@ class py_training_step {
   }
   const char* run(const py::array& x, const py::array& y, const py::object& weight,
                   const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, std::ptrdiff_t first,
-                  const py::tuple& rule, const py::list& trained, double max_norm,
-                  const py::object& seen, std::uint64_t key, double seconds,
+                  const py::array& shares, std::ptrdiff_t accumulate, const py::tuple& rule,
+                  const py::list& trained, double max_norm, const py::object& seen,
+                  std::uint64_t key, double seconds, const py::function& between,
                   const py::array& losses, const py::array& done) {
     return std::visit(
         [&](auto& s) {
-          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, first, rule,
-                        trained, max_norm, seen, key, seconds, losses, done);
+          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, rule, trained,
+                        max_norm, seen, key, seconds, between, losses, done);
         },
         step_);
   }

@@ -275,6 +275,8 @@ class dropout_layer : public layer<T> {
       : layer<T>(width, width), p_(p), number_(number) {}
 
   double cost() const override { return nanoseconds<T>(0.4, this->in); }
+  double bound_forward(double x, double) const override { return p_ < 1 ? x / (1 - p_) : x; }
+  double bound_backward(double dy, double) const override { return bound_forward(dy, 0); }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     if (p.training) return drop(x, y, p);
     for (std::ptrdiff_t r = 0; r < p.n; ++r) std::copy(x.row(r), x.row(r) + this->in, y.row(r));

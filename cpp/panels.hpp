@@ -24,16 +24,16 @@ class linear_panels {
         weight_(weight),
         has_bias_(bias),
         back_(back),
-        chunk_(even_chunk(of.in, 64, back ? panel : tile_rows)),
+        states_(states),
+        // Enough parts for several threads, of tiles that are whole, as many as are packed at once.
         columns_(even_chunk(of.out, 256, panel)),
+        chunk_(even_chunk(of.in,
+                          std::clamp<std::ptrdiff_t>(of.in * ceil_div(of.out, columns_) / 8,
+                                                     2 * tile_rows, 7 * tile_rows),
+                          back ? panel : tile_rows)),
         values_{of.transposed(), nullptr, ceil_div(of.out, panel) * panel * of.in},
         packed_{&values_, {}} {
     if (bias) bias_ = *bias;
-    for (int s = 0; s < states; ++s) {
-      memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
-      packed_.state[s] = reinterpret_cast<T*>(memory_.back().get());
-    }
-    if (back) of.keep_straight();
   }
 
   // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
@@ -42,6 +42,14 @@ class linear_panels {
   // Parts are some inputs of some panels.
   std::ptrdiff_t parts() const { return ceil_div(of_.out, columns_) * chunks(); }
 
+  // Makes room; then all parts can be taken.
+  void reserve() {
+    if (back_) of_.keep_straight();
+    for (std::size_t s = memory_.size(); s < states_; ++s) {
+      memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
+      packed_.state[s] = reinterpret_cast<T*>(memory_.back().get());
+    }
+  }
   // Takes over the parameters and their state, and gives them back.
   void take(std::ptrdiff_t part) {
     const place at(*this, part);
@@ -60,8 +68,8 @@ class linear_panels {
     const place at(*this, part);
     const auto unpack = [&](const T* from, T* to) {
       at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t first) {
-        pack_transposed<T>([&](std::ptrdiff_t i) { return from + first + i * panel; }, at.rows,
-                           at.rows, columns, to + column * of_.in + at.begin, of_.in);
+        transpose_rows<T>([&](std::ptrdiff_t i) { return from + first + i * panel; }, at.rows,
+                          at.rows, columns, to + column * of_.in + at.begin, of_.in, false);
       });
     };
     unpack(values_.value, weight_.of->value);
@@ -90,7 +98,7 @@ class linear_panels {
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
           return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, false};
         },
-        gradient, panel, nullptr, run);
+        gradient, panel, nullptr, {}, run);
     at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
       rule.apply(packed_, gradient, first, first + run);
       gradient += run;
@@ -104,7 +112,8 @@ class linear_panels {
   linear_layer<T>& of_;
   trained<T> weight_, bias_{};
   bool has_bias_, back_;
-  std::ptrdiff_t chunk_, columns_;  // inputs and outputs of a part
+  std::size_t states_;
+  std::ptrdiff_t columns_, chunk_;  // outputs and inputs of a part
   tensor<T> values_;
   trained<T> packed_;
   std::vector<std::unique_ptr<vec<T>[]>> memory_;

@@ -92,8 +92,8 @@ struct alignas(64) share {
 };
 
 // Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
-// `nanoseconds` on one, pays for them. `run` must not throw. before(t, threads): how many chunks are
-// the shares of the threads below t.
+// `nanoseconds` on one, pays for them. `run` must not throw. before(t, threads): how many chunks
+// are the shares of the threads below t.
 template <class F, class Before>
 inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run,
                          const Before& before) {
@@ -134,8 +134,7 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
 // Equal shares.
 template <class F>
 inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run) {
-  parallel_for(chunks, nanoseconds, run,
-               [&](int t, int threads) { return chunks * t / threads; });
+  parallel_for(chunks, nanoseconds, run, [&](int t, int threads) { return chunks * t / threads; });
 }
 
 // Shares of chunks that cost differently.

@@ -28,16 +28,35 @@ struct row_source {
   const char* data;
   std::ptrdiff_t row_stride, column_stride, width;  // strides in bytes
 
-  void gather(const std::int64_t* rows, std::ptrdiff_t n, rows_of<T> to) const {
+  const T* row(std::int64_t r) const { return reinterpret_cast<const T*>(data + r * row_stride); }
+  // Returns the largest absolute value.
+  double gather(const std::int64_t* rows, std::ptrdiff_t n, rows_of<T> to) const {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    largest_of<T> largest;
     for (std::ptrdiff_t r = 0; r < n; ++r) {
-      const char* from = data + rows[r] * row_stride;
-      if (column_stride == sizeof(T)) {
-        std::memcpy(to.row(r), from, width * sizeof(T));
-      } else {
+      if (column_stride != sizeof(T)) {
+        const char* from = data + rows[r] * row_stride;
         for (std::ptrdiff_t c = 0; c < width; ++c)
           std::memcpy(to.row(r) + c, from + c * column_stride, sizeof(T));
+        largest.take(to.row(r), width);
+        continue;
+      }
+      // The processor does not know where the next row is.
+      prefetch(row(rows[std::min(r + 2, n - 1)]), 0);
+      const T* from = row(rows[r]);
+      std::ptrdiff_t c = 0;
+      for (; c + w <= width; c += w) {
+        const vec<T> x = load<T>(from + c);
+        store<T>(to.row(r) + c, x);
+        largest.take(x);
+      }
+      if (c < width) {
+        const vec<T> x = load_part<T>(from + c, width - c);
+        store_part<T>(to.row(r) + c, x, width - c);
+        largest.take(x);
       }
     }
+    return largest.value();
   }
 };
 
@@ -113,18 +132,27 @@ class training_step {
     gradients(n);
   }
 
-  // Before and after a row of `steps` batches, with these parameters and as many arrays of state of
-  // each. In between their arrays may be out of date.
-  void open(std::vector<trained<T>> parameters, int states, std::ptrdiff_t steps) {
-    parameters_ = std::move(parameters);
+  // Before and after a row of `steps` batches with these parameters. In between their arrays may be
+  // out of date.
+  void open(const std::vector<trained<T>>& parameters, const update_rule& rule, double max_norm,
+            std::ptrdiff_t steps) {
+    const bool by_panels =
+        direct_ && max_norm <= 0 && steps >= 8;  // pay for the way there and back
+    if (parameters != parameters_ || by_panels != by_panels_) {
+      parameters_ = parameters, by_panels_ = by_panels;
+      deal(rule.states);
+    }
     bound_.known = false;
-    net_.prepare();
-    deal(states, steps);
+    measures_all_ = !rule.is_close();
+    take_panels();
+    region(
+        std::ptrdiff_t(jobs_.size()), net_.cost() * 8,
+        [&](std::ptrdiff_t i) {
+          if (!jobs_[i].panels) net_.layers[jobs_[i].layer]->prepare(jobs_[i].part);
+        },
+        shares_);
   }
-  void close() {
-    give_panels();
-    panels_.clear();
-  }
+  void close() { give_panels(); }
 
   // Learns from a batch. `weight`: of each row of the data set, or null. Unless the outcome is
   // fine, the parameters are as before.
@@ -152,19 +180,20 @@ class training_step {
     std::atomic<bool> bad_label{false};
     key_ = key;
     sums_.assign(blocks, 0.0);
-    if (direct_) sizes_.assign(blocks * std::ptrdiff_t(net_.layers.size()), {});
-    if (direct_ && !bound_.known) measure_parameters();
+    const std::size_t count = net_.layers.size();
+    sizes_.assign(blocks * count, {});
+    if (direct_ && !bound_.known) measure_parameters(rule);
     walk(
         n,
         [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-          x.gather(batch.rows + begin, m, values_[0].from(begin));
+          sizes_[begin / block * count].x = x.gather(batch.rows + begin, m, values_[0].from(begin));
         },
         [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
           if (!(batch.share > 0)) return;
           if (!loss_block(y, weight, batch, begin, m, sums_[begin / block]))
             bad_label.store(true, std::memory_order_relaxed);
-          else back_block(n, begin, m, net_.layers.size());
-          if (direct_) measure(begin, m, begin / block);
+          else back_block(n, begin, m, count);
+          if (direct_) measure(begin, m, &sizes_[begin / block * count]);
         });
     loss = 0;
     if (bad_label.load()) return outcome::label;
@@ -181,9 +210,9 @@ class training_step {
           [&](std::ptrdiff_t i) {
             const job& own = jobs_[i];
             if (own.panels)
-              own.panels->update(own.part, read(slopes_, own.layer + 1), read(values_, own.layer), n,
-                                 rule);
-            else update_directly(parts_[own.part], rule, n);
+              own.panels->update(own.part, read(slopes_, own.layer + 1), read(values_, own.layer),
+                                 n, rule);
+            else update_directly(own, rule, n);
           },
           shares_);
       return outcome::fine;
@@ -206,9 +235,8 @@ class training_step {
 
   // ---- panels ----
 
-  // Cuts direct updates into jobs, by panels where enough steps follow to pay for the way there and
-  // back.
-  void deal(int states, std::ptrdiff_t steps) {
+  // Cuts direct updates into jobs.
+  void deal(int states) {
     jobs_.clear(), panels_.clear();
     shares_ = {};
     const auto of = [&](const tensor<T>* p) -> const trained<T>* {
@@ -217,7 +245,7 @@ class training_step {
       return nullptr;
     };
     std::vector<linear_panels<T>*> by_layer(net_.layers.size());
-    for (std::size_t l = 0; direct_ && steps >= 8 && l < net_.layers.size(); ++l) {
+    for (std::size_t l = 0; by_panels_ && l < net_.layers.size(); ++l) {
       auto* linear = dynamic_cast<linear_layer<T>*>(net_.layers[l].get());
       if (!linear || !linear_panels<T>::suits(*linear)) continue;
       const auto tensors = linear->parameters();
@@ -228,13 +256,17 @@ class training_step {
           std::make_unique<linear_panels<T>>(*linear, *weight, bias, states, l > bottom_));
       by_layer[l] = panels_.back().get();
       for (std::ptrdiff_t i = 0; i < panels_.back()->parts(); ++i) {
-        jobs_.push_back({panels_.back().get(), l, i});
+        jobs_.push_back({panels_.back().get(), l, i, {}, {}});
         shares_.add(linear->cost() / double(panels_.back()->parts()));
       }
     }
     for (std::size_t i = 0; i < parts_.size(); ++i)
       if (!by_layer[parts_[i].index]) {
-        jobs_.push_back({nullptr, parts_[i].index, std::ptrdiff_t(i)});
+        job own{nullptr, parts_[i].index, parts_[i].number, {}, {}};
+        const auto tensors = parts_[i].of->parameters();
+        for (const auto& s : parts_[i].of->spans(parts_[i].number))
+          (s.of == tensors[0] ? own.weight : own.bias) = piece{of(s.of), s.begin, s.end};
+        jobs_.push_back(own);
         shares_.add(parts_[i].of->cost() / double(parts_[i].of->parts()));
       }
   }
@@ -248,6 +280,7 @@ class training_step {
         shares_);
   }
   void take_panels() {
+    for (const auto& p : panels_) p->reserve();
     if (!in_panels_) each_panel([](linear_panels<T>& l, std::ptrdiff_t i) { l.take(i); });
     in_panels_ = true;
   }
@@ -271,12 +304,18 @@ class training_step {
   std::vector<typename network<T>::part> parts_;
   std::vector<trained<T>> parameters_;
   std::vector<std::unique_ptr<linear_panels<T>>> panels_;
-  bool in_panels_ = false;  // whether the parameters are there
+  bool by_panels_ = false;  // whether there are some
+  bool in_panels_ = false;  // whether the parameters are there now
   // A part of some layer's panels; null: a part of the network.
+  struct piece {
+    const trained<T>* of = nullptr;
+    std::ptrdiff_t begin = 0, end = 0;
+  };
   struct job {
     linear_panels<T>* panels;
     std::size_t layer;
     std::ptrdiff_t part;
+    piece weight, bias;  // of a part of the network
   };
   std::vector<job> jobs_;
   dealt shares_;
@@ -288,6 +327,7 @@ class training_step {
   std::vector<T> before_;                                       // the parameters before the update
   std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
   std::vector<double> sums_;
+  std::vector<double> inputs_;  // bounds on the inputs of the layers
   // Whether parts can be updated as soon as their gradient is there: where that can only give
   // finite parameters, by bounds on all that goes into them.
   bool direct_;
@@ -295,10 +335,10 @@ class training_step {
     double x = 0, dy = 0;  // the largest absolute values in a block; inf for NaN
   };
   std::vector<size_of_layer> sizes_;  // by block and layer
+  bool measures_all_ = false;         // else the inputs and the last slopes alone
   struct {
     bool known = false;
-    double parameter = 0,
-           state = 0;  // largest absolute values of parameters and of their first state
+    double parameter = 0, reach = 0;  // of the largest absolute parameter, and of the rule's state
   } bound_;
   std::atomic<int> failed_{0};
   std::uint64_t key_ = 0;
@@ -350,8 +390,9 @@ class training_step {
       each_block(n, 2.5 * cost(n), [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
         if (from == 0 && !gathered) begin_block(begin, m);
         for (std::size_t l = from; l < to; ++l)
-          net_.layers[l]->forward(read(values_, l).from(begin), values_[l + 1].from(begin),
-                                  pass_of(n, begin, m));
+          if (!net_.layers[l]->done_forward())
+            net_.layers[l]->forward(read(values_, l).from(begin), values_[l + 1].from(begin),
+                                    pass_of(n, begin, m));
         if (to == count) end_block(begin, m);
       });
       from = to;
@@ -376,6 +417,7 @@ class training_step {
                   bool through = false) {
     for (std::size_t l = top; l-- > bottom_ + 1;) {
       if (net_.layers[l]->of_batch() && !(through && l + 1 == top)) return;
+      if (net_.layers[l]->done_backward()) continue;
       net_.layers[l]->backward(read(slopes_, l + 1).from(begin), read(values_, l).from(begin),
                                slopes_[l].from(begin), pass_of(n, begin, m));
     }
@@ -404,7 +446,7 @@ class training_step {
     const std::int64_t* rows = batch.rows + begin;
     block_of_targets<T> target{labels_.data() + begin, target_values_.data() + begin * width};
     if (y.labels) {
-      for (std::ptrdiff_t i = 0; i < n; ++i) y.labels->read(rows[i], 1, labels_.data() + begin + i);
+      y.labels->gather(rows, n, labels_.data() + begin);
       if (loss_->bad_label(target.labels, n) >= 0) return false;
     } else {
       y.values.gather(rows, n, {target_values_.data() + begin * width, width});
@@ -457,87 +499,83 @@ class training_step {
     part.of->prepare(part.number);
   }
 
-  // The largest absolute value, inf if there is NaN.
-  static double largest(const T* x, std::ptrdiff_t n) {
-    constexpr std::ptrdiff_t w = vec<T>::size;
-    using bits = int_of<T>;
-    const vec<bits> magnitude = std::numeric_limits<bits>::max();
-    // Of non-negative numbers, as integers NaN is above all others. Several in flight.
-    vec<bits> most[4] = {bits(0), bits(0), bits(0), bits(0)};
-    const auto take = [&](vec<bits>& of, vec<T> v) {
-      const vec<bits> b = bit_cast<bits>(v) & magnitude;
-      of = select<bits>(b > of, b, of);
-    };
-    std::ptrdiff_t i = 0;
-    for (; i + 4 * w <= n; i += 4 * w)
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) take(most[k], load<T>(x + i + k * w));
-    for (; i + w <= n; i += w) take(most[0], load<T>(x + i));
-    if (i < n) take(most[0], load_part<T>(x + i, n - i));
-    for (int k = 1; k < 4; ++k) take(most[0], bit_cast<T>(most[k]));
-    T lanes[w];
-    store<T>(lanes, bit_cast<T>(most[0]));
-    double all = 0;
-    for (T v : lanes) all = v <= all ? all : v == v ? double(v) : HUGE_VAL;
-    return all;
+  // With what lies between the rows, which is 0.
+  static double largest_in(rows_of<T> rows, std::ptrdiff_t n) {
+    largest_of<T> largest;
+    largest.take(rows.first, n * rows.step);
+    return largest.value();
   }
-  void measure(std::ptrdiff_t begin, std::ptrdiff_t n, std::ptrdiff_t block) {
+  void measure(std::ptrdiff_t begin, std::ptrdiff_t n, size_of_layer* sizes) {
     const std::size_t count = net_.layers.size();
-    for (std::size_t l = bottom_; l < count; ++l)
+    sizes[count - 1].dy = largest_in(output_slopes().from(begin), n);
+    for (std::size_t l = bottom_; measures_all_ && l < count; ++l)
       if (net_.layers[l]->learns())
-        // With what lies between the rows, which is 0.
-        sizes_[std::size_t(block) * count + l] = {
-            largest(values_[l].row(begin), n * values_[l].step),
-            largest(slopes_[l + 1].row(begin), n * slopes_[l + 1].step)};
+        sizes[l] = {largest_in(values_[l].from(begin), n),
+                    largest_in(slopes_[l + 1].from(begin), n)};
   }
-  void measure_parameters() {
+  void measure_parameters(const update_rule& rule) {
     bound_ = {true, 0, 0};
-    for (const trained<T>& p : parameters_) {
-      bound_.parameter = std::max(bound_.parameter, largest(p.of->value, p.of->size));
-      if (p.state[0]) bound_.state = std::max(bound_.state, largest(p.state[0], p.of->size));
-    }
+    for (const auto& l : net_.layers)
+      for (const tensor<T>* p : l->parameters()) {
+        largest_of<T> largest;
+        largest.take(p->value, p->size);
+        bound_.parameter = std::max(bound_.parameter, largest.value());
+      }
+    for (const trained<T>& p : parameters_) bound_.reach = std::max(bound_.reach, rule.reach(p));
   }
-  // Whether an update with the slopes that were measured can only give finite numbers.
+  // The largest absolute values of a layer in all blocks.
+  size_of_layer size_of(std::size_t l) const {
+    size_of_layer size;
+    for (std::size_t i = l; i < sizes_.size(); i += net_.layers.size()) {
+      size.x = std::max(size.x, sizes_[i].x);
+      size.dy = std::max(size.dy, sizes_[i].dy);
+    }
+    return size;
+  }
+  // The largest that a gradient can be, by what inputs and slopes are, or can grow to on their way.
+  double largest_gradient(std::ptrdiff_t n) {
+    const std::size_t count = net_.layers.size();
+    double x = size_of(0).x, dy = size_of(count - 1).dy, most = 0;
+    inputs_.resize(count);
+    for (std::size_t l = 0; l < count; ++l) {
+      inputs_[l] = x;
+      x = net_.layers[l]->bound_forward(x, bound_.parameter);
+    }
+    for (std::size_t l = count; l-- > bottom_;) {
+      layer<T>& own = *net_.layers[l];
+      if (own.learns()) {
+        const size_of_layer size = measures_all_ ? size_of(l) : size_of_layer{inputs_[l], dy};
+        // An infinite x times a slope of 0 is NaN, too.
+        const double gradient = double(n) * std::max(1.0, size.x) * size.dy;
+        most = gradient <= most ? most : gradient;
+      }
+      dy = own.bound_backward(dy, bound_.parameter);
+    }
+    return most;
+  }
+  // Whether an update can only give finite numbers.
   bool stays_finite(const update_rule& rule, std::ptrdiff_t n) {
     constexpr double limit = double(std::numeric_limits<T>::max()) / 1e6;
-    const std::size_t count = net_.layers.size();
-    double gradient = 0;
-    bound_.known = false;
-    for (std::size_t l = 0; l < count; ++l) {
-      double x = 1, dy = 0;
-      for (std::size_t i = l; i < sizes_.size(); i += count) {
-        x = std::max(x, sizes_[i].x);
-        dy = std::max(dy, sizes_[i].dy);
-      }
-      const double most = double(n) * x * dy;
-      if (!(most < limit)) return false;  // an infinite x times a slope of 0 is NaN, too
-      gradient = std::max(gradient, most);
+    double gradient = largest_gradient(n);
+    bound_.known = gradient < limit;
+    if (bound_.known) {
+      rule.bound<T>(gradient, bound_.reach, bound_.parameter);
+      bound_.known = gradient < limit && bound_.reach < limit && bound_.parameter < limit;
     }
-    rule.bound(gradient, bound_.state, bound_.parameter);
-    bound_.known = gradient < limit && bound_.state < limit && bound_.parameter < limit;
+    if (!bound_.known) measures_all_ = true;  // from the next step on
     return bound_.known;
   }
 
-  void update_directly(const typename network<T>::part& part, const update_rule& rule,
-                       std::ptrdiff_t n) {
+  void update_directly(const job& own, const update_rule& rule, std::ptrdiff_t n) {
     struct tag;
-    const auto spans = part.of->spans(part.number);
-    std::ptrdiff_t size = 0;
-    for (const auto& s : spans) size += s.end - s.begin;
-    T* memory = thread_buffer<T, tag>(size);
-    T* gradients[2] = {};  // as gradient_to takes them
-    const auto all = part.of->parameters();
-    for (const auto& s : spans) {
-      gradients[s.of == all[0] ? 0 : 1] = memory;
-      memory += s.end - s.begin;
-    }
-    const rows_of<T> dy = slopes_[part.index + 1], x = values_[part.index];
-    part.of->gradient_to(part.number, {dy.first, dy.step}, {x.first, x.step}, n, gradients[0],
-                         gradients[1]);
-    for (const auto& s : spans)
-      for (const trained<T>& p : parameters_)
-        if (p.of == s.of) rule.apply(p, gradients[s.of == all[0] ? 0 : 1], s.begin, s.end);
-    part.of->prepare(part.number);
+    layer<T>& l = *net_.layers[own.layer];
+    const std::ptrdiff_t weights = own.weight.end - own.weight.begin;
+    T* memory = thread_buffer<T, tag>(weights + own.bias.end - own.bias.begin);
+    l.gradient_to(own.part, read(slopes_, own.layer + 1), read(values_, own.layer), n,
+                  own.weight.of ? memory : nullptr, own.bias.of ? memory + weights : nullptr);
+    if (own.weight.of) rule.apply(*own.weight.of, memory, own.weight.begin, own.weight.end);
+    if (own.bias.of) rule.apply(*own.bias.of, memory + weights, own.bias.begin, own.bias.end);
+    l.prepare(own.part);
   }
 
   // What the gradients are multiplied by, so that their norm is at most max_norm.

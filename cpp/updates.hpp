@@ -10,11 +10,48 @@
 
 namespace dlcore {
 
+// The largest absolute value of what is taken, inf if there is NaN.
+template <class T>
+class largest_of {
+ public:
+  void take(vec<T> x) { most_[0] = larger(most_[0], x); }
+  void take(const T* x, std::ptrdiff_t n) {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    std::ptrdiff_t i = 0;
+    for (; i + 4 * w <= n; i += 4 * w)
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) most_[k] = larger(most_[k], load<T>(x + i + k * w));
+    for (; i + w <= n; i += w) take(load<T>(x + i));
+    if (i < n) take(load_part<T>(x + i, n - i));
+  }
+  double value() const {
+    vec<bits> most = most_[0];
+    for (int k = 1; k < 4; ++k) most = larger(most, bit_cast<T>(most_[k]));
+    T lanes[vec<T>::size];
+    store<T>(lanes, bit_cast<T>(most));
+    double all = 0;
+    for (T v : lanes) all = v <= all ? all : v == v ? double(v) : HUGE_VAL;
+    return all;
+  }
+
+ private:
+  using bits = int_of<T>;
+  // Of non-negative numbers, as integers NaN is above all others. Several in flight.
+  vec<bits> most_[4] = {bits(0), bits(0), bits(0), bits(0)};
+
+  static vec<bits> larger(vec<bits> most, vec<T> x) {
+    const vec<bits> b = bit_cast<bits>(x) & vec<bits>(std::numeric_limits<bits>::max());
+    return select<bits>(b > most, b, most);
+  }
+};
+
 // One parameter that is trained, with its state.
 template <class T>
 struct trained {
   tensor<T>* of;
   std::array<T*, 3> state;
+
+  bool operator==(const trained& other) const { return of == other.of && state == other.state; }
 };
 
 class update_rule {
@@ -39,22 +76,42 @@ class update_rule {
     };
     with_state(p, on);
   }
-  // Given the largest absolute values of the gradient, of the first state and of the parameters:
-  // the largest that they can be after a step.
-  void bound(double& gradient, double& state, double& parameter) const {
+  // What bounds the next steps of a state: of SGD the largest momentum; of Adam, of which no
+  // gradient makes a long step, the largest ratio of the mean to the root of the mean of squares.
+  template <class T>
+  double reach(const trained<T>& p) const {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    largest_of<T> largest;
+    const auto* a = std::get_if<adam>(&rule);
+    if (!a && states > 0) largest.take(p.state[0], p.of->size);
+    for (std::ptrdiff_t i = 0; a && i < p.of->size; i += w) {
+      const std::ptrdiff_t n = std::min(w, p.of->size - i);
+      const vec<T> root = sqrt(load_part<T>(p.state[1] + i, n));
+      largest.take(load_part<T>(p.state[0] + i, n) / max<T>(root, T(least_root<T>(*a))));
+    }
+    return largest.value();
+  }
+  // Given the largest absolute values of the gradient and the parameters, and the reach: the
+  // largest that they can be after a step.
+  template <class T>
+  void bound(double& gradient, double& reach, double& parameter) const {
     if (const auto* s = std::get_if<sgd>(&rule)) {
       gradient += s->weight_decay * parameter;
-      state = s->momentum * state + (1 + std::abs(s->dampening)) * gradient;
-      parameter += s->lr * (gradient + (1 + s->momentum) * state);
+      reach = s->momentum * reach + (1 + std::abs(s->dampening)) * gradient;
+      parameter += s->lr * (gradient + (1 + s->momentum) * reach);
     } else {
       const adam& a = std::get<adam>(rule);
       if (!a.decoupled) gradient += a.weight_decay * parameter;
-      state = std::max(state, gradient);  // a mean of gradients
-      if (a.decoupled) parameter *= std::max(1.0, std::abs(1 - a.lr * a.weight_decay));
-      parameter += a.step_size * state / a.eps;
+      else parameter *= std::max(1.0, std::abs(1 - a.lr * a.weight_decay));
+      // The mean of squares is at least beta2 times what it was, and 1 - beta2 times a new square.
+      reach =
+          1.01 * (a.beta1 / std::sqrt(a.beta2) * reach + (1 - a.beta1) / std::sqrt(1 - a.beta2));
+      parameter += a.step_size * reach * (a.root_correction + least_root<T>(a) / a.eps);
     }
-    parameter *= 1.001;  // and rounding
+    parameter *= 1.0001;  // and rounding
   }
+  // Whether the bound on the parameters is close enough to follow what grows with them.
+  bool is_close() const { return std::holds_alternative<adam>(rule); }
   // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
   // Whether the new ones are finite.
   template <class T>
@@ -69,6 +126,11 @@ class update_rule {
   }
 
  private:
+  // Squares of what is below vanish among subnormal numbers.
+  template <class T>
+  static double least_root(const adam& a) {
+    return std::sqrt(double(std::numeric_limits<T>::min())) / (1 - a.beta2);
+  }
   // f(rule, arrays of state...)
   template <class T, class F>
   auto with_state(const trained<T>& p, const F& f) const {

@@ -4,6 +4,7 @@ They check and compute; the public functions of dlcore give them names, defaults
 All arguments are positional.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ._typing import Array
@@ -204,13 +205,13 @@ class TrainingStep:
         masses: Array,
         shares: Array,
         accumulate: int,
-        first: int,
         rule: tuple[Any, ...],
         trained: list[tuple[Any, ...]],
         max_norm: float,
         seen: Array | None,
         key: int,
         seconds: float,
+        between: Callable[[int], object],
         losses: Array,
         done: Array,
     ) -> str: ...

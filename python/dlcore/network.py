@@ -15,7 +15,7 @@ from .objectives import native_loss
 from .optimizers import SGD, Adam, AdamW, clip_grad_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ._typing import Array
     from .batches import Deal
@@ -196,27 +196,29 @@ class TrainingStep:
         self._made_for, self._capacity = made_for, deal.batch_size
 
     def run(
-        self, deal: Deal, first: int, *, seconds: float, losses: Array, seen: Array | None
-    ) -> int:
-        """Learn from the batches of an epoch, from ``first`` on, until the time is over.
+        self,
+        deal: Deal,
+        *,
+        losses: Array,
+        seen: Array | None,
+        seconds: float,
+        between: Callable[[int], object],
+    ) -> None:
+        """Learn from the batches of an epoch.
 
         Parameters
         ----------
         deal : Deal
             The batches.
-        first : int
-            The batch to begin with.
-        seconds : float
-            When to return, between two batches; one batch is done in any case.
         losses : ndarray of float64, shape (batches,)
             Where the loss of each batch goes.
         seen : ndarray of shape (rows, out_features), optional
             Where the outputs go that each batch had before its update.
-
-        Returns
-        -------
-        int
-            The batch to go on with.
+        seconds : float
+            How often to look at Python between two batches.
+        between : callable
+            Is called then with the number of batches that are done; the model must not be touched.
+            What it raises ends the run after these batches, as Ctrl-C does.
 
         Raises
         ------
@@ -228,20 +230,27 @@ class TrainingStep:
         """
         self._make_native(deal)
         if self._is_native:
-            return self._run_native(deal, first, seconds, losses, seen)
-        losses[first] = self._run_one(deal, first, seen)
-        return first + 1
+            self._run_native(deal, losses, seen, seconds, between)
+            return
+        for batch in range(len(deal)):
+            losses[batch] = self._run_one(deal, batch, seen)
+            between(batch + 1)
 
     def _run_native(
-        self, deal: Deal, first: int, seconds: float, losses: Array, seen: Array | None
-    ) -> int:
+        self,
+        deal: Deal,
+        losses: Array,
+        seen: Array | None,
+        seconds: float,
+        between: Callable[[int], object],
+    ) -> None:
         optimizer: Any = self._optimizer
         state = optimizer.state_arrays()
         trained = [
             (layer, place, *(arrays[i] for arrays in state.values()))
             for i, layer, place in self._trained
         ]
-        done = np.array([first, 0])  # the next batch, and the updates that were made
+        done = np.zeros(2, np.int64)  # the next batch, and the updates that were made
         try:
             fault = self._native.run(
                 deal.rows.x,
@@ -252,13 +261,13 @@ class TrainingStep:
                 deal.masses,
                 deal.shares,
                 deal.accumulate,
-                first,
                 optimizer.rule(),
                 trained,
                 self._max_norm or 0.0,
                 seen,
                 deal.key,
                 seconds,
+                between,
                 losses,
                 done,
             )
@@ -269,7 +278,6 @@ class TrainingStep:
             raise IndexError(f"a label of step {following + 1} is out of range")
         if fault:
             raise Diverged(following, _FAULTS[fault].format(losses[following]))
-        return int(following)
 
     @_quiet
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:

@@ -328,21 +328,24 @@ class Trainer:
                 seen.append((deal.rows, deal.order, outputs))
             mapped = MappedFile(deal.rows.x)
             losses = np.zeros(len(deal))
-            batch = 0
-            while batch < len(deal):
-                seconds = _SLICE_OF_MAP if mapped else _SLICE
-                try:
-                    following = step.run(deal, batch, seconds=seconds, losses=losses, seen=outputs)
-                except Diverged as error:
-                    raise FloatingPointError(
-                        f"the training diverged in epoch {epoch + 1}, "
-                        f"step {steps + error.batch + 1}: {error}; "
-                        f"the model has its parameters from before that step"
-                    ) from None
-                finally:
-                    mapped.release()
-                progress.step(following - batch)
-                batch = following
+            between = _Between(progress, mapped)
+            try:
+                step.run(
+                    deal,
+                    losses=losses,
+                    seen=outputs,
+                    seconds=_SLICE_OF_MAP if mapped else _SLICE,
+                    between=between,
+                )
+            except Diverged as error:
+                raise FloatingPointError(
+                    f"the training diverged in epoch {epoch + 1}, "
+                    f"step {steps + error.batch + 1}: {error}; "
+                    f"the model has its parameters from before that step"
+                ) from None
+            finally:
+                mapped.release()
+            between(len(deal))
             total += float((losses * deal.masses).sum())
             weight += float(deal.masses.sum())
             steps += len(deal)
@@ -386,6 +389,19 @@ class Trainer:
 
     def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:
         return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}
+
+
+class _Between:
+    """What there is to do now and then between two batches of an epoch."""
+
+    def __init__(self, progress: Progress, mapped: MappedFile) -> None:
+        self._progress, self._mapped = progress, mapped
+        self._done = 0
+
+    def __call__(self, done: int) -> None:
+        self._mapped.release()
+        self._progress.step(done - self._done)
+        self._done = done
 
 
 def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:

@@ -141,14 +141,14 @@ template <class T, bool Grad, class F, std::size_t K, std::size_t... I>
 inline double loss_sequences(const F& f, const std::array<view, K>& inputs, const view& losses,
                              const view& grads, double scale, std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
-  const bool each =
-      losses.data;  // at run time: twice the code for it would be a fifth of the whole
+  // At run time: twice the code for each of them would be a third of the whole.
+  const bool each = losses.data, slopes = Grad && grads.data;
   const sequence<T> in[] = {sequence<T>(inputs[I])...};
   const std::ptrdiff_t n = inputs[0].size();
   const sequence<T> loss_out = output_sequence<T, K>(losses, inputs, n);
   const sequence<T> grad_out = output_sequence<T, K>(grads, inputs, n);
   const bool direct =
-      (in[I].direct() && ...) && (!each || loss_out.direct()) && (!Grad || grad_out.direct());
+      (in[I].direct() && ...) && (!each || loss_out.direct()) && (!slopes || grad_out.direct());
   const element_chunks chunks(n);
   const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
@@ -162,23 +162,23 @@ inline double loss_sequences(const F& f, const std::array<view, K>& inputs, cons
       const std::ptrdiff_t m = std::min(step, end - i);
       const T* from[] = {in[I].read(i, m, buffer[I])...};
       T* loss_to = each ? loss_out.write(i, buffer[K]) : nullptr;
-      T* grad_to = Grad ? grad_out.write(i, buffer[K + 1]) : nullptr;
+      T* grad_to = slopes ? grad_out.write(i, buffer[K + 1]) : nullptr;
       std::ptrdiff_t j = 0;
       for (; j + w <= m; j += w) {
         (prefetch(from[I] + j, ahead), ...);
         const loss_and_slope<T> r = f(load<T>(from[I] + j)...);
         if (each) store<T>(loss_to + j, r.loss);
         else sum.add(r.loss);
-        if constexpr (Grad) store<T>(grad_to + j, r.slope * factor);
+        if (slopes) store<T>(grad_to + j, r.slope * factor);
       }
       if (j < m) {
         const loss_and_slope<T> r = f(load_part<T>(from[I] + j, m - j)...);
         if (each) store_part<T>(loss_to + j, r.loss, m - j);
         else sum.add(first_lanes<T>(r.loss, m - j));
-        if constexpr (Grad) store_part<T>(grad_to + j, r.slope * factor, m - j);
+        if (slopes) store_part<T>(grad_to + j, r.slope * factor, m - j);
       }
       if (each) loss_out.finish(i, m, loss_to);
-      if constexpr (Grad) grad_out.finish(i, m, grad_to);
+      if (slopes) grad_out.finish(i, m, grad_to);
     }
     if (!each) sums[chunk] = sum.total();
   });
@@ -195,9 +195,12 @@ inline double elementwise_loss(const F& f, std::array<view, K>& inputs, view& lo
   collapse(all);
   std::copy(all.begin(), all.begin() + K, inputs.begin());
   if (!losses.data) all[K].data = nullptr;
+  if (!grads.data) all[K + 1].data = nullptr;
   constexpr auto k = std::make_index_sequence<K>();
-  return grads.data ? loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k)
-                    : loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
+  // Slopes that are not wanted are left out where they would cost.
+  if constexpr (F::cost >= 0.5)
+    if (!grads.data) return loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
+  return loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k);
 }
 
 // True if every element is in [0, 1] or NaN.

@@ -48,10 +48,11 @@ inline T* thread_buffer(std::ptrdiff_t n) {
 }
 struct product_tag;
 
-// The elements that `product` needs to pack A.
+// The elements that `product` needs to pack A, and a panel of B, which may write up to a register
+// beyond the last tile.
 template <class T>
 inline constexpr std::ptrdiff_t product_scratch =
-    block_tiles * tile_rows * block_terms + vec<T>::size;
+    (block_tiles * tile_rows + panel_columns<T>)*block_terms;
 
 // ---- packing ------------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ template <class T>
 struct panel {
   const T* first;
   std::ptrdiff_t step, columns;
-  bool packed;  // padded to panel_columns
+  bool whole;  // there is memory to be read up to whole registers
 };
 
 // How far ahead of use rows of B are asked for: what other cores or the last cache hold arrives in
@@ -152,19 +153,40 @@ struct tile_target {
   finish<T> last;
 };
 
-// One register of a row of B.
-template <class T, bool Part>
-inline vec<T> load_lanes(const T* p, std::ptrdiff_t lanes) {
-  return Part ? load_part<T>(p, lanes) : load<T>(p);
+// What a whole tile adds, where there is nothing to add.
+template <class T>
+inline constexpr T zeros[panel_columns<T>] = {};
+
+// Writes a tile that is no whole one, from memory: `rows` rows of `columns`.
+template <class T>
+__attribute__((noinline)) void finish_part(const T* sum, const tile_target<T>& target,
+                                           std::ptrdiff_t rows, std::ptrdiff_t columns) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const vec<T> least = target.last.least, zero = T(0);
+  for (std::ptrdiff_t i = 0; i < rows; ++i)
+    for (std::ptrdiff_t j = 0; j < columns; j += w) {
+      const std::ptrdiff_t lanes = std::min(w, columns - j);
+      const auto read = [&](const T* from, std::ptrdiff_t step) {
+        const T* p = from + i * step + j;
+        return lanes == w ? load<T>(p) : load_part<T>(p, lanes);
+      };
+      vec<T> x = load<T>(sum + i * panel_columns<T> + j);
+      x = (target.start ? read(target.start, target.start_step) : zero) + x;  // -0 is no more
+      x = max<T>(x, least);
+      if (target.last.gate)
+        x = select<T>(read(target.last.gate, target.last.gate_step) <= zero, zero, x);
+      T* c = target.c + i * target.step + j;
+      if (lanes == w) store<T>(c, x);
+      else store_part<T>(c, x, lanes);
+    }
 }
 
-// `rows` <= Rows are stored; `a` holds Rows. Part: the last register of B is no whole one.
-template <class T, int Rows, int Registers, bool Part>
+// `rows` <= Rows are stored; `a` holds Rows.
+template <class T, int Rows, int Registers>
 __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source<T>& source,
                                              const panel<T>& b, const tile_target<T>& target,
                                              std::ptrdiff_t rows) {
   constexpr std::ptrdiff_t w = vec<T>::size;
-  const std::ptrdiff_t last = b.columns - (Registers - 1) * w;  // lanes of the last register
   vec<T> sum[Rows][Registers];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
@@ -183,8 +205,7 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
     for (int r = 0; r < Registers; ++r) prefetch(p + r * w, ahead);
     prefetch(a[0], source.ahead);
 #pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r)
-      row[r] = r + 1 < Registers ? load<T>(p + r * w) : load_lanes<T, Part>(p + r * w, last);
+    for (int r = 0; r < Registers; ++r) row[r] = load<T>(p + r * w);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       const vec<T> x = a[i / 3][i % 3 * row_step];
@@ -194,29 +215,35 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
 #pragma GCC unroll 8
     for (int i = 0; i < (Rows + 2) / 3; ++i) a[i] += source.term_step;
   }
+  if (rows < Rows || b.columns < Registers * w) {
+    T memory[Rows * panel_columns<T>];
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 2
+      for (int r = 0; r < Registers; ++r)
+        store<T>(memory + i * panel_columns<T> + r * w, sum[i][r]);
+    return finish_part<T>(memory, target, rows, b.columns);
+  }
   const vec<T> least = target.last.least, zero = T(0);
-  const T *start = target.start, *gate = target.last.gate;
+  const T* start = target.start ? target.start : zeros<T>;
+  const std::ptrdiff_t start_step = target.start ? target.start_step : 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i, start += start_step)
+#pragma GCC unroll 2
+    for (int r = 0; r < Registers; ++r)
+      sum[i][r] = max<T>(load<T>(start + r * w) + sum[i][r], least);
+  const T* gate = target.last.gate;
+  if (gate)
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i, gate += target.last.gate_step)
+#pragma GCC unroll 2
+      for (int r = 0; r < Registers; ++r)
+        sum[i][r] = select<T>(load<T>(gate + r * w) <= zero, zero, sum[i][r]);
   T* c = target.c;
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
-    if (i >= rows) break;
+  for (int i = 0; i < Rows; ++i, c += target.step)
 #pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r) {
-      vec<T> x = sum[i][r];
-      const bool whole = r + 1 < Registers || last >= w;
-      const auto read = [&](const T* from) {
-        return whole ? load<T>(from + r * w) : load_part<T>(from + r * w, last);
-      };
-      if (start) x = read(start) + x;
-      x = max<T>(x, least);
-      if (gate) x = select<T>(read(gate) <= zero, zero, x);
-      if (whole) store<T>(c + r * w, x);
-      else store_part<T>(c + r * w, x, last);
-    }
-    c += target.step;
-    if (start) start += target.start_step;
-    if (gate) gate += target.last.gate_step;
-  }
+    for (int r = 0; r < Registers; ++r) store<T>(c + r * w, sum[i][r]);
 }
 
 // The tile of `height` rows, one of those that have a kernel.
@@ -228,13 +255,8 @@ inline void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_so
       return multiply_rows<T, (Rows > 2 ? Rows - 2 : 1)>(height, k, a, b, target, rows);
   }
   constexpr std::ptrdiff_t w = vec<T>::size;
-  const bool part = !b.packed && b.columns % w != 0;
-  if (b.columns > w)
-    part ? multiply_tile<T, Rows, 2, true>(k, a, b, target, rows)
-         : multiply_tile<T, Rows, 2, false>(k, a, b, target, rows);
-  else
-    part ? multiply_tile<T, Rows, 1, true>(k, a, b, target, rows)
-         : multiply_tile<T, Rows, 1, false>(k, a, b, target, rows);
+  if (b.columns > w) multiply_tile<T, Rows, 2>(k, a, b, target, rows);
+  else multiply_tile<T, Rows, 1>(k, a, b, target, rows);
 }
 
 // The height of the tiles that m rows are cut into: as few as tile_rows allows, none much smaller
@@ -291,7 +313,13 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
             tile_of(i, rows, height_of(rows), p, terms, scratch + (i - i0) * block_terms);
       }
       for (std::ptrdiff_t j = 0; j < n; j += panel_columns<T>) {
-        const panel<T> b = panel_of(j, std::min(panel_columns<T>, n - j), p, terms);
+        panel<T> b = panel_of(j, std::min(panel_columns<T>, n - j), p, terms);
+        if (!b.whole && b.columns % vec<T>::size != 0) {
+          T* packed = scratch + block_tiles * tile_rows * block_terms;
+          pack_straight<T>([&](std::ptrdiff_t t) { return b.first + t * b.step; }, b.columns,
+                           panel_columns<T>, terms, packed);
+          b = {packed, panel_columns<T>, b.columns, true};
+        }
         for (std::ptrdiff_t i = i0; i < end; i += height) {
           const std::ptrdiff_t rows = std::min(height, end - i);
           T* corner = c + i * c_step + j / panel_columns<T> * c_panel;

@@ -139,9 +139,9 @@ void bind_network(py::module_& m) {
       .def("forget", &py_training_step::forget)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
-           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"),
-           arg("rule"), arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"),
-           arg("between"), arg("losses"), arg("done"));
+           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("rule"),
+           arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"), arg("between"),
+           arg("losses"), arg("done"));
 }
 
 }  // namespace

@@ -62,33 +62,32 @@ struct adam {
   double lr, beta1, beta2, eps, weight_decay, l1;
   bool decoupled, maximize;
   double step_size, root_correction;  // lr / (1 - beta1^t), sqrt(1 - beta2^t)
+  // Compared once: a comparison of doubles for each register takes one of two units from its sums.
+  bool decays = false, shrinks = false, nearer_mean = false;
 
   void at_step(double t) {
+    decays = weight_decay != 0, shrinks = l1 != 0, nearer_mean = 1 - beta1 < 0.5;
     step_size = lr / (1 - std::pow(beta1, t));
     root_correction = std::sqrt(1 - std::pow(beta2, t));
   }
   template <class T, class... Largest>
   void operator()(vec<T>& p, vec<T> g, vec<T>& m, vec<T>& v, Largest&... largest) const {
     if (maximize) g = -g;
-    if (weight_decay != 0) {
+    if (decays) {
       if (decoupled) p = p * vec<T>(T(1 - lr * weight_decay));
       else g = fma<T>(T(weight_decay), p, g);
     }
-    m = lerp<T>(m, g, 1 - beta1);
+    // PyTorch's lerp: from the better conditioned side.
+    m = nearer_mean ? fma<T>(T(1 - beta1), g - m, m) : fma<T>(T((1 - beta1) - 1), g - m, g);
     v = fma<T>(vec<T>(T(1 - beta2)) * g, g, vec<T>(T(beta2)) * v);
     vec<T> second = v;
     if constexpr (sizeof...(Largest) > 0) ((second = largest = maximum<T>(largest, v)), ...);
     const vec<T> denominator = divide_by<T>(root<T>(second), T(root_correction)) + vec<T>(T(eps));
     p = p + quotient<T>(vec<T>(T(-step_size)) * m, denominator);
-    if (l1 != 0) p = soft_threshold<T>(p, lr * l1);
+    if (shrinks) p = soft_threshold<T>(p, lr * l1);
   }
 
  private:
-  // From a to b by the share w, on the better conditioned side: PyTorch's lerp.
-  template <class T>
-  static vec<T> lerp(vec<T> a, vec<T> b, double w) {
-    return w < 0.5 ? fma<T>(T(w), b - a, a) : fma<T>(T(w - 1), b - a, b);
-  }
   template <class T>
   static vec<T> maximum(vec<T> a, vec<T> b) {  // NaN in either stays, like PyTorch's
     return select<T>(b != b, b, max<T>(a, b));

@@ -96,7 +96,7 @@ class linear_panels {
                                     ceil_div(at.columns, panel), tile);
         },
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
-          return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, false};
+          return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, true};
         },
         gradient, panel, nullptr, {}, run);
     at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {

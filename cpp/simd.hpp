@@ -362,14 +362,25 @@ inline vec<T> reciprocal(vec<T> x) {
   return one / x;
 }
 
+// Whether all lanes are between two numbers.
+template <class T>
+inline bool all_between(vec<T> x, T least, T most) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    const auto above = _mm512_cmp_ps_mask((__m512)x.v, _mm512_set1_ps(least), _CMP_GT_OQ);
+    return _mm512_mask_cmp_ps_mask(above, (__m512)x.v, _mm512_set1_ps(most), _CMP_LT_OQ) == 0xffff;
+  }
+#endif
+  return !any(~((x > vec<T>(least)) & (x < vec<T>(most))));
+}
+
 // x / y: with the reciprocal where it is faster and exact enough, to 1 ULP then.
 template <class T>
 inline vec<T> quotient(vec<T> x, vec<T> y) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>) {
-    const vec<T> least = T(1e-36), most = T(1e36);
-    const auto usual = (y > least) & (y < most);  // neither y nor 1 / y near overflow
-    if (!any(~usual)) return x * reciprocal<T>(y);
+    // Neither y nor 1 / y is near overflow.
+    if (all_between<T>(y, T(1e-36), T(1e36))) return x * reciprocal<T>(y);
   }
 #endif
   return x / y;
@@ -381,12 +392,11 @@ template <class T>
 inline vec<T> root(vec<T> x) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>) {
-    const vec<T> least = T(1e-36), most = T(1e36), half = T(0.5);
-    const auto usual = (x > least) & (x < most);
+    const vec<T> half = T(0.5);
     const vec<T> y = typename vec<T>::native(_mm512_maskz_rsqrt14_ps(0xffff, (__m512)x.v));
     const vec<T> r = x * y;
     const vec<T> better = fma<T>(fma<T>(-r, r, x), half * y, r);
-    if (!any(~usual)) return better;
+    if (all_between<T>(x, T(1e-36), T(1e36))) return better;
   }
 #endif
   return sqrt(x);

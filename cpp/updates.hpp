@@ -86,8 +86,8 @@ class update_rule {
     if (!a && states > 0) largest.take(p.state[0], p.of->size);
     for (std::ptrdiff_t i = 0; a && i < p.of->size; i += w) {
       const std::ptrdiff_t n = std::min(w, p.of->size - i);
-      const vec<T> root = sqrt(load_part<T>(p.state[1] + i, n));
-      largest.take(load_part<T>(p.state[0] + i, n) / max<T>(root, T(least_root<T>(*a))));
+      const auto get = [&](const T* x) { return n == w ? load<T>(x + i) : load_part<T>(x + i, n); };
+      largest.take(get(p.state[0]) / max<T>(sqrt(get(p.state[1])), T(least_root<T>(*a))));
     }
     return largest.value();
   }

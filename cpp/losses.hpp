@@ -13,6 +13,7 @@ enum class reduction { none, mean, sum };
 // ---- elementwise losses -------------------------------------------------------------------------
 
 // A loss functor gives the loss of an element and its derivative with respect to the first input.
+// slope_costs: enough that it is worth code without it.
 template <class T>
 struct loss_and_slope {
   vec<T> loss, slope;
@@ -21,6 +22,7 @@ struct loss_and_slope {
 struct mse_loss {
   static constexpr const char* name = "mse_loss";
   static constexpr double cost = 0.2;
+  static constexpr bool slope_costs = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     vec<T> d = x - t;
@@ -37,6 +39,7 @@ inline vec<T> sign(vec<T> x) {  // 0 for 0 and for NaN, like PyTorch's
 struct l1_loss {
   static constexpr const char* name = "l1_loss";
   static constexpr double cost = 0.2;
+  static constexpr bool slope_costs = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     vec<T> d = x - t;
@@ -47,6 +50,7 @@ struct l1_loss {
 struct smooth_l1_loss {
   static constexpr const char* name = "smooth_l1_loss";
   static constexpr double cost = 0.3;
+  static constexpr bool slope_costs = false;
   double beta;  // 0: the quotient is not used
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -60,6 +64,7 @@ struct smooth_l1_loss {
 struct huber_loss {
   static constexpr const char* name = "huber_loss";
   static constexpr double cost = 0.3;
+  static constexpr bool slope_costs = false;
   double delta;  // > 0
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -74,6 +79,7 @@ struct huber_loss {
 // t (log t - x), 0 where t is 0, though x may be -inf there; x are log-probabilities.
 struct kl_div {
   static constexpr double cost = 1.0;
+  static constexpr bool slope_costs = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> zero = T(0);
@@ -83,6 +89,7 @@ struct kl_div {
 
 struct kl_div_log_target {
   static constexpr double cost = 1.0;
+  static constexpr bool slope_costs = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> zero = T(0), p = exp<T>(t);
@@ -93,6 +100,7 @@ struct kl_div_log_target {
 // The logs are not let below -100, nor x (1 - x) below 1e-12: finite losses for wrong certainties.
 struct binary_cross_entropy {
   static constexpr double cost = 2.0;
+  static constexpr bool slope_costs = true;
   template <class T, class... W>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t, W... weight) const {
     const vec<T> one = T(1), least = T(-100), tiny = T(1e-12);
@@ -111,6 +119,7 @@ struct binary_cross_entropy {
 template <bool PosWeight>
 struct binary_cross_entropy_with_logits {
   static constexpr double cost = 0.6;
+  static constexpr bool slope_costs = true;
   template <class T, class... W>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t, W... rest) const {
     if constexpr (PosWeight) return positive_weighted<T>(x, t, rest...);
@@ -197,8 +206,7 @@ inline double elementwise_loss(const F& f, std::array<view, K>& inputs, view& lo
   if (!losses.data) all[K].data = nullptr;
   if (!grads.data) all[K + 1].data = nullptr;
   constexpr auto k = std::make_index_sequence<K>();
-  // Slopes that are not wanted are left out where they would cost.
-  if constexpr (F::cost >= 0.5)
+  if constexpr (F::slope_costs)
     if (!grads.data) return loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
   return loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k);
 }

@@ -25,11 +25,14 @@ class linear_panels {
         has_bias_(bias),
         back_(back),
         states_(states),
-        // Enough parts for several threads, of tiles that are whole, as many as are packed at once.
+        // Where it takes several threads enough parts for them, of tiles that are whole, as many as
+        // are packed at once.
         columns_(even_chunk(of.out, 256, panel)),
         chunk_(even_chunk(of.in,
-                          std::clamp<std::ptrdiff_t>(of.in * ceil_div(of.out, columns_) / 8,
-                                                     2 * tile_rows, 7 * tile_rows),
+                          of.in * of.out <= 8192
+                              ? of.in
+                              : std::clamp<std::ptrdiff_t>(of.in * ceil_div(of.out, columns_) / 8,
+                                                           2 * tile_rows, 7 * tile_rows),
                           back ? panel : tile_rows)),
         values_{of.transposed(), nullptr, ceil_div(of.out, panel) * panel * of.in},
         packed_{&values_, {}} {

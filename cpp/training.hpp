@@ -42,7 +42,9 @@ struct row_source {
         continue;
       }
       // The processor does not know where the next row is.
-      prefetch(row(rows[std::min(r + 2, n - 1)]), 0);
+      const T* ahead = row(rows[std::min(r + 3, n - 1)]);
+      prefetch(ahead, 0);
+      prefetch(ahead + width - 1, 0);
       const T* from = row(rows[r]);
       std::ptrdiff_t c = 0;
       for (; c + w <= width; c += w) {

@@ -75,7 +75,7 @@ class Batches:
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
-        order = self._index if rng is None else self._index[rng.permutation(len(self._index))]
+        order = self._index if rng is None else rng.permutation(self._index)
         masses = np.add.reduceat(self._mass[order], self._starts)
         updates = np.add.reduceat(masses, np.arange(0, len(masses), self._accumulate))
         of_update = np.repeat(updates, self._accumulate)[: len(masses)]

@@ -125,9 +125,30 @@ struct network_of {
 // For inference.
 class py_network {
  public:
-  py_network(bool is_double, const py::list& layers) {
+  py_network(bool is_double, const py::list& layers)
+      : ndarray_(py::module_::import("numpy").attr("ndarray")),
+        dtype_(is_double ? py::dtype::of<double>() : py::dtype::of<float>()) {
     if (is_double) net_ = std::make_unique<network_of<double>>(layers);
     else net_ = std::make_unique<network_of<float>>(layers);
+  }
+
+  // The outputs for an array as it should be, and None for anything else: for a single row the
+  // checks in Python take longer than all the rest.
+  py::object try_infer(const py::object& x) {
+    if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != ndarray_.ptr()) return py::none();
+    const auto a = py::reinterpret_borrow<py::array>(x);
+    return std::visit(
+        [&](auto& own) -> py::object {
+          const std::ptrdiff_t item = dtype_.itemsize();
+          if (!a.dtype().is(dtype_) || a.ndim() != 2 || a.shape(1) != own->net.in() ||
+              a.strides(1) != item || a.strides(0) % item != 0 ||
+              reinterpret_cast<std::uintptr_t>(a.data()) % std::uintptr_t(item) != 0)
+            return py::none();
+          py::array out(dtype_, std::vector<py::ssize_t>{a.shape(0), own->net.out()});
+          run(own->net, a, out);
+          return out;
+        },
+        net_);
   }
 
   // x of contiguous rows, out contiguous; both of the network's dtype and widths.
@@ -136,6 +157,8 @@ class py_network {
   }
 
  private:
+  py::object ndarray_;
+  py::dtype dtype_;
   std::variant<std::unique_ptr<network_of<float>>, std::unique_ptr<network_of<double>>> net_;
 
   template <class T>

@@ -95,7 +95,12 @@ class Inference:
         widths = [layer.out_features for layer in layers if layer.out_features is not None]
         self._out = (widths or [width])[-1]
         self._dtype = dtype
+        self.width = width
         self._native = _isa.core.Network(dtype == np.float64, describe(layers, width))
+
+        # f(x): the outputs, or None unless x is an array as it should be. In a single call, since
+        # checks in Python take longer than all that there is to do for a single row.
+        self.try_call: Callable[[Any], Array | None] = self._native.try_infer
 
     def __call__(self, x: Array) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""

@@ -62,20 +62,23 @@ class Sequential:
             for i, layer in enumerate(layers)
             for name, value in layer.initial_buffers().items()
         }
-        self._inference: tuple[int, Inference] | None = None
+        self._inference: Inference | None = None
         self._frozen: set[str] = set()
         self._bind()
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        inference = self._inference
+        if inference is not None and self._trainer is None:
+            y = inference.try_call(x)
+            if y is not None:
+                return y
         x = as_matrix(x, "x", self.dtype, self.in_features)
         if self._trainer not in (None, threading.get_ident()):
             raise RuntimeError(_IN_USE)
-        inference = self._inference
-        if inference is None or inference[0] != x.shape[1]:
-            inference = (x.shape[1], Inference(self.layers, self.dtype, x.shape[1]))
-            self._inference = inference
-        return inference[1](x)
+        if inference is None or inference.width != x.shape[1]:
+            inference = self._inference = Inference(self.layers, self.dtype, x.shape[1])
+        return inference(x)
 
     @property
     def in_features(self) -> int | None:

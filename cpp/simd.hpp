@@ -374,14 +374,22 @@ inline bool all_between(vec<T> x, T least, T most) {
   return !any(~((x > vec<T>(least)) & (x < vec<T>(most))));
 }
 
+// Of the fast and the exact results of a float operation the fast ones where x is usual: neither it
+// nor its reciprocal near overflow. Lane by lane, so that no element's bits depend on those beside
+// it; `exact` is called where it is needed.
+template <class Exact>
+inline vec<float> where_usual(vec<float> x, vec<float> fast, const Exact& exact) {
+  constexpr float least = 1e-36f, most = 1e36f;
+  if (all_between<float>(x, least, most)) return fast;
+  return select<float>((x > vec<float>(least)) & (x < vec<float>(most)), fast, exact());
+}
+
 // x / y: with the reciprocal where it is faster and exact enough, to 1 ULP then.
 template <class T>
 inline vec<T> quotient(vec<T> x, vec<T> y) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) {
-    // Neither y nor 1 / y is near overflow.
-    if (all_between<T>(y, T(1e-36), T(1e36))) return x * reciprocal<T>(y);
-  }
+  if constexpr (std::is_same_v<T, float>)
+    return where_usual(y, x * reciprocal<T>(y), [&] { return x / y; });
 #endif
   return x / y;
 }
@@ -396,7 +404,7 @@ inline vec<T> root(vec<T> x) {
     const vec<T> y = typename vec<T>::native(_mm512_maskz_rsqrt14_ps(0xffff, (__m512)x.v));
     const vec<T> r = x * y;
     const vec<T> better = fma<T>(fma<T>(-r, r, x), half * y, r);
-    if (all_between<T>(x, T(1e-36), T(1e36))) return better;
+    return where_usual(x, better, [&] { return sqrt(x); });
   }
 #endif
   return sqrt(x);

@@ -3,8 +3,10 @@
 //
 // A step has two parallel regions. In the first each block of rows goes forward, through the loss
 // and back; in the second each part of the parameters sums its gradient over the batch and is
-// updated while the caches hold it. Where the update needs all gradients first (a limit on their
-// norm), it is a third one. Blocks, parts and sums depend on the shapes alone, so the bits do, too.
+// updated while the caches hold it, the weights of wide layers by panels (panels.hpp). An update
+// that has begun cannot be taken back there, so that bounds have to say beforehand that it stays
+// finite. Where they do not, or where the update needs all gradients first (a limit on their norm),
+// it is a third region. Blocks, parts and sums depend on the shapes alone, so the bits do, too.
 #pragma once
 
 #include <atomic>
@@ -547,9 +549,9 @@ class training_step {
       layer<T>& own = *net_.layers[l];
       if (own.learns()) {
         const size_of_layer size = measures_all_ ? size_of(l) : size_of_layer{inputs_[l], dy};
-        // An infinite x times a slope of 0 is NaN, too.
         const double gradient = double(n) * std::max(1.0, size.x) * size.dy;
-        most = gradient <= most ? most : gradient;
+        // An infinite x times a slope of 0 is NaN, and so is the gradient.
+        if (!(gradient <= most)) most = gradient == gradient ? gradient : HUGE_VAL;
       }
       dy = own.bound_backward(dy, bound_.parameter);
     }

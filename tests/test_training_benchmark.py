@@ -45,3 +45,13 @@ def test_inference(tmp_path):
     for row in rows:
         assert row["ratio"] > 0
         assert max(row["error"].values()) < 1e-5
+
+
+def test_products(tmp_path):
+    arguments = ["--products", "--cases", "64-64 ", "--peers", ""]
+    printed, rows = run(tmp_path / "figures.json", *arguments)
+    assert printed.count("| `64-64 rows 32") == len(rows) == 2
+    for row in rows:
+        assert row["seconds"]["dlcore"] > 0
+        assert row["peak"] > 0
+        assert row["error"]["dlcore"] < 1e-5

@@ -7,6 +7,7 @@ of a checkout, with dlcore installed and any of the others beside it:
     python benchmarks/training --more --json training.json
     python benchmarks/training --busy
     python benchmarks/training --inference
+    python benchmarks/training --products
 """
 
 import argparse
@@ -18,10 +19,10 @@ sys.path.append(str(Path(__file__).parents[1] / "compare"))
 
 import peers
 from report import number, processor, verdict
-from rounds import contestants, measure_inference, measure_training
+from rounds import contestants, measure_calls, measure_training
 
 import dlcore
-from cases import CASES, INFERENCE, MORE, TARGETS
+from cases import CASES, INFERENCE, MORE, PRODUCTS, TARGETS
 
 
 def times(row, seconds, names):
@@ -55,6 +56,13 @@ def inference_cells(row, names):
     return times(row, row["seconds"], names)
 
 
+def product_cells(row, names):
+    """One line of the table, by title."""
+    flops = PRODUCTS[row["case"]].flops / row["seconds"]["dlcore"]
+    share = "" if row["peak"] is None else f"{flops / row['peak']:.0%}"
+    return times(row, row["seconds"], names) | {"GFLOP/s": number(flops / 1e9), "of peak": share}
+
+
 def show(rows, cells, names):
     """Print a table line by line, as rows come; yield them again."""
     for i, row in enumerate(rows):
@@ -85,8 +93,10 @@ def arguments():
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--busy", action="store_true", help="also with one core taken by a process")
     modes.add_argument("--inference", action="store_true", help="outputs alone")
+    modes.add_argument("--products", action="store_true", help="matrix products alone")
     options = parser.parse_args()
     known = peers.INFERENCE if options.inference else peers.TRAINING
+    known = peers.PRODUCTS if options.products else known
     wanted = known if options.peers is None else options.peers.split(",")
     options.peers = [name for name in wanted if name and name != "dlcore"]
     if unknown := set(options.peers) - set(known):
@@ -94,7 +104,7 @@ def arguments():
     if options.rounds < 1 or not 1 <= options.threads <= cores:
         parser.error(f"at least 1 round, and 1 to {cores} threads")
     training = {case.name: case for case in (TARGETS + MORE if options.more else TARGETS)}
-    names = INFERENCE if options.inference else training
+    names = INFERENCE if options.inference else PRODUCTS if options.products else training
     options.cases = [name for name in names if options.cases in name]
     if not options.cases:
         parser.error(f"no case is called so: there are {', '.join(names)}")
@@ -103,9 +113,10 @@ def arguments():
 
 def rows_of(options, contestants):
     """Measure one case after the other."""
-    if options.inference:
+    if options.inference or options.products:
+        command = "infer" if options.inference else "product"
         for name in options.cases:
-            yield measure_inference(name, contestants, options.rounds)
+            yield measure_calls(command, name, contestants, options.rounds)
         return
     spinner = None
     if options.busy:
@@ -137,6 +148,7 @@ def main():
         names = ", ".join(f"{name} {version}" for name, version in versions.items())
         print(f"{names}; {options.threads} threads, {dlcore.isa()}.\n")
         cells = inference_cells if options.inference else training_cells
+        cells = product_cells if options.products else cells
         for row in show(rows_of(options, there), cells, list(versions)):
             report["cases"].append(row)
             if options.json:  # after each case: an interrupted run is not lost

@@ -90,6 +90,50 @@ MORE = [
 ]
 CASES = {case.name: case for case in TARGETS + MORE}
 
+
+@dataclass(frozen=True)
+class Product:
+    """The matrix products of a linear layer, without bias, in float32."""
+
+    rows: int
+    inputs: int
+    outputs: int
+    form: str  # "forward", or "backward": the gradients of the inputs and of the weights
+
+    dtype = "float32"
+
+    @property
+    def name(self) -> str:
+        """The layer, the rows, and the form."""
+        return f"{self.inputs}-{self.outputs} rows {self.rows} {self.form}"
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations."""
+        return 2 * self.rows * self.inputs * self.outputs * (1 if self.form == "forward" else 2)
+
+    def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw x, the weight of shape (outputs, inputs), and the gradient of the outputs."""
+        rng = np.random.default_rng(0)
+        shapes = (self.rows, self.inputs), (self.outputs, self.inputs), (self.rows, self.outputs)
+        return tuple(rng.standard_normal(shape, np.float32) for shape in shapes)
+
+
+PRODUCTS = {
+    product.name: product
+    for rows, inputs, outputs in (
+        (32, 64, 64),
+        (128, 128, 128),
+        (256, 54, 256),
+        (256, 256, 256),
+        (128, 784, 256),
+        (256, 512, 512),
+        (512, 1024, 1024),
+    )
+    for form in ("forward", "backward")
+    for product in [Product(rows, inputs, outputs, form)]
+}
+
 # Of inference: all rows at once.
 INFERENCE = {
     f"{'-'.join(map(str, widths))} rows {rows}": Case(widths, rows, rows)

@@ -114,12 +114,13 @@ def measure_training(case, contestants, rounds, spinner=None):
     return row
 
 
-def measure_inference(name, contestants, rounds):
-    """Time calls of the model, and return the row of the table."""
-    ready = prepared("infer", name, contestants)
+def measure_calls(command, name, contestants, rounds):
+    """Time calls of the model, or of the products, and return the row of the table."""
+    ready = prepared(command, name, contestants)
     replies, _ = interleaved("call", ready, rounds)
     for contestant in ready:
         contestant.ask("forget")
+    peak = replies.pop("peak", None)
     seconds = {name: median(batches) for name, batches in replies.items()}
     peer = best_peer(seconds)
     return {
@@ -127,6 +128,7 @@ def measure_inference(name, contestants, rounds):
         "seconds": seconds,
         "rounds": {name: [r["seconds"] for r in batches] for name, batches in replies.items()},
         "error": {contestant.name: reply["error"] for contestant, reply in ready.items()},
+        "peak": peak and max(reply["result"] for reply in peak),
         "best_peer": peer,
         "ratio": seconds[peer] / seconds["dlcore"] if peer else None,
     }

@@ -8,10 +8,14 @@ A module has
     returns a call without arguments that trains one epoch and returns its mean loss as a number,
     weighed by rows: the network begins with ``case.parameters()`` and goes on with each call;
 ``infer(case, x)``
-    returns a call without arguments that returns the outputs for x.
+    returns a call without arguments that returns the outputs for x;
+``product(case, x, weight, dy)``
+    returns a call without arguments that returns x @ weight.T, or backward dy @ weight and
+    dy.T @ x.
 
-Either may be missing. To add a library is to add a module, and its name below.
+Any may be missing. To add a library is to add a module, and its name below.
 """
 
 TRAINING = ("jax", "torch", "torch_compile", "sklearn", "numpy")
 INFERENCE = ("onnxruntime", "torch", "numpy")
+PRODUCTS = ("openblas",)

@@ -3,6 +3,8 @@
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
+
 import dlcore as library
 from cases import BETAS, EPS, MOMENTUM, RATES
 
@@ -31,3 +33,9 @@ def train(case):
 
 def infer(case, x):
     return partial(network(case), x)
+
+
+def product(case, x, weight, dy):
+    if case.form == "forward":
+        return partial(library.linear, x, weight, out=np.empty_like(dy))
+    return lambda: library.linear_backward(dy, x, weight)[:2]

@@ -99,7 +99,6 @@ struct adam {
 // Which views an update writes: all but the gradient, the second.
 inline constexpr bool written(std::size_t k) { return k != 1; }
 
-// `ahead`: bytes_ahead.
 // `ahead`: bytes_ahead. The options and addresses are copied: what is stored could change them
 // where they lie, as far as the compiler knows, and it would read them again for every register.
 template <class T, class F, std::size_t... I>

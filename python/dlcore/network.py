@@ -234,21 +234,11 @@ class TrainingStep:
             A label is out of range.
         """
         self._make_native(deal)
-        if self._is_native:
-            self._run_native(deal, losses, seen, seconds, between)
+        if not self._is_native:
+            for batch in range(len(deal)):
+                losses[batch] = self._run_one(deal, batch, seen)
+                between(batch + 1)
             return
-        for batch in range(len(deal)):
-            losses[batch] = self._run_one(deal, batch, seen)
-            between(batch + 1)
-
-    def _run_native(
-        self,
-        deal: Deal,
-        losses: Array,
-        seen: Array | None,
-        seconds: float,
-        between: Callable[[int], object],
-    ) -> None:
         optimizer: Any = self._optimizer
         state = optimizer.state_arrays()
         trained = [

@@ -57,7 +57,7 @@ inline constexpr std::ptrdiff_t product_scratch =
 // ---- packing ------------------------------------------------------------------------------------
 
 // to[p * step + i] = row(i)[p] for p < k, i < n; 0 for n <= i < width. `row(i)` gives the address
-// of contiguous elements. room: up to a register beyond the end may be written.
+// of contiguous elements. room: step is width, and up to a register beyond the end may be written.
 template <class T, class Row>
 inline void transpose_rows(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
                            T* to, std::ptrdiff_t step, bool room) {
@@ -74,7 +74,7 @@ inline void transpose_rows(const Row& row, std::ptrdiff_t n, std::ptrdiff_t widt
       transpose<T>(x);
       // What goes beyond the width is overwritten by the next term, unless that has been here
       // before.
-      const bool whole = i + w <= width || (room && width < w && step == width);
+      const bool whole = i + w <= width || (room && width < w);
       T* at = to + p * step + i;
 #pragma GCC unroll 16
       for (std::ptrdiff_t q = 0; q < w; ++q) {

@@ -141,9 +141,9 @@ class linear_layer : public layer<T> {
 
   // The weights as the products take them: by panels of outputs, in x panel elements each.
   static constexpr std::ptrdiff_t panel = panel_columns<T>;
-  T* transposed() { return reinterpret_cast<T*>(transposed_.get()); }
+  T* transposed() const { return reinterpret_cast<T*>(transposed_.get()); }
   // By panels of inputs, out x panel elements each; null: they are read where they lie.
-  T* straight() { return reinterpret_cast<T*>(straight_.get()); }
+  T* straight() const { return reinterpret_cast<T*>(straight_.get()); }
   void keep_straight() {
     if (!straight_) straight_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
   }
@@ -178,7 +178,7 @@ class linear_layer : public layer<T> {
   // Some columns of y, from a multiple of a panel on.
   void forward_columns(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n, std::ptrdiff_t begin,
                        std::ptrdiff_t count) const {
-    const T* packed = reinterpret_cast<const T*>(transposed_.get()) + begin * in;
+    const T* packed = transposed() + begin * in;
     product<T>(
         n, count, in, transposing(x),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
@@ -197,7 +197,7 @@ class linear_layer : public layer<T> {
   }
   void backward_columns(rows_of<const T> dy, rows_of<T> dx, std::ptrdiff_t n, std::ptrdiff_t begin,
                         std::ptrdiff_t count, const finish<T>& last = {}) const {
-    const T* packed = reinterpret_cast<const T*>(straight_.get());
+    const T* packed = straight();
     product<T>(
         n, count, out, transposing(dy),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
@@ -267,21 +267,19 @@ class linear_layer : public layer<T> {
 
   // Packs the weights of outputs [begin, end), from a multiple of a panel on.
   void pack_outputs(std::ptrdiff_t begin, std::ptrdiff_t end) {
-    T* transposed = reinterpret_cast<T*>(transposed_.get());
     for (std::ptrdiff_t j = begin; j < end; j += panel)
       pack_transposed<T>([&](std::ptrdiff_t r) { return weight_.value + (j + r) * in; },
-                         std::min(panel, end - j), panel, in, transposed + j * in);
+                         std::min(panel, end - j), panel, in, transposed() + j * in);
   }
   // Packs a part of the weights for the way back, where they are not read where they lie.
   bool packs_inputs() const { return bool(straight_); }
   void pack_inputs(std::ptrdiff_t part) {
     if (!straight_) return;
     const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
-    T* straight = reinterpret_cast<T*>(straight_.get());
     for (std::ptrdiff_t j = 0; j < in; j += panel)
       pack_straight<T>([&](std::ptrdiff_t r) { return weight_.value + (begin + r) * in + j; },
                        std::min(panel, in - j), panel, end - begin,
-                       straight + j * out + begin * panel);
+                       straight() + j * out + begin * panel);
   }
   void prepare_forward(std::ptrdiff_t part) override {
     pack_outputs(part * part_, std::min(out, (part + 1) * part_));

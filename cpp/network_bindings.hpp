@@ -132,28 +132,13 @@ class py_network {
     else net_ = std::make_unique<network_of<float>>(layers);
   }
 
-  // The outputs for an array as it should be, and None for anything else: for a single row the
-  // checks in Python take longer than all the rest.
-  py::object try_infer(const py::object& x) {
+  // The outputs, in a new array, for one as it should be: of the network's dtype and width, rows
+  // contiguous. None for anything else. One call: for a single row checks in Python take longer
+  // than all the rest.
+  py::object infer(const py::object& x) {
     if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != ndarray_.ptr()) return py::none();
     const auto a = py::reinterpret_borrow<py::array>(x);
-    return std::visit(
-        [&](auto& own) -> py::object {
-          const std::ptrdiff_t item = dtype_.itemsize();
-          if (!a.dtype().is(dtype_) || a.ndim() != 2 || a.shape(1) != own->net.in() ||
-              a.strides(1) != item || a.strides(0) % item != 0 ||
-              reinterpret_cast<std::uintptr_t>(a.data()) % std::uintptr_t(item) != 0)
-            return py::none();
-          py::array out(dtype_, std::vector<py::ssize_t>{a.shape(0), own->net.out()});
-          run(own->net, a, out);
-          return out;
-        },
-        net_);
-  }
-
-  // x of contiguous rows, out contiguous; both of the network's dtype and widths.
-  void infer(const py::array& x, const py::array& out) {
-    std::visit([&](auto& own) { run(own->net, x, out); }, net_);
+    return std::visit([&](auto& own) { return run(own->net, a); }, net_);
   }
 
  private:
@@ -162,14 +147,24 @@ class py_network {
   std::variant<std::unique_ptr<network_of<float>>, std::unique_ptr<network_of<double>>> net_;
 
   template <class T>
-  static void run(network<T>& net, const py::array& x, const py::array& out) {
-    const rows_of<const T> from{static_cast<const T*>(x.data()),
-                                x.strides(0) / std::ptrdiff_t(sizeof(T))};
-    const rows_of<T> to{data_of<T>(out), net.out()};
+  py::object run(network<T>& net, const py::array& x) const {
+    const std::ptrdiff_t item = sizeof(T);
+    const py::dtype dtype = x.dtype();
+    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in())
+      return py::none();
+    if (x.size() > 0 && (x.strides(1) != item || x.strides(0) % item != 0 ||
+                         reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) != 0))
+      return py::none();
     const std::ptrdiff_t rows = x.shape(0);
-    without_gil released;
-    net.prepare_forward();
-    net.infer(from, to, rows);
+    py::array out(dtype_, std::vector<py::ssize_t>{rows, net.out()});
+    const rows_of<const T> from{static_cast<const T*>(x.data()), x.strides(0) / item};
+    const rows_of<T> to{data_of<T>(out), net.out()};
+    {
+      without_gil released;
+      net.prepare_forward();
+      net.infer(from, to, rows);
+    }
+    return out;
   }
 };
 

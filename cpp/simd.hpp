@@ -362,27 +362,19 @@ inline vec<T> reciprocal(vec<T> x) {
   return one / x;
 }
 
-// Whether all lanes are between two numbers.
-template <class T>
-inline bool all_between(vec<T> x, T least, T most) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) {
-    const auto above = _mm512_cmp_ps_mask((__m512)x.v, _mm512_set1_ps(least), _CMP_GT_OQ);
-    return _mm512_mask_cmp_ps_mask(above, (__m512)x.v, _mm512_set1_ps(most), _CMP_LT_OQ) == 0xffff;
-  }
-#endif
-  return !any(~((x > vec<T>(least)) & (x < vec<T>(most))));
-}
-
 // Of the fast and the exact results of a float operation the fast ones where x is usual: neither it
 // nor its reciprocal near overflow. Lane by lane, so that no element's bits depend on those beside
 // it; `exact` is called where it is needed.
 template <class Exact>
 inline vec<float> where_usual(vec<float> x, vec<float> fast, const Exact& exact) {
-  constexpr float least = 1e-36f, most = 1e36f;
-  if (all_between<float>(x, least, most)) return fast;
-  return select<float>((x > vec<float>(least)) & (x < vec<float>(most)), fast, exact());
+  const __mmask16 above = _mm512_cmp_ps_mask((__m512)x.v, _mm512_set1_ps(1e-36f), _CMP_GT_OQ);
+  const __mmask16 usual =
+      _mm512_mask_cmp_ps_mask(above, (__m512)x.v, _mm512_set1_ps(1e36f), _CMP_LT_OQ);
+  if (usual == 0xffff) return fast;
+  return vec<float>::native(_mm512_mask_blend_ps(usual, (__m512)exact().v, (__m512)fast.v));
 }
+#endif
 
 // x / y: with the reciprocal where it is faster and exact enough, to 1 ULP then.
 template <class T>

@@ -92,22 +92,19 @@ class Inference:
     """
 
     def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
-        widths = [layer.out_features for layer in layers if layer.out_features is not None]
-        self._out = (widths or [width])[-1]
-        self._dtype = dtype
         self.width = width
-        self._native = _isa.core.Network(dtype == np.float64, describe(layers, width))
-
         # f(x): the outputs, or None unless x is an array as it should be. In a single call, since
         # checks in Python take longer than all that there is to do for a single row.
-        self.try_call: Callable[[Any], Array | None] = self._native.try_infer
+        self.try_call: Callable[[Any], Array | None] = _isa.core.Network(
+            dtype == np.float64, describe(layers, width)
+        ).infer
 
     def __call__(self, x: Array) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""
-        if x.strides[1] != x.itemsize or x.strides[0] % x.itemsize or not x.flags.aligned:
-            x = np.ascontiguousarray(x)
-        y = np.empty((len(x), self._out), self._dtype)
-        self._native.infer(x, y)
+        y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
+        if y is None:
+            y = self.try_call(np.array(x, order="C", subok=False))
+        assert y is not None
         return y
 
 

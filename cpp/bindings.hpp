@@ -193,56 +193,78 @@ inline py::object loss_result(py::object loss, bool with_grad, py::handle out_ob
   return py::make_tuple(std::move(loss), returned(out_object, grad));
 }
 
-// `mean_over`: what "mean" divides by. `extra`: weights of the elements, strided views of x's
-// shape.
-template <class F, std::size_t Extra>
-inline py::object elementwise_loss_on(
-    const char* function, const F& f, py::handle x_object, py::handle t_object, const char* x_name,
-    const std::array<std::pair<const char*, py::handle>, Extra>& extra, reduction how,
-    double mean_over, bool with_grad, py::handle out_object, bool check_probabilities = false) {
+// The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by. `extra`:
+// weights of the elements, strided views of x's shape.
+struct elementwise_loss_call {
   kind k;
-  const py::array x = float_array(x_object, {function, x_name}, k);
-  const argument t_arg{function, "target"};
-  const py::array t = float_array_like(t_object, t_arg, x, x_name);
-  require_shape_of(t, t_arg, x, x_name);
-  std::vector<py::array> weights;
-  for (std::size_t e = 0; e < Extra; ++e) {
-    const argument arg{function, extra[e].first};
-    weights.push_back(float_array_like(extra[e].second, arg, x, x_name));
-    require_shape_of(weights[e], arg, x, x_name);
-  }
-  py::array grad = no_array();
-  if (with_grad) {
-    grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &t}});
-    for (std::size_t e = 0; e < Extra; ++e)
-      if (!same_memory(grad, weights[e]) && overlap(grad, weights[e]))
-        throw py::value_error(std::string(function) + ": out overlaps " + extra[e].first);
-  }
-  std::array<view, 2 + Extra> inputs{view_of(x), view_of(t)};
-  for (std::size_t e = 0; e < Extra; ++e) inputs[2 + e] = view_of(weights[e]);
-  py::array losses = no_array();
+  const char *function, *x_name;
+  py::handle out_object;
+  bool with_grad;
+  reduction how;
+  double divisor;
+  py::array x, losses = no_array(), grad = no_array();
+  std::vector<view> inputs;
   view loss_view, grad_view;
-  if (how == reduction::none) {
-    losses = empty_array(x);
-    loss_view = view_of(losses);
-  }
-  if (with_grad) grad_view = view_of(grad);
-  double sum = 0;
-  const double divisor = how == reduction::mean ? mean_over : 1.0;
-  dispatch(k, [&](auto type) {
-    using T = decltype(type);
-    {
-      without_gil released;
-      if (!check_probabilities || all_probabilities<T>({view_of(x)})) {
-        sum = elementwise_loss<T>(f, inputs, loss_view, grad_view, 1.0 / divisor);
-        return;
-      }
+
+  elementwise_loss_call(const char* function, py::handle x_object, py::handle t_object,
+                        const char* x_name,
+                        std::initializer_list<std::pair<const char*, py::handle>> extra,
+                        reduction how, double mean_over, bool with_grad, py::handle out_object)
+      : function(function),
+        x_name(x_name),
+        out_object(out_object),
+        with_grad(with_grad),
+        how(how),
+        divisor(how == reduction::mean ? mean_over : 1.0) {
+    x = float_array(x_object, {function, x_name}, k);
+    const argument t_arg{function, "target"};
+    const py::array t = float_array_like(t_object, t_arg, x, x_name);
+    require_shape_of(t, t_arg, x, x_name);
+    inputs = {view_of(x), view_of(t)};
+    std::vector<std::pair<const char*, py::array>> weights;
+    for (const auto& [name, object] : extra) {
+      const argument arg{function, name};
+      weights.emplace_back(name, float_array_like(object, arg, x, x_name));
+      require_shape_of(weights.back().second, arg, x, x_name);
+      inputs.push_back(view_of(weights.back().second));
     }
-    throw py::value_error(std::string(function) + ": " + x_name + " must be between 0 and 1");
-  });
-  py::object loss = how == reduction::none ? py::object(losses) : scalar_like(x, sum / divisor);
-  return loss_result(std::move(loss), with_grad, out_object, grad);
-}
+    if (with_grad) {
+      grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &t}});
+      for (const auto& [name, weight] : weights)
+        if (!same_memory(grad, weight) && overlap(grad, weight))
+          throw py::value_error(std::string(function) + ": out overlaps " + name);
+      grad_view = view_of(grad);
+    }
+    if (how == reduction::none) {
+      losses = empty_array(x);
+      loss_view = view_of(losses);
+    }
+  }
+
+  template <std::size_t K, class F>
+  py::object run(const F& f, bool check_probabilities = false) {
+    double sum = 0;
+    bool fine = true;
+    dispatch(k, [&](auto type) {
+      using T = decltype(type);
+      without_gil released;
+      fine = !check_probabilities || all_probabilities<T>({inputs[0]});
+      if (!fine) return;
+      std::array<view, K> in;
+      std::copy_n(inputs.begin(), K, in.begin());
+      sum = elementwise_loss<T>(f, in, loss_view, grad_view, 1.0 / divisor);
+    });
+    return result(sum, fine);
+  }
+
+ private:
+  py::object result(double sum, bool fine) const {
+    if (!fine)
+      throw py::value_error(std::string(function) + ": " + x_name + " must be between 0 and 1");
+    py::object loss = how == reduction::none ? py::object(losses) : scalar_like(x, sum / divisor);
+    return loss_result(std::move(loss), with_grad, out_object, grad);
+  }
+};
 
 inline double element_count(py::handle x, const argument& arg) {
   return double(as_array(x, arg).size());
@@ -251,9 +273,9 @@ inline double element_count(py::handle x, const argument& arg) {
 template <class F, class... Option>
 inline py::object plain_loss(const py::object& x, const py::object& target, Option... option,
                              const py::object& how, bool with_grad, const py::object& out) {
-  return elementwise_loss_on<F, 0>(F::name, F{option...}, x, target, "input", {},
-                                   reduction_of(how, F::name), element_count(x, {F::name, "input"}),
-                                   with_grad, out);
+  return elementwise_loss_call(F::name, x, target, "input", {}, reduction_of(how, F::name),
+                               element_count(x, {F::name, "input"}), with_grad, out)
+      .template run<2>(F{option...});
 }
 
 inline py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::handle how,
@@ -262,10 +284,11 @@ inline py::object bce_loss(py::handle x, py::handle target, py::handle weight, p
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "input"});
   if (weight.is_none())
-    return elementwise_loss_on<binary_cross_entropy, 0>(function, {}, x, target, "input", {}, r, n,
-                                                        with_grad, out, true);
-  return elementwise_loss_on<binary_cross_entropy, 1>(
-      function, {}, x, target, "input", {{{"weight", weight}}}, r, n, with_grad, out, true);
+    return elementwise_loss_call(function, x, target, "input", {}, r, n, with_grad, out)
+        .run<2>(binary_cross_entropy{}, true);
+  return elementwise_loss_call(function, x, target, "input", {{"weight", weight}}, r, n, with_grad,
+                               out)
+      .run<3>(binary_cross_entropy{}, true);
 }
 
 inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
@@ -274,20 +297,25 @@ inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::hand
   const char* function = "binary_cross_entropy_with_logits";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "logits"});
-  using plain = binary_cross_entropy_with_logits<false>;
-  using weighted = binary_cross_entropy_with_logits<true>;
-  if (pos_weight.is_none() && weight.is_none())
-    return elementwise_loss_on<plain, 0>(function, {}, x, target, "logits", {}, r, n, with_grad,
-                                         out);
-  if (pos_weight.is_none())
-    return elementwise_loss_on<plain, 1>(function, {}, x, target, "logits", {{{"weight", weight}}},
-                                         r, n, with_grad, out);
-  if (weight.is_none())
-    return elementwise_loss_on<weighted, 1>(function, {}, x, target, "logits",
-                                            {{{"pos_weight", pos_weight}}}, r, n, with_grad, out);
-  return elementwise_loss_on<weighted, 2>(function, {}, x, target, "logits",
-                                          {{{"pos_weight", pos_weight}, {"weight", weight}}}, r, n,
-                                          with_grad, out);
+  using extra = std::initializer_list<std::pair<const char*, py::handle>>;
+  const auto call = [&](extra weights) {
+    return elementwise_loss_call(function, x, target, "logits", weights, r, n, with_grad, out);
+  };
+  const binary_cross_entropy_with_logits<false> plain;
+  const binary_cross_entropy_with_logits<true> weighted;
+  if (pos_weight.is_none() && weight.is_none()) return call({}).run<2>(plain);
+  if (pos_weight.is_none()) return call({{"weight", weight}}).run<3>(plain);
+  if (weight.is_none()) return call({{"pos_weight", pos_weight}}).run<3>(weighted);
+  return call({{"pos_weight", pos_weight}, {"weight", weight}}).run<4>(weighted);
+}
+
+inline py::object quantile_loss_of(py::handle x, py::handle target, py::handle quantile,
+                                   py::handle how, bool with_grad, py::handle out) {
+  const char* function = "quantile_loss";
+  return elementwise_loss_call(function, x, target, "input", {{"quantile", quantile}},
+                               reduction_of(how, function), element_count(x, {function, "input"}),
+                               with_grad, out)
+      .run<3>(quantile_loss{});
 }
 
 inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how, bool log_target,
@@ -300,10 +328,8 @@ inline py::object kl_div_loss(py::handle x, py::handle target, py::handle how, b
     throw py::value_error("kl_div: reduction 'batchmean' needs an input of at least 1 dimension");
   const reduction r = batch ? reduction::mean : reduction_of(how, function);
   const double n = batch ? double(a.shape(0)) : double(a.size());
-  if (log_target)
-    return elementwise_loss_on<kl_div_log_target, 0>(function, {}, x, target, "input", {}, r, n,
-                                                     with_grad, out);
-  return elementwise_loss_on<kl_div, 0>(function, {}, x, target, "input", {}, r, n, with_grad, out);
+  elementwise_loss_call call(function, x, target, "input", {}, r, n, with_grad, out);
+  return log_target ? call.run<2>(kl_div_log_target{}) : call.run<2>(kl_div{});
 }
 
 // The class axis of an input of shape (C), (N, C) or (N, C, d1, ...).
@@ -499,11 +525,8 @@ inline py::object cross_entropy(py::handle logits, py::handle target, py::handle
         const auto on = [&](const auto& kernel, double cost) {
           return row_loss<T>(call.shape, views, cost, kernel);
         };
-        if (label_smoothing != 0)
-          return with_grad ? on(cross_entropy_indices<T, true, true>{t, options, sink}, 1.0)
-                           : on(cross_entropy_indices<T, false, true>{t, options, sink}, 0.8);
-        return with_grad ? on(cross_entropy_indices<T, true, false>{t, options, sink}, 0.8)
-                         : on(cross_entropy_indices<T, false, false>{t, options, sink}, 0.6);
+        return with_grad ? on(cross_entropy_indices<T, true>{t, options, sink}, 0.8)
+                         : on(cross_entropy_indices<T, false>{t, options, sink}, 0.6);
       });
 }
 
@@ -650,7 +673,8 @@ inline void adam_step(const py::list& params, const py::list& grads, const py::l
                       const py::list& exp_avg_sqs, const py::object& max_exp_avg_sqs, double step,
                       double lr, double beta1, double beta2, double eps, double weight_decay,
                       bool decoupled, bool maximize, double l1) {
-  adam update{lr, beta1, beta2, eps, weight_decay, l1, decoupled, maximize, 0, 0};
+  adam update{lr, beta1, beta2, eps, decoupled ? 0 : weight_decay, decoupled ? weight_decay : 0,
+              l1, maximize, false};
   update.at_step(step);
   if (max_exp_avg_sqs.is_none())
     step_arrays<4>("Adam.step", {params, grads, exp_avgs, exp_avg_sqs}).update(update);

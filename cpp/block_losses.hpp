@@ -103,11 +103,7 @@ class cross_entropy_loss : public block_loss<T> {
     index_view labels;
     labels.rows = view_of_run(const_cast<std::int64_t*>(target.labels), n);
     const std::array<row_view, 2> views{x, dx};
-    if (options.label_smoothing != 0)
-      return row_loss<T>(shape, views, 1.0,
-                         cross_entropy_indices<T, true, true>{labels, options, sink});
-    return row_loss<T>(shape, views, 0.8,
-                       cross_entropy_indices<T, true, false>{labels, options, sink});
+    return row_loss<T>(shape, views, 0.8, cross_entropy_indices<T, true>{labels, options, sink});
   }
 
  private:
@@ -116,6 +112,11 @@ class cross_entropy_loss : public block_loss<T> {
   std::vector<T> weight_;
   row_loss_options<T> options_;
 };
+
+// Whether an elementwise loss takes a further input for each column.
+template <class F>
+inline constexpr bool by_column = std::is_same_v<F, binary_cross_entropy_with_logits<true>> ||
+                                  std::is_same_v<F, quantile_loss>;
 
 // An elementwise loss; `extra`: a further input of the kernel for each column, or none.
 template <class T, class F>
@@ -131,7 +132,7 @@ class value_loss : public block_loss<T> {
     const view t = view_of_rows(target.values, n, width_, width_);
     view to = losses ? view_of_rows<T>(losses, n, width_, width_) : view();
     view dx = view_of_rows<T>(gradient.first, n, width_, gradient.step);
-    if constexpr (std::is_same_v<F, binary_cross_entropy_with_logits<true>>) {
+    if constexpr (by_column<F>) {
       view extra = view_of_rows(extra_.data(), n, width_, 0);
       std::array<view, 3> inputs{x, t, extra};
       return elementwise_loss<T>(f_, inputs, to, dx, scale);
@@ -145,6 +146,93 @@ class value_loss : public block_loss<T> {
   std::ptrdiff_t width_;
   F f_;
   std::vector<T> extra_;
+};
+
+// (1 - p)^gamma l of a loss l = -log p, unweighted: little for what is nearly right already.
+template <class T>
+class focal_loss : public block_loss<T> {
+ public:
+  focal_loss(std::unique_ptr<block_loss<T>> of, std::ptrdiff_t width, double gamma)
+      : of_(std::move(of)), width_(width), gamma_(gamma) {}
+  bool takes_labels() const override { return of_->takes_labels(); }
+  std::ptrdiff_t values_of_row() const override { return of_->values_of_row(); }
+  std::ptrdiff_t bad_label(const std::int64_t* labels, std::ptrdiff_t n) const override {
+    return of_->bad_label(labels, n);
+  }
+
+  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
+             double scale, T* losses, rows_of<T> gradient) const override {
+    struct tag;
+    const std::ptrdiff_t values = values_of_row(), columns = width_ / values;
+    T* own = losses ? losses : thread_buffer<T, tag>(n * values);
+    of_->run(outputs, target, n, scale, own, gradient);
+    double sum = 0;
+    for (std::ptrdiff_t i = 0; i < n * values; ++i) {
+      const double l = double(own[i]), wrong = -std::expm1(-l);  // 1 - p
+      // d(loss)/dl; 0 where nothing is wrong, as gamma > 0.
+      const double power = wrong > 0 ? std::pow(wrong, gamma_) : wrong;
+      const double slope = wrong > 0 ? power + gamma_ * power / wrong * std::exp(-l) * l : wrong;
+      own[i] = T(power * l);
+      sum += power * l;
+      T* to = gradient.row(i / values) + i % values * columns;
+      for (std::ptrdiff_t k = 0; k < columns; ++k) to[k] = T(double(to[k]) * slope);
+    }
+    return sum;
+  }
+
+ private:
+  std::unique_ptr<block_loss<T>> of_;
+  std::ptrdiff_t width_;
+  double gamma_;
+};
+
+// Several losses, each of some columns of the outputs and of the targets (class indices are read
+// as numbers): their weighted sum.
+template <class T>
+class joint_loss : public block_loss<T> {
+ public:
+  struct part {
+    std::unique_ptr<block_loss<T>> loss;
+    std::ptrdiff_t width, target_width;
+    double weight;
+  };
+  joint_loss(std::vector<part> parts, std::ptrdiff_t width)
+      : parts_(std::move(parts)), width_(width) {}
+
+  double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
+             double scale, T* losses, rows_of<T> gradient) const override {
+    double sum = 0;
+    std::ptrdiff_t column = 0, target_column = 0;
+    if (losses) std::fill_n(losses, n, T(0));
+    for (const part& p : parts_) {
+      struct tag;
+      const std::ptrdiff_t values = p.loss->values_of_row();
+      const double share = p.weight / double(values);
+      T* memory = thread_buffer<T, tag>(n * (values + p.target_width) +
+                                        n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T)));
+      auto* labels = reinterpret_cast<std::int64_t*>(memory);
+      T* of_rows = memory + n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T));
+      T* own = of_rows + n * p.target_width;
+      for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const T* from = target.values + i * width_ + target_column;
+        if (p.loss->takes_labels()) labels[i] = std::int64_t(from[0]);
+        else std::copy(from, from + p.target_width, of_rows + i * p.target_width);
+      }
+      const double part_sum =
+          p.loss->run({outputs.first + column, outputs.step}, {labels, of_rows}, n, scale * share,
+                      losses ? own : nullptr, {gradient.first + column, gradient.step});
+      sum += share * part_sum;
+      for (std::ptrdiff_t i = 0; losses && i < n; ++i)
+        for (std::ptrdiff_t k = 0; k < values; ++k)
+          losses[i] += T(share * double(own[i * values + k]));
+      column += p.width, target_column += p.target_width;
+    }
+    return sum;
+  }
+
+ private:
+  std::vector<part> parts_;
+  std::ptrdiff_t width_;
 };
 
 }  // namespace dlcore

@@ -13,7 +13,7 @@ enum class reduction { none, mean, sum };
 // ---- elementwise losses -------------------------------------------------------------------------
 
 // A loss functor gives the loss of an element and its derivative with respect to the first input.
-// slope_costs: enough that it is worth code without it.
+// slope_costs: enough that it is worth code without it, where there are no weights.
 template <class T>
 struct loss_and_slope {
   vec<T> loss, slope;
@@ -73,6 +73,31 @@ struct huber_loss {
     mask<T> linear = a > limit;
     return {select<T>(linear, limit * (a - half * limit), half * d * d),
             select<T>(linear, limit * sign<T>(d), d)};
+  }
+};
+
+// e^x - t x: the negative log-likelihood of counts t at the log-rate x, without what t alone adds.
+struct poisson_nll_loss {
+  static constexpr const char* name = "poisson_nll_loss";
+  static constexpr double cost = 0.6;
+  static constexpr bool slope_costs = false;
+  template <class T>
+  loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
+    const vec<T> zero = T(0), rate = exp<T>(x);
+    return {rate - select<T>(t == zero, zero, t * x), rate - t};
+  }
+};
+
+// q d where d = t - x is positive, else (q - 1) d; q is a further input.
+struct quantile_loss {
+  static constexpr double cost = 0.3;
+  static constexpr bool slope_costs = false;
+  template <class T>
+  loss_and_slope<T> operator()(vec<T> x, vec<T> t, vec<T> q) const {
+    const vec<T> zero = T(0), one = T(1), d = t - x;
+    const mask<T> below = d > zero, above = d < zero;
+    return {select<T>(below, q, q - one) * d,
+            select<T>(below, -q, select<T>(above, one - q, zero))};
   }
 };
 
@@ -206,7 +231,7 @@ inline double elementwise_loss(const F& f, std::array<view, K>& inputs, view& lo
   if (!losses.data) all[K].data = nullptr;
   if (!grads.data) all[K + 1].data = nullptr;
   constexpr auto k = std::make_index_sequence<K>();
-  if constexpr (F::slope_costs)
+  if constexpr (F::slope_costs && K == 2)
     if (!grads.data) return loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
   return loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k);
 }
@@ -414,7 +439,7 @@ struct loss_sink {
 };
 
 // Cross-entropy of rows of logits with class indices. operands: logits, gradient.
-template <class T, bool Grad, bool Smooth>
+template <class T, bool Grad>
 struct cross_entropy_indices {
   const index_view& target;
   const row_loss_options<T>& options;
@@ -444,17 +469,18 @@ struct cross_entropy_indices {
 
   template <class Axis>
   void operator()(Axis& axis, std::ptrdiff_t chunk) const {
-    const vec<T> zero = T(0), one = T(1);
+    const vec<T> zero = T(0);
     const T* w = options.class_weight;
     const vec<T> spread = T(options.label_smoothing / double(axis.classes));
     const vec<T> kept_share = T(1.0 - options.label_smoothing);
+    const bool smooth = options.label_smoothing != 0;
     block_targets<T> targets(target, axis.first_row, axis.n);
     row_sums<T> sums;
     row_values<T> x_t, distance;
     // Before the exponentials, which may take the place of the logits.
     axis.each_group([&](int g) { targets.take(g, options.ignore_index, options.class_weight); });
     axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
-    if constexpr (Smooth) sum_rows<T, Grad>(axis, sums, [&] { return distances{w, distance, {}}; });
+    if (smooth) sum_rows<T, Grad>(axis, sums, [&] { return distances{w, distance, {}}; });
     else sum_rows<T, Grad>(axis, sums, [] { return no_companion(); });
 
     // Of the gradient: at the label, of every exponential, of every class (smoothed alone).
@@ -463,22 +489,22 @@ struct cross_entropy_indices {
       const row_targets<T>& t = targets.of[g];
       const vec<T> log = sums.log(g);
       vec<T> loss = t.weight * (log + (sums.largest[g] - x_t[g]));
-      if constexpr (Smooth)
+      if (smooth)
         loss = kept_share * loss + spread * (log * vec<T>(T(options.weight_sum)) + distance[g]);
       sink.take(chunk, select<T>(t.ignored, zero, loss), axis.row(g), axis.rows(g));
 
       if constexpr (Grad) {
         const vec<T> scale = select<T>(t.ignored, zero, vec<T>(T(options.scale)));
-        const vec<T> own = scale * t.weight * (Smooth ? kept_share : one);
+        const vec<T> own = scale * t.weight * kept_share;
         vec<T> all = own;
-        if constexpr (Smooth) all += scale * spread * vec<T>(T(options.weight_sum));
+        if (smooth) all += scale * spread * vec<T>(T(options.weight_sum));
         const vec<T> inverse = sums.inverse(g);
         factor[g] = inverse * all;
         share[g] = scale * spread;
         // p - 1 at the label, from the sums kept apart: exact where p is nearly 1.
         const vec<T> e_t = exp_negative<T>(x_t[g] - sums.largest[g]);
         vec<T> at_label = own * (((e_t - sums.ties[g]) - sums.others[g]) * inverse);
-        if constexpr (Smooth)
+        if (smooth)
           at_label += share[g] * fma<T>(e_t * inverse, T(options.weight_sum), -t.weight);
         g_t[g] = select<T>(t.ignored, zero, at_label);
         ignored[g] = bit_cast<T>(t.ignored);
@@ -494,7 +520,7 @@ struct cross_entropy_indices {
         const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
         part.write([&](auto j) {
           vec<T> g = part.kept(j, again) * f;
-          if constexpr (Smooth) g = g - (w ? s * part.per_class(w, j) : s);
+          if (smooth) g = g - (w ? s * part.per_class(w, j) : s);
           return part.with_label(j, t, at_label, select<T>(skip, zero, g));
         });
         part.put_label(t, at_label);

@@ -92,6 +92,9 @@ void bind_losses(py::module_& m) {
   bind_plain_loss<l1_loss>(m);
   bind_plain_loss<smooth_l1_loss>(m, "beta");
   bind_plain_loss<huber_loss>(m, "delta");
+  bind_plain_loss<poisson_nll_loss>(m);
+  m.def("quantile_loss", quantile_loss_of, arg("input"), arg("target"), arg("quantile"),
+        arg("reduction"), arg("with_grad"), arg("out"));
   m.def("cross_entropy", cross_entropy, arg("logits"), arg("target"), arg("weight"),
         arg("ignore_index"), arg("label_smoothing"), arg("reduction"), arg("with_grad"),
         arg("out"));
@@ -139,9 +142,9 @@ void bind_network(py::module_& m) {
       .def("forget", &py_training_step::forget)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
-           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("rule"),
+           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("rules"),
            arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"), arg("between"),
-           arg("losses"), arg("done"));
+           arg("losses"), arg("squares"), arg("done"));
 }
 
 }  // namespace

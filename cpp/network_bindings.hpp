@@ -76,6 +76,18 @@ inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
     return std::unique_ptr<block_loss<T>>(
         new value_loss<T, std::decay_t<decltype(f)>>(width, f, std::move(extra)));
   };
+  if (name == "focal")
+    return std::make_unique<focal_loss<T>>(make_loss<T>(spec[2]), width, spec[3].cast<double>());
+  if (name == "joint") {
+    std::vector<typename joint_loss<T>::part> parts;
+    for (const py::handle object : py::tuple(spec[2])) {
+      const auto part = py::reinterpret_borrow<py::tuple>(object);
+      const py::tuple loss(part[0]);
+      parts.push_back({make_loss<T>(loss), loss[1].cast<std::ptrdiff_t>(),
+                       part[1].cast<std::ptrdiff_t>(), part[2].cast<double>()});
+    }
+    return std::make_unique<joint_loss<T>>(std::move(parts), width);
+  }
   if (name == "cross_entropy")
     return std::make_unique<cross_entropy_loss<T>>(
         width, spec[2].cast<bool>(), values_of<T>(spec[3]), spec[4].cast<std::ptrdiff_t>(),
@@ -88,25 +100,39 @@ inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
   if (name == l1_loss::name) return values(l1_loss{});
   if (name == smooth_l1_loss::name) return values(smooth_l1_loss{spec[2].cast<double>()});
   if (name == huber_loss::name) return values(huber_loss{spec[2].cast<double>()});
+  if (name == poisson_nll_loss::name) return values(poisson_nll_loss{});
+  if (name == "quantile_loss") return values(quantile_loss{}, values_of<T>(spec[2]));
   throw py::value_error("unknown loss " + name);
 }
 
-// ("sgd", first, lr, ...) or ("adam", number of the last step, lr, ...), as their steps take them.
-inline update_rule make_rule(const py::tuple& spec, int states) {
+// ("sgd", first, lr, ...) or ("adam", number of the last step, lr, ...), as their steps take them,
+// and the penalty.
+inline update_rule::group make_group(const py::tuple& spec) {
   const auto number = [&](std::size_t i) { return spec[i].cast<double>(); };
   const auto flag = [&](std::size_t i) { return spec[i].cast<bool>(); };
   if (spec[0].cast<std::string>() == "sgd")
     return {sgd{number(2), number(3), number(4), number(5), number(8), flag(6), flag(7), flag(1)},
-            states};
-  return {adam{number(2), number(3), number(4), number(5), number(6), number(9), flag(7), flag(8),
-               0, 0},
-          states};
+            number(9)};
+  const double decay = number(6);
+  return {adam{number(2), number(3), number(4), number(5), flag(7) ? 0 : decay,
+               flag(7) ? decay : 0, number(9), flag(8), flag(10)},
+          number(11)};
 }
 
 template <class T>
 inline row_source<T> source_of(const py::array& a) {
   return {static_cast<const char*>(a.data()), a.strides(0),
           a.ndim() > 1 ? a.strides(1) : std::ptrdiff_t(sizeof(T)), a.ndim() > 1 ? a.shape(1) : 1};
+}
+// Rows of an array, or of (data, indices, indptr, columns).
+template <class T>
+inline row_source<T> rows_of_matrix(const py::object& x) {
+  if (!py::isinstance<py::tuple>(x)) return source_of<T>(py::reinterpret_borrow<py::array>(x));
+  const auto parts = py::reinterpret_borrow<py::tuple>(x);
+  const auto array = [&](std::size_t i) { return py::reinterpret_borrow<py::array>(parts[i]); };
+  const compressed_rows rows{array(2).data(), array(1).data(), array(1).itemsize() == 8};
+  return {static_cast<const char*>(array(0).data()), 0, sizeof(T), parts[3].cast<std::ptrdiff_t>(),
+          rows};
 }
 
 // ---- classes ------------------------------------------------------------------------------------
@@ -186,8 +212,9 @@ class step_of : network_of<T> {
     step_ = std::make_unique<training_step<T>>(net, batch, make_loss<T>(loss), accumulate);
   }
 
-  void forward(const py::array& x, const py::array& rows, const py::array& out, std::uint64_t key) {
-    const row_source<T> from = source_of<T>(x);
+  void forward(const py::object& x, const py::array& rows, const py::array& out,
+               std::uint64_t key) {
+    const row_source<T> from = rows_of_matrix<T>(x);
     const auto* numbers = static_cast<const std::int64_t*>(rows.data());
     const std::ptrdiff_t n = rows.size();
     T* to = data_of<T>(out);
@@ -206,16 +233,17 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // All batches, until one goes wrong. Writes the `losses` of the batches, and to `done` the number
-  // of the next batch and of the updates that were made. Returns what went wrong, or "". Every so
+  // All batches, until one goes wrong. Writes the `losses` of the batches, unless null the `squares`
+  // of the parameters with a penalty before each, and to `done` the number of the next batch and of
+  // the updates that were made. Returns what went wrong, or "". Every so
   // many `seconds` calls between(next batch); its exceptions end the run, after that batch.
-  const char* run(const py::array& x, const py::array& y, const py::object& weight,
+  const char* run(const py::object& x, const py::array& y, const py::object& weight,
                   const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, const py::tuple& rule_spec,
+                  const py::array& shares, std::ptrdiff_t accumulate, const py::list& rules,
                   const py::list& trained_specs, double max_norm, const py::object& seen,
                   std::uint64_t key, double seconds, const py::function& between,
-                  const py::array& losses, const py::array& done) {
-    const row_source<T> from = source_of<T>(x);
+                  const py::array& losses, const py::object& squares, const py::array& done) {
+    const row_source<T> from = rows_of_matrix<T>(x);
     index_view labels;
     targets<T> target{nullptr, {}};
     if (is_integer(y)) {
@@ -229,13 +257,17 @@ class step_of : network_of<T> {
     for (const py::handle object : trained_specs) {
       const auto spec = py::reinterpret_borrow<py::tuple>(object);
       trained<T> p{
-          net.layers[spec[0].cast<std::size_t>()]->parameters()[spec[1].cast<std::size_t>()], {}};
-      states = int(spec.size()) - 2;
-      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[2 + i]);
+          net.layers[spec[0].cast<std::size_t>()]->parameters()[spec[1].cast<std::size_t>()],
+          {},
+          spec[2].cast<std::size_t>()};
+      states = int(spec.size()) - 3;
+      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[3 + i]);
       parameters.push_back(p);
     }
-    update_rule rule = make_rule(rule_spec, states);
-    double number = rule_spec[1].cast<double>();
+    update_rule rule{{}, states};
+    for (const py::handle spec : rules)
+      rule.groups.push_back(make_group(py::reinterpret_borrow<py::tuple>(spec)));
+    double number = py::tuple(rules[0])[1].cast<double>();
     const auto* rows = static_cast<const std::int64_t*>(order.data());
     const auto* mass = static_cast<const double*>(masses.data());
     const auto* share = static_cast<const double*>(shares.data());
@@ -243,7 +275,7 @@ class step_of : network_of<T> {
     T* outputs = data_of<T>(seen);
     const std::ptrdiff_t n = order.size(), batches = masses.size();
 
-    double* loss = data_of<double>(losses);
+    double *loss = data_of<double>(losses), *square = data_of<double>(squares);
     std::int64_t* progress = data_of<std::int64_t>(done);
     std::ptrdiff_t updates = 0, i = 0;
     outcome result = outcome::fine;
@@ -266,7 +298,8 @@ class step_of : network_of<T> {
         const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
         const batch_of_rows batch{rows + begin, size, mass[i], share[i],
                                   (i + 1) % accumulate == 0 || i + 1 == batches};
-        rule.next(number + 1);
+        rule.next(number + 1, mass[i]);
+        if (square) square[i] = step_->squares();
         const bool before = step_->pending();
         result = step_->run(from, target, weights, batch, rule, max_norm,
                             key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss[i]);
@@ -307,7 +340,8 @@ class py_training_step {
       step_ = std::make_unique<step_of<double>>(layers, grads, batch, loss, accumulate);
     else step_ = std::make_unique<step_of<float>>(layers, grads, batch, loss, accumulate);
   }
-  void forward(const py::array& x, const py::array& rows, const py::array& out, std::uint64_t key) {
+  void forward(const py::object& x, const py::array& rows, const py::array& out,
+               std::uint64_t key) {
     std::visit([&](auto& s) { s->forward(x, rows, out, key); }, step_);
   }
   void backward(const py::array& slopes) {
@@ -319,16 +353,16 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  const char* run(const py::array& x, const py::array& y, const py::object& weight,
+  const char* run(const py::object& x, const py::array& y, const py::object& weight,
                   const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, const py::tuple& rule,
+                  const py::array& shares, std::ptrdiff_t accumulate, const py::list& rules,
                   const py::list& trained, double max_norm, const py::object& seen,
                   std::uint64_t key, double seconds, const py::function& between,
-                  const py::array& losses, const py::array& done) {
+                  const py::array& losses, const py::object& squares, const py::array& done) {
     return std::visit(
         [&](auto& s) {
-          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, rule, trained,
-                        max_norm, seen, key, seconds, between, losses, done);
+          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, rules, trained,
+                        max_norm, seen, key, seconds, between, losses, squares, done);
         },
         step_);
   }

@@ -59,32 +59,36 @@ inline vec<T> divide_by(vec<T> x, T c) {
 // views: parameter, gradient, mean, mean of squares, [largest mean of squares].
 struct adam {
   static constexpr double cost = 0.5;
-  double lr, beta1, beta2, eps, weight_decay, l1;
-  bool decoupled, maximize;
-  double step_size, root_correction;  // lr / (1 - beta1^t), sqrt(1 - beta2^t)
+  double lr, beta1, beta2, eps;
+  double weight_decay, decoupled_decay;  // added to the gradient; by which parameters shrink
+  double l1;
+  bool maximize;
+  bool raw_eps;  // eps is added to the root before its correction
+  // lr / (1 - beta1^t), sqrt(1 - beta2^t), eps beside the corrected root
+  double step_size = 0, root_correction = 0, least = 0;
   // Compared once: a comparison of doubles for each register takes one of two units from its sums.
-  bool decays = false, shrinks = false, nearer_mean = false;
+  bool decays = false, shrinks = false, thins = false, nearer_mean = false;
 
   void at_step(double t) {
-    decays = weight_decay != 0, shrinks = l1 != 0, nearer_mean = 1 - beta1 < 0.5;
+    decays = weight_decay != 0, shrinks = decoupled_decay != 0, thins = l1 != 0;
+    nearer_mean = 1 - beta1 < 0.5;
     step_size = lr / (1 - std::pow(beta1, t));
     root_correction = std::sqrt(1 - std::pow(beta2, t));
+    least = raw_eps ? eps / root_correction : eps;
   }
   template <class T, class... Largest>
   void operator()(vec<T>& p, vec<T> g, vec<T>& m, vec<T>& v, Largest&... largest) const {
     if (maximize) g = -g;
-    if (decays) {
-      if (decoupled) p = p * vec<T>(T(1 - lr * weight_decay));
-      else g = fma<T>(T(weight_decay), p, g);
-    }
+    if (decays) g = fma<T>(T(weight_decay), p, g);
+    if (shrinks) p = p * vec<T>(T(1 - lr * decoupled_decay));
     // PyTorch's lerp: from the better conditioned side.
     m = nearer_mean ? fma<T>(T(1 - beta1), g - m, m) : fma<T>(T((1 - beta1) - 1), g - m, g);
     v = fma<T>(vec<T>(T(1 - beta2)) * g, g, vec<T>(T(beta2)) * v);
     vec<T> second = v;
     if constexpr (sizeof...(Largest) > 0) ((second = largest = maximum<T>(largest, v)), ...);
-    const vec<T> denominator = divide_by<T>(root<T>(second), T(root_correction)) + vec<T>(T(eps));
+    const vec<T> denominator = divide_by<T>(root<T>(second), T(root_correction)) + vec<T>(T(least));
     p = p + quotient<T>(vec<T>(T(-step_size)) * m, denominator);
-    if (shrinks) p = soft_threshold<T>(p, lr * l1);
+    if (thins) p = soft_threshold<T>(p, lr * l1);
   }
 
  private:

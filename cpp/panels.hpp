@@ -35,7 +35,7 @@ class linear_panels {
                                                            2 * tile_rows, 7 * tile_rows),
                           back ? panel : tile_rows)),
         values_{of.transposed(), nullptr, ceil_div(of.out, panel) * panel * of.in},
-        packed_{&values_, {}} {
+        packed_{&values_, {}, weight.group} {
     if (bias) bias_ = *bias;
   }
 
@@ -107,6 +107,17 @@ class linear_panels {
       gradient += run;
     });
     turn_back(at);
+  }
+
+  const trained<T>& weight() const { return weight_; }
+  // The sum of the squares of a part's weights.
+  double squares(std::ptrdiff_t part) const {
+    const place at(*this, part);
+    double sum = 0;
+    at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
+      sum += squares_of(values_.value + first, at.rows * panel);
+    });
+    return sum;
   }
 
  private:

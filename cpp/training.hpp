@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -24,11 +25,32 @@ namespace dlcore {
 
 // ---- data ---------------------------------------------------------------------------------------
 
+// Of a sparse matrix in compressed rows: where each row begins, and the columns of its elements, as
+// integers of 4 or 8 bytes.
+struct compressed_rows {
+  const void *starts, *columns;
+  bool is_wide;
+
+  template <class F>
+  void each(std::int64_t row, const F& f) const {
+    if (is_wide) each_of(static_cast<const std::int64_t*>(starts), row, f);
+    else each_of(static_cast<const std::int32_t*>(starts), row, f);
+  }
+
+ private:
+  template <class I, class F>
+  void each_of(const I* starts, std::int64_t row, const F& f) const {
+    const I* of = static_cast<const I*>(columns);
+    for (I i = starts[row]; i < starts[row + 1]; ++i) f(std::ptrdiff_t(i), std::ptrdiff_t(of[i]));
+  }
+};
+
 // Rows of a matrix of any layout, gathered by their numbers.
 template <class T>
 struct row_source {
   const char* data;
   std::ptrdiff_t row_stride, column_stride, width;  // strides in bytes
+  std::optional<compressed_rows> sparse = {};       // then data are the elements that are not 0
 
   const T* row(std::int64_t r) const { return reinterpret_cast<const T*>(data + r * row_stride); }
   // Returns the largest absolute value.
@@ -36,6 +58,14 @@ struct row_source {
     constexpr std::ptrdiff_t w = vec<T>::size;
     largest_of<T> largest;
     for (std::ptrdiff_t r = 0; r < n; ++r) {
+      if (sparse) {
+        std::fill_n(to.row(r), width, T(0));
+        sparse->each(rows[r], [&](std::ptrdiff_t i, std::ptrdiff_t column) {
+          to.row(r)[column] += reinterpret_cast<const T*>(data)[i];
+        });
+        largest.take(to.row(r), width);
+        continue;
+      }
       if (column_stride != sizeof(T)) {
         const char* from = data + rows[r] * row_stride;
         for (std::ptrdiff_t c = 0; c < width; ++c)
@@ -148,6 +178,7 @@ class training_step {
     }
     bound_.known = false;
     measures_all_ = !rule.is_close();
+    measure_squares(rule);
     take_panels();
     region(
         std::ptrdiff_t(jobs_.size()), net_.cost() * 8,
@@ -171,6 +202,9 @@ class training_step {
   void undo() {
     for (const auto& l : net_.layers) l->undo();
   }
+
+  // The sum of the squares of all parameters with a penalty.
+  double squares() const { return squares_; }
 
   // Forgets gradients that wait for an update.
   void forget() { pending_ = false; }
@@ -217,8 +251,10 @@ class training_step {
               own.panels->update(own.part, read(slopes_, own.layer + 1), read(values_, own.layer),
                                  n, rule);
             else update_directly(own, rule, n);
+            if (rule.penalizes()) squares_of_jobs_[i] = squares_after(own, rule);
           },
           shares_);
+      if (rule.penalizes()) squares_ = tree_sum(squares_of_jobs_.data(), jobs_.size());
       return outcome::fine;
     }
     give_panels();
@@ -234,6 +270,7 @@ class training_step {
     region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
            [&](std::ptrdiff_t i) { update(parts_[i], rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
+    measure_squares(rule);
     return outcome(failed_.load());
   }
 
@@ -273,6 +310,7 @@ class training_step {
         jobs_.push_back(own);
         shares_.add(parts_[i].of->cost() / double(parts_[i].of->parts()));
       }
+    squares_of_jobs_.assign(jobs_.size(), 0.0);
   }
   template <class F>
   void each_panel(const F& f) {
@@ -322,6 +360,8 @@ class training_step {
     piece weight, bias;  // of a part of the network
   };
   std::vector<job> jobs_;
+  std::vector<double> squares_of_jobs_;
+  double squares_ = 0;
   dealt shares_;
   std::vector<std::unique_ptr<vec<T>[]>> memory_;
   std::vector<rows_of<T>> values_, slopes_;  // of the input of each layer and of the outputs
@@ -580,6 +620,20 @@ class training_step {
     if (own.weight.of) rule.apply(*own.weight.of, memory, own.weight.begin, own.weight.end);
     if (own.bias.of) rule.apply(*own.bias.of, memory + weights, own.bias.begin, own.bias.end);
     l.prepare(own.part);
+  }
+
+  void measure_squares(const update_rule& rule) {
+    squares_ = 0;
+    for (const trained<T>& p : parameters_)
+      if (rule.penalizes(p)) squares_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)});
+  }
+  static double squares_after(const job& own, const update_rule& rule) {
+    if (own.panels)
+      return rule.penalizes(own.panels->weight()) ? own.panels->squares(own.part) : 0.0;
+    double sum = 0;
+    for (const piece& p : {own.weight, own.bias})
+      if (p.of && rule.penalizes(*p.of)) sum += squares_of(p.of->of->value + p.begin, p.end - p.begin);
+    return sum;
   }
 
   // What the gradients are multiplied by, so that their norm is at most max_norm.

@@ -45,27 +45,53 @@ class largest_of {
   }
 };
 
-// One parameter that is trained, with its state.
+// One parameter that is trained, with its state and the number of its group of options.
 template <class T>
 struct trained {
   tensor<T>* of;
   std::array<T*, 3> state;
+  std::size_t group;
 
-  bool operator==(const trained& other) const { return of == other.of && state == other.state; }
+  bool operator==(const trained& other) const {
+    return of == other.of && state == other.state && group == other.group;
+  }
 };
 
 class update_rule {
  public:
-  std::variant<sgd, adam> rule;
+  using options = std::variant<sgd, adam>;
+  // Options, and the L2 penalty on the parameters that is part of the loss: half of it times the
+  // sum of their squares, divided by the mass of the batch.
+  struct group {
+    options rule;
+    double weight_decay, penalty;
+
+    group(const options& rule, double penalty)
+        : rule(rule),
+          weight_decay(std::visit([](const auto& r) { return r.weight_decay; }, rule)),
+          penalty(penalty) {}
+  };
+  std::vector<group> groups;
   int states;  // arrays of state for each parameter
 
-  update_rule(std::variant<sgd, adam> rule, int states) : rule(rule), states(states) {}
-  // Rules of further steps: `first` and the step's number are all that changes.
-  void next(double number) {
-    if (auto* a = std::get_if<adam>(&rule)) a->at_step(number);
+  // The rules of the next step, for a batch of that mass.
+  void next(double number, double mass) {
+    for (group& g : groups) {
+      const double decay = g.weight_decay + (g.penalty > 0 && mass > 0 ? g.penalty / mass : 0);
+      std::visit([&](auto& r) { r.weight_decay = decay; }, g.rule);
+      if (auto* a = std::get_if<adam>(&g.rule)) a->at_step(number);
+    }
   }
   void after_first() {
-    if (auto* s = std::get_if<sgd>(&rule)) s->first = false;
+    for (group& g : groups)
+      if (auto* s = std::get_if<sgd>(&g.rule)) s->first = false;
+  }
+  bool penalizes() const {
+    return std::any_of(groups.begin(), groups.end(), [](const group& g) { return g.penalty > 0; });
+  }
+  template <class T>
+  bool penalizes(const trained<T>& p) const {
+    return groups[p.group].penalty > 0;
   }
   // Updates elements with the gradients from `gradient` on.
   template <class T>
@@ -82,7 +108,7 @@ class update_rule {
   double reach(const trained<T>& p) const {
     constexpr std::ptrdiff_t w = vec<T>::size;
     largest_of<T> largest;
-    const auto* a = std::get_if<adam>(&rule);
+    const auto* a = std::get_if<adam>(&groups[p.group].rule);
     if (!a && states > 0) largest.take(p.state[0], p.of->size);
     for (std::ptrdiff_t i = 0; a && i < p.of->size; i += w) {
       const std::ptrdiff_t n = std::min(w, p.of->size - i);
@@ -95,23 +121,18 @@ class update_rule {
   // largest that they can be after a step.
   template <class T>
   void bound(double& gradient, double& reach, double& parameter) const {
-    if (const auto* s = std::get_if<sgd>(&rule)) {
-      gradient += s->weight_decay * parameter;
-      reach = s->momentum * reach + (1 + std::abs(s->dampening)) * gradient;
-      parameter += s->lr * (gradient + (1 + s->momentum) * reach);
-    } else {
-      const adam& a = std::get<adam>(rule);
-      if (!a.decoupled) gradient += a.weight_decay * parameter;
-      else parameter *= std::max(1.0, std::abs(1 - a.lr * a.weight_decay));
-      // The mean of squares is at least beta2 times what it was, and 1 - beta2 times a new square.
-      reach =
-          1.01 * (a.beta1 / std::sqrt(a.beta2) * reach + (1 - a.beta1) / std::sqrt(1 - a.beta2));
-      parameter += a.step_size * reach * (a.root_correction + least_root<T>(a) / a.eps);
+    double most[3] = {0, 0, 0};
+    for (const group& g : groups) {
+      double own[3] = {gradient, reach, parameter};
+      std::visit([&](const auto& r) { bound_of<T>(r, own[0], own[1], own[2]); }, g.rule);
+      for (int i = 0; i < 3; ++i)
+        if (!(own[i] <= most[i])) most[i] = own[i];  // NaN stays
     }
-    parameter *= 1.0001;  // and rounding
+    gradient = most[0], reach = most[1];
+    parameter = most[2] * 1.0001;  // and rounding
   }
   // Whether the bound on the parameters is close enough to follow what grows with them.
-  bool is_close() const { return std::holds_alternative<adam>(rule); }
+  bool is_close() const { return std::holds_alternative<adam>(groups[0].rule); }
   // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
   // Whether the new ones are finite.
   template <class T>
@@ -131,9 +152,24 @@ class update_rule {
   static double least_root(const adam& a) {
     return std::sqrt(double(std::numeric_limits<T>::min())) / (1 - a.beta2);
   }
+  template <class T>
+  static void bound_of(const sgd& s, double& gradient, double& reach, double& parameter) {
+    gradient += s.weight_decay * parameter;
+    reach = s.momentum * reach + (1 + std::abs(s.dampening)) * gradient;
+    parameter += s.lr * (gradient + (1 + s.momentum) * reach);
+  }
+  template <class T>
+  static void bound_of(const adam& a, double& gradient, double& reach, double& parameter) {
+    gradient += a.weight_decay * parameter;
+    parameter *= std::max(1.0, std::abs(1 - a.lr * a.decoupled_decay));
+    // The mean of squares is at least beta2 times what it was, and 1 - beta2 times a new square.
+    reach = 1.01 * (a.beta1 / std::sqrt(a.beta2) * reach + (1 - a.beta1) / std::sqrt(1 - a.beta2));
+    parameter += a.step_size * reach * (a.root_correction + least_root<T>(a) / a.least);
+  }
   // f(rule, arrays of state...)
   template <class T, class F>
   auto with_state(const trained<T>& p, const F& f) const {
+    const options& rule = groups[p.group].rule;
     if (const auto* s = std::get_if<sgd>(&rule)) return states ? f(*s, p.state[0]) : f(*s);
     const adam& a = std::get<adam>(rule);
     return states > 2 ? f(a, p.state[0], p.state[1], p.state[2]) : f(a, p.state[0], p.state[1]);
@@ -168,6 +204,25 @@ class update_rule {
     return !any(sum != zero);
   }
 };
+
+// The sum of squares, in double.
+template <class T>
+inline double squares_of(const T* x, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  vec<double> sum[wide_parts<T>] = {};
+  const auto add = [&](vec<T> v) {
+    for (int part = 0; part < wide_parts<T>; ++part) {
+      const vec<double> d = widen(v, part);
+      sum[part] = fma<double>(d, d, sum[part]);
+    }
+  };
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) add(load<T>(x + i));
+  if (i < n) add(load_part<T>(x + i, n - i));
+  double all = 0;
+  for (const vec<double>& part : sum) all += reduce_add(part);
+  return all;
+}
 
 template <class T>
 inline bool all_finite(const T* x, std::ptrdiff_t n) {

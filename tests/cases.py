@@ -288,6 +288,14 @@ def binary_terms(loss, grad, *, target, reduction, weight=1.0, pos_weight=1.0, *
     return 0.0, terms / max(target.size, 1) if reduction == "mean" else terms
 
 
+def poisson_terms(loss, grad, *, input, target, reduction):
+    """``exp(x) - t x`` and ``exp(x) - t`` cancel."""
+    rate = np.exp(input)
+    slope = rate + np.abs(target)
+    slope = slope / max(slope.size, 1) if reduction == "mean" else slope
+    return reduced(rate + np.abs(target * input), reduction), slope
+
+
 def divergence_terms(loss, grad, *, target, log_target, reduction, **inputs):
     """``t (log(t) - input)`` cancels."""
     t, log_t = (np.exp(target), target) if log_target else (target, np.log(target))
@@ -514,6 +522,9 @@ CASES: list[Case] = [
     *loss("smooth_l1_loss", draw_pair, (4, 4), label="beta", beta=0.3),
     *loss("huber_loss", draw_pair, (4, 4)),
     *loss("huber_loss", draw_pair, (4, 6), label="delta", delta=0.3),
+    *loss("poisson_nll_loss", draw_pair, (4, 4), magnitude=poisson_terms),
+    *loss("quantile_loss", draw_pair, (4, 4)),
+    *loss("quantile_loss", draw_pair, (4, 4), label="high", quantile=0.875),
     *loss(
         "kl_div",
         partial(draw_divergence, log_target=False),

@@ -51,6 +51,9 @@ LOSSES = {
     "huber": (dl.HuberLoss(0.4), "values"),
     "smooth_l1": (dl.SmoothL1Loss(0.3), "values"),
     "smooth_l1_sharp": (dl.SmoothL1Loss(0.0), "values"),
+    "poisson": (dl.PoissonNLLLoss(), "shares"),
+    "quantile": (dl.QuantileLoss(0.3), "values"),
+    "quantiles": (dl.QuantileLoss([0.1, 0.5, 0.9]), "values"),
 }
 
 

@@ -118,6 +118,21 @@ def huber_loss(
     with_grad: bool,
     out: Array | None,
 ) -> Any: ...
+def poisson_nll_loss(
+    input: Array,
+    target: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def quantile_loss(
+    input: Array,
+    target: Array,
+    quantile: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
 def kl_div(
     input: Array,
     target: Array,
@@ -191,13 +206,13 @@ class TrainingStep:
         loss: tuple[Any, ...] | None,
         accumulate: bool,
     ) -> None: ...
-    def forward(self, x: Array, rows: Array, out: Array, key: int) -> None: ...
+    def forward(self, x: Any, rows: Array, out: Array, key: int) -> None: ...
     def backward(self, slopes: Array) -> None: ...
     def forget(self) -> None: ...
     def undo(self) -> None: ...
     def run(
         self,
-        x: Array,
+        x: Any,
         y: Array,
         weight: Array | None,
         order: Array,
@@ -205,7 +220,7 @@ class TrainingStep:
         masses: Array,
         shares: Array,
         accumulate: int,
-        rule: tuple[Any, ...],
+        rules: list[tuple[Any, ...]],
         trained: list[tuple[Any, ...]],
         max_norm: float,
         seen: Array | None,
@@ -213,5 +228,6 @@ class TrainingStep:
         seconds: float,
         between: Callable[[int], object],
         losses: Array,
+        squares: Array | None,
         done: Array,
     ) -> str: ...

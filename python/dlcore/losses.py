@@ -7,7 +7,8 @@ first argument.
 
 ``reduction`` is "none" (the loss of each element or row), "mean" or "sum" (a NumPy scalar of the
 input's dtype). Sums are accumulated in float64, over chunks that do not depend on the number of
-threads. Shapes must match exactly: nothing is broadcast but `weight` and `pos_weight` where said.
+threads. Shapes must match exactly: nothing is broadcast but `weight`, `pos_weight` and
+`quantile` where said.
 
 All of them raise
 
@@ -39,6 +40,10 @@ mse_loss                                         4        4
 mse_loss_and_grad                                4        4
 nll_loss                                         2       16
 nll_loss_and_grad                                2       16
+poisson_nll_loss                                 4        4
+poisson_nll_loss_and_grad                        4        4
+quantile_loss                                    4        4
+quantile_loss_and_grad                           4        4
 smooth_l1_loss                                   4        4
 smooth_l1_loss_and_grad                          4        4
 =========================================  =======  =======
@@ -72,6 +77,10 @@ __all__ = [
     "mse_loss_and_grad",
     "nll_loss",
     "nll_loss_and_grad",
+    "poisson_nll_loss",
+    "poisson_nll_loss_and_grad",
+    "quantile_loss",
+    "quantile_loss_and_grad",
     "smooth_l1_loss",
     "smooth_l1_loss_and_grad",
 ]
@@ -634,6 +643,131 @@ def huber_loss_and_grad(
         input, target, _positive("huber_loss", "delta", delta), reduction, True, out
     )
     return both
+
+
+def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+    """Negative log-likelihood of counts that follow a Poisson distribution, ``exp(x) - t x``.
+
+    The input is the logarithm of the rate. What depends on the target alone, ``log(t!)``, is left
+    out, as in PyTorch's function with its defaults.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+        Logarithms of the rates.
+    target : ndarray
+        Counts, of the dtype and shape of `input`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array of the shape of `input`. A target of 0 costs
+        ``exp(x)`` alone, 0 for x = -inf.
+
+    Notes
+    -----
+    Nelder, Wedderburn: Generalized linear models, J. R. Stat. Soc. A 135, 1972.
+    """
+    loss: Loss = _isa.core.poisson_nll_loss(input, target, reduction, False, None)
+    return loss
+
+
+def poisson_nll_loss_and_grad(
+    input: Array, target: Array, *, reduction: str = "mean", out: Array | None = None
+) -> LossAndGrad:
+    """`poisson_nll_loss` and its gradient, ``exp(x) - t``, in one pass.
+
+    Parameters
+    ----------
+    input, target, reduction
+        As in `poisson_nll_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `poisson_nll_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = _isa.core.poisson_nll_loss(input, target, reduction, True, out)
+    return both
+
+
+def quantile_loss(
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    reduction: str = "mean",
+) -> Loss:
+    """Quantile (pinball) loss, ``q d`` where ``d = target - input`` is positive, else ``(q - 1) d``.
+
+    The best constant is the target's quantile of that order.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    quantile : float or ndarray, default 0.5
+        Order of the quantile, between 0 and 1; an array of `input`'s dtype broadcasts to its shape,
+        such as one for each column.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array of the shape of `input`.
+
+    Notes
+    -----
+    Koenker, Bassett: Regression quantiles, Econometrica 46, 1978.
+    """
+    orders = _quantile(quantile, input)
+    loss: Loss = _isa.core.quantile_loss(input, target, orders, reduction, False, None)
+    return loss
+
+
+def quantile_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`quantile_loss` and its gradient: -q, 1 - q, or 0 where input and target are equal.
+
+    Parameters
+    ----------
+    input, target, quantile, reduction
+        As in `quantile_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `quantile_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    orders = _quantile(quantile, input)
+    both: LossAndGrad = _isa.core.quantile_loss(input, target, orders, reduction, True, out)
+    return both
+
+
+def _quantile(quantile: Any, input: Any) -> Any:
+    """Return the orders of the quantiles as a view of the shape of the input."""
+    values = np.asarray(quantile)
+    if values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():  # NaN too
+        raise ValueError(f"quantile_loss: quantile must be between 0 and 1, got {quantile}")
+    if values.ndim == 0:
+        values = values.astype(getattr(input, "dtype", np.float64))
+    return _broadcast("quantile_loss", "quantile", values, np.shape(input))
 
 
 def kl_div(

@@ -12,7 +12,7 @@ import numpy as np
 from . import _isa
 from .layers import Activation, BatchNorm1d, Dropout, Layer, LayerNorm, Linear
 from .objectives import native_loss
-from .optimizers import SGD, Adam, AdamW, clip_grad_norm
+from .optimizers import SGD, Adam, clip_grad_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,8 +161,11 @@ class TrainingStep:
         self._grad = np.zeros_like(model.flat)
         grads = model.split(self._grad)
         self._grads = [grads[name] for name in names]
+        groups = optimizer.groups() if hasattr(optimizer, "groups") else [0] * len(names)
         self._trained = [
-            (i, *_position(name)) for i, name in enumerate(names) if name not in model.frozen
+            (i, *_position(name), groups[i])
+            for i, name in enumerate(names)
+            if name not in model.frozen
         ]
         self._learning = {name: grads[name] for name in names if name not in model.frozen}
         self._accumulate = accumulate
@@ -176,6 +179,25 @@ class TrainingStep:
         """Return the number of features of the outputs."""
         return _last_width(self._model, rows.x.shape[1])
 
+    @property
+    def gradient(self) -> Array:
+        """The gradient of the last `compute_gradient`, laid out as ``model.flat``."""
+        return self._grad
+
+    @_quiet
+    def compute_gradient(self, deal: Deal) -> Array:
+        """Compute the loss of each batch and the sum of their gradients, without an update.
+
+        Needs ``accumulate``. Raises FloatingPointError for a loss that is not finite.
+        """
+        self._make_native(deal)
+        self._native.forget()
+        try:
+            return np.array([self._go_forth_and_back(deal, i)[0] for i in range(len(deal))])
+        finally:
+            self._native.forget()
+            self._pending = False
+
     def _make_native(self, deal: Deal) -> None:
         """Make the native step, for batches such as these, unless it is there."""
         rows, model = deal.rows, self._model
@@ -183,7 +205,7 @@ class TrainingStep:
         if made_for == self._made_for and deal.batch_size <= self._capacity:
             return
         loss = native_loss(self._loss, self.width_of(rows), rows.y, model.flat.dtype)
-        self._is_native = loss is not None and type(self._optimizer) in _NATIVE_OPTIMIZERS
+        self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
         self._native = _isa.core.TrainingStep(
             model.flat.dtype == np.float64,
             describe(model.layers, rows.x.shape[1]),
@@ -202,6 +224,7 @@ class TrainingStep:
         deal: Deal,
         *,
         losses: Array,
+        squares: Array | None = None,
         seen: Array | None,
         seconds: float,
         between: Callable[[int], object],
@@ -214,6 +237,8 @@ class TrainingStep:
             The batches.
         losses : ndarray of float64, shape (batches,)
             Where the loss of each batch goes.
+        squares : ndarray of float64, shape (batches,), optional
+            Where the sum of the squares goes of all parameters with a penalty, before each batch.
         seen : ndarray of shape (rows, out_features), optional
             Where the outputs go that each batch had before its update.
         seconds : float
@@ -239,13 +264,13 @@ class TrainingStep:
         optimizer: Any = self._optimizer
         state = optimizer.state_arrays()
         trained = [
-            (layer, place, *(arrays[i] for arrays in state.values()))
-            for i, layer, place in self._trained
+            (layer, place, group, *(arrays[i] for arrays in state.values()))
+            for i, layer, place, group in self._trained
         ]
         done = np.zeros(2, np.int64)  # the next batch, and the updates that were made
         try:
             fault = self._native.run(
-                deal.rows.x,
+                _native_rows(deal.rows.x),
                 deal.rows.y,
                 deal.rows.weight,
                 deal.order,
@@ -253,7 +278,7 @@ class TrainingStep:
                 deal.masses,
                 deal.shares,
                 deal.accumulate,
-                optimizer.rule(),
+                optimizer.rules(),
                 trained,
                 self._max_norm or 0.0,
                 seen,
@@ -261,6 +286,7 @@ class TrainingStep:
                 seconds,
                 between,
                 losses,
+                squares,
                 done,
             )
         finally:  # Ctrl-C comes up as soon as Python goes on
@@ -273,21 +299,8 @@ class TrainingStep:
 
     @_quiet
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
-        numbers = deal.numbers(batch)
-        outputs = np.empty((len(numbers), self.width_of(deal.rows)), self._model.flat.dtype)
-        key = (deal.key + batch * 0x9E3779B97F4A7C15) % 2**64
-        self._native.forward(deal.rows.x, numbers, outputs, key)
-        loss = 0.0
         try:
-            if deal.shares[batch] > 0:
-                weight = deal.rows.weight
-                if weight is not None:
-                    weight = weight[numbers] / deal.masses[batch]
-                loss, grad = self._loss_and_grad(outputs, deal.rows.y[numbers], weight)
-                if deal.shares[batch] != 1:
-                    grad = grad * grad.dtype.type(deal.shares[batch])
-                self._native.backward(self._checked(grad, outputs))
-                self._pending = True
+            loss, outputs = self._go_forth_and_back(deal, batch)
             if deal.completes_update(batch) and self._pending:
                 self._update()
         except FloatingPointError as error:
@@ -295,8 +308,26 @@ class TrainingStep:
             raise Diverged(batch, str(error)) from None
         if seen is not None:
             start = batch * deal.batch_size
-            seen[start : start + len(numbers)] = outputs
+            seen[start : start + len(outputs)] = outputs
         return loss
+
+    def _go_forth_and_back(self, deal: Deal, batch: int) -> tuple[float, Array]:
+        """Return the loss of a batch and the outputs, with the gradient in ``_grad``."""
+        numbers = deal.numbers(batch)
+        outputs = np.empty((len(numbers), self.width_of(deal.rows)), self._model.flat.dtype)
+        key = (deal.key + batch * 0x9E3779B97F4A7C15) % 2**64
+        self._native.forward(_native_rows(deal.rows.x), numbers, outputs, key)
+        if not deal.shares[batch] > 0:
+            return 0.0, outputs
+        weight = deal.rows.weight
+        if weight is not None:
+            weight = weight[numbers] / deal.masses[batch]
+        loss, grad = self._loss_and_grad(outputs, deal.rows.y[numbers], weight)
+        if deal.shares[batch] != 1:
+            grad = grad * grad.dtype.type(deal.shares[batch])
+        self._native.backward(self._checked(grad, outputs))
+        self._pending = True
+        return loss, outputs
 
     @staticmethod
     def _checked(grad: Array, outputs: Array) -> Array:
@@ -342,7 +373,8 @@ class TrainingStep:
         self._pending = False
 
 
-_NATIVE_OPTIMIZERS = (SGD, Adam, AdamW)
+# The updates that native steps know; a class of the user's own may make another one.
+_NATIVE_STEPS = (SGD.step, Adam.step)
 
 _FAULTS = {
     "loss": "the loss is {}",
@@ -363,6 +395,11 @@ def _position(name: str) -> tuple[int, int]:
     """Split the name of a parameter into its layer and its place among the layer's."""
     layer, _, kind = name.partition(".")
     return int(layer), ("weight", "bias").index(kind)
+
+
+def _native_rows(x: Any) -> Any:
+    """Return rows as native steps take them: an array, or the parts of a sparse matrix."""
+    return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])
 
 
 def _last_width(model: Network, width: int) -> int:

@@ -195,12 +195,22 @@ class Optimizer:
             if value.shape != p.shape:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
-    def rule(self) -> tuple[Any, ...]:
-        """Return the update as native steps take it: its name, how far it is, its options."""
+    # L2 penalty on the parameters that is part of the loss of a batch, divided by its mass.
+    _penalty = 0.0
+
+    def rules(self) -> list[tuple[Any, ...]]:
+        """Return the update as native steps take it: name, how far it is, options, penalty.
+
+        One for each group of parameters, of which `groups` tells.
+        """
         raise NotImplementedError
 
+    def groups(self) -> list[int]:
+        """Return the number of each parameter's group."""
+        return [0] * len(self.params)
+
     def state_arrays(self) -> dict[str, list[Array]]:
-        """Return the state by name, in the order of `rule`'s kernel; zeros before the first step."""
+        """Return the state by name, in the order of the native update; zeros before the first step."""
         names = sorted(self._state_names(self._options) - {"step"})
         return self._state or {name: self._zeros() for name in names}
 
@@ -303,8 +313,8 @@ class SGD(Optimizer):
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         return {"momentum_buffer"} if options["momentum"] else set()
 
-    def rule(self) -> tuple[Any, ...]:  # noqa: D102
-        return ("sgd", not self._state, *self._values)
+    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
+        return [("sgd", not self._state, *self._values, self._penalty)]
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
         state = self.state_arrays()
@@ -395,8 +405,11 @@ class Adam(Optimizer):
         names = {"step", "exp_avg", "exp_avg_sq"}
         return names | {"max_exp_avg_sq"} if options["amsgrad"] else names
 
-    def rule(self) -> tuple[Any, ...]:  # noqa: D102
-        return ("adam", self._steps, *self._values)
+    # Whether eps is added before the bias of the mean of squares is corrected.
+    _raw_eps = False
+
+    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
+        return [("adam", self._steps, *self._values, self._raw_eps, self._penalty)]
 
     def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
         state = self.state_arrays()

@@ -229,6 +229,38 @@ def huber_loss_and_grad(
     return _reduce(losses, np.where(far, delta * _sign(d), d), reduction)
 
 
+def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+    """``exp(x) - t x``, x being the logarithm of the rate; ``t x`` is 0 where ``t = 0``."""
+    return poisson_nll_loss_and_grad(input, target, reduction=reduction)[0]
+
+
+@quiet
+def poisson_nll_loss_and_grad(
+    input: Array, target: Array, *, reduction: str = "mean"
+) -> tuple[Loss, Array]:
+    """Gradient: ``exp(x) - t``."""
+    rate = np.exp(input)
+    return _reduce(rate - _product(target, input), rate - target, reduction)
+
+
+def quantile_loss(
+    input: Array, target: Array, *, quantile: float | Array = 0.5, reduction: str = "mean"
+) -> Loss:
+    """``max(q d, (q - 1) d)`` with ``d = target - input`` (Koenker & Bassett, 1978)."""
+    return quantile_loss_and_grad(input, target, quantile=quantile, reduction=reduction)[0]
+
+
+@quiet
+def quantile_loss_and_grad(
+    input: Array, target: Array, *, quantile: float | Array = 0.5, reduction: str = "mean"
+) -> tuple[Loss, Array]:
+    """Gradient: ``-q`` where d is positive, ``1 - q`` where it is negative, else 0."""
+    q = np.asarray(quantile, input.dtype)
+    d = target - input
+    factor = np.where(d > 0, q, q - 1)
+    return _reduce(factor * d, np.where((d > 0) | (d < 0), -factor, 0 * q), reduction)
+
+
 def kl_div(
     input: Array, target: Array, *, log_target: bool = False, reduction: str = "mean"
 ) -> Loss:

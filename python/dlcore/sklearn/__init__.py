@@ -1,0 +1,19 @@
+"""scikit-learn's estimators with dlcore's kernels: drop-in replacements, and more.
+
+``from dlcore.sklearn import MLPClassifier, MLPRegressor, StandardScaler, MinMaxScaler`` is the only
+line to change. Needs scikit-learn 1.9 or later, which only this module imports.
+"""
+
+try:
+    from sklearn import __version__ as _version
+except ImportError as error:
+    raise ImportError(
+        "dlcore.sklearn needs scikit-learn: pip install 'dlcore-kernels[sklearn]'"
+    ) from error
+if tuple(map(int, _version.split(".")[:2])) < (1, 9):
+    raise ImportError(f"dlcore.sklearn needs scikit-learn 1.9 or later, found {_version}")
+
+from .neural_network import MLPClassifier, MLPRegressor
+from .preprocessing import MinMaxScaler, StandardScaler
+
+__all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler"]

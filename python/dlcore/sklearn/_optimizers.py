@@ -1,0 +1,108 @@
+"""The optimizers of scikit-learn's perceptrons, as native updates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dlcore.layers import Linear
+from dlcore.optimizers import SGD, Adam, Optimizer
+
+if TYPE_CHECKING:
+    from dlcore._typing import Array
+    from dlcore.nn import Sequential
+
+
+class _OfPerceptron(Optimizer):
+    """Regularises the weights of the linear layers alone, as scikit-learn does.
+
+    ``penalty`` is its ``alpha``: the loss of a batch has half of it times the sum of the squared
+    weights more, divided by the weight of the batch.
+    """
+
+    _weights: tuple[bool, ...] = ()
+
+    def bind(self, model: Sequential, penalty: float) -> None:
+        """Update the parameters of this model, with that penalty."""
+        self.params = model.parameters()
+        self._penalty = penalty
+        self._weights = tuple(
+            isinstance(layer, Linear) and name == "weight"
+            for layer in model.layers
+            for name in layer.parameter_shapes
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate, under scikit-learn's name."""
+        return self.lr
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.lr = value
+
+    def rules(self) -> list[tuple[Any, ...]]:
+        """Return the update of weights and that of all others, which are not regularised."""
+        (of_weights,) = super().rules()
+        kept = self._values, self._penalty
+        self._values = self._step_values({**self._options, "weight_decay": 0.0, "l1": 0.0})
+        self._penalty = 0.0
+        (of_others,) = super().rules()
+        self._values, self._penalty = kept
+        return [of_weights, of_others]
+
+    def groups(self) -> list[int]:
+        """Return 0 for weights, 1 for others."""
+        return [0 if weight else 1 for weight in self._weights]
+
+    # The parameters are those of a model; a copy is bound to its own.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"params": []}
+
+    def take_over(self, other: Any) -> None:
+        """Go on with the state of another one, if it is of the same kind and shape."""
+        if type(other) is not type(self) or not other._state:
+            return
+        shapes = [p.shape for p in self.params]
+        if other._state.keys() == self._names() and all(
+            [a.shape for a in arrays] == shapes for arrays in other._state.values()
+        ):
+            self._state, self._steps = other._state, other._steps
+
+    def _names(self) -> set[str]:
+        return self._state_names(self._options) - {"step"}
+
+
+class MomentumSGD(_OfPerceptron, SGD):
+    """SGD whose momentum holds steps, not gradients: a new learning rate is for new gradients."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return super().lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        before = self.lr
+        Optimizer.lr.fset(self, value)  # type: ignore[attr-defined]
+        for buffer in self._state.get("momentum_buffer", ()) if value > 0 else ():
+            buffer *= before / value
+
+
+class EarlyEpsAdam(_OfPerceptron, Adam):
+    """Adam with epsilon added before the bias of the mean of squares is corrected."""
+
+    _raw_eps = True
+
+
+def make_optimizer(
+    solver: str, options: dict[str, Any], model: Sequential, penalty: float
+) -> MomentumSGD | EarlyEpsAdam:
+    """Make the optimizer of a solver, "sgd", "adam" or "adamw"."""
+    parameters: list[Array] = model.parameters()
+    made: MomentumSGD | EarlyEpsAdam
+    if solver == "sgd":
+        made = MomentumSGD(parameters, **options)
+    else:
+        made = EarlyEpsAdam(parameters, **options, decoupled_weight_decay=solver == "adamw")
+    made.bind(model, penalty)
+    return made

@@ -1,0 +1,671 @@
+"""How scikit-learn's perceptrons are fitted by native steps."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from itertools import pairwise
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from dlcore import layers as nn
+from dlcore.batches import Deal
+from dlcore.data import Rows
+from dlcore.history import History
+from dlcore.network import Diverged, TrainingStep
+from dlcore.nn import Sequential
+from dlcore.optimizers import SGD
+
+from ._optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlcore._typing import Array
+    from dlcore.callbacks import Callback
+    from dlcore.objectives import Loss
+
+ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
+    "identity": None,
+    "logistic": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+}
+STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
+
+# Rows that go through the network at once where they are sparse, or for lbfgs.
+_ROWS_AT_ONCE = 4096
+
+_DIVERGED = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+
+
+class Objective(NamedTuple):
+    """What is minimised: a loss of outputs (N, k) and how scikit-learn scales it.
+
+    ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
+    what each row adds to the loss whatever the outputs are.
+    """
+
+    loss: Loss
+    value_scale: float = 1.0
+    gradient_scale: float = 1.0
+    constant: Any = None
+
+    def mean(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        """Compute the mean loss of rows."""
+        losses = self.loss.value(outputs, targets, reduction="none").reshape(len(targets), -1)
+        rows = losses.mean(1, dtype=np.float64) * self.value_scale
+        if self.constant is not None:
+            rows += self.constant(targets)
+        return float(np.average(rows, weights=weight))
+
+
+class Validation(NamedTuple):
+    """Rows to validate on: X as it was given and as an array, y as it was given and as targets."""
+
+    given: Any
+    X: Any
+    y: Any
+    targets: Array
+    weight: Array | None
+
+
+class Fit:
+    """A fit as `dlcore.Callback` sees it: what `dlcore.Trainer` is in a fit of its own."""
+
+    def __init__(self, estimator: Any, log_names: list[str]) -> None:
+        self.estimator = estimator
+        self.model: Sequential = estimator.model_
+        self.optimizer = estimator._optimizer
+        self.history = History()
+        self.log_names = log_names
+        self.is_stopping = False
+
+    def stop(self, reason: str) -> None:
+        """End the fit after this epoch."""
+        self.is_stopping = True
+        self.history.reason = reason
+
+
+class PerceptronMixin:
+    """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
+
+    Comes before one of their classes, whose checks of parameters and input it uses.
+    """
+
+    def _check_solver(self: Any) -> bool:
+        if self.solver not in STOCHASTIC_SOLVERS:
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not "
+                "stochastic."
+            )
+        return True
+
+    # ---- the network ----
+
+    def _sizes(self: Any) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return sizes
+
+    def _layers(self: Any, units: Sequence[int]) -> list[nn.Layer]:
+        """Return the layers between so many units."""
+        hidden = len(units) - 2
+        activations = _one_per_layer("activation", self.activation, hidden)
+        dropouts = _one_per_layer("dropout", self.dropout, hidden)
+        layers: list[nn.Layer] = []
+        for i, out in enumerate(units[1:]):
+            layers.append(nn.Linear(units[i], out))
+            if i == hidden:
+                break
+            if self.batch_norm:
+                layers.append(nn.BatchNorm1d(out))
+            if self.layer_norm:
+                layers.append(nn.LayerNorm(out))
+            activation = ACTIVATIONS[activations[i]]
+            if activation is not None:
+                layers.append(activation())
+            if dropouts[i]:
+                layers.append(nn.Dropout(float(dropouts[i])))
+        return layers
+
+    def _initialize(self: Any, layer_units: list[int], dtype: Any) -> None:
+        """Draw the parameters, in scikit-learn's order, and begin to count."""
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(layer_units)
+        self.out_activation_ = self._out_activation()
+        pairs = pairwise(layer_units)
+        drawn = [self._init_coef(fan_in, fan_out, dtype) for fan_in, fan_out in pairs]
+        self.coefs_, self.intercepts_ = map(list, zip(*drawn, strict=True))
+        self.model_ = Sequential(*self._layers(layer_units), dtype=dtype, seed=0)
+        self._take_coefs()
+        if self.solver in STOCHASTIC_SOLVERS:
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+            self._best_state: dict[str, Array] | None = None
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _linear_layers(self: Any) -> list[nn.Linear]:
+        return [layer for layer in self.model_.layers if isinstance(layer, nn.Linear)]
+
+    def _show_coefs(self: Any) -> None:
+        """Show the network's parameters as scikit-learn does: views, of shape (in, out)."""
+        layers = self._linear_layers()
+        self.coefs_ = [layer.weight.T for layer in layers]
+        self.intercepts_ = [layer.bias for layer in layers]
+        self._shown = [*self.coefs_, *self.intercepts_]
+
+    def _take_coefs(self: Any) -> None:
+        """Copy ``coefs_`` and ``intercepts_`` into the network."""
+        for layer, coef, intercept in zip(
+            self._linear_layers(), self.coefs_, self.intercepts_, strict=True
+        ):
+            layer.weight[...] = np.asarray(coef).T
+            layer.bias[...] = intercept
+        self._show_coefs()
+
+    def _network(self: Any) -> Sequential:
+        """Return the network, with what a user may have put into ``coefs_``."""
+        if "model_" not in self.__dict__:  # they were all that was set
+            units = [len(self.coefs_[0]), *(np.shape(coef)[1] for coef in self.coefs_)]
+            dtype = np.result_type(*self.coefs_)
+            self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
+            self._take_coefs()
+        elif not all(map(is_, [*self.coefs_, *self.intercepts_], self._shown)):
+            self._take_coefs()
+        model: Sequential = self.model_
+        return model
+
+    # Views would be copied apart.
+    def __getstate__(self: Any) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        if "model_" in state:
+            self._network()
+            state = {k: v for k, v in state.items() if k not in ("coefs_", "intercepts_", "_shown")}
+        return state
+
+    def __setstate__(self: Any, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        if "model_" in state:
+            self._show_coefs()
+        if "_optimizer" in state:
+            self._optimizer.bind(self.model_, self._optimizer._penalty)
+
+    # ---- fit ----
+
+    def _fit(
+        self: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        incremental: bool = False,
+        epochs: int | None = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
+    ) -> Any:
+        sizes = self._sizes()
+        self._check_combination(incremental, validation)
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._validate_input(X, y, incremental, reset=first_pass)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        sample_weight = self._weigh_classes(sample_weight, y, incremental)
+        held = None
+        dtype = X.dtype if first_pass else self._network().dtype
+        if validation[0] is not None:
+            held = self._check_validation(*validation, dtype)
+        self._random_state = check_random_state(self.random_state)
+        self.n_outputs_ = self._count_outputs(y)
+        if first_pass:
+            self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
+        model = self._network()
+        objective = self._objective()
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
+        else:
+            if self.early_stopping and held is None:
+                X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
+            rows = _rows(X, self._targets(y, dtype), sample_weight, dtype)
+            with model.in_training():
+                self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
+        if not np.isfinite(model.flat).all():
+            raise ValueError(_DIVERGED)
+        return self
+
+    def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
+        """Refuse what makes no sense together."""
+        X_val, y_val, weight_val = validation
+        if (X_val is None) != (y_val is None) or (X_val is None and weight_val is not None):
+            raise ValueError("X_val and y_val must be given together, sample_weight_val with them")
+        if incremental and self.early_stopping and X_val is None:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True without X_val and y_val"
+            )
+        if self.solver != "lbfgs":
+            return
+        for name in ("dropout", "batch_norm", "l1", "clip_grad_norm", "callbacks"):
+            if np.any(getattr(self, name)):
+                raise ValueError(f"{name} needs a stochastic solver, not solver='lbfgs'")
+        if X_val is not None:
+            raise ValueError("X_val needs a stochastic solver, not solver='lbfgs'")
+
+    def _check_validation(
+        self: Any, X_val: Any, y_val: Any, weight_val: Any, dtype: np.dtype[Any]
+    ) -> Validation:
+        X, y = validate_data(
+            self,
+            X_val,
+            y_val,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=dtype,
+            reset=False,
+        )
+        y = self._encode(y)
+        if weight_val is not None:
+            weight_val = _check_sample_weight(weight_val, X)
+        return Validation(X_val, X, self._labels(y), self._targets(y, dtype), weight_val)
+
+    def _split(
+        self: Any, X: Any, y: Array, weight: Array | None, dtype: np.dtype[Any]
+    ) -> tuple[Any, Array, Array | None, Validation]:
+        """Hold rows out, as scikit-learn does."""
+        arrays = [X, y] if weight is None else [X, y, weight]
+        parts = train_test_split(
+            *arrays,
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=self._strata(y),
+        )
+        X, X_val, y, y_val = parts[:4]
+        weight, weight_val = parts[4:] or (None, None)
+        if X_val.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        targets = self._targets(y_val, dtype)
+        held = Validation(None, X_val, self._labels(y_val), targets, weight_val)
+        return X, y, weight, held
+
+    def _make_optimizer(self: Any, incremental: bool) -> Any:
+        before = getattr(self, "_optimizer", None)
+        if incremental and before is not None:
+            return before
+        options: dict[str, Any] = {"lr": self.learning_rate_init, "l1": self.l1}
+        if self.solver == "sgd":
+            nesterov = self.nesterovs_momentum and self.momentum > 0
+            options |= {"momentum": self.momentum, "nesterov": nesterov}
+        else:
+            options |= {"betas": (self.beta_1, self.beta_2), "eps": self.epsilon}
+        if self.solver == "adamw":
+            options["weight_decay"] = self.weight_decay
+        optimizer = make_optimizer(self.solver, options, self.model_, self.alpha)
+        if self.warm_start:
+            optimizer.take_over(before)
+        return optimizer
+
+    def _fit_stochastic(
+        self: Any,
+        rows: Rows,
+        objective: Objective,
+        held: Validation | None,
+        incremental: bool,
+        epochs: int,
+    ) -> None:
+        self._optimizer = self._make_optimizer(incremental)
+        n = rows.x.shape[0]
+        if self.batch_size != "auto" and self.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=5,
+            )
+        batches = _Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        step = TrainingStep(
+            self.model_, objective.loss, self._optimizer, max_norm=self.clip_grad_norm
+        )
+        log_names = ["loss", *(["val_loss"] if held else [])]
+        log_names += ["val_score"] if held and self.early_stopping else []
+        fit = Fit(self, log_names)
+        self.history_ = fit.history
+        if held and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
+        callbacks: list[Callback] = list(self.callbacks or ())
+        for callback in callbacks:
+            callback.trainer = fit  # type: ignore[assignment]
+            callback.on_fit_begin()
+        draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
+        self.n_iter_ = 0
+        has_converged = False
+        try:
+            for epoch in range(epochs):
+                for callback in callbacks:
+                    callback.on_epoch_begin(epoch)
+                if callable(self.learning_rate):
+                    self._optimizer.learning_rate = float(self.learning_rate(epoch))
+                key = int(self._random_state.randint(2**31)) if draws else 0
+                self.loss_ = batches.run(
+                    step, objective, self._random_state if self.shuffle else None, key, self.alpha
+                )
+                self.n_iter_ += 1
+                self.t_ += n
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                logs = {"loss": self.loss_} | self._validate(objective, held)
+                fit.history.record(epoch, logs)
+                self._count_improvement()
+                for callback in callbacks:
+                    callback.on_epoch_end(epoch, logs)
+                if fit.is_stopping:
+                    fit.history.stopped_epoch = epoch
+                has_converged = self._converges()
+                if has_converged or fit.is_stopping:
+                    break
+                if not incremental and self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
+                        "the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=5,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        except Diverged:
+            if not self.early_stopping:
+                raise ValueError(_DIVERGED) from None
+            self.n_iter_ += 1
+            self.loss_ = math.nan
+            self.loss_curve_.append(math.nan)
+            self.validation_scores_.append(math.nan)
+        for callback in callbacks:
+            callback.on_fit_end()
+        best = getattr(self, "_best_state", None)
+        if best is not None and (has_converged or not incremental):
+            self.model_.load_state_dict(best)
+
+    def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
+        """Record how good the network is on rows to validate on."""
+        if held is None:
+            return {}
+        outputs = self._run_network(held.X)
+        logs = {"val_loss": objective.mean(outputs, held.targets, held.weight)}
+        self.validation_loss_curve_.append(logs["val_loss"])
+        if self.early_stopping:
+            logs["val_score"] = self._validation_score(held, outputs, logs["val_loss"])
+            self.validation_scores_.append(logs["val_score"])
+            if self.verbose:
+                print(f"Validation score: {logs['val_score']:f}")
+        return logs
+
+    def _validation_score(self: Any, held: Validation, outputs: Array, loss: float) -> float:
+        metric = self.early_stopping_metric
+        if metric == "loss":
+            return -loss
+        if not np.isfinite(outputs).all():
+            return math.nan
+        if metric is None:
+            decided = self._decide(outputs)
+            return float(self._score_function(held.y, decided, sample_weight=held.weight))
+        scorer = get_scorer(metric) if isinstance(metric, str) else metric
+        weights = {} if held.weight is None else {"sample_weight": held.weight}
+        if held.given is not None:
+            return float(scorer(self, held.given, held.y, **weights))
+        # Rows that were held out have lost the names of their features.
+        names = self.__dict__.pop("feature_names_in_", None)
+        try:
+            return float(scorer(self, held.X, held.y, **weights))
+        finally:
+            if names is not None:
+                self.feature_names_in_ = names
+
+    def _count_improvement(self: Any) -> None:
+        if self.early_stopping:
+            score, best = self.validation_scores_[-1], self.best_validation_score_
+            is_better = not score < best + self.tol  # scikit-learn goes on with NaN
+            if score > best:
+                self.best_validation_score_ = score
+                self._best_state = self.model_.state_dict()
+        else:
+            is_better = not self.loss_ > self.best_loss_ - self.tol
+            self.best_loss_ = min(self.loss_, self.best_loss_)
+        self._no_improvement_count = 0 if is_better else self._no_improvement_count + 1
+
+    def _converges(self: Any) -> bool:
+        """Adapt the learning rate; tell whether the fit has converged."""
+        optimizer = self._optimizer
+        if self.solver == "sgd" and self.learning_rate == "invscaling":
+            optimizer.learning_rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return False
+        what = "Validation score" if self.early_stopping else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+            "consecutive epochs."
+        )
+        if self.solver != "sgd" or self.learning_rate != "adaptive":
+            message += " Stopping."
+        elif optimizer.learning_rate <= 1e-6:
+            message += " Learning rate too small. Stopping."
+        else:
+            optimizer.learning_rate /= 5.0
+            self._no_improvement_count = 0
+            message += f" Setting learning rate to {optimizer.learning_rate:f}"
+        if self.verbose:
+            print(message)
+        return self._no_improvement_count > 0
+
+    def _fit_lbfgs(self: Any, rows: Rows, objective: Objective) -> None:
+        model: Sequential = self.model_
+        result = scipy.optimize.minimize(
+            _FullBatch(model, rows, objective, self.alpha),
+            model.flat.astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )
+        if self.verbose is True or self.verbose >= 1:
+            print(f"L-BFGS: {result.message}, {result.nit} iterations, loss = {result.fun:.8f}")
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.loss_ = result.fun
+        model.flat[...] = result.x
+
+    def _loss_grad_lbfgs(
+        self: Any, packed: Array, X: Any, y: Array, sample_weight: Array | None, *_: Any
+    ) -> tuple[float, Array]:
+        """Compute the loss and its gradient, the parameters packed as scikit-learn packs them."""
+        model = self._network()
+        shown = [*self.coefs_, *self.intercepts_]
+        ends = np.cumsum([array.size for array in shown])
+        for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
+            array[...] = values.reshape(array.shape)
+        rows = _rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
+        loss, grad = _FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
+        slopes = model.split(grad)
+        places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
+        parts = [slopes[f"{i}.weight"].T.ravel() for i in places]
+        return loss, np.hstack(parts + [slopes[f"{i}.bias"] for i in places])
+
+    # ---- inference ----
+
+    def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> Array:
+        """Compute what scikit-learn calls the last layer's activation."""
+        outputs: Array = self._activate(self._outputs(X, check_input))
+        return outputs
+
+    def _outputs(self: Any, X: Any, check_input: bool = True) -> Array:
+        """Compute the outputs of the network for X, checked."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        model = self._network()
+        if (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype == model.dtype
+            and X.shape[1] == self.n_features_in_
+            and len(X) > 0
+            and "feature_names_in_" not in self.__dict__
+            and np.isfinite(X.sum())
+        ):
+            return model(X)  # what scikit-learn's checks let pass, in a tenth of their time
+        if check_input:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
+        outputs: Array = self._run_network(X)
+        return outputs
+
+    def _run_network(self: Any, X: Any) -> Array:
+        model: Sequential = self.model_
+        if not scipy.sparse.issparse(X):
+            return model(np.asarray(X, model.dtype))
+        X = X.tocsr()
+        parts = [
+            model(X[i : i + _ROWS_AT_ONCE].toarray().astype(model.dtype, copy=False))
+            for i in range(0, X.shape[0], _ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+
+class _FullBatch:
+    """The loss of all rows, with its L2 penalty, and its gradient."""
+
+    def __init__(self, model: Sequential, rows: Rows, objective: Objective, alpha: float) -> None:
+        self._model, self._objective = model, objective
+        self._batches = _Batches(rows, min(_ROWS_AT_ONCE, rows.x.shape[0]))
+        self._factor = alpha / self._batches.mass
+        self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
+        slopes = model.split(self._step.gradient)
+        self._weights = [
+            (layer.weight, slopes[f"{i}.weight"])
+            for i, layer in enumerate(model)
+            if isinstance(layer, nn.Linear)
+        ]
+
+    def __call__(self, parameters: Array) -> tuple[float, Array]:
+        """Compute both for parameters laid out as ``model.flat``."""
+        self._model.flat[...] = parameters
+        try:
+            loss = self._batches.compute_gradient(self._step, self._objective)
+        except FloatingPointError:
+            return math.inf, np.zeros(parameters.shape)
+        for weight, slope in self._weights:
+            slope += weight.dtype.type(self._factor) * weight
+            loss += 0.5 * self._factor * float(np.vdot(weight, weight))
+        return loss, self._step.gradient.astype(np.float64)
+
+
+class _Batches:
+    """Mini-batches in scikit-learn's order, and its mean of their losses."""
+
+    def __init__(self, rows: Rows, batch_size: int) -> None:
+        self._rows, self._batch_size = rows, int(batch_size)
+        n = rows.x.shape[0]
+        self._order = np.arange(n)
+        self._starts = np.arange(0, n, self._batch_size)
+        self._sizes = np.diff(self._starts, append=n).astype(np.float64)
+        self._constant: Array | None = None
+
+    @property
+    def mass(self) -> float:
+        """The weight of all rows."""
+        return float(self._masses().sum())
+
+    def _masses(self) -> Array:
+        weight = self._rows.weight
+        return self._sizes if weight is None else np.add.reduceat(weight[self._order], self._starts)
+
+    def _deal(self, objective: Objective, key: int, total: float | None = None) -> Deal:
+        masses = self._masses()
+        shares = objective.gradient_scale * (
+            np.ones_like(masses) if total is None else masses / total
+        )
+        return Deal(
+            self._rows, self._order, self._batch_size, masses, shares * (masses > 0), 1, key
+        )
+
+    def _constants(self, objective: Objective, masses: Array) -> Array | float:
+        """Compute what each batch's mean loss has more, whatever the outputs are."""
+        if objective.constant is None:
+            return 0.0
+        if self._constant is None:
+            self._constant = objective.constant(self._rows.y)
+        values: Array = self._constant
+        if self._rows.weight is not None:
+            values = values * self._rows.weight
+        return np.add.reduceat(values[self._order], self._starts) / np.where(masses > 0, masses, 1)
+
+    def run(
+        self,
+        step: TrainingStep,
+        objective: Objective,
+        rng: np.random.RandomState | None,
+        key: int,
+        alpha: float,
+    ) -> float:
+        """Learn from all batches; return the mean of their losses, the penalty included."""
+        if rng is not None:
+            places = np.arange(len(self._order))
+            rng.shuffle(places)
+            self._order = self._order[places]
+        deal = self._deal(objective, key)
+        losses = np.zeros(len(deal))
+        squares = np.zeros(len(deal)) if alpha else None
+        step.run(
+            deal, losses=losses, squares=squares, seen=None, seconds=0.1, between=lambda _: None
+        )
+        losses = losses * objective.value_scale + self._constants(objective, deal.masses)
+        if squares is not None:
+            losses += 0.5 * alpha * squares / np.where(deal.masses > 0, deal.masses, np.inf)
+        return float(losses @ self._sizes / self._sizes.sum())
+
+    def compute_gradient(self, step: TrainingStep, objective: Objective) -> float:
+        """Compute the loss of all rows, and its gradient in the step's memory."""
+        masses = self._masses()
+        total = float(masses.sum())
+        losses = step.compute_gradient(self._deal(objective, 0, total))
+        losses = losses * objective.value_scale + self._constants(objective, masses)
+        return float(losses @ masses / total)
+
+
+def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:
+    values = [value] * layers if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+    if len(values) != layers:
+        raise ValueError(
+            f"{name} must be one value or one for each of the {layers} hidden layers, "
+            f"got {len(values)}"
+        )
+    return values
+
+
+def _rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Rows:
+    """Return rows as native steps take them."""
+    if scipy.sparse.issparse(X):
+        X = X.tocsr().astype(dtype, copy=False)
+    else:
+        X = np.asarray(X, dtype)
+        if not X.flags.aligned:
+            X = X.copy()
+    return Rows(X, targets, None if weight is None else weight.astype(np.float64))

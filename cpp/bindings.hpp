@@ -755,8 +755,9 @@ inline py::tuple column_stats(const char* function, py::handle x_object) {
 }
 
 // `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
+// `finite`: None where x has infinities, and what was written is of no use.
 inline py::object affine(const char* function, py::handle x_object, const py::array& map,
-                         double low, double high, py::handle out_object) {
+                         double low, double high, py::handle out_object, bool finite) {
   kind k;
   const argument arg{function, "x"};
   const py::array x = matrix(x_object, arg, k);
@@ -772,10 +773,12 @@ inline py::object affine(const char* function, py::handle x_object, const py::ar
   const auto* values = static_cast<const double*>(map.data());
   const column_map of_columns{values, values + columns, values + 2 * columns, low, high};
   const std::array<view, 2> views{view_of(x), view_of(out)};
+  bool infinite = false;
   dispatch(k, [&](auto type) {
     without_gil released;
-    affine_columns<decltype(type)>(of_columns, views);
+    infinite = affine_columns<decltype(type)>(of_columns, views);
   });
+  if (infinite && finite) return py::none();
   return returned(out_object, out);
 }
 

@@ -121,7 +121,7 @@ void bind_optimizers(py::module_& m) {
 void bind_normalization(py::module_& m) {
   m.def("column_stats", dlcore::column_stats, arg("function"), arg("x"));
   m.def("affine_columns", affine, arg("function"), arg("x"), arg("map"), arg("low"), arg("high"),
-        arg("out"));
+        arg("out"), arg("finite") = false);
 }
 
 void bind_linear(py::module_& m) {

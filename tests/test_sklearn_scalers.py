@@ -1,12 +1,9 @@
 """dlcore.sklearn's scalers: scikit-learn's own tests of its classes, parity, exact values."""
 
-import importlib.util
 import inspect
 import pickle
-import re
 import warnings
 from fractions import Fraction
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dlcore import sklearn as ours
 from layouts import LAYOUTS
+from sklearn_suite import lenient, scikit_learns_tests
 from ulp import ulp_distance
 
 NAMES = ["StandardScaler", "MinMaxScaler"]
@@ -38,8 +36,6 @@ SETTINGS = [
 ]
 each_class = pytest.mark.parametrize("name", NAMES)
 each_setting = pytest.mark.parametrize(("name", "params"), SETTINGS, ids=str)
-# scikit-learn's tests do not turn warnings into errors.
-lenient = pytest.mark.filterwarnings("ignore")
 each_dtype = pytest.mark.parametrize("dtype", FLOATS)
 
 
@@ -67,28 +63,10 @@ def test_estimator_checks(estimator, check):
     check(estimator)
 
 
-def scikit_learns_tests():
-    """Return scikit-learn's tests of the two classes, with ours in their place."""
-    found = importlib.util.find_spec("sklearn.preprocessing.tests.test_data")
-    spec = importlib.util.spec_from_file_location("scikit_learn_test_data", found.origin)
-    module = importlib.util.module_from_spec(spec)
-    with mock.patch.multiple(theirs, **{name: getattr(ours, name) for name in NAMES}):
-        spec.loader.exec_module(module)
-    tests = {
-        name: test
-        for name, test in vars(module).items()
-        if name.startswith("test_") and re.search("|".join(NAMES), inspect.getsource(test))
-    }
-    for test in tests.values():
-        for mark in getattr(test, "pytestmark", []):
-            if mark.name == "parametrize":  # pytest deprecates generators of parameters
-                names, values = mark.args
-                object.__setattr__(mark, "args", (names, list(values)))
-        lenient(test)
-    return tests
-
-
-globals().update(scikit_learns_tests())
+TESTS = scikit_learns_tests(
+    "sklearn.preprocessing.tests.test_data", theirs, {name: getattr(ours, name) for name in NAMES}
+)
+globals().update(TESTS)
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +75,9 @@ def array_api(monkeypatch):
 
 
 def test_tests_are_those_of_our_classes():
-    tests = scikit_learns_tests()
-    assert len(tests) >= 30
+    assert len(TESTS) >= 30
     for name in NAMES:
-        assert tests["test_minmax_scaler_partial_fit"].__globals__[name] is getattr(ours, name)
+        assert TESTS["test_minmax_scaler_partial_fit"].__globals__[name] is getattr(ours, name)
 
 
 # ---- parity --------------------------------------------------------------------------------------

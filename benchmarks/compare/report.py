@@ -16,7 +16,8 @@ def verdict(row):
     """Which of the two targets was met."""
     if row["ratio"] is None or row["must"] is None:
         return ""
-    return next((target for target in ("aim", "must") if row["ratio"] >= row[target]), "no")
+    met = (name for name in ("aim", "must") if row[name] is not None and row["ratio"] >= row[name])
+    return next(met, "no")
 
 
 def processor():
@@ -25,3 +26,17 @@ def processor():
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
         return platform.processor() or platform.machine()
+
+
+def show(rows, cells, left=("case", "best peer", "met")):
+    """Print a table line by line, as rows come, and yield them again.
+
+    ``cells(row)`` is its line, by title; those of ``left`` are aligned left.
+    """
+    for i, row in enumerate(rows):
+        line = cells(row)
+        if i == 0:
+            rule = "|".join("---" if title in left else "--:" for title in line)
+            print(f"| {' | '.join(line)} |\n|{rule}|")
+        print(f"| {' | '.join(line.values())} |", flush=True)
+        yield row

@@ -13,12 +13,13 @@ of a checkout, with dlcore installed and any of the others beside it:
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "compare"))
 
 import peers
-from report import number, processor, verdict
+from report import number, processor, show, verdict
 from rounds import contestants, measure_calls, measure_training
 
 import dlcore
@@ -61,18 +62,6 @@ def product_cells(row, names):
     flops = PRODUCTS[row["case"]].flops / row["seconds"]["dlcore"]
     share = "" if row["peak"] is None else f"{flops / row['peak']:.0%}"
     return times(row, row["seconds"], names) | {"GFLOP/s": number(flops / 1e9), "of peak": share}
-
-
-def show(rows, cells, names):
-    """Print a table line by line, as rows come; yield them again."""
-    for i, row in enumerate(rows):
-        line = cells(row, names)
-        if i == 0:
-            left = ("case", "best peer", "met")
-            rule = "|".join("---" if title in left else "--:" for title in line)
-            print(f"| {' | '.join(line)} |\n|{rule}|")
-        print(f"| {' | '.join(line.values())} |", flush=True)
-        yield row
 
 
 def arguments():
@@ -149,7 +138,7 @@ def main():
         print(f"{names}; {options.threads} threads, {dlcore.isa()}.\n")
         cells = inference_cells if options.inference else training_cells
         cells = product_cells if options.products else cells
-        for row in show(rows_of(options, there), cells, list(versions)):
+        for row in show(rows_of(options, there), partial(cells, names=list(versions))):
             report["cases"].append(row)
             if options.json:  # after each case: an interrupted run is not lost
                 options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -183,7 +183,8 @@ def affine_columns(
     low: float,
     high: float,
     out: Array | None,
-) -> Array: ...
+    finite: bool = False,
+) -> Any: ...
 
 # The linear layer.
 def linear(

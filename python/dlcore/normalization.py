@@ -123,7 +123,19 @@ def column_stats(x: Array) -> ColumnStats:
     ----------
     Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Stat. 37, 1983.
     """
-    return ColumnStats(*_isa.core.column_stats("column_stats", x))
+    return _stats(column_stats.__name__, x)
+
+
+def _stats(function: str, x: Array) -> ColumnStats:
+    stats = ColumnStats(*_isa.core.column_stats(function, x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        too_wide = np.isinf(stats.max - stats.min) & np.isfinite(stats.max) & np.isfinite(stats.min)
+        if too_wide.any():  # differences within the column overflow
+            quarter = ColumnStats(*_isa.core.column_stats(function, np.ldexp(x, -2)))
+            stats.mean = np.where(too_wide, np.ldexp(quarter.mean, 2), stats.mean)
+            stats.var = np.where(too_wide, np.ldexp(quarter.var, 4), stats.var)
+            stats._mean_low = np.where(too_wide, 0.0, stats._mean_low)
+    return stats
 
 
 # A map of columns: (x - subtract) * multiply + add (the three of them in one array), kept between
@@ -185,7 +197,7 @@ class _Normalizer:
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
     def _stats_of(self, method: str, x: Array) -> ColumnStats:
-        stats = ColumnStats(*_isa.core.column_stats(self._names[method], x))
+        stats = _stats(self._names[method], x)
         if len(x) == 0:
             raise ValueError(
                 f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"

@@ -650,6 +650,11 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):  # noqa: D101
         """Return R²; for several quantiles the mean of their D² of the pinball loss."""
         return self._score_function(y, self.predict(X), sample_weight)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
 
 def _keep(estimator: Any, parameters: dict[str, Any]) -> None:
     """Set the parameters of a constructor as they were given."""

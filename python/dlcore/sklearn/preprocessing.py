@@ -1,8 +1,9 @@
 """scikit-learn's StandardScaler and MinMaxScaler with dlcore's kernels.
 
 The classes are scikit-learn's own but for dense input that scikit-learn makes a float32 or float64
-NumPy array of. Of such an array `fit` makes one pass, and `transform` two: one that looks for
-infinities, left out under ``sklearn.config_context(assume_finite=True)``, and one that maps.
+NumPy array of. Of such an array `fit` and `transform` make one pass; `transform` in place makes
+another one before, which looks for infinities, left out under
+``sklearn.config_context(assume_finite=True)``.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ __all__ = ["MinMaxScaler", "StandardScaler"]
 
 # The map (x - subtract) * multiply + add; each one number, or one a column, or None if not fitted.
 _Map = tuple[Any, Any, Any]
-
-# Column-major arrays of so many rows are mapped column by column, which is several times faster.
-_LONG = 4096
 
 
 def _dense(validate: Callable[..., Any], x: Any, **options: Any) -> Array | None:
@@ -87,17 +85,17 @@ def _mapped(
     array = _dense(validate, x, force_writeable=not copy)
     if array is None or (table := _table(parts(), array.shape[1])) is None:
         return None
-    if not get_config()["assume_finite"]:
-        _finite_stats(array, "" if inverse else "X")
+    name = "" if inverse else "X"
+    checks = not get_config()["assume_finite"]
     converted = array.flags.writeable and not np.may_share_memory(array, x)
-    out = np.empty_like(array) if copy and not converted else array
-    by_column = array.flags.f_contiguous and not array.flags.c_contiguous and len(array) >= _LONG
-    step = 1 if by_column else array.shape[1]
-    for c in range(0, array.shape[1], step):
-        some = np.s_[:, c : c + step]
-        part = np.ascontiguousarray(table[some])
-        _isa.core.affine_columns("transform", array[some], part, *bounds, out[some])
-    return out
+    in_place = converted or not copy
+    if checks and in_place and not converted:
+        _finite_stats(array, name)  # before anything is written
+    out = array if in_place else None
+    mapped = _isa.core.affine_columns("transform", array, table, *bounds, out, checks)
+    if mapped is None:
+        assert_all_finite(x if converted else array, allow_nan=True, input_name=name)
+    return mapped
 
 
 class StandardScaler(preprocessing.StandardScaler):

@@ -1,0 +1,168 @@
+"""The registry of speed: which calls are timed, on which data, and how much faster dlcore has to be.
+
+A case has ``call(library)``, which returns the call that is timed, and ``figures(result)``, some
+numbers of its result, which all libraries have to agree on up to ``tolerance``.
+"""
+
+import zlib
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+DTYPES = ("float32", "float64")
+SCALED = (1_000_000, 32)
+MANY = 100_000  # rows to predict
+FIGURES = 1000  # numbers to compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What all have; ``usual`` is the name but for a dtype that is not the usual one."""
+
+    dtype: str = DTYPES[0]
+    must: float | None = None
+    aim: float | None = None
+    peer: str = "sklearn"
+    tolerance: float = 1e-3
+
+    @property
+    def name(self):
+        return self.usual if self.dtype == DTYPES[0] else f"{self.usual} {self.dtype}"
+
+    def normal(self, *shape):
+        """Draw an array, the same one in every process."""
+        rng = np.random.default_rng(zlib.crc32(self.usual.encode()))
+        return rng.standard_normal(shape, np.float32).astype(self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Case):
+    """A classifier learns: a fixed number of epochs of rows that have some noise."""
+
+    widths: tuple[int, ...]
+    batch: int
+    rows: int
+    epochs: int
+    alpha: float = 1e-4
+    label: str = "fit"
+
+    @property
+    def usual(self):
+        return f"{self.label} {'-'.join(map(str, self.widths))} batch {self.batch}"
+
+    def data(self):
+        inputs, classes = self.widths[0], self.widths[-1]
+        drawn = self.normal(self.rows + inputs + self.rows, max(inputs, classes))
+        x, teacher, noise = np.split(drawn, [self.rows, self.rows + inputs])
+        x = np.ascontiguousarray(x[:, :inputs])
+        scores = x @ teacher[:, :classes] + inputs**0.5 * noise[:, :classes]
+        return x, scores.argmax(1)
+
+    def model(self, library):
+        return library.MLPClassifier(
+            hidden_layer_sizes=self.widths[1:-1],
+            batch_size=self.batch,
+            max_iter=self.epochs,
+            alpha=self.alpha,
+            tol=0,
+            n_iter_no_change=10**9,
+            random_state=0,
+        )
+
+    def call(self, library):
+        x, y = self.data()
+        model = self.model(library)
+        if hasattr(model, "encode"):
+            y = model.encode(x, y)
+        return partial(model.fit, x, y)
+
+    def figures(self, model):
+        return [model.loss_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Case):
+    """The probabilities of rows, by a network that has learnt for an epoch."""
+
+    network: Fit
+    rows: int
+
+    @property
+    def usual(self):
+        return f"predict_proba {'-'.join(map(str, self.network.widths))} rows {self.rows}"
+
+    def call(self, library):
+        model = self.network.model(library).set_params(max_iter=1)
+        model.fit(*self.network.data())
+        return partial(model.predict_proba, self.normal(self.rows, self.network.widths[0]))
+
+    def figures(self, probabilities):
+        return probabilities.ravel()[:FIGURES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Case):
+    """A scaler's fit, or its transform of the same rows."""
+
+    scaler: str
+    method: str
+    copy: bool = True
+
+    @property
+    def usual(self):
+        return f"{self.scaler}.{self.method}{'' if self.copy else ' copy=False'}"
+
+    def call(self, library):
+        x = 2 * self.normal(*SCALED) + 5
+        scaler = getattr(library, self.scaler)(copy=self.copy)
+        if self.method == "transform":
+            scaler.fit(x)
+        return partial(getattr(scaler, self.method), x)
+
+    def figures(self, result):
+        if self.method == "transform":
+            return result.ravel()[:FIGURES]
+        names = ("mean_", "scale_") if self.scaler == "StandardScaler" else ("min_", "scale_")
+        return np.concatenate([getattr(result, name) for name in names])
+
+
+def cases(dtype):
+    """Return all cases of a dtype. scikit-learn takes some 0.3 to 1 s for each fit."""
+    fits = [
+        Fit(widths=widths, batch=batch, rows=rows, epochs=epochs, dtype=dtype, must=must, aim=aim)
+        for widths, batch, rows, epochs, must, aim in (
+            ((20, 64, 64, 2), 32, 20_000, 4, 20, 40),
+            ((54, 256, 256, 7), 256, 30_000, 2, 4, 6),
+            ((784, 256, 128, 10), 128, 10_000, 3, 4, 6),
+            ((784, 1024, 1024, 10), 512, 5_120, 2, 1.6, 2.5),
+        )
+    ]
+    predictions = [
+        Predict(network=fit, rows=rows, dtype=dtype, must=must)
+        for fit in fits
+        for rows, must in ((1, 3), (MANY, 2))
+    ]
+    scalers = [
+        Scale(scaler="StandardScaler", method="fit", dtype=dtype, must=15, aim=40),
+        Scale(scaler="StandardScaler", method="transform", dtype=dtype, must=3),
+        Scale(scaler="StandardScaler", method="transform", copy=False, dtype=dtype),
+        Scale(scaler="MinMaxScaler", method="fit", dtype=dtype),
+        Scale(scaler="MinMaxScaler", method="transform", dtype=dtype),
+        Scale(scaler="MinMaxScaler", method="transform", copy=False, dtype=dtype),
+    ]
+    layer = Fit(
+        label="layer",
+        widths=fits[0].widths,
+        batch=fits[0].batch,
+        rows=10_000,
+        epochs=20,
+        alpha=0,  # the Trainer has no such penalty
+        dtype=dtype,
+        peer="trainer",
+        tolerance=0.1,  # parameters and orders of rows are others
+    )
+    return [*fits, *predictions, *scalers, layer]
+
+
+CASES = {case.name: case for dtype in DTYPES for case in cases(dtype)}

@@ -538,9 +538,7 @@ inline py::object nll_loss(py::handle log_probabilities, py::handle target, py::
       call, ignore_index, 0.0, with_grad, out,
       [&](auto type, const auto& views, const auto& t, const auto& options, auto& sink) {
         using T = decltype(type);
-        return with_grad
-                   ? row_loss<T>(call.shape, views, 0.5, nll_indices<T, true>{t, options, sink})
-                   : row_loss<T>(call.shape, views, 0.1, nll_indices<T, false>{t, options, sink});
+        return nll_indices<T>(call.shape, views[0], views[1], t, options, sink.losses);
       });
 }
 

@@ -587,34 +587,62 @@ struct cross_entropy_probabilities {
   }
 };
 
-// Negative log-likelihood of rows of log-probabilities. operands: log-probabilities, gradient.
-template <class T, bool Grad>
-struct nll_indices {
-  const index_view& target;
-  const row_loss_options<T>& options;
-  loss_sink<T>& sink;
-
-  template <class Axis>
-  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
-    const vec<T> zero = T(0);
-    block_targets<T> targets(target, axis.first_row, axis.n);
-    row_values<T> x_t, g_t;
-    axis.each_group([&](int g) { targets.take(g, options.ignore_index, options.class_weight); });
-    axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
-    axis.each_group([&](int g) {
-      const row_targets<T>& t = targets.of[g];
-      sink.take(chunk, select<T>(t.ignored, zero, -t.weight * x_t[g]), axis.row(g), axis.rows(g));
-      g_t[g] = select<T>(t.ignored, zero, -t.weight * vec<T>(T(options.scale)));
-    });
-    if constexpr (Grad)
-      axis.each([&](const auto& part) {
-        const row_targets<T>& t = targets.of[part.g];
-        const vec<T> at_label = part.of(g_t);
-        part.write([&](auto j) { return part.with_label(j, t, at_label, zero); });
-        part.put_label(t, at_label);
+// Negative log-likelihood of rows of log-probabilities: a loss and a slope a row, so scalars, where
+// the vectors of the losses above would be much code for nothing. Without gradient dx has no data.
+template <class T>
+inline double nll_indices(const row_shape& shape, const row_view& x, const row_view& dx,
+                          const index_view& target, const row_loss_options<T>& options,
+                          const view& losses) {
+  constexpr std::ptrdiff_t tile = 256;
+  const std::ptrdiff_t chunk = ceil_div(shape.chunk(), tile) * tile;
+  std::vector<double> sums(ceil_div(shape.rows, chunk));
+  const double cost = (dx.rows.data ? 0.3 * double(shape.classes) : 0) + 3;
+  parallel_for(std::ptrdiff_t(sums.size()), cost * double(shape.rows), [&](std::ptrdiff_t i) {
+    std::int64_t label[tile];
+    T loss[tile], slope[tile];
+    const std::ptrdiff_t end = std::min(shape.rows, (i + 1) * chunk);
+    for (std::ptrdiff_t row = i * chunk; row < end; row += tile) {
+      const std::ptrdiff_t n = std::min(tile, end - row);
+      const auto each = [&](const view& rows, const auto& f) {
+        std::ptrdiff_t r = 0;
+        for_each_run(rows, row, n, [&](char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+          for (std::ptrdiff_t k = 0; k < run; ++k) f(p + k * stride, r++);
+        });
+      };
+      target.read(row, n, label);
+      each(x.rows, [&](const char* p, std::ptrdiff_t r) {
+        const bool ignored = label[r] == options.ignore_index;
+        T value = 0, weight = ignored ? T(0) : T(1);
+        if (!ignored) {
+          std::memcpy(&value, p + label[r] * x.class_stride, sizeof(T));
+          if (options.class_weight) weight = options.class_weight[label[r]];
+        }
+        loss[r] = ignored ? T(0) : -weight * value;
+        slope[r] = ignored ? T(0) : -weight * T(options.scale);
+        if (!losses.data) sums[i] += double(loss[r]);
       });
-  }
-};
+      if (losses.data) scatter(losses, row, n, loss);
+      if (!dx.rows.data) continue;
+      const T zero = 0;
+      if (dx.class_stride == sizeof(T)) {
+        each(dx.rows, [&](char* p, std::ptrdiff_t) {
+          std::memset(p, 0, shape.classes * sizeof(T));  // the bytes of 0
+        });
+      } else {
+        for (std::ptrdiff_t c = 0; c < shape.classes; ++c) {
+          view of_class = dx.rows;
+          of_class.data += c * dx.class_stride;
+          each(of_class, [&](char* p, std::ptrdiff_t) { std::memcpy(p, &zero, sizeof(T)); });
+        }
+      }
+      each(dx.rows, [&](char* p, std::ptrdiff_t r) {
+        if (label[r] != options.ignore_index)
+          std::memcpy(p + label[r] * dx.class_stride, &slope[r], sizeof(T));
+      });
+    }
+  });
+  return tree_sum(sums.data(), std::ptrdiff_t(sums.size()));
+}
 
 template <class T, class Kernel, std::size_t K>
 inline double row_loss(const row_shape& shape, const std::array<row_view, K>& operands, double cost,

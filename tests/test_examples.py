@@ -1,6 +1,7 @@
 """The examples run, do what they promise, and agree with each other."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,63 @@ def test_the_digits_are_learnt_as_well_as_by_scikit_learn(tmp_path, monkeypatch,
     assert float(accuracy["dlcore"]) >= float(accuracy["MLPClassifier"]) - 0.5
     assert re.search(r"^stopped after epoch \d+: val_loss has not improved", shown, re.MULTILINE)
     assert curves.stat().st_size > 10_000
+
+
+def run_notebook(name, *arguments, monkeypatch):
+    """Run an example of cells, from the first to the last; return its variables."""
+    pytest.importorskip("sklearn", minversion="1.9")
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
+def test_a_grid_search_finds_a_good_network(monkeypatch, capsys):
+    search = run_notebook("sklearn_grid_search", monkeypatch=monkeypatch)["search"]
+    shown = capsys.readouterr().out
+    losses = re.findall(r"^(\d\.\d+) ± ", shown, re.MULTILINE)
+    assert losses == sorted(losses)
+    assert len(losses) == 12
+    assert losses[0] == f"{-search.best_score_:.3f}"
+    assert float(losses[0]) < 0.15
+    assert float(re.search(r"test accuracy (\S+)", shown).group(1)) > 0.93
+
+
+def test_rare_classes_are_found_at_a_price(monkeypatch, capsys):
+    variables = run_notebook("sklearn_imbalance", monkeypatch=monkeypatch)
+    table, stopped = variables["table"], variables["stopped"]
+    for name in ("class_weight", "threshold 0.1", "threshold tuned"):
+        assert table[name]["recall"] > table["plain"]["recall"]
+        assert table[name]["precision"] < table["plain"]["precision"]
+        assert table[name]["balanced_accuracy"] > table["plain"]["balanced_accuracy"]
+    for name in ("threshold 0.1", "threshold tuned"):
+        assert table[name]["average_precision"] == pytest.approx(
+            table["plain"]["average_precision"]
+        )
+    assert table["plain"]["average_precision"] > 0.8
+    assert min(stopped["average_precision"], stopped["loss"]) > 0.6
+    assert max(stopped["accuracy"], stopped["balanced_accuracy"]) < 0.5
+    shown = re.findall(r"^(.+?)  .*0\.\d+$", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [*table, *stopped]
+
+
+def test_intervals_hold_the_share_that_they_promise(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "intervals.png"
+    variables = run_notebook("sklearn_quantiles", str(picture), monkeypatch=monkeypatch)
+    assert variables["shares"]["quantiles"] == pytest.approx([0.8, 0.8, 0.8], abs=0.08)
+    assert variables["shares"]["one width"][1] > 0.95
+    assert variables["shares"]["one width"][2] < 0.6
+    shown = capsys.readouterr().out
+    rows = re.findall(r"^ +(0\.[05]) +(\S+) +\d+$", shown, re.MULTILINE)
+    inside = {float(dropout): float(share) for dropout, share in rows}
+    assert inside[0.0] < inside[0.5] == pytest.approx(0.8, abs=0.05)
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_stream_is_learnt_and_learnt_again_after_a_drift(monkeypatch, capsys):
+    run_notebook("sklearn_streaming", monkeypatch=monkeypatch)
+    shown = capsys.readouterr().out
+    rows = re.findall(r"^(.+?)  +(0\.\d+) +(0\.\d+) +(0\.\d+)$", shown, re.MULTILINE)
+    last = {name: float(accuracies[-1]) for name, *accuracies in rows}
+    assert last["before the drift"] > 0.9
+    assert last["after it, learning"] > 0.85
+    assert last["after it, frozen"] < 0.3

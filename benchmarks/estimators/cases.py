@@ -83,7 +83,7 @@ class Fit(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Case):
-    """The probabilities of rows, by a network that has learnt for an epoch."""
+    """The probabilities of rows, by a network that has learnt little: rounding grows by learning."""
 
     network: Fit
     rows: int
@@ -94,7 +94,8 @@ class Predict(Case):
 
     def call(self, library):
         model = self.network.model(library).set_params(max_iter=1)
-        model.fit(*self.network.data())
+        few = 4 * self.network.batch
+        model.fit(*(array[:few] for array in self.network.data()))
         return partial(model.predict_proba, self.normal(self.rows, self.network.widths[0]))
 
     def figures(self, probabilities):

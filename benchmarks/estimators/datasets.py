@@ -16,7 +16,7 @@ class Dataset:
 
     name: str
     load: Callable[[], tuple[Any, Any]]
-    options: tuple[tuple[str, Any], ...]
+    options: dict[str, Any]
     is_regression: bool = False
 
     @property
@@ -31,9 +31,7 @@ class Dataset:
 
     def pipeline(self, library, seed):
         network = library.MLPRegressor if self.is_regression else library.MLPClassifier
-        return make_pipeline(
-            library.StandardScaler(), network(random_state=seed, **dict(self.options))
-        )
+        return make_pipeline(library.StandardScaler(), network(random_state=seed, **self.options))
 
 
 @cache
@@ -57,26 +55,28 @@ def generated():
     )
 
 
-def options(**named):
-    return tuple(named.items())
-
-
 DATASETS = {
     dataset.name: dataset
     for dataset in (
-        Dataset("digits", bundled("digits"), options(hidden_layer_sizes=(64,), max_iter=60)),
-        Dataset("wine", bundled("wine"), options(hidden_layer_sizes=(32,), max_iter=200)),
+        Dataset("digits", bundled("digits"), {"hidden_layer_sizes": (64,), "max_iter": 60}),
+        Dataset("wine", bundled("wine"), {"hidden_layer_sizes": (32,), "max_iter": 200}),
         Dataset(
             "breast cancer",
             bundled("breast_cancer"),
-            options(hidden_layer_sizes=(32,), max_iter=100),
+            {"hidden_layer_sizes": (32,), "max_iter": 100},
         ),
         Dataset(
             "diabetes",
             bundled("diabetes"),
-            options(hidden_layer_sizes=(32,), learning_rate_init=0.01, alpha=1.0, max_iter=40),
+            {
+                "hidden_layer_sizes": (16,),
+                "learning_rate_init": 0.01,
+                "alpha": 10,
+                "batch_size": 32,
+                "max_iter": 100,
+            },
             is_regression=True,
         ),
-        Dataset("generated", generated, options(hidden_layer_sizes=(128, 64), max_iter=15)),
+        Dataset("generated", generated, {"hidden_layer_sizes": (128, 64), "max_iter": 15}),
     )
 }

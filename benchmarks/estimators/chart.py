@@ -1,0 +1,81 @@
+"""The picture of quality.
+
+python benchmarks/estimators/chart.py quality.json quality.png
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+COLOURS = {
+    "scikit-learn": "tab:orange",
+    "dlcore": "tab:blue",
+    "dlcore, float32": "tab:cyan",
+}
+COLUMNS = 3
+WIDTH = 0.36  # over which the dots of a run are spread, so that equal scores stay apart
+
+
+def draw(report, path):
+    """Draw a panel for each data set: the score of each seed, joined over the runs, and means."""
+    rows = report["cases"]
+    lines = -(-(len(rows) + 1) // COLUMNS)
+    columns = min(COLUMNS, len(rows) + 1)
+    figure = Figure(figsize=(3.1 * columns, 0.4 + 2.9 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, row in zip(grid, rows, strict=False):
+        panel(axes, row)
+    for axes in grid[len(rows) :]:
+        axes.set_axis_off()
+    seeds = len(rows[0]["scores"]["dlcore"])
+    grid[len(rows)].legend(
+        handles=[
+            *(
+                Line2D([], [], color=colour, marker="o", markersize=4, linestyle="", label=run)
+                for run, colour in COLOURS.items()
+            ),
+            Line2D([], [], color="black", linewidth=2, label=f"mean of {seeds} seeds"),
+            Line2D(
+                [],
+                [],
+                color="grey",
+                linewidth=0.6,
+                label="one seed: same split,\nsame first weights",
+            ),
+        ],
+        loc="center",
+        frameon=False,
+        fontsize=9,
+        title="test scores",
+    )
+    figure.savefig(path, dpi=150)
+
+
+def panel(axes, row):
+    """Draw the scores on one data set."""
+    scores = np.array(list(row["scores"].values()))  # (runs, seeds)
+    runs, seeds = scores.shape
+    places = np.arange(runs)[:, None] + WIDTH * (np.arange(seeds) / max(seeds - 1, 1) - 0.5)
+    axes.plot(places, scores, color="grey", linewidth=0.4, alpha=0.7, zorder=1)
+    for own, x, run in zip(scores, places, row["scores"], strict=True):
+        axes.scatter(x, own, s=14, color=COLOURS[run], zorder=2)
+    axes.hlines(scores.mean(1), places[:, 0] - 0.1, places[:, -1] + 0.1, color="black", linewidth=2)
+    labels = [
+        f"{run.replace(', ', chr(10))}{'' if ',' in run else chr(10)}\n{own.mean():.4f}"
+        for run, own in zip(row["scores"], scores, strict=True)
+    ]
+    axes.set_xticks(range(runs), labels, fontsize=8)
+    axes.set_xlim(-0.5, runs - 0.5)
+    axes.tick_params(axis="x", length=0)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_ylabel(row["metric"], fontsize=9)
+    axes.set_title(row["dataset"], fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+
+
+if __name__ == "__main__":
+    draw(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])

@@ -76,8 +76,8 @@ folds = KFold(10, shuffle=True, random_state=0)
 
 
 def predict_quantiles(**parameters):
-    network = MLPRegressor("quantile", quantile=QUANTILES, alpha=1.0, max_iter=500, random_state=0)
-    regressor = make_pipeline(StandardScaler(), network.set_params(**parameters))
+    network = MLPRegressor(loss="quantile", quantile=QUANTILES, max_iter=500, random_state=0)
+    regressor = make_pipeline(StandardScaler(), network.set_params(alpha=1.0, **parameters))
     scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler())
     return cross_val_predict(scaled, X, y, cv=folds).T
 

@@ -32,11 +32,11 @@ chunks[DRIFT:] = [(transposed(X), y) for X, y in chunks[DRIFT:]]
 # %% [markdown]
 # Both the scaler and the network learn from a chunk by `partial_fit`. The first call names all
 # classes, since a chunk need not have them all. `epochs` is how often the network passes over the
-# chunk; a stream never converges, so nothing may end these passes early.
+# chunk.
 
 # %%
 scaler = StandardScaler()
-network = MLPClassifier(n_iter_no_change=np.inf, random_state=0)
+network = MLPClassifier(random_state=0)
 
 
 def learn(X, y):
@@ -66,7 +66,7 @@ def mean_accuracies(accuracies):
 
 
 before, after = learning[: DRIFT - 1], learning[DRIFT - 1 :]
-print("accuracy on the next chunk, means of six chunks one after the other")
+print("accuracy on the next chunk, means of about six chunks in a row")
 print(f"before the drift      {mean_accuracies(before)}")
 print(f"after it, learning    {mean_accuracies(after)}")
 print(f"after it, frozen      {mean_accuracies(frozen)}")

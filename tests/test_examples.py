@@ -29,7 +29,7 @@ def test_by_hand_and_with_the_trainer_the_network_is_the_same(capsys):
     shown = re.findall(r"val_loss (\S+)", capsys.readouterr().out)
     assert shown == [f"{loss:.4f}" for loss in history["val_loss"]]
     for mine, by_hand in zip(trainer.model.parameters(), params, strict=True):
-        np.testing.assert_allclose(mine, by_hand, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(mine, by_hand, rtol=1e-3, atol=2e-4)
 
 
 def test_the_digits_are_learnt_as_well_as_by_scikit_learn(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,6 @@ EXAMPLE = re.compile(r"^## (.*?)\n\n```python\n(.*?)^```", re.MULTILINE | re.DOT
 EXAMPLES = dict(EXAMPLE.findall(README.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("title", ["Call a kernel", "Train a network"])
+@pytest.mark.parametrize("title", ["Call a kernel", "Train a network", "scikit-learn"])
 def test_example_runs(title):
     exec(compile(EXAMPLES[title], str(README), "exec"), {})  # noqa: S102

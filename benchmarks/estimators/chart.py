@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-COLOURS = {
-    "scikit-learn": "tab:orange",
-    "dlcore": "tab:blue",
-    "dlcore, float32": "tab:cyan",
+LABELS = {  # of a run: its tick and its colour
+    "scikit-learn": ("scikit-learn\nfloat64", "tab:orange"),
+    "dlcore": ("dlcore\nfloat64", "tab:blue"),
+    "dlcore, float32": ("dlcore\nfloat32", "tab:cyan"),
 }
 COLUMNS = 3
-WIDTH = 0.36  # over which the dots of a run are spread, so that equal scores stay apart
+WIDTH = 0.6  # over which the dots of a run are spread, so that equal scores stay apart
 
 
 def draw(report, path):
@@ -32,27 +32,25 @@ def draw(report, path):
     for axes in grid[len(rows) :]:
         axes.set_axis_off()
     seeds = len(rows[0]["scores"]["dlcore"])
-    grid[len(rows)].legend(
+    legend(grid[len(rows)], seeds=len(rows[0]["scores"]["dlcore"]))
+    figure.savefig(path, dpi=150)
+
+
+def legend(axes, seeds):
+    """Say what the panels show."""
+    dot = {"color": "grey", "marker": "o", "markersize": 4, "linestyle": ""}
+    axes.legend(
         handles=[
-            *(
-                Line2D([], [], color=colour, marker="o", markersize=4, linestyle="", label=run)
-                for run, colour in COLOURS.items()
-            ),
-            Line2D([], [], color="black", linewidth=2, label=f"mean of {seeds} seeds"),
-            Line2D(
-                [],
-                [],
-                color="grey",
-                linewidth=0.6,
-                label="one seed: same split,\nsame first weights",
-            ),
+            Line2D([], [], **dot, label="test score of a seed"),
+            Line2D([], [], color="grey", linewidth=0.6, label="same split and first weights"),
+            Line2D([], [], color="black", linewidth=1.5, label=f"mean of {seeds} seeds, below too"),
         ],
         loc="center",
         frameon=False,
         fontsize=9,
-        title="test scores",
+        title="Higher is better; no axis starts at 0.\n",
+        title_fontsize=9,
     )
-    figure.savefig(path, dpi=150)
 
 
 def panel(axes, row):
@@ -61,14 +59,13 @@ def panel(axes, row):
     runs, seeds = scores.shape
     places = np.arange(runs)[:, None] + WIDTH * (np.arange(seeds) / max(seeds - 1, 1) - 0.5)
     axes.plot(places, scores, color="grey", linewidth=0.4, alpha=0.7, zorder=1)
+    ticks = []
     for own, x, run in zip(scores, places, row["scores"], strict=True):
-        axes.scatter(x, own, s=14, color=COLOURS[run], zorder=2)
-    axes.hlines(scores.mean(1), places[:, 0] - 0.1, places[:, -1] + 0.1, color="black", linewidth=2)
-    labels = [
-        f"{run.replace(', ', chr(10))}{'' if ',' in run else chr(10)}\n{own.mean():.4f}"
-        for run, own in zip(row["scores"], scores, strict=True)
-    ]
-    axes.set_xticks(range(runs), labels, fontsize=8)
+        label, colour = LABELS[run]
+        axes.hlines(own.mean(), x[0] - 0.08, x[-1] + 0.08, color="black", linewidth=1.5, zorder=2)
+        axes.scatter(x, own, s=10, color=colour, zorder=3)
+        ticks.append(f"{label}\n{own.mean():.4f}")
+    axes.set_xticks(range(runs), ticks, fontsize=8)
     axes.set_xlim(-0.5, runs - 0.5)
     axes.tick_params(axis="x", length=0)
     axes.tick_params(axis="y", labelsize=8)

@@ -5,6 +5,7 @@ from time import sleep
 import numpy as np
 from contest import PAUSE
 from datasets import DATASETS
+from judgement import compare
 from report import number, show
 
 # Who is compared, by the names in the table: a library, and the dtype of its input.
@@ -14,18 +15,6 @@ RUNS = {
     "dlcore, float32": ("dlcore", "float32"),
 }
 BASE = "scikit-learn"
-SAME = 1e-6  # of scores: what rounding may do to an R² from the same network
-
-
-def compare(ours, theirs):
-    """Return mean, its standard error and what it says, of the differences of paired scores."""
-    differences = np.subtract(ours, theirs)
-    mean = differences.mean()
-    error = differences.std(ddof=1) / len(differences) ** 0.5
-    verdict = "no lower" if mean >= -error else "lower"
-    if np.abs(differences).max() < SAME:
-        verdict = "the same"
-    return {"difference": float(mean), "standard_error": float(error), "verdict": verdict}
 
 
 def measure(dataset, contestants, seeds):
@@ -70,7 +59,7 @@ def cells(line):
         "dlcore's input": RUNS[run][1],
         "dlcore": f"{np.mean(row['scores'][run]):.4f}",
         BASE: f"{np.mean(row['scores'][BASE]):.4f}",
-        "difference": f"{compared['difference']:+.4f} ± {compared['standard_error']:.4f}",
+        "difference": f"{round(compared['difference'], 4) + 0.0:+.4f} ± {compared['standard_error']:.4f}",
         "verdict": compared["verdict"],
         "dlcore's fit, ms": number(1e3 * seconds[run]),
         f"{BASE}'s, ms": number(1e3 * seconds[BASE]),

@@ -1,7 +1,7 @@
 """How long calls of the estimators take, beside scikit-learn's."""
 
 import numpy as np
-from contest import Failure
+from judgement import check_same
 from report import number, show, verdict
 from rounds import interleaved, median, prepared
 
@@ -11,20 +11,12 @@ QUARTILES = (25, 75)
 OVERHEAD = 0.05  # the most that the estimator may add to a fit
 
 
-def check_same(case, figures):
-    """Raise where libraries disagree about results: a time would mean nothing."""
-    ours = np.asarray(figures["dlcore"])
-    for name, theirs in figures.items():
-        error = np.abs(ours - theirs)
-        if not (error <= case.tolerance * (1 + np.abs(theirs))).all():
-            raise Failure(f"{case.name}: dlcore and {name} differ by {error.max():.2g}")
-
-
 def measure(case, contestants, rounds):
     """Time a case in interleaved rounds, and return the row of the table."""
     wanted = [one for one in contestants if one.name in ("dlcore", case.peer)]
     ready = prepared("prepare", case.name, wanted)
-    check_same(case, {one.name: reply["figures"] for one, reply in ready.items()})
+    figures = {one.name: reply["figures"] for one, reply in ready.items()}
+    check_same(case.name, figures, case.tolerance)
     replies, _ = interleaved("call", ready, rounds)
     for contestant in ready:
         contestant.ask("forget")

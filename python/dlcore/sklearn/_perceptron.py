@@ -49,8 +49,8 @@ ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 
-# Rows that go through the network at once where they are sparse, or for lbfgs.
-_ROWS_AT_ONCE = 4096
+# Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
+_ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 _DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -134,6 +134,11 @@ class PerceptronMixin:
         hidden = len(units) - 2
         activations = _one_per_layer("activation", self.activation, hidden)
         dropouts = _one_per_layer("dropout", self.dropout, hidden)
+        if not all(0 <= p < 1 for p in dropouts):
+            raise ValueError(f"dropout must be at least 0 and less than 1, got {self.dropout}")
+        unknown = [name for name in activations if name not in ACTIVATIONS]
+        if unknown:
+            raise ValueError(f"activation must be of {', '.join(ACTIVATIONS)}, got {unknown[0]!r}")
         layers: list[nn.Layer] = []
         for i, out in enumerate(units[1:]):
             layers.append(nn.Linear(units[i], out))
@@ -160,6 +165,7 @@ class PerceptronMixin:
         self.coefs_, self.intercepts_ = map(list, zip(*drawn, strict=True))
         self.model_ = Sequential(*self._layers(layer_units), dtype=dtype, seed=0)
         self._take_coefs()
+        vars(self).pop("_optimizer", None)  # it was of another network
         if self.solver in STOCHASTIC_SOLVERS:
             self.loss_curve_: list[float] = []
             self.validation_loss_curve_: list[float] | None = None
@@ -314,6 +320,7 @@ class PerceptronMixin:
     def _make_optimizer(self: Any, incremental: bool) -> Any:
         before = getattr(self, "_optimizer", None)
         if incremental and before is not None:
+            before.bind(self.model_, self.alpha)
             return before
         options: dict[str, Any] = {"lr": self.learning_rate_init, "l1": self.l1}
         if self.solver == "sgd":
@@ -360,7 +367,11 @@ class PerceptronMixin:
             callback.on_fit_begin()
         draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
         self.n_iter_ = 0
-        has_converged = False
+        if (
+            incremental and self.early_stopping
+        ):  # these rows, or those to validate on, may be others
+            self._no_improvement_count = 0
+            self.best_validation_score_, self._best_state = -np.inf, None
         try:
             for epoch in range(epochs):
                 for callback in callbacks:
@@ -383,7 +394,8 @@ class PerceptronMixin:
                     callback.on_epoch_end(epoch, logs)
                 if fit.is_stopping:
                     fit.history.stopped_epoch = epoch
-                has_converged = self._converges()
+                # The loss of other rows than before tells nothing about convergence.
+                has_converged = self._converges() and (self.early_stopping or not incremental)
                 if has_converged or fit.is_stopping:
                     break
                 if not incremental and self.n_iter_ == self.max_iter:
@@ -405,7 +417,7 @@ class PerceptronMixin:
         for callback in callbacks:
             callback.on_fit_end()
         best = getattr(self, "_best_state", None)
-        if best is not None and (has_converged or not incremental):
+        if best is not None:
             self.model_.load_state_dict(best)
 
     def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
@@ -526,7 +538,7 @@ class PerceptronMixin:
             type(X) is np.ndarray
             and X.ndim == 2
             and X.dtype == model.dtype
-            and X.shape[1] == self.n_features_in_
+            and X.shape[1] == len(self.coefs_[0])
             and len(X) > 0
             and "feature_names_in_" not in self.__dict__
             and np.isfinite(X.sum())
@@ -542,9 +554,10 @@ class PerceptronMixin:
         if not scipy.sparse.issparse(X):
             return model(np.asarray(X, model.dtype))
         X = X.tocsr()
+        step = _rows_at_once(X)
         parts = [
-            model(X[i : i + _ROWS_AT_ONCE].toarray().astype(model.dtype, copy=False))
-            for i in range(0, X.shape[0], _ROWS_AT_ONCE)
+            model(X[i : i + step].toarray().astype(model.dtype, copy=False))
+            for i in range(0, X.shape[0], step)
         ]
         return np.concatenate(parts)
 
@@ -554,7 +567,7 @@ class _FullBatch:
 
     def __init__(self, model: Sequential, rows: Rows, objective: Objective, alpha: float) -> None:
         self._model, self._objective = model, objective
-        self._batches = _Batches(rows, min(_ROWS_AT_ONCE, rows.x.shape[0]))
+        self._batches = _Batches(rows, min(_rows_at_once(rows.x), rows.x.shape[0]))
         self._factor = alpha / self._batches.mass
         self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
         slopes = model.split(self._step.gradient)
@@ -648,6 +661,10 @@ class _Batches:
         losses = step.compute_gradient(self._deal(objective, 0, total))
         losses = losses * objective.value_scale + self._constants(objective, masses)
         return float(losses @ masses / total)
+
+
+def _rows_at_once(X: Any) -> int:
+    return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // X.shape[1]))
 
 
 def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:

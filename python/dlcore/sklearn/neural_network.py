@@ -223,7 +223,7 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):  # noqa: D101
         classes : array of shape (n_classes,), default=None
             All classes, needed in the first call; a list of arrays for several outputs.
         epochs : int, default=1
-            Passes over the rows; early stopping may end them sooner.
+            Passes over the rows; early stopping may end them sooner, and leaves the best of them.
 
         Returns
         -------
@@ -580,6 +580,9 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):  # noqa: D101
         columns = 1 if y.ndim == 1 else y.shape[1]
         if not self._has_many_quantiles:
             return int(columns)
+        orders = np.asarray(self.quantile, np.float64)
+        if orders.size == 0 or not ((orders >= 0) & (orders <= 1)).all():
+            raise ValueError(f"quantile must hold numbers from 0 to 1, got {self.quantile}")
         if columns > 1:
             raise ValueError(f"several quantiles are of one column of y, got {columns}")
         return len(np.asarray(self.quantile))

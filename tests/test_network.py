@@ -913,3 +913,125 @@ def test_an_infinite_input_behind_slopes_of_zero_is_found():
     with pytest.raises(FloatingPointError, match="the gradient is not finite"):
         dl.Trainer(model, loss="mse", seed=0).fit(x, y, epochs=1, verbose=0)
     np.testing.assert_array_equal(model.flat, [-1])
+
+
+# ---- losses made of others ----------------------------------------------------------------------
+
+
+class _InPython:
+    """Makes a loss one of the user's own, whose value and gradient are computed in Python."""
+
+
+def in_python(loss):
+    own = type(f"My{type(loss).__name__}", (_InPython, type(loss)), {})
+    mine = own.__new__(own)
+    mine.__dict__.update(loss.__dict__)
+    return mine
+
+
+COMPOSED = {
+    "focal": (dl.FocalLoss(2.0), "labels"),
+    "focal_half": (dl.FocalLoss(0.5), "labels"),
+    "focal_binary": (dl.FocalLoss(1.5, "bce_with_logits"), "binary"),
+    "joint": (
+        dl.MultiTargetLoss(["cross_entropy", "mse", dl.QuantileLoss(0.2)], [3, 2, 1], [1, 0.5, 2]),
+        "joint",
+    ),
+    "joint_focal": (dl.MultiTargetLoss([dl.FocalLoss(), "bce_with_logits"], [4, 2]), "joint2"),
+}
+
+
+def composed_targets(kind, n, dtype):
+    rng = np.random.default_rng(1)
+    if kind == "labels":
+        return rng.integers(0, 6, n)
+    if kind == "binary":
+        return rng.integers(0, 2, (n, 6)).astype(dtype)
+    if kind == "joint":
+        return np.c_[rng.integers(0, 3, n), rng.normal(size=(n, 3))].astype(dtype)
+    return np.c_[rng.integers(0, 4, n), rng.integers(0, 2, (n, 2))].astype(dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed_losses_natively_and_in_python(name, weighted, dtype):
+    loss, kind = COMPOSED[name]
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(dtype)
+    y = composed_targets(kind, 50, dtype)
+    weight = np.random.default_rng(3).random(50) if weighted else None
+    fits = []
+    for own in (loss, in_python(loss)):
+        model = network(widths=(4, 9, 6), dtype=dtype)
+        trainer = dl.Trainer(model, loss=own, optimizer=dl.SGD(model.parameters(), 0.1), seed=0)
+        history = trainer.fit(x, y, epochs=4, batch_size=16, sample_weight=weight, verbose=0)
+        fits.append((history["loss"], model.flat))
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(fits[0][0], fits[1][0], rtol=tolerance)
+    np.testing.assert_allclose(fits[0][1], fits[1][1], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_gradients_of_composed_losses(name):
+    loss, kind = COMPOSED[name]
+    outputs = np.random.default_rng(0).normal(size=(5, 6))
+    y = composed_targets(kind, 5, F64)
+    grad = loss.value_and_grad(outputs, y)[1]
+    numeric = np.empty_like(outputs)
+    for place in np.ndindex(outputs.shape):
+        step = np.zeros_like(outputs)
+        step[place] = 1e-6
+        numeric[place] = (loss.value(outputs + step, y) - loss.value(outputs - step, y)) / 2e-6
+    np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-8)
+
+
+def test_focal_loss_of_certainty_is_nothing_and_of_gamma_0_is_cross_entropy():
+    outputs, y = np.array([[800.0, 0.0, -800.0]]), np.array([0])
+    loss, grad = dl.FocalLoss(0.5).value_and_grad(outputs, y)
+    assert loss == 0
+    assert not grad.any()
+    outputs = np.array([[1.0, 0.5, -0.2]])
+    plain, focal = dl.CrossEntropyLoss(), dl.FocalLoss(0.0)
+    assert focal.value(outputs, y) == plain.value(outputs, y)
+    np.testing.assert_array_equal(
+        focal.value_and_grad(outputs, y)[1], plain.value_and_grad(outputs, y)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dl.FocalLoss(-1.0), "gamma must be finite and at least 0"),
+        (lambda: dl.FocalLoss(1.0, "mse"), "loss must be 'cross_entropy' or 'bce_with_logits'"),
+        (lambda: dl.QuantileLoss(1.5), "quantile must be in"),
+        (lambda: dl.MultiTargetLoss(["mse"], [1, 2]), "must be equally many"),
+        (lambda: dl.MultiTargetLoss(["mse"], [1], [-1.0]), "weights must be finite"),
+        (lambda: dl.quantile_loss(np.zeros(2), np.zeros(2), quantile=2.0), "between 0 and 1"),
+    ],
+)
+def test_options_of_losses_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        (dl.FocalLoss(1.0, "bce_with_logits"), np.full((8, 6), 0.5), "0 and 1 alone"),
+        (dl.QuantileLoss([0.1, 0.9]), np.zeros((8, 6)), "quantile has shape"),
+        (dl.MultiTargetLoss(["mse"], [5]), np.zeros((8, 6)), "widths add up to 5"),
+        (dl.MultiTargetLoss(["cross_entropy"], [6]), np.full((8, 1), 0.5), "class indices"),
+        (dl.MultiTargetLoss(["cross_entropy", "mse"], [5, 1]), np.zeros((8, 6)), "shape"),
+    ],
+)
+def test_targets_that_do_not_fit_a_loss(loss, y, message):
+    model = network(widths=(4, 6))
+    trainer = dl.Trainer(model, loss=loss)
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(np.zeros((8, 4)), y, epochs=1, verbose=0)
+
+
+def test_a_class_out_of_range_of_one_of_several_targets():
+    trainer = dl.Trainer(network(widths=(4, 6)), loss=dl.MultiTargetLoss(["cross_entropy"], [6]))
+    with pytest.raises(IndexError, match="classes 0 to 5"):
+        trainer.fit(np.zeros((8, 4)), np.full((8, 1), 6.0), epochs=1, verbose=0)

@@ -671,7 +671,7 @@ inline void adam_step(const py::list& params, const py::list& grads, const py::l
                       const py::list& exp_avg_sqs, const py::object& max_exp_avg_sqs, double step,
                       double lr, double beta1, double beta2, double eps, double weight_decay,
                       bool decoupled, bool maximize, double l1) {
-  adam update{lr, beta1, beta2, eps, decoupled ? 0 : weight_decay, decoupled ? weight_decay : 0,
+  adam update{lr, beta1,    beta2, eps, decoupled ? 0 : weight_decay, decoupled ? weight_decay : 0,
               l1, maximize, false};
   update.at_step(step);
   if (max_exp_avg_sqs.is_none())

@@ -115,8 +115,8 @@ class cross_entropy_loss : public block_loss<T> {
 
 // Whether an elementwise loss takes a further input for each column.
 template <class F>
-inline constexpr bool by_column = std::is_same_v<F, binary_cross_entropy_with_logits<true>> ||
-                                  std::is_same_v<F, quantile_loss>;
+inline constexpr bool by_column =
+    std::is_same_v<F, binary_cross_entropy_with_logits<true>> || std::is_same_v<F, quantile_loss>;
 
 // An elementwise loss; `extra`: a further input of the kernel for each column, or none.
 template <class T, class F>

@@ -48,8 +48,8 @@ inline void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y,
                  [&](std::ptrdiff_t i) { l.prepare_forward(i); });
   parallel_for(grid.count(), cost, [&](std::ptrdiff_t part) {
     grid.visit(part, [&](auto i, auto n, auto j, auto columns) {
-      if (alone) l.pack_outputs(j, j + columns);
-      l.forward_columns(x.from(i), y.from(i), n, j, columns);
+      if (alone) l.pack_outputs(j, j + columns, l.transposed() + j * l.in);
+      l.forward_columns(x.from(i), y.from(i), n, j, columns, l.transposed() + j * l.in);
       for (std::ptrdiff_t r = 0; activation && r < n; ++r) activation(y.row(i + r) + j, columns);
     });
   });

@@ -504,8 +504,7 @@ struct cross_entropy_indices {
         // p - 1 at the label, from the sums kept apart: exact where p is nearly 1.
         const vec<T> e_t = exp_negative<T>(x_t[g] - sums.largest[g]);
         vec<T> at_label = own * (((e_t - sums.ties[g]) - sums.others[g]) * inverse);
-        if (smooth)
-          at_label += share[g] * fma<T>(e_t * inverse, T(options.weight_sum), -t.weight);
+        if (smooth) at_label += share[g] * fma<T>(e_t * inverse, T(options.weight_sum), -t.weight);
         g_t[g] = select<T>(t.ignored, zero, at_label);
         ignored[g] = bit_cast<T>(t.ignored);
       }

@@ -114,8 +114,8 @@ inline update_rule::group make_group(const py::tuple& spec) {
     return {sgd{number(2), number(3), number(4), number(5), number(8), flag(6), flag(7), flag(1)},
             number(9)};
   const double decay = number(6);
-  return {adam{number(2), number(3), number(4), number(5), flag(7) ? 0 : decay,
-               flag(7) ? decay : 0, number(9), flag(8), flag(10)},
+  return {adam{number(2), number(3), number(4), number(5), flag(7) ? 0 : decay, flag(7) ? decay : 0,
+               number(9), flag(8), flag(10)},
           number(11)};
 }
 
@@ -187,7 +187,6 @@ class py_network {
     const rows_of<T> to{data_of<T>(out), net.out()};
     {
       without_gil released;
-      net.prepare_forward();
       net.infer(from, to, rows);
     }
     return out;
@@ -233,10 +232,10 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // All batches, until one goes wrong. Writes the `losses` of the batches, unless null the `squares`
-  // of the parameters with a penalty before each, and to `done` the number of the next batch and of
-  // the updates that were made. Returns what went wrong, or "". Every so
-  // many `seconds` calls between(next batch); its exceptions end the run, after that batch.
+  // All batches, until one goes wrong. Writes the `losses` of the batches, unless null the
+  // `squares` of the parameters with a penalty before each, and to `done` the number of the next
+  // batch and of the updates that were made. Returns what went wrong, or "". Every so many
+  // `seconds` calls between(next batch); its exceptions end the run, after that batch.
   const char* run(const py::object& x, const py::array& y, const py::object& weight,
                   const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
                   const py::array& shares, std::ptrdiff_t accumulate, const py::list& rules,

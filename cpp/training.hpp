@@ -632,7 +632,8 @@ class training_step {
       return rule.penalizes(own.panels->weight()) ? own.panels->squares(own.part) : 0.0;
     double sum = 0;
     for (const piece& p : {own.weight, own.bias})
-      if (p.of && rule.penalizes(*p.of)) sum += squares_of(p.of->of->value + p.begin, p.end - p.begin);
+      if (p.of && rule.penalizes(*p.of))
+        sum += squares_of(p.of->of->value + p.begin, p.end - p.begin);
     return sum;
   }
 

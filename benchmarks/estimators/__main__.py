@@ -12,6 +12,7 @@ checkout, with dlcore and scikit-learn installed:
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -24,8 +25,9 @@ from report import processor
 from rounds import contestants
 
 import dlcore
-from cases import CASES, DTYPES
+from cases import CASES, DTYPES, QUICK
 
+ASKED = ("mode", "threads", "rounds", "dtype", "seeds")  # what the report repeats
 contest.WORKER = HERE / "worker.py"  # what its processes run, here
 
 
@@ -38,6 +40,7 @@ def arguments():
     times = modes.add_parser("speed", help="how long calls take")
     times.add_argument("--rounds", type=int, default=9, help="turns of each library (%(default)s)")
     times.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
+    times.add_argument("--quick", action="store_true", help="few rows: whether it runs")
     scores = modes.add_parser("quality", help="how well networks do")
     scores.add_argument("--seeds", type=int, default=10, help="fits of each library (%(default)s)")
     scores.add_argument("--plot", metavar="PATH", type=Path, help="draw the scores")
@@ -55,11 +58,10 @@ def arguments():
         parser.error("at least 1 round")
     if options.mode == "quality" and options.seeds < 2:
         parser.error("at least 2 seeds: a standard error needs them")
-    of_mode = (
-        quality.names
-        if options.mode == "quality"
-        else lambda part: speed.names(options.dtype, part)
-    )
+    if options.mode == "quality":
+        of_mode = quality.names
+    else:
+        of_mode = partial(speed.names, options.dtype, QUICK if options.quick else 1)
     options.cases = of_mode(options.only)
     if not options.cases:
         parser.error(f"no case is called so: there are {', '.join(of_mode(''))}")
@@ -69,15 +71,15 @@ def arguments():
 def main():
     """Measure, and print, write and draw."""
     options = arguments()
-    needed = ["dlcore", "sklearn"]
+    needed = {"dlcore": None, "sklearn": None}
     if options.mode == "speed":
-        needed += {CASES[name].peer for name in options.cases} - {*needed}
+        needed = dict.fromkeys(["dlcore", *(CASES[name].peer for name in options.cases)])
     with contestants(needed, options.threads) as (there, versions):
         versions.pop("trainer", None)  # dlcore's own
         report = {
             "processor": processor(),
             "isa": dlcore.isa(),
-            "threads": options.threads,
+            **{name: value for name, value in vars(options).items() if name in ASKED},
             "versions": versions,
             "cases": [],
         }

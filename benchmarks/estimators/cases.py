@@ -14,13 +14,15 @@ DTYPES = ("float32", "float64")
 SCALED = (1_000_000, 32)
 MANY = 100_000  # rows to predict
 FIGURES = 1000  # numbers to compare
+QUICK = 40  # times fewer rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What all have; ``usual`` is the name but for a dtype that is not the usual one."""
+    """What all have; ``usual`` is the name but for a dtype and rows that are not the usual ones."""
 
     dtype: str = DTYPES[0]
+    share: int = 1  # of the rows one in so many is there
     must: float | None = None
     aim: float | None = None
     peer: str = "sklearn"
@@ -28,7 +30,8 @@ class Case:
 
     @property
     def name(self):
-        return self.usual if self.dtype == DTYPES[0] else f"{self.usual} {self.dtype}"
+        name = self.usual if self.dtype == DTYPES[0] else f"{self.usual} {self.dtype}"
+        return name if self.share == 1 else f"{name} quick"
 
     def normal(self, *shape):
         """Draw an array, the same one in every process."""
@@ -53,8 +56,9 @@ class Fit(Case):
 
     def data(self):
         inputs, classes = self.widths[0], self.widths[-1]
-        drawn = self.normal(self.rows + inputs + self.rows, max(inputs, classes))
-        x, teacher, noise = np.split(drawn, [self.rows, self.rows + inputs])
+        rows = self.rows // self.share
+        drawn = self.normal(rows + inputs + rows, max(inputs, classes))
+        x, teacher, noise = np.split(drawn, [rows, rows + inputs])
         x = np.ascontiguousarray(x[:, :inputs])
         scores = x @ teacher[:, :classes] + inputs**0.5 * noise[:, :classes]
         return x, scores.argmax(1)
@@ -89,14 +93,18 @@ class Predict(Case):
     rows: int
 
     @property
+    def drawn(self):
+        return max(1, self.rows // self.share)
+
+    @property
     def usual(self):
-        return f"predict_proba {'-'.join(map(str, self.network.widths))} rows {self.rows}"
+        return f"predict_proba {'-'.join(map(str, self.network.widths))} rows {self.drawn}"
 
     def call(self, library):
         model = self.network.model(library).set_params(max_iter=1)
         few = 4 * self.network.batch
         model.fit(*(array[:few] for array in self.network.data()))
-        return partial(model.predict_proba, self.normal(self.rows, self.network.widths[0]))
+        return partial(model.predict_proba, self.normal(self.drawn, self.network.widths[0]))
 
     def figures(self, probabilities):
         return probabilities.ravel()[:FIGURES]
@@ -115,7 +123,8 @@ class Scale(Case):
         return f"{self.scaler}.{self.method}{'' if self.copy else ' copy=False'}"
 
     def call(self, library):
-        x = 2 * self.normal(*SCALED) + 5
+        rows, columns = SCALED
+        x = 2 * self.normal(rows // self.share, columns) + 5
         scaler = getattr(library, self.scaler)(copy=self.copy)
         if self.method == "transform":
             scaler.fit(x)
@@ -128,10 +137,10 @@ class Scale(Case):
         return np.concatenate([getattr(result, name) for name in names])
 
 
-def cases(dtype):
-    """Return all cases of a dtype. scikit-learn takes some 0.3 to 1 s for each fit."""
+def cases(**common):
+    """Return all cases of a dtype and a share. scikit-learn takes some 0.3 to 1 s for a fit."""
     fits = [
-        Fit(widths=widths, batch=batch, rows=rows, epochs=epochs, dtype=dtype, must=must, aim=aim)
+        Fit(widths=widths, batch=batch, rows=rows, epochs=epochs, must=must, aim=aim, **common)
         for widths, batch, rows, epochs, must, aim in (
             ((20, 64, 64, 2), 32, 20_000, 4, 20, 40),
             ((54, 256, 256, 7), 256, 30_000, 2, 4, 6),
@@ -140,17 +149,17 @@ def cases(dtype):
         )
     ]
     predictions = [
-        Predict(network=fit, rows=rows, dtype=dtype, must=must)
+        Predict(network=fit, rows=rows, must=must, **common)
         for fit in fits
         for rows, must in ((1, 3), (MANY, 2))
     ]
     scalers = [
-        Scale(scaler="StandardScaler", method="fit", dtype=dtype, must=15, aim=40),
-        Scale(scaler="StandardScaler", method="transform", dtype=dtype, must=3),
-        Scale(scaler="StandardScaler", method="transform", copy=False, dtype=dtype),
-        Scale(scaler="MinMaxScaler", method="fit", dtype=dtype),
-        Scale(scaler="MinMaxScaler", method="transform", dtype=dtype),
-        Scale(scaler="MinMaxScaler", method="transform", copy=False, dtype=dtype),
+        Scale(scaler="StandardScaler", method="fit", must=15, aim=40, **common),
+        Scale(scaler="StandardScaler", method="transform", must=3, **common),
+        Scale(scaler="StandardScaler", method="transform", copy=False, **common),
+        Scale(scaler="MinMaxScaler", method="fit", **common),
+        Scale(scaler="MinMaxScaler", method="transform", **common),
+        Scale(scaler="MinMaxScaler", method="transform", copy=False, **common),
     ]
     layer = Fit(
         label="layer",
@@ -159,11 +168,16 @@ def cases(dtype):
         rows=10_000,
         epochs=20,
         alpha=0,  # the Trainer has no such penalty
-        dtype=dtype,
+        **common,
         peer="trainer",
         tolerance=0.1,  # parameters and orders of rows are others
     )
     return [*fits, *predictions, *scalers, layer]
 
 
-CASES = {case.name: case for dtype in DTYPES for case in cases(dtype)}
+CASES = {
+    case.name: case
+    for dtype in DTYPES
+    for share in (1, QUICK)
+    for case in cases(dtype=dtype, share=share)
+}

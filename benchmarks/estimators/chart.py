@@ -31,7 +31,6 @@ def draw(report, path):
         panel(axes, row)
     for axes in grid[len(rows) :]:
         axes.set_axis_off()
-    seeds = len(rows[0]["scores"]["dlcore"])
     legend(grid[len(rows)], seeds=len(rows[0]["scores"]["dlcore"]))
     figure.savefig(path, dpi=150)
 
@@ -43,7 +42,7 @@ def legend(axes, seeds):
         handles=[
             Line2D([], [], **dot, label="test score of a seed"),
             Line2D([], [], color="grey", linewidth=0.6, label="same split and first weights"),
-            Line2D([], [], color="black", linewidth=1.5, label=f"mean of {seeds} seeds, below too"),
+            Line2D([], [], color="black", linewidth=1.5, label=f"mean of {seeds} seeds"),
         ],
         loc="center",
         frameon=False,

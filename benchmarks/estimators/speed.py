@@ -75,9 +75,10 @@ def overhead(row):
     )
 
 
-def names(dtype, part):
-    """Return the names of the cases of a dtype that have a part."""
-    return [name for name, case in CASES.items() if case.dtype == dtype and part in name]
+def names(dtype, share, part):
+    """Return the names of the cases of a dtype and a share that have a part."""
+    own = (case for case in CASES.values() if (case.dtype, case.share) == (dtype, share))
+    return [case.name for case in own if part in case.name]
 
 
 def run(options, contestants):

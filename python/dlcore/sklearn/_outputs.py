@@ -40,7 +40,8 @@ def binary_probabilities(logits: Array) -> Array:
 
 def log_sigmoid(logits: Array) -> Array:
     """Compute log(sigmoid(x)), finite for all finite x."""
-    log: Array = -binary_cross_entropy_with_logits(logits, np.ones_like(logits), reduction="none")
+    losses = binary_cross_entropy_with_logits(logits, np.ones_like(logits), reduction="none")
+    log: Array = np.negative(losses)
     return log
 
 

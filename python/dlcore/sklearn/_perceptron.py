@@ -165,15 +165,8 @@ class PerceptronMixin:
         self.coefs_, self.intercepts_ = map(list, zip(*drawn, strict=True))
         self.model_ = Sequential(*self._layers(layer_units), dtype=dtype, seed=0)
         self._take_coefs()
-        vars(self).pop("_optimizer", None)  # it was of another network
-        if self.solver in STOCHASTIC_SOLVERS:
-            self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] | None = None
-            self._no_improvement_count = 0
-            self._best_state: dict[str, Array] | None = None
-            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
+        for name in ("_optimizer", "_best_state"):  # they were of another network
+            vars(self).pop(name, None)
 
     def _linear_layers(self: Any) -> list[nn.Linear]:
         return [layer for layer in self.model_.layers if isinstance(layer, nn.Linear)]
@@ -359,6 +352,19 @@ class PerceptronMixin:
         log_names += ["val_score"] if held and self.early_stopping else []
         fit = Fit(self, log_names)
         self.history_ = fit.history
+        if not hasattr(self, "_best_state"):  # the first fit of this network, but for lbfgs
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+            self._best_state: dict[str, Array] | None = None
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+            self.best_loss_: float | None = None
+        # Early stopping may have been set, or be no more, since an earlier fit.
+        if self.early_stopping and self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_ = [], -math.inf
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_ = math.inf
         if held and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
         callbacks: list[Callback] = list(self.callbacks or ())
@@ -367,9 +373,7 @@ class PerceptronMixin:
             callback.on_fit_begin()
         draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
         self.n_iter_ = 0
-        if (
-            incremental and self.early_stopping
-        ):  # these rows, or those to validate on, may be others
+        if incremental and self.early_stopping:  # of other rows than before, perhaps
             self._no_improvement_count = 0
             self.best_validation_score_, self._best_state = -np.inf, None
         try:
@@ -416,8 +420,7 @@ class PerceptronMixin:
             self.validation_scores_.append(math.nan)
         for callback in callbacks:
             callback.on_fit_end()
-        best = getattr(self, "_best_state", None)
-        if best is not None:
+        if self.early_stopping and (best := self._best_state) is not None:
             self.model_.load_state_dict(best)
 
     def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:

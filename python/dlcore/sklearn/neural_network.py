@@ -63,7 +63,7 @@ _ADDED_PARAMETERS = """
     weight_decay : float, default=0.01
         Decoupled decay of the weights, of ``solver="adamw"`` alone.
     clip_grad_norm : float, default=None
-        Largest norm of a step's gradient.
+        Largest norm of a step's gradient, without that of the L2 penalty.
     early_stopping_metric : str or callable, default=None
         What early stopping looks at: "loss" for the validation loss, the name of a scorer or a
         scorer; None for ``score``.
@@ -399,7 +399,8 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):  # noqa: D101
     def _activate(self, outputs: Array) -> Array:
         if self.out_activation_ == "logistic":
             return sigmoid(outputs)
-        return np.hstack(self._by_target(outputs, _outputs.class_probabilities, sigmoid))
+        parts = self._by_target(outputs, _outputs.class_probabilities, sigmoid)
+        return np.hstack(parts) if self._has_many_targets else parts
 
     def _decide(self, outputs: Array) -> Array:
         """Return the most probable classes."""

@@ -244,7 +244,8 @@ class _Normalizer:
             if not hasattr(self, "stats_"):
                 raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
             self._made = self._maps()
-        return _isa.core.affine_columns(self._names[method], x, *self._made[which], out)
+        mapped: Array = _isa.core.affine_columns(self._names[method], x, *self._made[which], out)
+        return mapped
 
     # What each method is called in messages.
     _names: ClassVar[dict[str, str]]

@@ -211,8 +211,6 @@ class PerceptronMixin:
         super().__setstate__(state)  # type: ignore[misc]
         if "model_" in state:
             self._show_coefs()
-        if "_optimizer" in state:
-            self._optimizer.bind(self.model_, self._optimizer._penalty)
 
     # ---- fit ----
 

@@ -145,6 +145,19 @@ inline py::array empty_array(const py::array& like, bool fortran = false) {
   return py::reinterpret_steal<py::array>(a);
 }
 
+// Has the pages of a large new array made, by all threads: 128 MiB take 5 ms, and 13 where the
+// kernel comes to them one by one.
+__attribute__((noinline)) inline void take_pages(const py::array& a) {
+  constexpr std::ptrdiff_t page = 4096, run = std::ptrdiff_t(1) << 21;
+  const std::ptrdiff_t bytes = a.nbytes();
+  if (!worth_streaming(bytes)) return;
+  auto* first = static_cast<volatile char*>(const_cast<void*>(a.data()));
+  without_gil released;
+  parallel_for(ceil_div(bytes, run), double(bytes) / 20, [&](std::ptrdiff_t i) {
+    for (std::ptrdiff_t b = i * run; b < std::min(bytes, (i + 1) * run); b += page) first[b] = 0;
+  });
+}
+
 // The addresses that an array spans: [low, high).
 inline void extent(const py::array& a, const char*& low, const char*& high) {
   low = high = static_cast<const char*>(a.data());
@@ -207,7 +220,11 @@ struct named_array {
 inline py::array output(py::handle out, const char* function, const py::array& like,
                         const char* like_name, std::initializer_list<named_array> inputs,
                         bool fortran = false) {
-  if (out.is_none()) return empty_array(like, fortran);
+  if (out.is_none()) {
+    py::array result = empty_array(like, fortran);
+    take_pages(result);
+    return result;
+  }
   py::array result = writeable_array(out, {function, "out"}, like, like_name);
   for (const named_array& in : inputs) {
     if (!in.array || (in.may_be_out && same_memory(result, *in.array))) continue;

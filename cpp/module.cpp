@@ -132,7 +132,7 @@ void bind_linear(py::module_& m) {
 void bind_network(py::module_& m) {
   py::class_<py_network>(m, "Network", py::module_local())
       .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
-      .def("infer", &py_network::infer, arg("x"));
+      .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
   py::class_<py_training_step>(m, "TrainingStep", py::module_local())
       .def(py::init<bool, const py::list&, const py::list&, std::ptrdiff_t, const object&, bool>(),
            arg("is_double"), arg("layers"), arg("grads"), arg("batch_size"), arg("loss"),

@@ -5,6 +5,7 @@
 // all layers while the caches hold it.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -32,6 +33,23 @@ template <class T>
 inline std::ptrdiff_t row_step(std::ptrdiff_t width) {
   constexpr std::ptrdiff_t line = 64 / std::ptrdiff_t(sizeof(T));
   return (ceil_div(width, line) | 1) * line;
+}
+
+template <class T>
+inline bool all_finite(const T* x, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const vec<T> zero = T(0);
+  vec<T> sum = zero;  // of x - x: 0, or NaN
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) {
+    const vec<T> v = load<T>(x + i);
+    sum += v - v;
+  }
+  if (i < n) {
+    const vec<T> v = load_part<T>(x + i, n - i);
+    sum += v - v;
+  }
+  return !any(sum != zero);
 }
 
 // A parameter and the gradient of it; no gradient where it is not trained.
@@ -427,11 +445,13 @@ class network {
     each_part([](layer<T>& l, std::ptrdiff_t part) { l.prepare_forward(part); });
   }
 
-  // Outputs of `rows` rows.
-  void infer(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows) {
+  // Outputs of `rows` rows. `check`: whether all of x is finite, looked at while it is at hand;
+  // else true.
+  bool infer(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check) {
+    std::atomic<bool> finite{true};
     const bool few = rows <= few_rows;
     if (!few) prepare_forward();
-    const std::ptrdiff_t block = few ? rows : block_of(rows);
+    const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : block_of(rows);
     std::ptrdiff_t widest = 0;
     for (const auto& l : layers) widest = std::max(widest, row_step<T>(l->out));
     const auto infer_block = [&](std::ptrdiff_t b) {
@@ -440,6 +460,8 @@ class network {
       T* buffer = thread_buffer<T, tag>(2 * block * widest);
       T* other = buffer + block * widest;
       rows_of<const T> from = x.from(begin);
+      for (std::ptrdiff_t r = 0; check && r < n; ++r)
+        if (!all_finite(from.row(r), in())) return finite.store(false, std::memory_order_relaxed);
       std::size_t count = layers.size();
       while (layers[count - 1]->done_forward()) --count;
       for (std::size_t l = 0; l < count; ++l) {
@@ -457,6 +479,7 @@ class network {
     // Few rows share threads within the layers.
     if (few && rows > 0) infer_block(0);
     else parallel_for(ceil_div(rows, block), cost() * double(rows), infer_block);
+    return finite.load();
   }
 
  private:

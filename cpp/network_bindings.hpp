@@ -159,12 +159,12 @@ class py_network {
   }
 
   // The outputs, in a new array, for one as it should be: of the network's dtype and width, rows
-  // contiguous. None for anything else. One call: for a single row checks in Python take longer
-  // than all the rest.
-  py::object infer(const py::object& x) {
+  // contiguous, `finite`: without NaN and infinities. None for anything else. One call: for a
+  // single row checks in Python take longer than all the rest.
+  py::object infer(const py::object& x, bool finite) {
     if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != ndarray_.ptr()) return py::none();
     const auto a = py::reinterpret_borrow<py::array>(x);
-    return std::visit([&](auto& own) { return run(own->net, a); }, net_);
+    return std::visit([&](auto& own) { return run(own->net, a, finite); }, net_);
   }
 
  private:
@@ -173,7 +173,7 @@ class py_network {
   std::variant<std::unique_ptr<network_of<float>>, std::unique_ptr<network_of<double>>> net_;
 
   template <class T>
-  py::object run(network<T>& net, const py::array& x) const {
+  py::object run(network<T>& net, const py::array& x, bool finite) const {
     const std::ptrdiff_t item = sizeof(T);
     const py::dtype dtype = x.dtype();
     if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in())
@@ -185,11 +185,12 @@ class py_network {
     py::array out(dtype_, std::vector<py::ssize_t>{rows, net.out()});
     const rows_of<const T> from{static_cast<const T*>(x.data()), x.strides(0) / item};
     const rows_of<T> to{data_of<T>(out), net.out()};
+    bool fine;
     {
       without_gil released;
-      net.infer(from, to, rows);
+      fine = net.infer(from, to, rows, finite);
     }
-    return out;
+    return fine ? py::object(out) : py::none();
   }
 };
 

@@ -224,21 +224,4 @@ inline double squares_of(const T* x, std::ptrdiff_t n) {
   return all;
 }
 
-template <class T>
-inline bool all_finite(const T* x, std::ptrdiff_t n) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  const vec<T> zero = T(0);
-  vec<T> sum = zero;  // of x - x: 0, or NaN
-  std::ptrdiff_t i = 0;
-  for (; i + w <= n; i += w) {
-    const vec<T> v = load<T>(x + i);
-    sum += v - v;
-  }
-  if (i < n) {
-    const vec<T> v = load_part<T>(x + i, n - i);
-    sum += v - v;
-  }
-  return !any(sum != zero);
-}
-
 }  // namespace dlcore

@@ -93,9 +93,10 @@ class Inference:
 
     def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
         self.width = width
-        # f(x): the outputs, or None unless x is an array as it should be. In a single call, since
-        # checks in Python take longer than all that there is to do for a single row.
-        self.try_call: Callable[[Any], Array | None] = _isa.core.Network(
+        # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
+        # if that is asked for. In a single call, since checks in Python take longer than all that
+        # there is to do for a single row.
+        self.try_call: Callable[..., Array | None] = _isa.core.Network(
             dtype == np.float64, describe(layers, width)
         ).infer
 

@@ -80,6 +80,15 @@ class Sequential:
             inference = self._inference = Inference(self.layers, self.dtype, x.shape[1])
         return inference(x)
 
+    def try_finite(self, x: Any) -> Array | None:
+        """Compute the outputs for an array as it should be, without NaN and infinities.
+
+        None for any other, and before the model was called for the first time: a way without checks
+        in Python, to be followed by one with them.
+        """
+        inference = self._inference
+        return None if inference is None or self._trainer else inference.try_call(x, True)
+
     @property
     def in_features(self) -> int | None:
         """Features that x must have; None if any number will do."""

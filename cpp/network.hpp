@@ -213,8 +213,9 @@ class linear_layer : public layer<T> {
   void rectify_outputs() { rectifies_outputs_ = true; }
   void rectify_inputs() { rectifies_inputs_ = true; }
   // Some columns of y, from a multiple of a panel on, whose weights are `packed`.
-  void forward_columns(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n, std::ptrdiff_t begin,
-                       std::ptrdiff_t count, const T* packed) const {
+  __attribute__((noinline)) void forward_columns(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n,
+                                                 std::ptrdiff_t begin, std::ptrdiff_t count,
+                                                 const T* packed) const {
     product<T>(
         n, count, in, transposing(x),
         [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
@@ -231,8 +232,10 @@ class linear_layer : public layer<T> {
     if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step;
     backward_columns(dy, dx, p.n, 0, in, last);
   }
-  void backward_columns(rows_of<const T> dy, rows_of<T> dx, std::ptrdiff_t n, std::ptrdiff_t begin,
-                        std::ptrdiff_t count, const finish<T>& last = {}) const {
+  __attribute__((noinline)) void backward_columns(rows_of<const T> dy, rows_of<T> dx,
+                                                  std::ptrdiff_t n, std::ptrdiff_t begin,
+                                                  std::ptrdiff_t count,
+                                                  const finish<T>& last = {}) const {
     const T* packed = straight();
     product<T>(
         n, count, out, transposing(dy),
@@ -302,7 +305,8 @@ class linear_layer : public layer<T> {
   }
 
   // Packs the weights of outputs [begin, end), from a multiple of a panel on.
-  void pack_outputs(std::ptrdiff_t begin, std::ptrdiff_t end, T* to) const {
+  __attribute__((noinline)) void pack_outputs(std::ptrdiff_t begin, std::ptrdiff_t end,
+                                              T* to) const {
     for (std::ptrdiff_t j = begin; j < end; j += panel, to += panel * in)
       pack_transposed<T>([&](std::ptrdiff_t r) { return weight_.value + (j + r) * in; },
                          std::min(panel, end - j), panel, in, to);

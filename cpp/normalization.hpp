@@ -342,7 +342,8 @@ struct map_table {
   }
   // m elements, the first of which is element c of the period. Whether some are infinite.
   template <bool Clip>
-  bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c, std::ptrdiff_t ahead) const {
+  __attribute__((noinline)) bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
+                                     std::ptrdiff_t ahead) const {
     constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
     const auto clip = [&](vec<double> y) {
       return Clip ? min<double>(max<double>(y, low), high) : y;

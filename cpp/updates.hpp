@@ -207,7 +207,7 @@ class update_rule {
 
 // The sum of squares, in double.
 template <class T>
-inline double squares_of(const T* x, std::ptrdiff_t n) {
+__attribute__((noinline)) double squares_of(const T* x, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   vec<double> sum[wide_parts<T>] = {};
   const auto add = [&](vec<T> v) {

@@ -19,13 +19,11 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dlcore import layers as nn
-from dlcore.batches import Deal
-from dlcore.data import Rows
 from dlcore.history import History
 from dlcore.network import Diverged, TrainingStep
 from dlcore.nn import Sequential
-from dlcore.optimizers import SGD
 
+from ._batches import Batches, FullBatch, Objective, as_rows, rows_at_once
 from ._optimizers import make_optimizer
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
     from dlcore._typing import Array
     from dlcore.callbacks import Callback
-    from dlcore.objectives import Loss
+    from dlcore.data import Rows
 
 ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     "identity": None,
@@ -49,34 +47,10 @@ ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 
-# Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
-_ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
-
 _DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
-
-
-class Objective(NamedTuple):
-    """What is minimised: a loss of outputs (N, k) and how scikit-learn scales it.
-
-    ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
-    what each row adds to the loss whatever the outputs are.
-    """
-
-    loss: Loss
-    value_scale: float = 1.0
-    gradient_scale: float = 1.0
-    constant: Any = None
-
-    def mean(self, outputs: Array, targets: Array, weight: Array | None) -> float:
-        """Compute the mean loss of rows."""
-        losses = self.loss.value(outputs, targets, reduction="none").reshape(len(targets), -1)
-        rows = losses.mean(1, dtype=np.float64) * self.value_scale
-        if self.constant is not None:
-            rows += self.constant(targets)
-        return float(np.average(rows, weights=weight))
 
 
 class Validation(NamedTuple):
@@ -99,11 +73,37 @@ class Fit:
         self.history = History()
         self.log_names = log_names
         self.is_stopping = False
+        self._callbacks: list[Callback] = list(estimator.callbacks or ())
 
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""
         self.is_stopping = True
         self.history.reason = reason
+
+    def begin(self) -> None:
+        """Tell the callbacks of the fit."""
+        for callback in self._callbacks:
+            callback.trainer = self  # type: ignore[assignment]
+            callback.on_fit_begin()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tell them of an epoch."""
+        for callback in self._callbacks:
+            callback.on_epoch_begin(epoch)
+
+    def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        """Tell them, and record, what the epoch logged."""
+        self.history.record(epoch, logs)
+        for callback in self._callbacks:
+            callback.on_epoch_end(epoch, logs)
+        if self.is_stopping:
+            self.history.stopped_epoch = epoch
+
+    def end(self) -> None:
+        """Tell them of the end, and let go of them: clones of the estimator copy them."""
+        for callback in self._callbacks:
+            callback.on_fit_end()
+            del callback.trainer
 
 
 class PerceptronMixin:
@@ -241,11 +241,11 @@ class PerceptronMixin:
         model = self._network()
         objective = self._objective()
         if self.solver == "lbfgs":
-            self._fit_lbfgs(_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
+            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
         else:
             if self.early_stopping and held is None:
                 X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
-            rows = _rows(X, self._targets(y, dtype), sample_weight, dtype)
+            rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
             with model.in_training():
                 self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
@@ -342,7 +342,7 @@ class PerceptronMixin:
                 "clipped",
                 stacklevel=5,
             )
-        batches = _Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        batches = Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
         step = TrainingStep(
             self.model_, objective.loss, self._optimizer, max_norm=self.clip_grad_norm
         )
@@ -350,34 +350,12 @@ class PerceptronMixin:
         log_names += ["val_score"] if held and self.early_stopping else []
         fit = Fit(self, log_names)
         self.history_ = fit.history
-        if not hasattr(self, "_best_state"):  # the first fit of this network, but for lbfgs
-            self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] | None = None
-            self._no_improvement_count = 0
-            self._best_state: dict[str, Array] | None = None
-            self.validation_scores_: list[float] | None = None
-            self.best_validation_score_: float | None = None
-            self.best_loss_: float | None = None
-        # Early stopping may have been set, or be no more, since an earlier fit.
-        if self.early_stopping and self.validation_scores_ is None:
-            self.validation_scores_, self.best_validation_score_ = [], -math.inf
-        elif not self.early_stopping and self.best_loss_ is None:
-            self.best_loss_ = math.inf
-        if held and self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
-        callbacks: list[Callback] = list(self.callbacks or ())
-        for callback in callbacks:
-            callback.trainer = fit  # type: ignore[assignment]
-            callback.on_fit_begin()
+        self._begin_records(held, incremental)
         draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
-        self.n_iter_ = 0
-        if incremental and self.early_stopping:  # of other rows than before, perhaps
-            self._no_improvement_count = 0
-            self.best_validation_score_, self._best_state = -np.inf, None
+        fit.begin()
         try:
             for epoch in range(epochs):
-                for callback in callbacks:
-                    callback.on_epoch_begin(epoch)
+                fit.begin_epoch(epoch)
                 if callable(self.learning_rate):
                     self._optimizer.learning_rate = float(self.learning_rate(epoch))
                 key = int(self._random_state.randint(2**31)) if draws else 0
@@ -390,12 +368,8 @@ class PerceptronMixin:
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 logs = {"loss": self.loss_} | self._validate(objective, held)
-                fit.history.record(epoch, logs)
                 self._count_improvement()
-                for callback in callbacks:
-                    callback.on_epoch_end(epoch, logs)
-                if fit.is_stopping:
-                    fit.history.stopped_epoch = epoch
+                fit.end_epoch(epoch, logs)
                 # The loss of other rows than before tells nothing about convergence.
                 has_converged = self._converges() and (self.early_stopping or not incremental)
                 if has_converged or fit.is_stopping:
@@ -416,10 +390,31 @@ class PerceptronMixin:
             self.loss_ = math.nan
             self.loss_curve_.append(math.nan)
             self.validation_scores_.append(math.nan)
-        for callback in callbacks:
-            callback.on_fit_end()
+        fit.end()
         if self.early_stopping and (best := self._best_state) is not None:
             self.model_.load_state_dict(best)
+
+    def _begin_records(self: Any, held: Validation | None, incremental: bool) -> None:
+        """Make the lists and bests that go on from fit to fit, where they are not there yet."""
+        self.n_iter_ = 0
+        if not hasattr(self, "_best_state"):  # the first fit of this network, but for lbfgs
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+            self._best_state: dict[str, Array] | None = None
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+            self.best_loss_: float | None = None
+        # Early stopping may have been set, or be no more, since an earlier fit.
+        if self.early_stopping and self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_ = [], -math.inf
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_ = math.inf
+        if held and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
+        if incremental and self.early_stopping:  # of other rows than before, perhaps
+            self._no_improvement_count = 0
+            self.best_validation_score_, self._best_state = -math.inf, None
 
     def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
         """Record how good the network is on rows to validate on."""
@@ -495,7 +490,7 @@ class PerceptronMixin:
     def _fit_lbfgs(self: Any, rows: Rows, objective: Objective) -> None:
         model: Sequential = self.model_
         result = scipy.optimize.minimize(
-            _FullBatch(model, rows, objective, self.alpha),
+            FullBatch(model, rows, objective, self.alpha),
             model.flat.astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -516,8 +511,8 @@ class PerceptronMixin:
         ends = np.cumsum([array.size for array in shown])
         for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
             array[...] = values.reshape(array.shape)
-        rows = _rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
-        loss, grad = _FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
+        rows = as_rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
+        loss, grad = FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
         slopes = model.split(grad)
         places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
         parts = [slopes[f"{i}.weight"].T.ravel() for i in places]
@@ -548,117 +543,12 @@ class PerceptronMixin:
         if not scipy.sparse.issparse(X):
             return model(np.asarray(X, model.dtype))
         X = X.tocsr()
-        step = _rows_at_once(X)
+        step = rows_at_once(X)
         parts = [
             model(X[i : i + step].toarray().astype(model.dtype, copy=False))
             for i in range(0, X.shape[0], step)
         ]
         return np.concatenate(parts)
-
-
-class _FullBatch:
-    """The loss of all rows, with its L2 penalty, and its gradient."""
-
-    def __init__(self, model: Sequential, rows: Rows, objective: Objective, alpha: float) -> None:
-        self._model, self._objective = model, objective
-        self._batches = _Batches(rows, min(_rows_at_once(rows.x), rows.x.shape[0]))
-        self._factor = alpha / self._batches.mass
-        self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
-        slopes = model.split(self._step.gradient)
-        self._weights = [
-            (layer.weight, slopes[f"{i}.weight"])
-            for i, layer in enumerate(model)
-            if isinstance(layer, nn.Linear)
-        ]
-
-    def __call__(self, parameters: Array) -> tuple[float, Array]:
-        """Compute both for parameters laid out as ``model.flat``."""
-        self._model.flat[...] = parameters
-        try:
-            loss = self._batches.compute_gradient(self._step, self._objective)
-        except FloatingPointError:
-            return math.inf, np.zeros(parameters.shape)
-        for weight, slope in self._weights:
-            slope += weight.dtype.type(self._factor) * weight
-            loss += 0.5 * self._factor * float(np.vdot(weight, weight))
-        return loss, self._step.gradient.astype(np.float64)
-
-
-class _Batches:
-    """Mini-batches in scikit-learn's order, and its mean of their losses."""
-
-    def __init__(self, rows: Rows, batch_size: int) -> None:
-        self._rows, self._batch_size = rows, int(batch_size)
-        n = rows.x.shape[0]
-        self._order = np.arange(n)
-        self._starts = np.arange(0, n, self._batch_size)
-        self._sizes = np.diff(self._starts, append=n).astype(np.float64)
-        self._constant: Array | None = None
-
-    @property
-    def mass(self) -> float:
-        """The weight of all rows."""
-        return float(self._masses().sum())
-
-    def _masses(self) -> Array:
-        weight = self._rows.weight
-        return self._sizes if weight is None else np.add.reduceat(weight[self._order], self._starts)
-
-    def _deal(self, objective: Objective, key: int, total: float | None = None) -> Deal:
-        masses = self._masses()
-        shares = objective.gradient_scale * (
-            np.ones_like(masses) if total is None else masses / total
-        )
-        return Deal(
-            self._rows, self._order, self._batch_size, masses, shares * (masses > 0), 1, key
-        )
-
-    def _constants(self, objective: Objective, masses: Array) -> Array | float:
-        """Compute what each batch's mean loss has more, whatever the outputs are."""
-        if objective.constant is None:
-            return 0.0
-        if self._constant is None:
-            self._constant = objective.constant(self._rows.y)
-        values: Array = self._constant
-        if self._rows.weight is not None:
-            values = values * self._rows.weight
-        return np.add.reduceat(values[self._order], self._starts) / np.where(masses > 0, masses, 1)
-
-    def run(
-        self,
-        step: TrainingStep,
-        objective: Objective,
-        rng: np.random.RandomState | None,
-        key: int,
-        alpha: float,
-    ) -> float:
-        """Learn from all batches; return the mean of their losses, the penalty included."""
-        if rng is not None:
-            places = np.arange(len(self._order))
-            rng.shuffle(places)
-            self._order = self._order[places]
-        deal = self._deal(objective, key)
-        losses = np.zeros(len(deal))
-        squares = np.zeros(len(deal)) if alpha else None
-        step.run(
-            deal, losses=losses, squares=squares, seen=None, seconds=0.1, between=lambda _: None
-        )
-        losses = losses * objective.value_scale + self._constants(objective, deal.masses)
-        if squares is not None:
-            losses += 0.5 * alpha * squares / np.where(deal.masses > 0, deal.masses, np.inf)
-        return float(losses @ self._sizes / self._sizes.sum())
-
-    def compute_gradient(self, step: TrainingStep, objective: Objective) -> float:
-        """Compute the loss of all rows, and its gradient in the step's memory."""
-        masses = self._masses()
-        total = float(masses.sum())
-        losses = step.compute_gradient(self._deal(objective, 0, total))
-        losses = losses * objective.value_scale + self._constants(objective, masses)
-        return float(losses @ masses / total)
-
-
-def _rows_at_once(X: Any) -> int:
-    return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // X.shape[1]))
 
 
 def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:
@@ -669,14 +559,3 @@ def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:
             f"got {len(values)}"
         )
     return values
-
-
-def _rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Rows:
-    """Return rows as native steps take them."""
-    if scipy.sparse.issparse(X):
-        X = X.tocsr().astype(dtype, copy=False)
-    else:
-        X = np.asarray(X, dtype)
-        if not X.flags.aligned:
-            X = X.copy()
-    return Rows(X, targets, None if weight is None else weight.astype(np.float64))

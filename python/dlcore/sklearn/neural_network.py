@@ -31,7 +31,8 @@ from dlcore.objectives import (
 )
 
 from . import _outputs
-from ._perceptron import ACTIVATIONS, Objective, PerceptronMixin
+from ._batches import Objective
+from ._perceptron import ACTIVATIONS, PerceptronMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

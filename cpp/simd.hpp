@@ -363,40 +363,66 @@ inline vec<T> reciprocal(vec<T> x) {
 }
 
 #if defined(__AVX512F__)
-// Of the fast and the exact results of a float operation the fast ones where x is usual: neither it
-// nor its reciprocal near overflow. Lane by lane, so that no element's bits depend on those beside
-// it; `exact` is called where it is needed.
-template <class Exact>
-inline vec<float> where_usual(vec<float> x, vec<float> fast, const Exact& exact) {
-  const __mmask16 above = _mm512_cmp_ps_mask((__m512)x.v, _mm512_set1_ps(1e-36f), _CMP_GT_OQ);
-  const __mmask16 usual =
-      _mm512_mask_cmp_ps_mask(above, (__m512)x.v, _mm512_set1_ps(1e36f), _CMP_LT_OQ);
-  if (usual == 0xffff) return fast;
-  return vec<float>::native(_mm512_mask_blend_ps(usual, (__m512)exact().v, (__m512)fast.v));
+// Of the fast and the exact results of an operation the fast ones where x is usual: neither it nor
+// its reciprocal near overflow. Lane by lane, so that no element's bits depend on those beside it;
+// `exact` is called where it is needed.
+template <class T, class Exact>
+inline vec<T> where_usual(vec<T> x, vec<T> fast, const Exact& exact) {
+  using native = typename vec<T>::native;
+  if constexpr (std::is_same_v<T, float>) {
+    const __mmask16 above = _mm512_cmp_ps_mask((__m512)x.v, _mm512_set1_ps(1e-36f), _CMP_GT_OQ);
+    const __mmask16 usual =
+        _mm512_mask_cmp_ps_mask(above, (__m512)x.v, _mm512_set1_ps(1e36f), _CMP_LT_OQ);
+    if (usual == 0xffff) return fast;
+    return native(_mm512_mask_blend_ps(usual, (__m512)exact().v, (__m512)fast.v));
+  } else {
+    const __mmask8 above = _mm512_cmp_pd_mask((__m512d)x.v, _mm512_set1_pd(1e-280), _CMP_GT_OQ);
+    const __mmask8 usual =
+        _mm512_mask_cmp_pd_mask(above, (__m512d)x.v, _mm512_set1_pd(1e280), _CMP_LT_OQ);
+    if (usual == 0xff) return fast;
+    return native(_mm512_mask_blend_pd(usual, (__m512d)exact().v, (__m512d)fast.v));
+  }
 }
 #endif
 
-// x / y: with the reciprocal where it is faster and exact enough, to 1 ULP then.
+// x / y: with an estimate of the reciprocal where that is faster, and then to 1 ULP. Divisions of
+// doubles keep the 64-byte unit busy for sixteen cycles, the estimate with its steps for six.
 template <class T>
 inline vec<T> quotient(vec<T> x, vec<T> y) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>)
-    return where_usual(y, x * reciprocal<T>(y), [&] { return x / y; });
+  const auto exact = [&] { return x / y; };
+  if constexpr (std::is_same_v<T, float>) {
+    return where_usual<T>(y, x * reciprocal<T>(y), exact);
+  } else {
+    const vec<T> one = T(1);
+    const vec<T> rough = typename vec<T>::native(_mm512_maskz_rcp14_pd(0xff, (__m512d)y.v));
+    const vec<T> e = fma<T>(-y, rough, one), inverse = fma<T>(rough, fma<T>(e, e, e), rough);
+    const vec<T> q = x * inverse;
+    return where_usual<T>(y, fma<T>(fma<T>(-y, q, x), inverse, q), exact);
+  }
 #endif
   return x / y;
 }
 
 // The square root of what is not negative, likewise: a root of floats keeps the 64-byte unit busy
-// for nineteen cycles, the estimate with a Newton step for six.
+// for nineteen cycles, the estimate with a Newton step for six; of doubles for 32 and nine.
 template <class T>
 inline vec<T> root(vec<T> x) {
 #if defined(__AVX512F__)
+  const vec<T> half = T(0.5);
+  const auto exact = [&] { return sqrt(x); };
   if constexpr (std::is_same_v<T, float>) {
-    const vec<T> half = T(0.5);
     const vec<T> y = typename vec<T>::native(_mm512_maskz_rsqrt14_ps(0xffff, (__m512)x.v));
     const vec<T> r = x * y;
-    const vec<T> better = fma<T>(fma<T>(-r, r, x), half * y, r);
-    return where_usual(x, better, [&] { return sqrt(x); });
+    return where_usual<T>(x, fma<T>(fma<T>(-r, r, x), half * y, r), exact);
+  } else {
+    // Goldschmidt's steps: g nears the root, h half of its reciprocal.
+    const vec<T> y = typename vec<T>::native(_mm512_maskz_rsqrt14_pd(0xff, (__m512d)x.v));
+    vec<T> g = x * y, h = half * y;
+    const vec<T> e = fma<T>(-g, h, half);
+    g = fma<T>(g, e, g), h = fma<T>(h, e, h);
+    g = fma<T>(g, fma<T>(-g, h, half), g);
+    return where_usual<T>(x, fma<T>(fma<T>(-g, g, x), h, g), exact);
   }
 #endif
   return sqrt(x);

@@ -387,12 +387,13 @@ class training_step {
   std::atomic<int> failed_{0};
   std::uint64_t key_ = 0;
 
-  // Subnormal numbers count as 0 in a step.
+  // Subnormal numbers count as 0 in a step. Regions that follow each other closely cost five times
+  // as much as one alone: below some 60 us a step two threads were slower than one.
   template <class F, class... Before>
   static void region(std::ptrdiff_t chunks, double nanoseconds, const F& f,
                      const Before&... before) {
     parallel_for(
-        chunks, nanoseconds,
+        chunks, nanoseconds / 5,
         [&](std::ptrdiff_t i) {
           const flush_subnormals flushed;
           f(i);

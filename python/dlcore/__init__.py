@@ -28,6 +28,7 @@ from .activations import (
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .history import History
+from .information import entropy, relative_entropy
 from .layers import (
     ELU,
     GELU,
@@ -133,6 +134,7 @@ __all__ = [
     "cross_entropy_and_grad",
     "elu",
     "elu_backward",
+    "entropy",
     "gelu",
     "gelu_backward",
     "get_num_threads",
@@ -159,6 +161,7 @@ __all__ = [
     "quantile_loss",
     "quantile_loss_and_grad",
     "reference",
+    "relative_entropy",
     "relu",
     "relu_backward",
     "set_num_threads",

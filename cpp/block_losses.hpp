@@ -30,6 +30,8 @@ class block_loss {
                      double scale, T* losses, rows_of<T> gradient) const = 0;
   // Losses of a row, whose mean is the loss of the row.
   virtual std::ptrdiff_t values_of_row() const { return 1; }
+  // What each of several losses counts in the next batch; null: 1.
+  virtual void begin_batch(const double*) {}
   // The first row whose label is out of range, or -1.
   virtual std::ptrdiff_t bad_label(const std::int64_t*, std::ptrdiff_t) const { return -1; }
 };
@@ -187,7 +189,7 @@ class focal_loss : public block_loss<T> {
 };
 
 // Several losses, each of some columns of the outputs and of the targets (class indices are read
-// as numbers): their weighted sum.
+// as numbers): their weighted sum. A target with NaN is missing: its loss and gradient are 0.
 template <class T>
 class joint_loss : public block_loss<T> {
  public:
@@ -199,32 +201,44 @@ class joint_loss : public block_loss<T> {
   joint_loss(std::vector<part> parts, std::ptrdiff_t width)
       : parts_(std::move(parts)), width_(width) {}
 
+  void begin_batch(const double* factors) override { factors_ = factors; }
   double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
              double scale, T* losses, rows_of<T> gradient) const override {
     double sum = 0;
     std::ptrdiff_t column = 0, target_column = 0;
     if (losses) std::fill_n(losses, n, T(0));
-    for (const part& p : parts_) {
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
       struct tag;
+      const part& p = parts_[k];
       const std::ptrdiff_t values = p.loss->values_of_row();
-      const double share = p.weight / double(values);
-      T* memory = thread_buffer<T, tag>(n * (values + p.target_width) +
+      const double share = p.weight / double(values) * (factors_ ? factors_[k] : 1.0);
+      T* memory = thread_buffer<T, tag>(n * (values + p.target_width + 1) +
                                         n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T)));
       auto* labels = reinterpret_cast<std::int64_t*>(memory);
       T* of_rows = memory + n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T));
-      T* own = of_rows + n * p.target_width;
+      T* missing = of_rows + n * p.target_width;
+      T* own = missing + n;
       for (std::ptrdiff_t i = 0; i < n; ++i) {
         const T* from = target.values + i * width_ + target_column;
-        if (p.loss->takes_labels()) labels[i] = std::int64_t(from[0]);
-        else std::copy(from, from + p.target_width, of_rows + i * p.target_width);
+        T* to = of_rows + i * p.target_width;
+        std::copy(from, from + p.target_width, to);
+        missing[i] = T(std::any_of(to, to + p.target_width, [](T t) { return t != t; }));
+        if (missing[i] != 0) std::fill_n(to, p.target_width, T(0));
+        labels[i] = p.loss->takes_labels() ? std::int64_t(to[0]) : 0;
       }
-      const double part_sum =
-          p.loss->run({outputs.first + column, outputs.step}, {labels, of_rows}, n, scale * share,
-                      losses ? own : nullptr, {gradient.first + column, gradient.step});
-      sum += share * part_sum;
-      for (std::ptrdiff_t i = 0; losses && i < n; ++i)
-        for (std::ptrdiff_t k = 0; k < values; ++k)
-          losses[i] += T(share * double(own[i * values + k]));
+      const rows_of<T> slopes{gradient.first + column, gradient.step};
+      p.loss->run({outputs.first + column, outputs.step}, {labels, of_rows}, n, scale * share, own,
+                  slopes);
+      for (std::ptrdiff_t i = 0; i < n; ++i) {
+        if (missing[i] != 0) {
+          std::fill_n(slopes.row(i), p.width, T(0));
+          continue;
+        }
+        double row = 0;
+        for (std::ptrdiff_t v = 0; v < values; ++v) row += double(own[i * values + v]);
+        sum += share * row;
+        if (losses) losses[i] += T(share * row);
+      }
       column += p.width, target_column += p.target_width;
     }
     return sum;
@@ -233,6 +247,7 @@ class joint_loss : public block_loss<T> {
  private:
   std::vector<part> parts_;
   std::ptrdiff_t width_;
+  const double* factors_ = nullptr;
 };
 
 }  // namespace dlcore

@@ -130,6 +130,9 @@ void bind_linear(py::module_& m) {
 }
 
 void bind_network(py::module_& m) {
+  m.def("normalize", normalize_rows, arg("is_double"), arg("spec"), arg("x"), arg("y"));
+  m.def("normalize_backward", normalize_rows_backward, arg("is_double"), arg("spec"), arg("dy"),
+        arg("x"), arg("dx"), arg("grads"));
   py::class_<py_network>(m, "Network", py::module_local())
       .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
       .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
@@ -141,10 +144,7 @@ void bind_network(py::module_& m) {
       .def("backward", &py_training_step::backward, arg("slopes"))
       .def("forget", &py_training_step::forget)
       .def("undo", &py_training_step::undo)
-      .def("run", &py_training_step::run, arg("x"), arg("y"), arg("weight"), arg("order"),
-           arg("batch_size"), arg("masses"), arg("shares"), arg("accumulate"), arg("rules"),
-           arg("trained"), arg("max_norm"), arg("seen"), arg("key"), arg("seconds"), arg("between"),
-           arg("losses"), arg("squares"), arg("done"));
+      .def("run", &py_training_step::run, arg("job"));
 }
 
 }  // namespace

@@ -52,6 +52,25 @@ inline bool all_finite(const T* x, std::ptrdiff_t n) {
   return !any(sum != zero);
 }
 
+// The sum of squares, in double.
+template <class T>
+__attribute__((noinline)) double squares_of(const T* x, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  vec<double> sum[wide_parts<T>] = {};
+  const auto add = [&](vec<T> v) {
+    for (int part = 0; part < wide_parts<T>; ++part) {
+      const vec<double> d = widen(v, part);
+      sum[part] = fma<double>(d, d, sum[part]);
+    }
+  };
+  std::ptrdiff_t i = 0;
+  for (; i + w <= n; i += w) add(load<T>(x + i));
+  if (i < n) add(load_part<T>(x + i, n - i));
+  double all = 0;
+  for (const vec<double>& part : sum) all += reduce_add(part);
+  return all;
+}
+
 // A parameter and the gradient of it; no gradient where it is not trained.
 template <class T>
 struct tensor {
@@ -131,6 +150,8 @@ class layer {
   // Takes over the values of a part's parameters as they are now: for the way forward, and for
   // both.
   virtual void prepare_forward(std::ptrdiff_t) {}
+  // Makes the parameters of a part keep to what is asked of them, after an update.
+  virtual void constrain(std::ptrdiff_t) const {}
   virtual void prepare(std::ptrdiff_t part) { prepare_forward(part); }
 
   // Whether rows depend on the whole batch: then all parts `collect` what they need of it before
@@ -155,8 +176,10 @@ class linear_layer : public layer<T> {
   using layer<T>::out;
   using span = typename layer<T>::span;
 
-  linear_layer(std::ptrdiff_t in, std::ptrdiff_t out, T* weight, T* bias)
+  // `max_norm`: of the weights of each output; 0: any.
+  linear_layer(std::ptrdiff_t in, std::ptrdiff_t out, T* weight, T* bias, double max_norm = 0)
       : layer<T>(in, out),
+        max_norm(max_norm),
         weight_{weight, nullptr, in * out},
         bias_{bias, nullptr, bias ? out : 0},
         part_(even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel)),
@@ -164,6 +187,8 @@ class linear_layer : public layer<T> {
     // Rows of the weights that crowd the first cache are not read where they lie.
     if (in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) keep_straight();
   }
+
+  const double max_norm;
 
   // The weights as the products take them: by panels of outputs, in x panel elements each.
   static constexpr std::ptrdiff_t panel = panel_columns<T>;
@@ -304,6 +329,17 @@ class linear_layer : public layer<T> {
     return all;
   }
 
+  void constrain(std::ptrdiff_t part) const override {
+    if (max_norm == 0 || !weight_.gradient) return;
+    const std::ptrdiff_t begin = part * part_, end = std::min(out, begin + part_);
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+      T* row = weight_.value + i * in;
+      const double norm = std::sqrt(squares_of(row, in));
+      if (!(norm > max_norm)) continue;
+      const vec<T> factor = T(max_norm / norm);
+      map_run<T>([=](vec<T> x) { return x * factor; }, row, in, 0, row);
+    }
+  }
   // Packs the weights of outputs [begin, end), from a multiple of a panel on.
   __attribute__((noinline)) void pack_outputs(std::ptrdiff_t begin, std::ptrdiff_t end,
                                               T* to) const {

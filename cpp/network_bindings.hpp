@@ -34,17 +34,18 @@ inline layer_pointer<T> make_layer(const py::tuple& spec) {
   };
   if (name == "linear")
     return std::make_unique<linear_layer<T>>(in, spec[2].cast<std::ptrdiff_t>(),
-                                             data_of<T>(spec[3]), data_of<T>(spec[4]));
+                                             data_of<T>(spec[3]), data_of<T>(spec[4]),
+                                             spec[5].cast<double>());
   if (name == "dropout")
     return std::make_unique<dropout_layer<T>>(in, option(0), spec[3].cast<std::uint64_t>());
   if (name == "layer_norm")
     return std::make_unique<layer_norm_layer<T>>(in, data_of<T>(spec[2]), data_of<T>(spec[3]),
                                                  spec[4].cast<double>());
   if (name == "batch_norm")
-    return std::make_unique<batch_norm_layer<T>>(in, data_of<T>(spec[2]), data_of<T>(spec[3]),
-                                                 spec[4].cast<double>(), spec[5].cast<double>(),
-                                                 data_of<T>(spec[6]), data_of<T>(spec[7]),
-                                                 data_of<std::int64_t>(spec[8]));
+    return std::make_unique<batch_norm_layer<T>>(
+        in, data_of<T>(spec[2]), data_of<T>(spec[3]), spec[4].cast<double>(),
+        spec[5].cast<double>(), data_of<T>(spec[6]), data_of<T>(spec[7]),
+        data_of<std::int64_t>(spec[8]), spec[9].cast<bool>());
   if (name == relu::name) return activation(relu{});
   if (name == leaky_relu::name) return activation(leaky_relu{option(0)});
   if (name == elu::name) return activation(elu{option(0)});
@@ -133,6 +134,39 @@ inline row_source<T> rows_of_matrix(const py::object& x) {
   const compressed_rows rows{array(2).data(), array(1).data(), array(1).itemsize() == 8};
   return {static_cast<const char*>(array(0).data()), 0, sizeof(T), parts[3].cast<std::ptrdiff_t>(),
           rows};
+}
+
+// ---- normalisation by itself --------------------------------------------------------------------
+
+// Of the layer that is described, over matrices in rows without gaps.
+inline void normalize_rows(bool is_double, const py::tuple& spec, const py::array& x,
+                           const py::array& y) {
+  dispatch(is_double ? kind::float64 : kind::float32, [&](auto type) {
+    using T = decltype(type);
+    const layer_pointer<T> l = make_layer<T>(spec);
+    const rows_of<const T> from{data_of<T>(x), l->in};
+    const rows_of<T> to{data_of<T>(y), l->in};
+    const std::ptrdiff_t rows = x.shape(0);
+    without_gil released;
+    normalize<T>(*l, from, to, rows);
+  });
+}
+// `grads`: for the gradients of the layer's parameters.
+inline void normalize_rows_backward(bool is_double, const py::tuple& spec, const py::array& dy,
+                                    const py::array& x, const py::array& dx,
+                                    const py::list& grads) {
+  dispatch(is_double ? kind::float64 : kind::float32, [&](auto type) {
+    using T = decltype(type);
+    const layer_pointer<T> l = make_layer<T>(spec);
+    const auto parameters = l->parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      parameters[i]->gradient = data_of<T>(grads[i]);
+    const rows_of<const T> from{data_of<T>(x), l->in}, slopes{data_of<T>(dy), l->in};
+    const rows_of<T> to{data_of<T>(dx), l->in};
+    const std::ptrdiff_t rows = x.shape(0);
+    without_gil released;
+    normalize_backward<T>(*l, slopes, from, to, rows);
+  });
 }
 
 // ---- classes ------------------------------------------------------------------------------------
@@ -233,17 +267,17 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // All batches, until one goes wrong. Writes the `losses` of the batches, unless null the
-  // `squares` of the parameters with a penalty before each, and to `done` the number of the next
-  // batch and of the updates that were made. Returns what went wrong, or "". Every so many
+  // All batches of the `job`, until one goes wrong. Writes the `losses` of the batches, unless None
+  // the `squares` of the parameters with a penalty before each, and to `done` the number of the
+  // next batch and of the updates that were made. Returns what went wrong, or "". Every so many
   // `seconds` calls between(next batch); its exceptions end the run, after that batch.
-  const char* run(const py::object& x, const py::array& y, const py::object& weight,
-                  const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, const py::list& rules,
-                  const py::list& trained_specs, double max_norm, const py::object& seen,
-                  std::uint64_t key, double seconds, const py::function& between,
-                  const py::array& losses, const py::object& squares, const py::array& done) {
-    const row_source<T> from = rows_of_matrix<T>(x);
+  const char* run(const py::dict& job) {
+    const auto array = [&](const char* name) {
+      return py::reinterpret_borrow<py::array>(job[name]);
+    };
+    const auto number = [&](const char* name) { return job[name].cast<double>(); };
+    const row_source<T> from = rows_of_matrix<T>(job["x"]);
+    const py::array y = array("y"), order = array("order"), masses = array("masses");
     index_view labels;
     targets<T> target{nullptr, {}};
     if (is_integer(y)) {
@@ -254,29 +288,38 @@ class step_of : network_of<T> {
     }
     std::vector<trained<T>> parameters;
     int states = 0;
-    for (const py::handle object : trained_specs) {
+    for (const py::handle object : py::list(job["trained"])) {
       const auto spec = py::reinterpret_borrow<py::tuple>(object);
       trained<T> p{
           net.layers[spec[0].cast<std::size_t>()]->parameters()[spec[1].cast<std::size_t>()],
           {},
-          spec[2].cast<std::size_t>()};
-      states = int(spec.size()) - 3;
-      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[3 + i]);
+          spec[2].cast<std::size_t>(),
+          data_of<T>(spec[3])};
+      states = int(spec.size()) - 4;
+      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[4 + i]);
       parameters.push_back(p);
     }
-    update_rule rule{{}, states};
+    update_rule rule{{}, states, number("clip_value"), number("decay")};
+    const py::list rules(job["rules"]);
     for (const py::handle spec : rules)
       rule.groups.push_back(make_group(py::reinterpret_borrow<py::tuple>(spec)));
-    double number = py::tuple(rules[0])[1].cast<double>();
+    double step_number = py::tuple(rules[0])[1].cast<double>();
+    const double max_norm = number("max_norm");
+    const auto accumulate = job["accumulate"].cast<std::ptrdiff_t>();
+    const auto batch_size = job["batch_size"].cast<std::ptrdiff_t>();
+    const auto key = job["key"].cast<std::uint64_t>();
+    const py::function between(job["between"]);
     const auto* rows = static_cast<const std::int64_t*>(order.data());
-    const auto* mass = static_cast<const double*>(masses.data());
-    const auto* share = static_cast<const double*>(shares.data());
-    const double* weights = data_of<double>(weight);
-    T* outputs = data_of<T>(seen);
+    const double *mass = data_of<double>(masses), *share = data_of<double>(job["shares"]);
+    const double* weights = data_of<double>(job["weight"]);
+    // Of each update a rate for each group, and of each batch a factor for each loss; or null.
+    const double *rates = data_of<double>(job["lrs"]), *factors = data_of<double>(job["factors"]);
+    const std::ptrdiff_t losses = factors ? array("factors").shape(1) : 0;
+    T* outputs = data_of<T>(job["seen"]);
     const std::ptrdiff_t n = order.size(), batches = masses.size();
 
-    double *loss = data_of<double>(losses), *square = data_of<double>(squares);
-    std::int64_t* progress = data_of<std::int64_t>(done);
+    double *loss = data_of<double>(job["losses"]), *square = data_of<double>(job["squares"]);
+    auto* progress = data_of<std::int64_t>(job["done"]);
     std::ptrdiff_t updates = 0, i = 0;
     outcome result = outcome::fine;
     std::exception_ptr error;
@@ -288,17 +331,22 @@ class step_of : network_of<T> {
         error = std::current_exception();
       }
     };
+    const std::chrono::duration<double> slice(number("seconds"));
     {
       without_gil released;
       using clock = std::chrono::steady_clock;
-      const std::chrono::duration<double> slice(seconds);
       auto end = clock::now() + slice;
       step_->open(parameters, rule, max_norm, batches);
       while (i < batches && !error) {
         const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
-        const batch_of_rows batch{rows + begin, size, mass[i], share[i],
-                                  (i + 1) % accumulate == 0 || i + 1 == batches};
-        rule.next(number + 1, mass[i]);
+        const batch_of_rows batch{rows + begin,
+                                  size,
+                                  mass[i],
+                                  share[i],
+                                  (i + 1) % accumulate == 0 || i + 1 == batches,
+                                  factors ? factors + i * losses : nullptr};
+        if (rates) rule.set_rates(rates + updates * std::ptrdiff_t(rule.groups.size()));
+        rule.next(step_number + 1, mass[i]);
         if (square) square[i] = step_->squares();
         const bool before = step_->pending();
         result = step_->run(from, target, weights, batch, rule, max_norm,
@@ -306,7 +354,7 @@ class step_of : network_of<T> {
         if (result != outcome::fine) break;
         if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
         if (batch.update && (before || batch.share > 0)) {
-          ++number, ++updates;
+          ++step_number, ++updates;
           rule.after_first();
         }
         ++i;
@@ -353,18 +401,8 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  const char* run(const py::object& x, const py::array& y, const py::object& weight,
-                  const py::array& order, std::ptrdiff_t batch_size, const py::array& masses,
-                  const py::array& shares, std::ptrdiff_t accumulate, const py::list& rules,
-                  const py::list& trained, double max_norm, const py::object& seen,
-                  std::uint64_t key, double seconds, const py::function& between,
-                  const py::array& losses, const py::object& squares, const py::array& done) {
-    return std::visit(
-        [&](auto& s) {
-          return s->run(x, y, weight, order, batch_size, masses, shares, accumulate, rules, trained,
-                        max_norm, seen, key, seconds, between, losses, squares, done);
-        },
-        step_);
+  const char* run(const py::dict& job) {
+    return std::visit([&](auto& s) { return s->run(job); }, step_);
   }
 
  private:

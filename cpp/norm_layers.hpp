@@ -148,9 +148,11 @@ class batch_norm_layer : public scaled_layer<T> {
   using base::each_register, base::get, base::put, base::w, base::columns;
 
  public:
+  // `frozen`: the running means count in training, too, and stay as they are.
   batch_norm_layer(std::ptrdiff_t width, T* weight, T* bias, double eps, double momentum,
-                   T* running_mean, T* running_var, std::int64_t* batches)
+                   T* running_mean, T* running_var, std::int64_t* batches, bool frozen)
       : base(width, weight, bias, eps),
+        frozen_(frozen),
         momentum_(momentum),
         running_mean_(running_mean),
         running_var_(running_var),
@@ -160,10 +162,11 @@ class batch_norm_layer : public scaled_layer<T> {
         sum_(width),
         dot_(width) {}
 
-  bool of_batch() const override { return true; }
+  bool of_batch() const override { return !frozen_; }
 
   // The means of a batch. Each column has two passes over the batch: no cancellation.
   void collect(std::ptrdiff_t part, rows_of<const T> x, std::ptrdiff_t rows) override {
+    if (frozen_) return collect_running(part);
     each_register(
         part * columns, std::min(this->in, (part + 1) * columns), [&](auto j, auto lanes) {
           const vec<T> count = T(rows);
@@ -219,12 +222,12 @@ class batch_norm_layer : public scaled_layer<T> {
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_register(0, this->in, [&](auto j, auto lanes) {
       vec<T> mean, scale;
-      if (p.training) {
+      if (p.training && !frozen_) {
         mean = get(mean_.data() + j, lanes);
         scale = get(scale_.data() + j, lanes);
       } else {
         mean = get(running_mean_ + j, lanes);
-        scale = vec<T>(T(1)) / sqrt(get(running_var_ + j, lanes) + vec<T>(T(this->eps_)));
+        scale = running_scale(j, lanes);
       }
       const vec<T> weight = this->weight(j, lanes), bias = this->bias(j, lanes);
       for (std::ptrdiff_t r = 0; r < p.n; ++r) {
@@ -235,6 +238,7 @@ class batch_norm_layer : public scaled_layer<T> {
   }
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                 const pass& p) const override {
+    if (frozen_) return backward_frozen(dy, dx, p.n);
     const vec<T> count = T(p.batch);
     each_register(0, this->in, [&](auto j, auto lanes) {
       const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes);
@@ -256,6 +260,7 @@ class batch_norm_layer : public scaled_layer<T> {
   }
 
  private:
+  bool frozen_;
   double momentum_;  // of the running means; negative: the mean over all batches
   T *running_mean_, *running_var_;
   std::int64_t* batches_;
@@ -263,7 +268,54 @@ class batch_norm_layer : public scaled_layer<T> {
   std::vector<T> sum_, dot_;     // of dy, and of dy times the normalised x
   std::vector<T> old_mean_, old_var_;
   std::int64_t old_batches_ = 0;
+
+  void collect_running(std::ptrdiff_t part) {
+    each_register(part * columns, std::min(this->in, (part + 1) * columns),
+                  [&](auto j, auto lanes) {
+                    put(mean_.data() + j, get(running_mean_ + j, lanes), lanes);
+                    put(scale_.data() + j, running_scale(j, lanes), lanes);
+                  });
+  }
+  vec<T> running_scale(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
+    return vec<T>(T(1)) / sqrt(get(running_var_ + j, lanes) + vec<T>(T(this->eps_)));
+  }
+  void backward_frozen(rows_of<const T> dy, rows_of<T> dx, std::ptrdiff_t n) const {
+    each_register(0, this->in, [&](auto j, auto lanes) {
+      const vec<T> factor = this->weight(j, lanes) * running_scale(j, lanes);
+      for (std::ptrdiff_t r = 0; r < n; ++r)
+        put(dx.row(r) + j, factor * get(dy.row(r) + j, lanes), lanes);
+    });
+  }
 };
+
+// The rows of y of a layer by itself, as in training.
+template <class T>
+inline void normalize(layer<T>& l, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows) {
+  l.reserve(rows);
+  l.before_collect();
+  const double cost = l.cost() * double(rows);
+  parallel_for(l.parts(), cost, [&](std::ptrdiff_t i) { l.collect(i, x, rows); });
+  l.collected(rows);
+  const std::ptrdiff_t block = block_of(rows);
+  parallel_for(rows > 0 ? ceil_div(rows, block) : 0, 2 * cost, [&](std::ptrdiff_t b) {
+    const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
+    l.forward(x.from(begin), y.from(begin), {begin, n, rows, true, 0});
+  });
+}
+// dx, and the gradients of its parameters.
+template <class T>
+inline void normalize_backward(layer<T>& l, rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
+                               std::ptrdiff_t rows) {
+  normalize(l, x, dx, rows);  // what the layer keeps of x; dx is written again
+  const double cost = l.cost() * double(rows);
+  parallel_for(l.parts(), cost, [&](std::ptrdiff_t i) { l.collect_backward(i, dy, x, rows); });
+  const std::ptrdiff_t block = block_of(rows);
+  parallel_for(rows > 0 ? ceil_div(rows, block) : 0, 2 * cost, [&](std::ptrdiff_t b) {
+    const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
+    l.backward(dy.from(begin), x.from(begin), dx.from(begin), {begin, n, rows, true, 0});
+  });
+  parallel_for(l.parts(), cost, [&](std::ptrdiff_t i) { l.gradient(i, dy, x, rows, false); });
+}
 
 // Each element is 0 with probability p in training, and divided by 1 - p otherwise (Srivastava et
 // al.: Dropout, JMLR 2014). Which ones are is a function of the step's key, the layer and the

@@ -35,12 +35,15 @@ class linear_panels {
                                                            2 * tile_rows, 7 * tile_rows),
                           back ? panel : tile_rows)),
         values_{of.transposed(), nullptr, ceil_div(of.out, panel) * panel * of.in},
-        packed_{&values_, {}, weight.group} {
+        packed_{&values_, {}, weight.group, nullptr} {
     if (bias) bias_ = *bias;
   }
 
   // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
-  static bool suits(const linear_layer<T>& l) { return l.out > panel / 2 && l.in > 0; }
+  // A limit on the norm of whole rows needs more than a part has.
+  static bool suits(const linear_layer<T>& l) {
+    return l.out > panel / 2 && l.in > 0 && l.max_norm == 0;
+  }
 
   // Parts are some inputs of some panels.
   std::ptrdiff_t parts() const { return ceil_div(of_.out, columns_) * chunks(); }
@@ -48,10 +51,14 @@ class linear_panels {
   // Makes room; then all parts can be taken.
   void reserve() {
     if (back_) of_.keep_straight();
-    for (std::size_t s = memory_.size(); s < states_; ++s) {
+    if (!memory_.empty()) return;
+    const auto keep = [&](T* own, T*& packed) {
       memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
-      packed_.state[s] = reinterpret_cast<T*>(memory_.back().get());
-    }
+      packed = reinterpret_cast<T*>(memory_.back().get());
+      kept_.emplace_back(own, packed);
+    };
+    for (std::size_t s = 0; s < states_; ++s) keep(weight_.state[s], packed_.state[s]);
+    if (weight_.average) keep(weight_.average, packed_.average);
   }
   // Takes over the parameters and their state, and gives them back.
   void take(std::ptrdiff_t part) {
@@ -64,7 +71,7 @@ class linear_panels {
       });
     };
     pack(weight_.of->value, values_.value);
-    for (std::size_t s = 0; s < memory_.size(); ++s) pack(weight_.state[s], packed_.state[s]);
+    for (const auto& [own, packed] : kept_) pack(own, packed);
     turn_back(at);
   }
   void give(std::ptrdiff_t part) const {
@@ -76,7 +83,7 @@ class linear_panels {
       });
     };
     unpack(values_.value, weight_.of->value);
-    for (std::size_t s = 0; s < memory_.size(); ++s) unpack(packed_.state[s], weight_.state[s]);
+    for (const auto& [own, packed] : kept_) unpack(packed, own);
   }
 
   // Sums the gradient of a part over the batch and updates it.
@@ -89,6 +96,7 @@ class linear_panels {
     if (has_bias_ && at.begin == 0) {
       linear_layer<T>::sum_columns(dy, at.column, at.columns, rows, gradient);
       rule.apply(bias_, gradient, at.column, at.column + at.columns);
+      rule.average(bias_, at.column, at.column + at.columns);
     }
     if (at.columns % panel != 0) std::fill(gradient + all - run, gradient + all, T(0));
     product<T>(
@@ -104,6 +112,7 @@ class linear_panels {
         gradient, panel, nullptr, {}, run);
     at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
       rule.apply(packed_, gradient, first, first + run);
+      rule.average(packed_, first, first + run);
       gradient += run;
     });
     turn_back(at);
@@ -131,6 +140,7 @@ class linear_panels {
   tensor<T> values_;
   trained<T> packed_;
   std::vector<std::unique_ptr<vec<T>[]>> memory_;
+  std::vector<std::pair<T*, T*>> kept_;  // the caller's arrays, and theirs by panels
 
   std::ptrdiff_t chunks() const { return ceil_div(of_.in, chunk_); }
 

@@ -109,9 +109,10 @@ enum class outcome { fine, loss, gradient, parameters, label };
 struct batch_of_rows {
   const std::int64_t* rows;  // their numbers
   std::ptrdiff_t n;
-  double mass;   // the losses of the batch are divided by this
-  double share;  // of the batch in its update; 0: it is passed over
-  bool update;   // whether this batch completes an update
+  double mass;            // the losses of the batch are divided by this
+  double share;           // of the batch in its update; 0: it is passed over
+  bool update;            // whether this batch completes an update
+  const double* factors;  // of each loss in the batch; null: 1
 };
 
 template <class T>
@@ -148,7 +149,7 @@ class training_step {
     before_.resize(trained_size);
     direct_ = !accumulate;
     for (const auto& l : net.layers)
-      direct_ = direct_ && !l->of_batch() && (l->parameters().empty() || l->has_gradient_to());
+      direct_ = direct_ && !l->of_batch() && (!l->learns() || l->has_gradient_to());
   }
 
   rows_of<T> outputs() const { return values_.back(); }
@@ -218,6 +219,7 @@ class training_step {
     std::atomic<bool> bad_label{false};
     key_ = key;
     sums_.assign(blocks, 0.0);
+    loss_->begin_batch(batch.factors);
     const std::size_t count = net_.layers.size();
     sizes_.assign(blocks * count, {});
     if (direct_ && !bound_.known) measure_parameters(rule);
@@ -250,7 +252,7 @@ class training_step {
             if (own.panels)
               own.panels->update(own.part, read(slopes_, own.layer + 1), read(values_, own.layer),
                                  n, rule);
-            else update_directly(own, rule, n);
+            else if (net_.layers[own.layer]->learns()) update_directly(own, rule, n);
             if (rule.penalizes()) squares_of_jobs_[i] = squares_after(own, rule);
           },
           shares_);
@@ -267,9 +269,9 @@ class training_step {
     if (failed_.load() != int(outcome::fine)) return outcome(failed_.load());
     const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
     if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
-    region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4,
-           [&](std::ptrdiff_t i) { update(parts_[i], rule, factor); });
+    each_learning_part([&](const auto& part) { update(part, rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
+    else each_learning_part([&](const auto& part) { average(part, rule); });
     measure_squares(rule);
     return outcome(failed_.load());
   }
@@ -308,7 +310,8 @@ class training_step {
         for (const auto& s : parts_[i].of->spans(parts_[i].number))
           (s.of == tensors[0] ? own.weight : own.bias) = piece{of(s.of), s.begin, s.end};
         jobs_.push_back(own);
-        shares_.add(parts_[i].of->cost() / double(parts_[i].of->parts()));
+        shares_.add(parts_[i].of->learns() ? parts_[i].of->cost() / double(parts_[i].of->parts())
+                                           : 0.0);
       }
     squares_of_jobs_.assign(jobs_.size(), 0.0);
   }
@@ -534,14 +537,31 @@ class training_step {
     return 0;
   }
 
-  void update(const typename network<T>::part& part, const update_rule& rule, double factor) {
-    for (const auto& s : part.of->spans(part.number)) {
+  template <class F>
+  void each_learning_part(const F& f) {
+    region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.4, [&](std::ptrdiff_t i) {
+      if (parts_[i].of->learns()) f(parts_[i]);
+    });
+  }
+  // f(parameter, begin, end) of what is trained in a part
+  template <class F>
+  void each_trained(const typename network<T>::part& part, const F& f) const {
+    for (const auto& s : part.of->spans(part.number))
       for (const trained<T>& p : parameters_)
-        if (p.of == s.of &&
-            !rule.apply(p, s.begin, s.end, T(factor), before_.data() + offset_of(s.of) + s.begin))
-          failed_.store(int(outcome::parameters), std::memory_order_relaxed);
-    }
+        if (p.of == s.of) f(p, s.begin, s.end);
+  }
+  void update(const typename network<T>::part& part, const update_rule& rule, double factor) {
+    each_trained(part, [&](const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) {
+      if (!rule.apply(p, begin, end, T(factor), before_.data() + offset_of(p.of) + begin))
+        failed_.store(int(outcome::parameters), std::memory_order_relaxed);
+    });
+    part.of->constrain(part.number);
     part.of->prepare(part.number);
+  }
+  void average(const typename network<T>::part& part, const update_rule& rule) const {
+    each_trained(part, [&](const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) {
+      rule.average(p, begin, end);
+    });
   }
 
   // With what lies between the rows, which is 0.
@@ -620,6 +640,9 @@ class training_step {
                   own.weight.of ? memory : nullptr, own.bias.of ? memory + weights : nullptr);
     if (own.weight.of) rule.apply(*own.weight.of, memory, own.weight.begin, own.weight.end);
     if (own.bias.of) rule.apply(*own.bias.of, memory + weights, own.bias.begin, own.bias.end);
+    l.constrain(own.part);
+    for (const piece& p : {own.weight, own.bias})
+      if (p.of) rule.average(*p.of, p.begin, p.end);
     l.prepare(own.part);
   }
 

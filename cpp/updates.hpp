@@ -45,15 +45,18 @@ class largest_of {
   }
 };
 
-// One parameter that is trained, with its state and the number of its group of options.
+// One parameter that is trained, with its state, the number of its group of options, and unless
+// null the running average of its values.
 template <class T>
 struct trained {
   tensor<T>* of;
   std::array<T*, 3> state;
   std::size_t group;
+  T* average;
 
   bool operator==(const trained& other) const {
-    return of == other.of && state == other.state && group == other.group;
+    return of == other.of && state == other.state && group == other.group &&
+           average == other.average;
   }
 };
 
@@ -72,8 +75,13 @@ class update_rule {
           penalty(penalty) {}
   };
   std::vector<group> groups;
-  int states;  // arrays of state for each parameter
+  int states;         // arrays of state for each parameter
+  double clip_value;  // the largest absolute gradient; 0: any
+  double decay;       // of the averages
 
+  void set_rates(const double* rates) {
+    for (group& g : groups) std::visit([&](auto& r) { r.lr = *rates++; }, g.rule);
+  }
   // The rules of the next step, for a batch of that mass.
   void next(double number, double mass) {
     for (group& g : groups) {
@@ -96,6 +104,7 @@ class update_rule {
   // Updates elements with the gradients from `gradient` on.
   template <class T>
   void apply(const trained<T>& p, T* gradient, std::ptrdiff_t begin, std::ptrdiff_t end) const {
+    clip(gradient, end - begin);
     const auto on = [&](const auto& f, auto... state) {
       T* const arrays[] = {p.of->value + begin, gradient, state + begin...};
       update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
@@ -138,6 +147,7 @@ class update_rule {
   template <class T>
   bool apply(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end, T factor,
              T* before) const {
+    clip(p.of->gradient + begin, end - begin);
     const auto on = [&](const auto& f, auto... state) {
       T* const arrays[] = {p.of->value + begin, p.of->gradient + begin, state + begin...};
       return guarded_update(f, arrays, end - begin, factor, before,
@@ -146,7 +156,26 @@ class update_rule {
     return with_state(p, on);
   }
 
+  // Moves the averages of elements towards their new values.
+  template <class T>
+  void average(const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) const {
+    if (!p.average) return;
+    const vec<T> share = T(1 - decay);
+    map_run<T>([=](vec<T> a, vec<T> x) { return fma<T>(share, x - a, a); }, p.average + begin,
+               end - begin, 0, p.average + begin, p.of->value + begin);
+  }
+
  private:
+  template <class T>
+  void clip(T* gradient, std::ptrdiff_t n) const {
+    if (clip_value == 0) return;
+    const vec<T> most = T(clip_value);
+    map_run<T>(
+        [=](vec<T> g) {  // NaN stays
+          return select<T>(g > most, most, select<T>(g < -most, -most, g));
+        },
+        gradient, n, 0, gradient);
+  }
   // Squares of what is below vanish among subnormal numbers.
   template <class T>
   static double least_root(const adam& a) {
@@ -204,24 +233,5 @@ class update_rule {
     return !any(sum != zero);
   }
 };
-
-// The sum of squares, in double.
-template <class T>
-__attribute__((noinline)) double squares_of(const T* x, std::ptrdiff_t n) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  vec<double> sum[wide_parts<T>] = {};
-  const auto add = [&](vec<T> v) {
-    for (int part = 0; part < wide_parts<T>; ++part) {
-      const vec<double> d = widen(v, part);
-      sum[part] = fma<double>(d, d, sum[part]);
-    }
-  };
-  std::ptrdiff_t i = 0;
-  for (; i + w <= n; i += w) add(load<T>(x + i));
-  if (i < n) add(load_part<T>(x + i, n - i));
-  double all = 0;
-  for (const vec<double>& part : sum) all += reduce_add(part);
-  return all;
-}
 
 }  // namespace dlcore

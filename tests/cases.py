@@ -22,6 +22,7 @@ from drawing import (
     draw_dy_y,
     draw_linear,
     draw_linear_backward,
+    draw_norm,
     draw_pair,
     draw_row,
     draw_table,
@@ -421,7 +422,80 @@ def gradient_terms(dy, x, weight, bias):
     return dy @ np.abs(weight), dy.T @ np.abs(x), dy.sum(0)
 
 
+def deviation(x, axis):
+    """Return the standard deviation along an axis, which may be empty."""
+    n = max(1, x.shape[axis])
+    mean = x.sum(axis, keepdims=True) / n
+    return np.sqrt(np.square(x - mean).sum(axis, keepdims=True) / n)
+
+
+NORMS = [(n, c) for n in (2, 3, 17, 64) for c in (1, 2, 7, 16, 33)]
+NORMS += [(0, 4), (1, 5), (1009, 10), (7001, 33), (127, 1000)]
+
+
+def norm(name, axis, label="", *, running=False, **options) -> list[Case]:
+    """Return a normalisation of matrices, mean and variance along an axis, and its gradients."""
+    forward = getattr(reference, name)
+    common = {
+        "kind": "norm",
+        "options": options,
+        "label": label,
+        "shapes": NORMS,
+        "benchmarks": () if label else ((1000, 32), (10_000, 256)),
+    }
+
+    def gradient_size(dx, dweight, dbias, *, dy, x, weight, **rest):
+        # Each result is a sum along an axis that cancels, and so is what is taken from dy.
+        spread = np.sqrt(rest["running_var"]) if running else deviation(x, axis)
+        normal = 1 + np.abs(forward(x, **rest))
+        if running:  # x - mean cancels
+            normal = normal + (np.abs(x) + np.abs(rest["running_mean"])) / spread
+        slope = np.abs(dy * weight)
+        mean = 0 if running else slope.max(axis, keepdims=True, initial=0) * normal
+        rows = np.abs(dy) * normal
+        return (slope + mean) * normal / np.maximum(spread, 3e-3), rows.sum(0), np.abs(dy).sum(0)
+
+    def size(y, *, x, weight, bias, **rest):
+        # x - mean cancels where a feature is far from 0.
+        centre = np.abs(x).max(axis, keepdims=True, initial=0)
+        centre = centre + np.abs(rest["running_mean"]) if running else centre
+        spread = np.sqrt(rest["running_var"]) if running else deviation(x, axis)
+        spread = np.maximum(spread, 3e-3)
+        return (np.abs(weight) * (np.abs(y) + centre / spread) + np.abs(bias),)
+
+    return [
+        Case(
+            name=name,
+            draw=partial(draw_norm, running=running),
+            ulp=(6, 6),
+            magnitude=size,
+            **common,
+        ),
+        Case(
+            name=f"{name}_backward",
+            draw=partial(draw_norm, running=running, backward=True),
+            ulp=(12, 12),
+            magnitude=gradient_size,
+            **common,
+        ),
+    ]
+
+
+def bind_clip_value(clip_grad_value, a, clip_value):
+    """Bind the clipping of a copy of a gradient."""
+
+    def clip():
+        grad = np.array(a)
+        clip_grad_value([grad], clip_value)
+        return grad
+
+    return clip
+
+
 CASES: list[Case] = [
+    *norm("layer_norm", 1),
+    *norm("batch_norm", 0, "training", training=True),
+    *norm("batch_norm", 0, running=True),
     *linear(),
     *linear("no-bias", bias=False),
     *linear("relu", "relu"),
@@ -559,6 +633,14 @@ CASES: list[Case] = [
         {"max_norm": 1.0},
         bind=bind_clip,
         benchmarks=((1000,), (1_000_000,)),
+    ),
+    Case(
+        "optimizer",
+        "clip_grad_value",
+        lambda rng, shape, dtype: {"a": normal(rng, shape, dtype)},
+        (0, 0),
+        {"clip_value": 0.5},
+        bind=bind_clip_value,
     ),
     Case(
         "columns",

@@ -110,3 +110,18 @@ def draw_linear_backward(rng, shape, dtype):
     """Draw the arguments of its gradients."""
     dy = normal(rng, (shape[0], shape[2]), dtype)
     return {"dy": dy} | draw_linear(rng, shape, dtype)
+
+
+def draw_norm(rng, shape, dtype, *, running=False, backward=False):
+    """Draw the arguments of a normalisation, features of different sizes and offsets."""
+    features = shape[1]
+    x = normal(rng, shape, dtype) * uniform(rng, features, dtype, 0.5, 2) + normal(
+        rng, features, dtype
+    )
+    inputs = {"x": x, "weight": normal(rng, features, dtype)}
+    if running:
+        inputs["running_mean"] = normal(rng, features, dtype)
+        inputs["running_var"] = uniform(rng, features, dtype, 0.5, 2)
+    if backward:
+        return {"dy": normal(rng, shape, dtype)} | inputs
+    return inputs | {"bias": normal(rng, features, dtype)}

@@ -13,14 +13,14 @@ import pytest
 
 import dlcore
 from cases import CASES, DTYPES
-from dlcore import _isa, activations, losses, normalization, optimizers, reference
+from dlcore import _isa, activations, losses, normalization, norms, optimizers, reference
 
 PACKAGE = Path(dlcore.__file__).parent
 ROOT = Path(__file__).parents[1]
 
 # The module; the package has the function under this name.
 linear_module = sys.modules[dlcore.linear.__module__]
-MODULES = [activations, linear_module, losses, normalization, optimizers]
+MODULES = [activations, linear_module, losses, normalization, norms, optimizers]
 
 PUBLIC = {
     name: getattr(module, name)

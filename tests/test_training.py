@@ -716,7 +716,7 @@ def test_wrong_data(x, y, options, error, message):
         ({"metrics": ["accuracy", "accuracy"]}, ValueError, "'accuracy' is taken"),
         ({"accumulate": 0}, ValueError, "accumulate must be a positive integer"),
         ({"clip_grad_norm": 0.0}, ValueError, "clip_grad_norm must be positive"),
-        ({"schedule": 0.1}, TypeError, "schedule must be a function"),
+        ({"schedule": 0.1}, TypeError, "schedule must be a Schedule"),
     ],
 )
 def test_wrong_trainers(options, error, message):

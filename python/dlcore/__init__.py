@@ -1,6 +1,6 @@
 """A fast, exact deep-learning core for NumPy arrays on the CPU."""
 
-from . import reference
+from . import information, reference
 from ._isa import available_isas, isa
 from ._isa import core as _core
 from .activations import (
@@ -25,10 +25,19 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .augmentation import ImageTransform, cutmix, mixup, one_hot
+from .averaging import ExponentialMovingAverage, StochasticWeightAveraging, update_batch_norm
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .history import History
-from .information import entropy, relative_entropy
+from .information import (
+    categorical_cross_entropy,
+    categorical_cross_entropy_and_grad,
+    entropy,
+    label_entropy,
+    relative_entropy,
+)
+from .init import initialize
 from .layers import (
     ELU,
     GELU,
@@ -43,6 +52,7 @@ from .layers import (
     Softplus,
     Tanh,
 )
+from .learning_curves import learning_curve
 from .linear import linear, linear_backward
 from .losses import (
     binary_cross_entropy,
@@ -68,8 +78,11 @@ from .losses import (
     smooth_l1_loss,
     smooth_l1_loss_and_grad,
 )
+from .lr_find import lr_find
+from .multi_target import MultiTargetLoss
 from .nn import Sequential
 from .normalization import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
+from .norms import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .objectives import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -77,14 +90,32 @@ from .objectives import (
     HuberLoss,
     L1Loss,
     MSELoss,
-    MultiTargetLoss,
     PoissonNLLLoss,
     QuantileLoss,
     SmoothL1Loss,
 )
-from .optimizers import SGD, Adam, AdamW, clip_grad_norm
+from .optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
 from .parallel import get_num_threads, num_threads, set_num_threads
+from .schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
+    Warmup,
+)
+from .splitting import train_val_test_split
 from .training import Trainer
+from .transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
+from .tuning import OptunaPruning
 
 __version__: str = _core.version
 
@@ -98,64 +129,99 @@ __all__ = [
     "BatchNorm1d",
     "Callback",
     "ColumnStats",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
     "CrossEntropyLoss",
     "Dropout",
     "EarlyStopping",
+    "ExponentialLR",
+    "ExponentialMovingAverage",
     "FocalLoss",
     "History",
     "HuberLoss",
+    "ImageTransform",
     "L1Loss",
+    "LambdaLR",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearLR",
     "MSELoss",
     "MinMaxNormalizer",
+    "MultiStepLR",
     "MultiTargetLoss",
+    "OneCycleLR",
+    "OptunaPruning",
     "PoissonNLLLoss",
+    "PolynomialLR",
     "QuantileLoss",
     "ReLU",
+    "ReduceLROnPlateau",
+    "Schedule",
     "Sequential",
+    "SequentialLR",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
     "Softplus",
+    "StepLR",
+    "StochasticWeightAveraging",
     "Tanh",
     "Trainer",
+    "Warmup",
     "ZScoreNormalizer",
     "__version__",
     "available_isas",
+    "batch_norm",
+    "batch_norm_backward",
     "binary_cross_entropy",
     "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
+    "categorical_cross_entropy",
+    "categorical_cross_entropy_and_grad",
     "clip_grad_norm",
+    "clip_grad_value",
     "column_stats",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "cutmix",
     "elu",
     "elu_backward",
     "entropy",
+    "fold_batch_norm",
     "gelu",
     "gelu_backward",
     "get_num_threads",
     "huber_loss",
     "huber_loss_and_grad",
+    "information",
+    "initialize",
     "isa",
     "kl_div",
     "kl_div_and_grad",
     "l1_loss",
     "l1_loss_and_grad",
+    "label_entropy",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "learning_curve",
     "linear",
     "linear_backward",
+    "load_safetensors",
     "log_softmax",
     "log_softmax_backward",
+    "lr_find",
+    "mixup",
     "mse_loss",
     "mse_loss_and_grad",
     "nll_loss",
     "nll_loss_and_grad",
     "num_threads",
+    "one_hot",
     "poisson_nll_loss",
     "poisson_nll_loss_and_grad",
     "quantile_loss",
@@ -164,6 +230,8 @@ __all__ = [
     "relative_entropy",
     "relu",
     "relu_backward",
+    "replace_head",
+    "save_safetensors",
     "set_num_threads",
     "show_config",
     "sigmoid",
@@ -178,4 +246,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "train_val_test_split",
+    "update_batch_norm",
 ]

@@ -4,7 +4,6 @@ They check and compute; the public functions of dlcore give them names, defaults
 All arguments are positional.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from ._typing import Array
@@ -193,6 +192,11 @@ def linear(
 def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]: ...
 
 # Networks, described by dlcore.network, which alone makes them: nothing is checked.
+def normalize(is_double: bool, spec: tuple[Any, ...], x: Array, y: Array) -> None: ...
+def normalize_backward(
+    is_double: bool, spec: tuple[Any, ...], dy: Array, x: Array, dx: Array, grads: list[Array]
+) -> None: ...
+
 class Network:
     def __init__(self, is_double: bool, layers: list[tuple[Any, ...]]) -> None: ...
     def infer(self, x: Any, finite: bool = False) -> Array | None: ...
@@ -211,24 +215,4 @@ class TrainingStep:
     def backward(self, slopes: Array) -> None: ...
     def forget(self) -> None: ...
     def undo(self) -> None: ...
-    def run(
-        self,
-        x: Any,
-        y: Array,
-        weight: Array | None,
-        order: Array,
-        batch_size: int,
-        masses: Array,
-        shares: Array,
-        accumulate: int,
-        rules: list[tuple[Any, ...]],
-        trained: list[tuple[Any, ...]],
-        max_norm: float,
-        seen: Array | None,
-        key: int,
-        seconds: float,
-        between: Callable[[int], object],
-        losses: Array,
-        squares: Array | None,
-        done: Array,
-    ) -> str: ...
+    def run(self, job: dict[str, Any]) -> str: ...

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .data import Rows, mass
+from .data import Rows, mass, present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +20,7 @@ class Deal(NamedTuple):
 
     ``masses`` are the weights of the batches in the epoch, ``shares`` those in their updates, each
     of which the last of ``accumulate`` batches completes. ``key`` draws what layers draw.
+    ``factors`` are those of each loss of several in each batch, where targets are missing.
     """
 
     rows: Rows
@@ -29,6 +30,7 @@ class Deal(NamedTuple):
     shares: Array
     accumulate: int
     key: int
+    factors: Array | None = None
 
     def __len__(self) -> int:
         return len(self.masses)
@@ -66,12 +68,18 @@ class Batches:
     ) -> None:
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
         self._mass = mass(loss, rows)
+        self._present = present(loss, rows)
         self._starts = np.arange(0, len(index), batch_size)
         self._accumulate = accumulate
         self.batch_size = min(batch_size, len(index))
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    def inputs(self) -> Iterator[Array]:
+        """Give x of all rows, some at a time."""
+        for start in range(0, len(self._index), 4096):
+            yield self._rows.x[self._index[start : start + 4096]]
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
@@ -80,7 +88,18 @@ class Batches:
         updates = np.add.reduceat(masses, np.arange(0, len(masses), self._accumulate))
         of_update = np.repeat(updates, self._accumulate)[: len(masses)]
         shares = np.divide(masses, of_update, out=np.zeros_like(masses), where=masses > 0)
-        yield Deal(self._rows, order, self.batch_size, masses, shares, self._accumulate, key)
+        factors = None
+        if self._present is not None:
+            # The loss of a target is its mean over the rows of an update that have it.
+            there = np.add.reduceat(self._present[order], self._starts)
+            there = np.add.reduceat(there, np.arange(0, len(masses), self._accumulate))
+            there = np.repeat(there, self._accumulate, axis=0)[: len(masses)]
+            factors = np.divide(
+                of_update[:, np.newaxis], there, out=np.zeros_like(there), where=there > 0
+            )
+        yield Deal(
+            self._rows, order, self.batch_size, masses, shares, self._accumulate, key, factors
+        )
 
 
 class Stream:
@@ -107,6 +126,11 @@ class Stream:
     ) -> None:
         self._loss, self._source, self._check = loss, source, check
         self._accumulate = accumulate
+
+    def inputs(self) -> Iterator[Array]:
+        """Give x of each batch."""
+        for x, *_ in self._source:
+            yield self._check(x, *_, prefix="").x
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""
@@ -142,7 +166,12 @@ class Stream:
             )
         masses = np.array([mass(self._loss, rows).sum()])
         order = np.arange(len(rows.x))
-        return Deal(rows, order, len(order), masses, np.ones(1), 1, key % 2**63)
+        there = present(self._loss, rows)
+        factors = None
+        if there is not None:
+            there = there.sum(0, keepdims=True)
+            factors = np.divide(masses, there, out=np.zeros_like(there), where=there > 0)
+        return Deal(rows, order, len(order), masses, np.ones(1), 1, key % 2**63, factors)
 
 
 def _join(weights: list[Array | None], update: list[Rows]) -> Array | None:

@@ -106,9 +106,7 @@ class EarlyStopping(Callback):
         self.monitor = monitor
         self.min_delta = abs(min_delta)
         self.patience = patience
-        self.mode = _direction(monitor) if mode == "auto" else mode
-        if self.mode not in ("min", "max"):
-            raise ValueError(f"EarlyStopping: mode must be 'auto', 'min' or 'max', not {mode!r}")
+        self.mode = direction("EarlyStopping", monitor, mode)
         self.baseline = baseline
         self.restore_best = restore_best
         self.start_from_epoch = start_from_epoch
@@ -127,14 +125,7 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self) -> None:
         """Forget an earlier fit; a log of the name to monitor must exist."""
-        if self.monitor not in self.trainer.log_names:
-            hint = ""
-            if self.monitor.startswith("val_"):
-                hint = "; validation_data or validation_split gives those that begin with 'val_'"
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, but this fit logs only "
-                f"{', '.join(self.trainer.log_names)}{hint}"
-            )
+        check_monitor(self, self.monitor)
         self._start_anew()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -199,14 +190,31 @@ class EarlyStopping(Callback):
         return reason
 
 
-def _direction(monitor: str) -> str:
-    """Tell "min" or "max" by the last word of the name."""
+def check_monitor(callback: Callback, monitor: str) -> None:
+    """Make sure that the fit that begins logs the value that a callback monitors."""
+    names = callback.trainer.log_names
+    if monitor not in names:
+        hint = ""
+        if monitor.startswith("val_"):
+            hint = "; validation_data or validation_split gives those that begin with 'val_'"
+        raise ValueError(
+            f"{type(callback).__name__} monitors {monitor!r}, but this fit logs only "
+            f"{', '.join(names)}{hint}"
+        )
+
+
+def direction(owner: str, monitor: str, mode: str) -> str:
+    """Return the mode "min" or "max"; for "auto", tell by the last word of the name."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"{owner}: mode must be 'auto', 'min' or 'max', not {mode!r}")
+    if mode != "auto":
+        return mode
     word = monitor.lower().split("_")[-1]
     if word in _SMALLER_IS_BETTER:
         return "min"
     if word in _GREATER_IS_BETTER:
         return "max"
     raise ValueError(
-        f"EarlyStopping: mode='auto' cannot tell whether a smaller or a greater {monitor!r} is "
+        f"{owner}: mode='auto' cannot tell whether a smaller or a greater {monitor!r} is "
         f"better; pass mode='min' or mode='max'"
     )

@@ -147,6 +147,15 @@ def mass(loss: Loss, rows: Rows | Part) -> Array:
     return weights if rows.weight is None else weights * rows.weight
 
 
+def present(loss: Loss, rows: Rows) -> Array | None:
+    """Weigh each target of each row, 0 where it is missing; None if none is."""
+    there = loss.present(rows.y)
+    if there is None or rows.weight is None:
+        return there
+    weighted: Array = there * rows.weight[:, np.newaxis]
+    return weighted
+
+
 def hold_out(
     model: Sequential,
     loss: Loss,

@@ -75,6 +75,9 @@ class Linear(BoundLayer):
         Width of x, of shape (N, in_features), and of y, of shape (N, out_features).
     bias : bool
         Whether to add a bias.
+    max_norm : float, optional
+        Largest 2-norm of the weights of an output; after an update in training those of a greater
+        one are scaled down to it (Srivastava et al.: Dropout, JMLR 2014).
 
     Notes
     -----
@@ -86,12 +89,22 @@ class Linear(BoundLayer):
     in_features: int
     out_features: int
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             check_positive_int(f"Linear: {name}", value)
         self.in_features = int(in_features)
         self.out_features = int(out_features)
         self.has_bias = bool(bias)
+        if max_norm is not None and not 0 < max_norm < math.inf:
+            raise ValueError(f"Linear: max_norm must be positive and finite, not {max_norm}")
+        self.max_norm = max_norm
 
     @property
     def weight(self) -> Array:
@@ -118,8 +131,10 @@ class Linear(BoundLayer):
         return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes}
 
     def __repr__(self) -> str:
-        bias = "" if self.has_bias else ", bias=False"
-        return f"Linear({self.in_features}, {self.out_features}{bias})"
+        options = "" if self.has_bias else ", bias=False"
+        if self.max_norm is not None:
+            options += f", max_norm={self.max_norm}"
+        return f"Linear({self.in_features}, {self.out_features}{options})"
 
 
 class Normalization(BoundLayer):

@@ -526,7 +526,7 @@ def smooth_l1_loss(
 ) -> Loss:
     """Absolute error with a quadratic bottom.
 
-    ``d**2 / (2 beta)`` where |d| < beta, else ``|d| - beta / 2``.
+    ``d**2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``.
 
     Parameters
     ----------
@@ -588,7 +588,7 @@ def huber_loss(
     delta: float = 1.0,
     reduction: str = "mean",
 ) -> Loss:
-    """Huber loss, ``d**2 / 2`` where |d| <= delta, else ``delta (|d| - delta / 2)``.
+    """Huber loss, ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``.
 
     Parameters
     ----------

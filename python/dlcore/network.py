@@ -12,10 +12,10 @@ import numpy as np
 from . import _isa
 from .layers import Activation, BatchNorm1d, Dropout, Layer, LayerNorm, Linear
 from .objectives import native_loss
-from .optimizers import SGD, Adam, clip_grad_norm
+from .optimizers import SGD, Adam, clip_grad_norm, clip_grad_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ._typing import Array
     from .batches import Deal
@@ -38,7 +38,7 @@ class Network(Protocol):
 
     @property
     def frozen(self) -> frozenset[str]:
-        """Names of the parameters to leave as they are."""
+        """Names of the parameters and running statistics to leave as they are."""
 
     def split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter."""
@@ -53,30 +53,30 @@ class Optimizer(Protocol):
         """Update the parameters in place."""
 
 
-def describe(layers: Sequence[Layer], width: int) -> list[tuple[Any, ...]]:
+def describe(
+    layers: Sequence[Layer], width: int, frozen: Collection[str] = ()
+) -> list[tuple[Any, ...]]:
     """Describe layers that take ``width`` features to the native network."""
     described: list[tuple[Any, ...]] = []
-    for layer in layers:
+    for i, layer in enumerate(layers):
         if isinstance(layer, Linear):
-            described.append(
-                ("linear", layer.in_features, layer.out_features, layer.weight, layer.bias)
-            )
+            shape = (layer.in_features, layer.out_features)
+            described.append(("linear", *shape, layer.weight, layer.bias, layer.max_norm or 0.0))
             width = layer.out_features
         elif isinstance(layer, BatchNorm1d):
             momentum = -1.0 if layer.momentum is None else layer.momentum
             running = (layer.running_mean, layer.running_var, layer.num_batches_tracked)
-            described.append(
-                ("batch_norm", width, layer.weight, layer.bias, layer.eps, momentum, *running)
-            )
+            options = (layer.eps, momentum, *running, f"{i}.running_mean" in frozen)
+            described.append(("batch_norm", width, layer.weight, layer.bias, *options))
         elif isinstance(layer, LayerNorm):
             described.append(("layer_norm", width, layer.weight, layer.bias, layer.eps))
         elif isinstance(layer, Dropout):
             described.append(("dropout", width, layer.p, len(described)))
         elif isinstance(layer, Activation):
-            options = dict(layer.options)
-            tanh = options.pop("approximate", "none") == "tanh"
+            numbers = dict(layer.options)
+            tanh = numbers.pop("approximate", "none") == "tanh"
             name = f"{layer.kernel}_tanh" if tanh else layer.kernel
-            described.append((name, width, *map(float, options.values())))
+            described.append((name, width, *map(float, numbers.values())))
     return described
 
 
@@ -142,7 +142,12 @@ class TrainingStep:
     accumulate : bool
         Whether an update may take several batches.
     max_norm : float, optional
-        Largest norm of the gradients of an update.
+        Largest norm of the gradients of an update,
+    clip_value : float, optional
+        or largest absolute value of their elements.
+    average : (ndarray, float), optional
+        Where running averages of the parameters go, laid out as ``model.flat``, and their decay:
+        after each update ``average = decay * average + (1 - decay) * parameters``.
     """
 
     def __init__(
@@ -153,18 +158,25 @@ class TrainingStep:
         *,
         accumulate: bool = False,
         max_norm: float | None = None,
+        clip_value: float | None = None,
+        average: tuple[Array, float] | None = None,
     ) -> None:
         names = trained_names(model, optimizer)
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
         self._model, self._loss, self._optimizer = model, loss, optimizer
-        self._max_norm = max_norm
+        self._max_norm, self._clip_value = max_norm, clip_value
+        self._average: Array | None = None
+        self._decay = 0.0
+        if average is not None:
+            self._average, self._decay = average
+        averages = {} if self._average is None else model.split(self._average)
         self._grad = np.zeros_like(model.flat)
         grads = model.split(self._grad)
         self._grads = [grads[name] for name in names]
         groups = optimizer.groups() if hasattr(optimizer, "groups") else [0] * len(names)
         self._trained = [
-            (i, *_position(name), groups[i])
+            (i, *_position(name), groups[i], averages.get(name))
             for i, name in enumerate(names)
             if name not in model.frozen
         ]
@@ -209,7 +221,7 @@ class TrainingStep:
         self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
         self._native = _isa.core.TrainingStep(
             model.flat.dtype == np.float64,
-            describe(model.layers, rows.x.shape[1]),
+            describe(model.layers, rows.x.shape[1], model.frozen),
             [
                 tuple(self._learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
                 for i, layer in enumerate(model.layers)
@@ -226,11 +238,12 @@ class TrainingStep:
         *,
         losses: Array,
         squares: Array | None = None,
+        lrs: Array | None = None,
         seen: Array | None,
         seconds: float,
         between: Callable[[int], object],
-    ) -> None:
-        """Learn from the batches of an epoch.
+    ) -> int:
+        """Learn from the batches of an epoch; return how many updates were made.
 
         Parameters
         ----------
@@ -240,6 +253,8 @@ class TrainingStep:
             Where the loss of each batch goes.
         squares : ndarray of float64, shape (batches,), optional
             Where the sum of the squares goes of all parameters with a penalty, before each batch.
+        lrs : ndarray of float64, shape (updates, groups), optional
+            The learning rates of each update; by default those of the optimizer.
         seen : ndarray of shape (rows, out_features), optional
             Where the outputs go that each batch had before its update.
         seconds : float
@@ -258,37 +273,47 @@ class TrainingStep:
         """
         self._make_native(deal)
         if not self._is_native:
+            updates = 0
             for batch in range(len(deal)):
+                if lrs is not None:
+                    set_lrs(self._optimizer, lrs[updates])
                 losses[batch] = self._run_one(deal, batch, seen)
+                updates += deal.completes_update(batch) and not self._pending
                 between(batch + 1)
-            return
+            return updates
         optimizer: Any = self._optimizer
         state = optimizer.state_arrays()
         trained = [
-            (layer, place, group, *(arrays[i] for arrays in state.values()))
-            for i, layer, place, group in self._trained
+            (*described, *(arrays[i] for arrays in state.values()))
+            for i, *described in self._trained
         ]
         done = np.zeros(2, np.int64)  # the next batch, and the updates that were made
         try:
             fault = self._native.run(
-                _native_rows(deal.rows.x),
-                deal.rows.y,
-                deal.rows.weight,
-                deal.order,
-                deal.batch_size,
-                deal.masses,
-                deal.shares,
-                deal.accumulate,
-                optimizer.rules(),
-                trained,
-                self._max_norm or 0.0,
-                seen,
-                deal.key,
-                seconds,
-                between,
-                losses,
-                squares,
-                done,
+                {
+                    "x": _native_rows(deal.rows.x),
+                    "y": deal.rows.y,
+                    "weight": deal.rows.weight,
+                    "order": deal.order,
+                    "batch_size": deal.batch_size,
+                    "masses": deal.masses,
+                    "shares": deal.shares,
+                    "factors": deal.factors,
+                    "accumulate": deal.accumulate,
+                    "key": deal.key,
+                    "rules": optimizer.rules(),
+                    "trained": trained,
+                    "lrs": lrs,
+                    "max_norm": self._max_norm or 0.0,
+                    "clip_value": self._clip_value or 0.0,
+                    "decay": self._decay,
+                    "seen": seen,
+                    "losses": losses,
+                    "squares": squares,
+                    "done": done,
+                    "seconds": seconds,
+                    "between": between,
+                }
             )
         finally:  # Ctrl-C comes up as soon as Python goes on
             following, updates = done.tolist()
@@ -297,6 +322,7 @@ class TrainingStep:
             raise IndexError(f"a label of step {following + 1} is out of range")
         if fault:
             raise Diverged(following, _FAULTS[fault].format(losses[following]))
+        return int(updates)
 
     @_quiet
     def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
@@ -323,7 +349,12 @@ class TrainingStep:
         weight = deal.rows.weight
         if weight is not None:
             weight = weight[numbers] / deal.masses[batch]
-        loss, grad = self._loss_and_grad(outputs, deal.rows.y[numbers], weight)
+        y = deal.rows.y[numbers]
+        if deal.factors is None:
+            loss, grad = self._loss_and_grad(outputs, y, weight)
+        else:  # some targets are missing
+            of_rows = np.full(len(y), 1 / len(y)) if weight is None else weight
+            loss, grad = self._loss_and_grad(outputs, y, of_rows, factors=deal.factors[batch])
         if deal.shares[batch] != 1:
             grad = grad * grad.dtype.type(deal.shares[batch])
         self._native.backward(self._checked(grad, outputs))
@@ -340,12 +371,14 @@ class TrainingStep:
             )
         return np.ascontiguousarray(grad, outputs.dtype)
 
-    def _loss_and_grad(self, outputs: Array, y: Array, weight: Array | None) -> tuple[float, Array]:
+    def _loss_and_grad(
+        self, outputs: Array, y: Array, weight: Array | None, **options: Any
+    ) -> tuple[float, Array]:
         if weight is None:
             mean, grad = self._loss.value_and_grad(outputs, y)
             loss = float(mean)
         else:
-            losses, grad = self._loss.value_and_grad(outputs, y, reduction="none")
+            losses, grad = self._loss.value_and_grad(outputs, y, reduction="none", **options)
             values_of_row = losses.size // len(losses)
             grad = grad * (weight / values_of_row).astype(grad.dtype)[:, np.newaxis]
             loss = float(weight @ losses.reshape(len(losses), -1).mean(1, dtype=np.float64))
@@ -356,6 +389,8 @@ class TrainingStep:
     def _update(self) -> None:
         if self._max_norm is not None:
             clip_grad_norm(self._grads, self._max_norm)
+        if self._clip_value is not None:
+            clip_grad_value(self._grads, self._clip_value)
         if not np.isfinite(self._grad).all():
             raise FloatingPointError(_FAULTS["gradient"])
         parameters = self._model.flat
@@ -363,19 +398,37 @@ class TrainingStep:
         own, old = self._model.split(parameters), self._model.split(before)
         try:
             self._optimizer.step(self._grads)
-            for name in self._model.frozen:
+            for name in self._model.frozen & own.keys():
                 np.copyto(own[name], old[name])
+            self._keep_max_norms()
             if not np.isfinite(parameters).all():
                 raise FloatingPointError(_FAULTS["parameters"])
         except BaseException:  # Ctrl-C as well: an update is made whole or not at all
             np.copyto(parameters, before)
             raise
+        if self._average is not None:
+            self._average += (parameters - self._average) * (1 - self._decay)
         self._native.forget()
         self._pending = False
+
+    def _keep_max_norms(self) -> None:
+        for i, layer in enumerate(self._model.layers):
+            if isinstance(layer, Linear) and layer.max_norm and f"{i}.weight" in self._learning:
+                norms = np.linalg.norm(layer.weight.astype(np.float64), axis=1, keepdims=True)
+                layer.weight[...] *= np.where(norms > layer.max_norm, layer.max_norm / norms, 1.0)
 
 
 # The updates that native steps know; a class of the user's own may make another one.
 _NATIVE_STEPS = (SGD.step, Adam.step)
+
+
+def set_lrs(optimizer: Any, lrs: Sequence[float]) -> None:
+    """Set the learning rates of an optimizer, which may be one of the user's own."""
+    if hasattr(optimizer, "set_lrs"):
+        optimizer.set_lrs([float(lr) for lr in lrs])
+    else:
+        optimizer.lr = float(lrs[0])
+
 
 _FAULTS = {
     "loss": "the loss is {}",

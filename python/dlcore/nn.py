@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .data import as_matrix
-from .layers import Layer
+from .layers import Layer, Linear
 from .network import Inference
 
 if TYPE_CHECKING:
@@ -100,13 +100,51 @@ class Sequential:
         widths = (n.out_features for n in reversed(self.layers))
         return next((width for width in widths if width is not None), None)
 
-    def parameters(self) -> list[Array]:
-        """Return the parameters themselves, not copies, in the order of ``state_dict``."""
-        return list(self.named_parameters().values())
+    def parameters(self, *names: str) -> list[Array]:
+        """Return the parameters themselves, not copies, in the order of ``state_dict``.
+
+        Parameters
+        ----------
+        *names : str
+            Layers ("0") or parameters ("2.weight") to return; all if none is named.
+
+        Raises
+        ------
+        ValueError
+            The model has no parameter of that name.
+        """
+        own = self.named_parameters()
+        if not names:
+            return list(own.values())
+        matches = {name: self._matching(name) & own.keys() for name in names}
+        for name, found in matches.items():
+            if not found:
+                raise ValueError(f"the model has no parameter {name!r}, only {', '.join(own)}")
+        wanted = set().union(*matches.values())
+        return [value for name, value in own.items() if name in wanted]
 
     def named_parameters(self) -> dict[str, Array]:
         """Return the parameters themselves, not copies, by name."""
         return self.split(self.flat)
+
+    @overload
+    def sparsity(self, by_layer: Literal[False] = False) -> float: ...
+    @overload
+    def sparsity(self, by_layer: Literal[True]) -> dict[str, float]: ...
+    def sparsity(self, by_layer: bool = False) -> float | dict[str, float]:
+        """Return the share of the weights of `Linear` layers, without biases, that are exactly 0.
+
+        Parameters
+        ----------
+        by_layer : bool
+            Whether to return the share of each layer, by its name ("0"), instead of that of all
+            weights together, which is 0.0 without a `Linear` layer.
+        """
+        weights = {str(i): n.weight for i, n in enumerate(self.layers) if isinstance(n, Linear)}
+        zeros = {name: weight.size - np.count_nonzero(weight) for name, weight in weights.items()}
+        if by_layer:
+            return {name: float(zeros[name] / weight.size) for name, weight in weights.items()}
+        return float(sum(zeros.values()) / max(1, sum(weight.size for weight in weights.values())))
 
     def split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``model.flat`` into a view for each parameter, by name."""
@@ -167,11 +205,15 @@ class Sequential:
 
     @property
     def frozen(self) -> frozenset[str]:
-        """Names of the parameters that training leaves as they are."""
+        """Names of the parameters and running statistics that training leaves as they are."""
         return frozenset(self._frozen)
 
     def freeze(self, name: str) -> None:
         """Keep a parameter ("0.weight") or a layer ("0") from being trained.
+
+        What is frozen does not change by a single bit, and layers below the first one that learns
+        cost no way back. A frozen `BatchNorm1d` normalises by its running statistics in training,
+        too, and leaves them as they are.
 
         Raises ValueError for a name that the model does not have.
         """
@@ -182,7 +224,7 @@ class Sequential:
         self._frozen -= self._matching(name)
 
     def _matching(self, name: str) -> set[str]:
-        names = self.named_parameters()
+        names = self._named_arrays()
         found = {n for n in names if n == name or n.startswith(f"{name}.")}
         if not found:
             raise ValueError(f"the model has no parameter {name!r}, only {', '.join(names)}")

@@ -10,9 +10,10 @@ from . import losses
 from ._arrays import as_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable
 
     from ._typing import Array
+    from .metrics import Metric
 
 
 class Loss:
@@ -23,6 +24,8 @@ class Loss:
     """
 
     kernel: ClassVar[str]
+    # Whether it also takes the mean of two targets, class probabilities for class indices.
+    mixable: ClassVar[bool] = True
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments of the kernel for outputs of this dtype."""
@@ -30,7 +33,7 @@ class Loss:
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
         """Targets as the kernel takes them for outputs of shape (N, width), or a clear error."""
-        return _as_values(y, name, width, dtype)
+        return as_values(y, name, width, dtype)
 
     def classes(self, width: int) -> int | None:  # noqa: ARG002
         """Return the number of classes for outputs of shape (N, width); None without classes."""
@@ -43,6 +46,14 @@ class Loss:
     def row_weights(self, y: Array) -> Array | None:  # noqa: ARG002
         """Return what each row adds to the denominator of the mean; None if 1 each."""
         return None
+
+    def present(self, y: Array) -> Array | None:  # noqa: ARG002
+        """Which of several targets each row has, of shape (N, targets); None if all."""
+        return None
+
+    def target_metrics(self) -> dict[str, Metric]:
+        """Return the metrics that the loss itself logs, by name, such as those of each target."""
+        return {}
 
     def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
         """Compute the loss of these outputs."""
@@ -118,7 +129,7 @@ class CrossEntropyLoss(Loss):
                     f"CrossEntropyLoss: ignore_index is for class indices, but {name} holds class "
                     f"probabilities"
                 )
-            return _as_values(labels, name, width, dtype)
+            return as_values(labels, name, width, dtype)
         if labels.dtype.kind not in "iu" or not labels.dtype.isnative:
             raise TypeError(
                 f"{name} is {labels.dtype}; cross-entropy takes class indices of an integer dtype, "
@@ -282,6 +293,8 @@ class FocalLoss(Loss):
     Lin et al.: Focal loss for dense object detection, ICCV 2017.
     """
 
+    mixable = False
+
     def __init__(self, gamma: float = 2.0, loss: str = "cross_entropy") -> None:
         if not 0 <= gamma < np.inf:
             raise ValueError(f"FocalLoss: gamma must be finite and at least 0, not {gamma}")
@@ -314,7 +327,7 @@ class FocalLoss(Loss):
     def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
         """Compute the loss of these outputs."""
         losses = self.of.value(outputs, y, reduction="none")
-        return _reduced(losses * (-np.expm1(-losses)) ** self.gamma, reduction)
+        return reduced(losses * (-np.expm1(-losses)) ** self.gamma, reduction)
 
     def value_and_grad(
         self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
@@ -327,93 +340,10 @@ class FocalLoss(Loss):
             slope = power + self.gamma * power / wrong * np.exp(-losses) * losses
         slope = np.where(wrong > 0, slope, self.gamma == 0).astype(grad.dtype)
         grad *= slope.reshape(len(slope), -1)
-        loss = _reduced(losses * power, reduction)
+        loss = reduced(losses * power, reduction)
         if reduction == "mean":
             grad /= grad.dtype.type(losses.size)
         return loss, grad
-
-
-class MultiTargetLoss(Loss):
-    """The sum of several losses, each of some columns of the outputs and of the targets.
-
-    Parameters
-    ----------
-    losses : sequence of Loss or str
-        In the order of the columns.
-    widths : sequence of int
-        Outputs of each.
-    weights : sequence of float, optional
-        Weight of each, by default 1.
-
-    Notes
-    -----
-    The targets have shape (N, columns) and the model's dtype: a column for a cross-entropy, which
-    holds class indices, and as many as outputs for another loss. The loss of a row is the weighted
-    sum of what each of them, averaged over its own outputs, gives.
-    """
-
-    def __init__(
-        self, losses: Sequence[Any], widths: Sequence[int], weights: Sequence[float] | None = None
-    ) -> None:
-        self.losses = [as_loss(loss) for loss in losses]
-        self.widths = [int(width) for width in widths]
-        self.weights = [1.0] * len(losses) if weights is None else [float(w) for w in weights]
-        if not len(self.losses) == len(self.widths) == len(self.weights) > 0:
-            raise ValueError("MultiTargetLoss: losses, widths and weights must be equally many")
-        if not all(0 <= weight < np.inf for weight in self.weights):
-            raise ValueError(f"MultiTargetLoss: weights must be finite and >= 0, not {weights}")
-        if not all(
-            native_loss(loss, 1, np.empty(0, np.int64), np.dtype("f4")) for loss in self.losses
-        ):
-            raise TypeError("MultiTargetLoss: losses must be those of dlcore")
-
-    @property
-    def target_widths(self) -> list[int]:
-        """Columns of the targets that each loss takes."""
-        pairs = zip(self.losses, self.widths, strict=True)
-        return [1 if _takes_labels(loss) else width for loss, width in pairs]
-
-    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
-        """Targets of the model's dtype, as many columns as the losses take, else an error."""
-        if sum(self.widths) != width:
-            raise ValueError(
-                f"MultiTargetLoss: widths add up to {sum(self.widths)}, "
-                f"but the model has {width} outputs"
-            )
-        targets = _as_values(y, name, sum(self.target_widths), dtype)
-        for loss, own, of, start in self._parts(targets):
-            if _takes_labels(loss) and not (own[:, 0] == np.floor(own[:, 0])).all():
-                raise ValueError(f"{name}[:, {start}] must hold class indices")
-            target = own[:, 0].astype(np.int64) if _takes_labels(loss) else own
-            loss.check(target, f"{name}[:, {start}]", of.stop - of.start, dtype)
-        return targets
-
-    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
-        """Compute the loss of these outputs."""
-        return self.value_and_grad(outputs, y, reduction=reduction)[0]
-
-    def value_and_grad(
-        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
-    ) -> tuple[Any, Array]:
-        """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
-        grad = np.empty_like(outputs) if out is None else out
-        losses = np.zeros(len(y), outputs.dtype)
-        for (loss, own, of, _), weight in zip(self._parts(y), self.weights, strict=True):
-            target = own[:, 0].astype(np.int64) if _takes_labels(loss) else own
-            values, slope = loss.value_and_grad(outputs[:, of], target, reduction="none")
-            columns = values.reshape(len(y), -1)
-            losses += columns.mean(1) * outputs.dtype.type(weight)
-            grad[:, of] = slope * outputs.dtype.type(weight / columns.shape[1])
-        if reduction == "mean":
-            grad /= outputs.dtype.type(len(y))
-        return _reduced(losses, reduction), grad
-
-    def _parts(self, y: Array) -> Iterator[tuple[Loss, Array, slice, int]]:
-        """Give each loss with its targets, its outputs and its first column of the targets."""
-        column = start = 0
-        for loss, width, own in zip(self.losses, self.widths, self.target_widths, strict=True):
-            yield loss, y[:, start : start + own], slice(column, column + width), start
-            column, start = column + width, start + own
 
 
 LOSSES: dict[str, type[Loss]] = {
@@ -438,34 +368,65 @@ LOSSES: dict[str, type[Loss]] = {
 
 def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
     """Describe the loss to the native step; None for one of the user's own."""
-    if type(loss) is FocalLoss:
-        of = native_loss(loss.of, width, y, dtype)
-        return of if loss.gamma == 0 else ("focal", width, of, loss.gamma)
-    if type(loss) is MultiTargetLoss:
-        labels = np.empty(0, np.int64)
-        widths = zip(loss.losses, loss.widths, loss.target_widths, loss.weights, strict=True)
-        parts = [(native_loss(own, w, labels, dtype), t, weight) for own, w, t, weight in widths]
-        return ("joint", width, parts)
-    if type(loss) not in LOSSES.values():
-        return None
-    options = loss.options(dtype)
-    if isinstance(loss, CrossEntropyLoss):
-        weight = options["weight"]
-        options["weight"] = None if weight is None else np.ascontiguousarray(weight)
-        return (loss.kernel, width, y.ndim == 1, *options.values())
-    if isinstance(loss, BCEWithLogitsLoss):
-        weight = options.get("pos_weight")
-        return (loss.kernel, width, None if weight is None else np.ascontiguousarray(weight))
-    if isinstance(loss, QuantileLoss):
-        return (loss.kernel, width, np.resize(options["quantile"], width))
-    return (loss.kernel, width, *options.values())
+    describe = NATIVE.get(type(loss))
+    return None if describe is None else describe(loss, width, y, dtype)
 
 
-def _takes_labels(loss: Loss) -> bool:
+def _describe(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:  # noqa: ARG001
+    return (loss.kernel, width, *loss.options(dtype).values())
+
+
+def _describe_cross_entropy(
+    loss: CrossEntropyLoss, width: int, y: Array, dtype: np.dtype[Any]
+) -> tuple[Any, ...]:
+    weight, *options = loss.options(dtype).values()
+    weight = None if weight is None else np.ascontiguousarray(weight)
+    return (loss.kernel, width, y.ndim == 1, weight, *options)
+
+
+def _describe_bce(
+    loss: BCEWithLogitsLoss,
+    width: int,
+    y: Array,  # noqa: ARG001
+    dtype: np.dtype[Any],
+) -> tuple[Any, ...]:
+    weight = loss.options(dtype).get("pos_weight")
+    return (loss.kernel, width, None if weight is None else np.ascontiguousarray(weight))
+
+
+def _describe_quantile(
+    loss: QuantileLoss,
+    width: int,
+    y: Array,  # noqa: ARG001
+    dtype: np.dtype[Any],
+) -> tuple[Any, ...]:
+    return (loss.kernel, width, np.resize(loss.options(dtype)["quantile"], width))
+
+
+def _describe_focal(
+    loss: FocalLoss, width: int, y: Array, dtype: np.dtype[Any]
+) -> tuple[Any, ...] | None:
+    of = native_loss(loss.of, width, y, dtype)
+    return of if loss.gamma == 0 else ("focal", width, of, loss.gamma)
+
+
+# How each loss is described to the native step: f(loss, width, y, dtype).
+NATIVE: dict[type[Loss], Callable[..., tuple[Any, ...] | None]] = {
+    **dict.fromkeys((MSELoss, L1Loss, HuberLoss, SmoothL1Loss, PoissonNLLLoss), _describe),
+    CrossEntropyLoss: _describe_cross_entropy,
+    BCEWithLogitsLoss: _describe_bce,
+    QuantileLoss: _describe_quantile,
+    FocalLoss: _describe_focal,
+}
+
+
+def takes_labels(loss: Loss) -> bool:
+    """Whether the targets of a loss are class indices."""
     return isinstance(loss.of if isinstance(loss, FocalLoss) else loss, CrossEntropyLoss)
 
 
-def _reduced(losses: Array, reduction: str) -> Any:
+def reduced(losses: Array, reduction: str) -> Any:
+    """Reduce losses to their mean or sum, in float64, or leave them."""
     if reduction == "none":
         return losses
     total = losses.sum(dtype=np.float64) / (losses.size if reduction == "mean" else 1)
@@ -481,8 +442,8 @@ def as_loss(loss: Any) -> Loss:
     raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a loss object, not {loss!r}")
 
 
-def _as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
-    """Targets of shape (N, width) and this dtype; (N,) is taken for (N, 1)."""
+def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+    """Take targets of shape (N, width) and this dtype; (N,) is taken for (N, 1)."""
     values = as_array(y, name)
     if values.dtype != dtype:
         raise TypeError(

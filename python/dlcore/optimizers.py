@@ -3,18 +3,20 @@
 Largest errors in units in the last place, against a wider reference (where a result is a difference
 of terms, in units of the terms); the tests hold them.
 
-==============  =======  =======
-kernel          float32  float64
-==============  =======  =======
-SGD                   3        3
-Adam                  4        4
-AdamW                 4        4
-clip_grad_norm        4        6
-==============  =======  =======
+===============  =======  =======
+kernel           float32  float64
+===============  =======  =======
+SGD                    3        3
+Adam                   4        4
+AdamW                  4        4
+clip_grad_norm         4        6
+clip_grad_value        0        0
+===============  =======  =======
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
@@ -22,19 +24,19 @@ import numpy as np
 from . import _isa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from ._typing import Array
 
-__all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm", "clip_grad_value"]
 
 
-def _as_list(grads: Sequence[Array]) -> list[Array]:
-    return grads if isinstance(grads, list) else list(grads)
+# Arrays, or groups of them: {"params": arrays, option: value, ...}.
+Params = Iterable[Any]
 
 
 class Optimizer:
-    """What the optimizers share: parameters, options and the state of each parameter.
+    """What the optimizers share: parameters, options by group and the state of each parameter.
 
     `step` checks every array before it changes one. A parameter may have any layout; parameters must
     not overlap.
@@ -43,14 +45,37 @@ class Optimizer:
     # Options that are numbers, with the range that they must be in.
     _ranges: Mapping[str, tuple[float, float]] = {}
 
-    def __init__(self, params: Iterable[Array], options: dict[str, Any]) -> None:
-        self.params: list[Array] = list(params)
-        self._options: dict[str, Any] = {}
+    def __init__(self, params: Params, options: dict[str, Any]) -> None:
+        self.params: list[Array] = []
+        self._groups: list[dict[str, Any]] = []  # the options of each group
+        self._group_of: list[int] = []  # the group of each parameter
         # The state by name, an array for each parameter; empty before the first step.
         self._state: dict[str, list[Array]] = {}
         self._steps = 0
+        groups = self._take_params(params, options)
         self._check_params()
-        self._set_options(options)
+        self._set_groups(groups)
+
+    def _take_params(self, params: Params, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Take the parameters, and return the options of each group."""
+        given: list[Any] = [params] if isinstance(params, Mapping) else list(params)
+        are_groups = [isinstance(group, Mapping) for group in given]
+        if any(are_groups) and not all(are_groups):
+            raise TypeError(f"{self._name}: params must be arrays or groups (dicts), not both")
+        groups = []
+        for i, group in enumerate(given if any(are_groups) else [{"params": given}]):
+            unknown = sorted(group.keys() - {"params", *options})
+            if unknown or "params" not in group:
+                raise ValueError(
+                    f"{self._name}: params[{i}] must hold 'params' and options of "
+                    f"{', '.join(options)}, got {', '.join(map(repr, group))}"
+                )
+            own = group["params"]
+            own = [own] if isinstance(own, np.ndarray) and any(are_groups) else list(own)
+            self.params += own
+            self._group_of += [i] * len(own)
+            groups.append(options | {name: group[name] for name in group if name != "params"})
+        return groups
 
     @property
     def _name(self) -> str:
@@ -76,7 +101,7 @@ class Optimizer:
                     raise ValueError(f"{self._name}: params[{j}] and params[{i}] share memory")
             open_spans.append((high, i))
 
-    def _set_options(self, options: dict[str, Any]) -> None:
+    def _check_options(self, options: Mapping[str, Any]) -> None:
         for name, (low, high) in self._ranges.items():
             values = options[name] if isinstance(options[name], tuple) else (options[name],)
             for value in values:
@@ -89,8 +114,17 @@ class Optimizer:
                     raise ValueError(
                         f"{self._name}: {name} must be at least {low:g}{below}, got {options[name]}"
                     )
-        self._options = options
-        self._values = self._step_values(options)
+
+    def _set_groups(self, groups: list[dict[str, Any]]) -> None:
+        for options in groups:
+            self._check_options(options)
+            if self._state_names(options) != self._state_names(groups[0]):
+                raise ValueError(
+                    f"{self._name}: all groups must keep the same state: momentum or amsgrad for "
+                    f"all of them, or for none"
+                )
+        self._groups = groups
+        self._values = [self._step_values(options) for options in groups]
 
     @staticmethod
     def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -98,17 +132,55 @@ class Optimizer:
         raise NotImplementedError
 
     @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The options of each group with its parameters: new dicts, the arrays themselves."""
+        return [
+            {**options, "params": [self.params[i] for i in self._members(group)]}
+            for group, options in enumerate(self._groups)
+        ]
+
+    def _members(self, group: int) -> list[int]:
+        return [i for i, own in enumerate(self._group_of) if own == group]
+
+    @property
+    def lrs(self) -> list[float]:
+        """The learning rate of each group."""
+        return [float(options["lr"]) for options in self._groups]
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rate of each group."""
+        if len(lrs) != len(self._groups):
+            raise ValueError(
+                f"{self._name}: lrs must hold {len(self._groups)} numbers, got {len(lrs)}"
+            )
+        pairs = zip(self._groups, lrs, strict=True)
+        self._set_groups([{**options, "lr": lr} for options, lr in pairs])
+
+    @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self._options["lr"])
+        """The learning rate of the next step, of the first group if there are several.
+
+        Setting it needs groups that have one rate in common; `set_lrs` sets those of each.
+        """
+        return self.lrs[0]
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._set_options({**self._options, "lr": value})
+        if len(set(self.lrs)) > 1:
+            raise ValueError(
+                f"{self._name}: the groups have learning rates of their own, {self.lrs}; "
+                f"set_lrs(...) sets them"
+            )
+        self.set_lrs([value] * len(self._groups))
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v}" for k, v in self._options.items())
-        return f"{self._name}({len(self.params)} arrays, {options})"
+        groups = [
+            ", ".join(
+                [f"{len(self._members(i))} arrays", *(f"{k}={v}" for k, v in options.items())]
+            )
+            for i, options in enumerate(self._groups)
+        ]
+        return f"{self._name}({'; '.join(groups)})"
 
     def _zeros(self) -> list[Array]:
         """Return an array of zeros for each parameter, in one block of memory for each dtype."""
@@ -133,11 +205,11 @@ class Optimizer:
         """
         state = {}
         if self._state:
-            step = {"step": self._steps} if "step" in self._state_names(self._options) else {}
+            step = {"step": self._steps} if "step" in self._state_names(self._groups[0]) else {}
             for i in range(len(self.params)):
                 state[i] = {**step, **{name: a[i].copy() for name, a in self._state.items()}}
-        group = {**self._options, "params": list(range(len(self.params)))}
-        return {"state": state, "param_groups": [group]}
+        groups = [{**options, "params": self._members(i)} for i, options in enumerate(self._groups)]
+        return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over the options and state of `state_dict`; the arrays are copied.
@@ -151,31 +223,37 @@ class Optimizer:
             If an array has another dtype than its parameter.
         """
         groups = state_dict["param_groups"]
-        if len(groups) != 1 or len(groups[0]["params"]) != len(self.params):
+        own = [len(self._members(i)) for i in range(len(self._groups))]
+        given = [len(group["params"]) for group in groups]
+        if given != own:
             raise ValueError(
-                f"{self._name}.load_state_dict: state_dict must be of one group of "
-                f"{len(self.params)} parameters, got {[len(g['params']) for g in groups]}"
+                f"{self._name}.load_state_dict: state_dict must be of groups of {own} parameters, "
+                f"got {given}"
             )
-        options = {k: v for k, v in groups[0].items() if k in self._options}
-        missing = self._options.keys() - options.keys()
-        if missing:
-            raise ValueError(f"{self._name}.load_state_dict: no option {sorted(missing)}")
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        taken = [self._options_of(group) for group in groups]
         state = state_dict["state"]
         if state and set(state) != set(range(len(self.params))):
             raise ValueError(
                 f"{self._name}.load_state_dict: state must be of all parameters or of none, "
                 f"got {sorted(state)}"
             )
-        names = self._state_names(options)
+        names = self._state_names(taken[0])
         for i, p in enumerate(self.params if state else []):
             self._check_state(i, p, state[i], names)
-        self._set_options(options)
+        self._set_groups(taken)
         self._steps = int(state[0].get("step", 0)) if state else 0
         self._state = {
             name: [state[i][name].copy() for i in range(len(self.params))]
             for name in sorted(names - {"step"} if state else ())
         }
+
+    def _options_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a group of a `state_dict`."""
+        missing = self._groups[0].keys() - group.keys()
+        if missing:
+            raise ValueError(f"{self._name}.load_state_dict: no option {sorted(missing)}")
+        options = {name: group[name] for name in self._groups[0]}
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         raise NotImplementedError
@@ -195,8 +273,9 @@ class Optimizer:
             if value.shape != p.shape:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
-    # L2 penalty on the parameters that is part of the loss of a batch, divided by its mass.
-    _penalty = 0.0
+    def _penalty(self, group: int) -> float:  # noqa: ARG002
+        """L2 penalty of a group that is part of the loss of a batch, divided by its mass."""
+        return 0.0
 
     def rules(self) -> list[tuple[Any, ...]]:
         """Return the update as native steps take it: name, how far it is, options, penalty.
@@ -207,11 +286,11 @@ class Optimizer:
 
     def groups(self) -> list[int]:
         """Return the number of each parameter's group."""
-        return [0] * len(self.params)
+        return list(self._group_of)
 
     def state_arrays(self) -> dict[str, list[Array]]:
         """Return the state by name, in the order of the native update; zeros before the first step."""
-        names = sorted(self._state_names(self._options) - {"step"})
+        names = sorted(self._state_names(self._groups[0]) - {"step"})
         return self._state or {name: self._zeros() for name in names}
 
     def advance(self, steps: int, state: dict[str, list[Array]]) -> None:
@@ -236,7 +315,44 @@ class Optimizer:
             If the number of gradients or a shape differs, or a gradient shares memory with its
             parameter. Nothing is changed then.
         """
+        state = self.state_arrays()
+        given: list[Any] = list(grads)
+        if len(self._groups) == 1:
+            self._step_group(self.params, given, state, self._values[0])
+        else:
+            self._check_grads(given)
+            for group, values in enumerate(self._values):
+                members = self._members(group)
+                params, own, *states = (
+                    [arrays[i] for i in members] for arrays in (self.params, given, *state.values())
+                )
+                self._step_group(params, own, dict(zip(state, states, strict=True)), values)
+        self.advance(1, state)
+
+    def _step_group(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+        values: tuple[Any, ...],
+    ) -> None:
         raise NotImplementedError
+
+    def _check_grads(self, grads: list[Any]) -> None:
+        """Check the gradients of all groups; the kernel does so for one."""
+        if len(grads) != len(self.params):
+            raise ValueError(
+                f"{self._name}.step: grads must hold {len(self.params)} arrays, got {len(grads)}"
+            )
+        for i, (p, g) in enumerate(zip(self.params, grads, strict=True)):
+            name = f"{self._name}.step: grads[{i}]"
+            if not isinstance(g, np.ndarray) or g.dtype != p.dtype:
+                got = getattr(g, "dtype", type(g).__name__)
+                raise TypeError(f"{name} must be an array of {p.dtype}, got {got}")
+            if g.shape != p.shape:
+                raise ValueError(f"{name} must have the shape {p.shape}, got {g.shape}")
+            if any(np.may_share_memory(g, other) for other in self.params):
+                raise ValueError(f"{name} shares memory with a parameter")
 
 
 class SGD(Optimizer):
@@ -244,8 +360,9 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params : iterable of ndarray
-        The arrays to update, float32 or float64.
+    params : iterable of ndarray, or of dict
+        The arrays to update, float32 or float64; or groups of them with options of their own, such
+        as ``[{"params": model.parameters("0"), "lr": 1e-4}, {"params": model.parameters("2")}]``.
     lr : float, default 1e-3
     momentum : float, default 0
     dampening : float, default 0
@@ -280,7 +397,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Array],
+        params: Params,
         lr: float = 1e-3,
         *,
         momentum: float = 0.0,
@@ -290,8 +407,6 @@ class SGD(Optimizer):
         maximize: bool = False,
         l1: float = 0.0,
     ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("SGD: nesterov needs a momentum greater than 0 and no dampening")
         super().__init__(
             params,
             {
@@ -313,14 +428,26 @@ class SGD(Optimizer):
     def _state_names(self, options: Mapping[str, Any]) -> set[str]:
         return {"momentum_buffer"} if options["momentum"] else set()
 
-    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
-        return [("sgd", not self._state, *self._values, self._penalty)]
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        super()._check_options(options)
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs a momentum greater than 0 and no dampening")
 
-    def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        state = self.state_arrays()
+    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
+        return [
+            ("sgd", not self._state, *values, self._penalty(group))
+            for group, values in enumerate(self._values)
+        ]
+
+    def _step_group(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+        values: tuple[Any, ...],
+    ) -> None:
         buffers = state.get("momentum_buffer")
-        _isa.core.sgd_step(self.params, _as_list(grads), buffers, not self._state, *self._values)
-        self.advance(1, state)
+        _isa.core.sgd_step(params, grads, buffers, not self._state, *values)
 
 
 class Adam(Optimizer):
@@ -328,8 +455,9 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params : iterable of ndarray
-        The arrays to update, float32 or float64.
+    params : iterable of ndarray, or of dict
+        The arrays to update, float32 or float64; or groups of them with options of their own, such
+        as ``[{"params": model.parameters("0"), "lr": 1e-4}, {"params": model.parameters("2")}]``.
     lr : float, default 1e-3
     betas : (float, float), default (0.9, 0.999)
         Decay of the mean and of the mean of squares, each at least 0 and less than 1.
@@ -369,7 +497,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Array],
+        params: Params,
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -380,8 +508,6 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         l1: float = 0.0,
     ) -> None:
-        if len(betas) != 2:
-            raise ValueError(f"{self._name}: betas must be two numbers, got {betas}")
         super().__init__(
             params,
             {
@@ -408,21 +534,33 @@ class Adam(Optimizer):
     # Whether eps is added before the bias of the mean of squares is corrected.
     _raw_eps = False
 
-    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
-        return [("adam", self._steps, *self._values, self._raw_eps, self._penalty)]
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        if len(options["betas"]) != 2:
+            raise ValueError(f"{self._name}: betas must be two numbers, got {options['betas']}")
+        super()._check_options(options)
 
-    def step(self, grads: Sequence[Array]) -> None:  # noqa: D102
-        state = self.state_arrays()
+    def rules(self) -> list[tuple[Any, ...]]:  # noqa: D102
+        return [
+            ("adam", self._steps, *values, self._raw_eps, self._penalty(group))
+            for group, values in enumerate(self._values)
+        ]
+
+    def _step_group(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+        values: tuple[Any, ...],
+    ) -> None:
         _isa.core.adam_step(
-            self.params,
-            _as_list(grads),
+            params,
+            grads,
             state["exp_avg"],
             state["exp_avg_sq"],
             state.get("max_exp_avg_sq"),
             self._steps + 1,
-            *self._values,
+            *values,
         )
-        self.advance(1, state)
 
 
 class AdamW(Adam):
@@ -441,7 +579,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Array],
+        params: Params,
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -491,3 +629,34 @@ def clip_grad_norm(grads: Sequence[Array], max_norm: float) -> float:
     if not max_norm >= 0:
         raise ValueError(f"clip_grad_norm: max_norm must be at least 0, got {max_norm}")
     return _isa.core.clip_grad_norm(list(grads), max_norm)
+
+
+def clip_grad_value(grads: Sequence[Array], clip_value: float) -> None:
+    """Limit each element of gradients to ``±clip_value``, in place, as PyTorch's ``clip_grad_value_``.
+
+    Parameters
+    ----------
+    grads : sequence of ndarray of float32 or float64
+    clip_value : float
+        At least 0. NaN stays NaN.
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 or float64.
+    ValueError
+        If one is read-only, or `clip_value` is negative or NaN. Nothing is changed then.
+    """
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value: clip_value must be at least 0, got {clip_value}")
+    arrays: list[Any] = list(grads)
+    for i, g in enumerate(arrays):
+        if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
+            got = getattr(g, "dtype", type(g).__name__)
+            raise TypeError(
+                f"clip_grad_value: grads[{i}] must be a float32 or float64 array, got {got}"
+            )
+        if not g.flags.writeable:
+            raise ValueError(f"clip_grad_value: grads[{i}] is read-only")
+    for g in arrays:
+        np.clip(g, -clip_value, clip_value, out=g)

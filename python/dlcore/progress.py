@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from ._typing import Array
+    from .batches import Deal
+    from .history import History
 
 
 class Progress:
@@ -66,6 +72,49 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class IterationLog:
+    """Counts the iterations (updates) of a fit, and logs the loss of every so many of them.
+
+    Parameters
+    ----------
+    history : History
+        Where they go.
+    progress : Progress
+        What shows them.
+    every : int or None
+        How many iterations share a line; None for none.
+    """
+
+    def __init__(self, history: History, progress: Progress, every: int | None) -> None:
+        self.iteration = 0
+        self._history, self._progress, self._every = history, progress, every
+        self._losses: list[float] = []  # of the updates since the last line
+
+    def begin(self, deal: Deal, losses: Array, lrs: Array | float) -> None:
+        """Begin with other batches, whose losses are filled in."""
+        self._deal, self._batch_losses = deal, losses
+        self._lrs = np.broadcast_to(lrs, -(-len(deal) // deal.accumulate))
+        self._seen = 0
+
+    def up_to(self, done: int) -> None:
+        """Log what has come up to this batch."""
+        deal = self._deal
+        ready = self._lrs.size if done == len(deal) else done // deal.accumulate
+        if self._every is None:
+            self.iteration += ready - self._seen
+            self._seen = ready
+        for update in range(self._seen, ready):
+            self.iteration += 1
+            batches = slice(update * deal.accumulate, (update + 1) * deal.accumulate)
+            self._losses.append(float(self._batch_losses[batches] @ deal.shares[batches]))
+            if self.iteration % (self._every or 1) == 0:
+                loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
+                self._history.record_iterations([self.iteration], [loss], [lr])
+                self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
+                self._losses.clear()
+        self._seen = ready
 
 
 def _bar(total: int | None, name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import optimizers
+from .averaging import ExponentialMovingAverage
 from .batches import Batches, Deal, Stream
 from .callbacks import Callback
 from .data import MappedFile, Part, Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
@@ -18,12 +19,16 @@ from .metrics import as_metrics
 from .network import Diverged, Optimizer, TrainingStep, trained_names
 from .nn import Sequential
 from .objectives import Loss, as_loss
-from .progress import Progress
+from .progress import IterationLog, Progress
+from .rates import Rates
+from .schedules import ReduceLROnPlateau
+from .transformed import Transformed, check_mixable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._typing import Array
+    from .schedules import Schedule
 
 # Seconds of native steps between two looks at Python: its signals, the progress bar.
 _SLICE = 0.1
@@ -50,7 +55,8 @@ class Trainer:
     callbacks : sequence of Callback, optional
         Called in every fit, in this order.
     metrics : sequence of str or callable, optional
-        What to log beside the loss: "accuracy", "mae", "mse", which count a row of
+        What to log beside the loss: names such as "accuracy", "f1" or "r2" (see
+        `dlcore.metrics.metric_named`), scikit-learn's scorers, which both count a row of
         ``sample_weight`` 2 twice; or functions ``metric(y_true, outputs) -> float``, called once
         an epoch with all rows and logged under their ``__name__``.
     seed : int, optional
@@ -59,10 +65,14 @@ class Trainer:
     accumulate : int
         Batches to an update: k batches of n rows give the update of one batch of k * n rows.
     clip_grad_norm : float, optional
-        Largest norm of the gradients of an update (see `dlcore.clip_grad_norm`).
-    schedule : callable, optional
-        ``schedule(epoch) -> lr``, called before each epoch. Epochs are counted from 0 over all
-        fits of this trainer. The learning rate is logged as "lr".
+        Largest norm of the gradients of an update (see `dlcore.clip_grad_norm`),
+    clip_grad_value : float, optional
+        or largest absolute value of their elements (see `dlcore.clip_grad_value`).
+    schedule : Schedule or callable, optional
+        How the learning rate changes: a schedule such as ``CosineAnnealingLR(50)``, of epochs or of
+        iterations, `ReduceLROnPlateau`, or a function ``schedule(epoch) -> lr``, called before each
+        epoch. Epochs and iterations are counted from 0 over all fits of this trainer. The learning
+        rate is logged as "lr", those of further groups as "lr_1" and so on.
 
     Attributes
     ----------
@@ -70,6 +80,8 @@ class Trainer:
         Of the last fit, up to the last complete epoch.
     log_names : list of str
         What each epoch of the last fit logs.
+    active_callbacks : list of Callback
+        Those of the last fit.
     """
 
     def __init__(
@@ -83,31 +95,39 @@ class Trainer:
         seed: int | None = None,
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
-        schedule: Callable[[int], float] | None = None,
+        clip_grad_value: float | None = None,
+        schedule: Schedule | ReduceLROnPlateau | Callable[[int], float] | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model must be a Sequential, not {type(model).__name__}")
         check_positive_int("accumulate", accumulate)
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"clip_grad_norm must be positive, not {clip_grad_norm}")
-        if schedule is not None and not callable(schedule):
-            raise TypeError(f"schedule must be a function of the epoch, not {schedule!r}")
+        limits = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be positive, not {limit}")
+        if clip_grad_norm is not None and clip_grad_value is not None:
+            raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
         self.model = model
         self.loss = as_loss(loss)
         self.optimizer = _as_optimizer(optimizer or "adam", model)
         self.callbacks = list(callbacks or ())
+        if isinstance(schedule, ReduceLROnPlateau):
+            self.callbacks.append(schedule)
+            schedule = None
         self.accumulate = accumulate
         self.clip_grad_norm = clip_grad_norm
-        self.schedule = schedule
+        self.clip_grad_value = clip_grad_value
         self.history: History = History()
         self.log_names: list[str] = []
+        self.active_callbacks: list[Callback] = []
+        self._rates = Rates(schedule, self.optimizer)
         self._stopping = False
-        self._metrics = as_metrics(metrics, self.loss)
+        self._source: Batches | Stream | Transformed | None = None
+        self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
         self._split_seed, layer_seed = seeds.spawn(2)
         self._layer_rng = np.random.default_rng(layer_seed)
-        self._epochs_done = 0
 
     def fit(
         self,
@@ -121,7 +141,10 @@ class Trainer:
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
+        transform: Callable[..., Array] | None = None,
+        mix: Callable[..., tuple[Array, Array]] | None = None,
         callbacks: Sequence[Callback] | None = None,
+        log_every: int | None = None,
         verbose: int | str = "auto",
     ) -> History:
         """Train; a second call goes on where the first ended.
@@ -154,8 +177,18 @@ class Trainer:
         shuffle : bool
             Whether each epoch goes through the rows in a new random order; otherwise the batches
             are consecutive rows.
+        transform : callable, optional
+            ``transform(batch, rng) -> batch`` changes x of each batch, a copy of shape (n, features),
+            to one of the same shape and dtype: data augmentation. It runs in other threads ahead
+            of the training, with a random generator of the batch's own, drawn by the seed.
+        mix : callable, optional
+            ``mix(x, y, rng) -> (x, y)``, after it, such as `dlcore.mixup`. Class indices come as
+            class probabilities of shape (n, classes).
         callbacks : sequence of Callback, optional
             Called in this fit, after those of the trainer.
+        log_every : int, optional
+            Log the mean loss of every so many iterations (updates) as well, in
+            ``history.iterations``, and show it unless ``verbose`` is 0.
         verbose : {"auto", 0, 1, 2}
             0 shows nothing, 2 a line an epoch, 1 a progress bar as well (with tqdm); "auto" is 1
             on a terminal and 2 elsewhere.
@@ -180,9 +213,15 @@ class Trainer:
         """
         check_positive_int("epochs", epochs)
         check_positive_int("batch_size", batch_size)
-        source: Batches | Stream
+        if log_every is not None:
+            check_positive_int("log_every", log_every)
+        source: Batches | Stream | Transformed
         if y is None:
             steps = None
+            if transform is not None or mix is not None:
+                raise ValueError(
+                    "transform and mix need x and y as arrays; an iterable can change its batches"
+                )
             source, validation = self._stream(
                 x, sample_weight, class_weight, validation_data, validation_split
             )
@@ -193,59 +232,87 @@ class Trainer:
             )
             weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
             source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
+            if transform is not None or mix is not None:
+                classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
+                if mix is not None:
+                    check_mixable(self.loss, rows.y)
+                source = Transformed(source, self.loss, classes, transform, mix)
             steps = len(source)
-        step = TrainingStep(
-            self.model,
-            self.loss,
-            self.optimizer,
-            accumulate=self.accumulate > 1,
-            max_norm=self.clip_grad_norm,
-        )
-        progress = Progress(verbose, epochs=epochs, steps=steps)
         watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
+        if self._rates.schedule is not None and _reduces(watchers):
+            raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
+        average = _one_average(watchers)
         with self.model.in_training():
-            return self._fit(epochs, source, shuffle, validation, step, progress, watchers)
+            step = TrainingStep(
+                self.model,
+                self.loss,
+                self.optimizer,
+                accumulate=self.accumulate > 1,
+                max_norm=self.clip_grad_norm,
+                clip_value=self.clip_grad_value,
+                average=None if average is None else average.begin(self.model),
+            )
+            progress = Progress(verbose, epochs=epochs, steps=steps)
+            self._begin(has_validation=validation is not None, watchers=watchers)
+            log = IterationLog(self.history, progress, log_every)
+            self._source = source
+            try:
+                return self._fit(epochs, shuffle, validation, step, progress, log, average)
+            finally:
+                self._source = None
 
     def _fit(
         self,
         epochs: int,
-        source: Batches | Stream,
         shuffle: bool,
         validation: Part | None,
         step: TrainingStep,
         progress: Progress,
-        watchers: list[Callback],
+        log: IterationLog,
+        average: ExponentialMovingAverage | None,
     ) -> History:
-        self._begin(has_validation=validation is not None)
-        for callback in watchers:
+        assert self._source is not None
+        for callback in self.active_callbacks:
             callback.trainer = self
             callback.on_fit_begin()
         with progress:
             for epoch in range(epochs):
                 began = time.perf_counter()
-                for callback in watchers:
+                if average is not None:
+                    average.show(self.model, average=False)
+                for callback in self.active_callbacks:
                     callback.on_epoch_begin(epoch)
-                logs = self._set_lr()
+                self._rates.begin_epoch()
                 progress.begin_epoch(epoch)
-                deals = source.epoch(
+                deals = self._source.epoch(
                     self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
                 )
-                logs = self._train(epoch, deals, step, progress) | logs
+                logs, batches = self._train(epoch, deals, step, progress, log)
+                if "lr" in self.log_names:
+                    logs |= self._rates.logs()
+                if average is not None:
+                    average.show(self.model, average=True)
                 if validation is not None:
                     scores = self._score(validation)
                     logs |= {f"val_{name}": value for name, value in scores.items()}
-                self._epochs_done += 1
-                self.history.record(epoch, logs)
+                self._rates.end_epoch()
+                self.history.record(epoch, logs, batches=batches, iteration=log.iteration)
                 progress.end_epoch(epoch, logs, time.perf_counter() - began)
-                for callback in watchers:
+                for callback in self.active_callbacks:
                     callback.on_epoch_end(epoch, logs)
                 if self._stopping:
                     self.history.stopped_epoch = epoch
                     progress.say(f"stopped after epoch {epoch + 1}: {self.history.reason}")
                     break
-        for callback in watchers:
+        for callback in self.active_callbacks:
             callback.on_fit_end()
         return self.history
+
+    def training_inputs(self) -> Iterator[Array]:
+        """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
+        if self._source is None:
+            raise RuntimeError("training_inputs() is for callbacks: there is no fit under way")
+        return self._source.inputs()
 
     def stop(self, reason: str) -> None:
         """End the fit after this epoch: for callbacks."""
@@ -297,29 +364,26 @@ class Trainer:
             validation = Part(check_rows(self.model, self.loss, x, y, weight, "validation "))
         return Stream(self.loss, source, check, self.accumulate), validation
 
-    def _begin(self, *, has_validation: bool) -> None:
+    def _begin(self, *, has_validation: bool, watchers: list[Callback]) -> None:
         self.history = History()
         self._stopping = False
+        self.active_callbacks = watchers
         scores = ["loss", *self._metrics]
-        self.log_names = scores + ["lr"] * (self.schedule is not None)
+        has_lr = self._rates.schedule is not None or _reduces(watchers)
+        self.log_names = scores + (self._rates.log_names if has_lr else [])
         self.log_names += [f"val_{name}" for name in scores] if has_validation else []
 
-    def _set_lr(self) -> dict[str, float]:
-        """Set the learning rate by the schedule; return what is logged of it."""
-        if self.schedule is None:
-            return {}
-        lr = float(self.schedule(self._epochs_done))
-        if not 0 <= lr < float("inf"):
-            raise ValueError(f"schedule({self._epochs_done}) is {lr}, not a learning rate")
-        self.optimizer.lr = lr
-        return {"lr": lr}
-
     def _train(
-        self, epoch: int, deals: Iterable[Deal], step: TrainingStep, progress: Progress
-    ) -> dict[str, float]:
-        """Train one epoch; return its loss and metrics over the rows as they were seen."""
+        self,
+        epoch: int,
+        deals: Iterable[Deal],
+        step: TrainingStep,
+        progress: Progress,
+        log: IterationLog,
+    ) -> tuple[dict[str, float], int]:
+        """Train one epoch; return its loss and metrics over the rows as they were seen, and its batches."""
         total = weight = 0.0
-        steps = 0
+        batches = 0
         seen: list[tuple[Rows, Array, Array]] = []  # data, rows of it and outputs
         for deal in deals:
             outputs = None
@@ -328,11 +392,14 @@ class Trainer:
                 seen.append((deal.rows, deal.order, outputs))
             mapped = MappedFile(deal.rows.x)
             losses = np.zeros(len(deal))
-            between = _Between(progress, mapped)
+            lrs = self._rates.of_updates(-(-len(deal) // deal.accumulate))
+            log.begin(deal, losses, self._rates.logs()["lr"] if lrs is None else lrs[:, 0])
+            between = _Between(progress, mapped, log)
             try:
-                step.run(
+                updates = step.run(
                     deal,
                     losses=losses,
+                    lrs=lrs,
                     seen=outputs,
                     seconds=_SLICE_OF_MAP if mapped else _SLICE,
                     between=between,
@@ -340,17 +407,18 @@ class Trainer:
             except Diverged as error:
                 raise FloatingPointError(
                     f"the training diverged in epoch {epoch + 1}, "
-                    f"step {steps + error.batch + 1}: {error}; "
+                    f"step {batches + error.batch + 1}: {error}; "
                     f"the model has its parameters from before that step"
                 ) from None
             finally:
                 mapped.release()
+            self._rates.end_updates(updates, lrs)
             between(len(deal))
             total += float((losses * deal.masses).sum())
             weight += float(deal.masses.sum())
-            steps += len(deal)
+            batches += len(deal)
         logs = {"loss": total / weight}
-        return logs | self._measure_all(seen) if seen else logs
+        return (logs | self._measure_all(seen) if seen else logs), batches
 
     def _measure_all(self, seen: list[tuple[Rows, Array, Array]]) -> dict[str, float]:
         """Measure the outputs of an epoch."""
@@ -394,24 +462,28 @@ class Trainer:
 class _Between:
     """What there is to do now and then between two batches of an epoch."""
 
-    def __init__(self, progress: Progress, mapped: MappedFile) -> None:
-        self._progress, self._mapped = progress, mapped
+    def __init__(self, progress: Progress, mapped: MappedFile, log: IterationLog) -> None:
+        self._progress, self._mapped, self._log = progress, mapped, log
         self._done = 0
 
     def __call__(self, done: int) -> None:
         self._mapped.release()
+        self._log.up_to(done)
         self._progress.step(done - self._done)
         self._done = done
 
 
+def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
+    """Make the optimizer of this name for all parameters of a model."""
+    if name not in _OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {name!r}")
+    made: Optimizer = _OPTIMIZERS[name](model.parameters(), **options)
+    return made
+
+
 def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
     if isinstance(optimizer, str):
-        if optimizer not in _OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {optimizer!r}"
-            )
-        made: Optimizer = _OPTIMIZERS[optimizer](model.parameters())
-        return made
+        return optimizer_named(optimizer, model)
     if not hasattr(optimizer, "step"):
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
@@ -426,3 +498,14 @@ def _check_callbacks(callbacks: list[Callback]) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
     return callbacks
+
+
+def _reduces(callbacks: list[Callback]) -> bool:
+    return any(isinstance(callback, ReduceLROnPlateau) for callback in callbacks)
+
+
+def _one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:
+    averages = [c for c in callbacks if isinstance(c, ExponentialMovingAverage)]
+    if len(averages) > 1:
+        raise ValueError("a fit takes one ExponentialMovingAverage, not several")
+    return averages[0] if averages else None

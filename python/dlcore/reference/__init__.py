@@ -53,20 +53,24 @@ from .losses import (
     smooth_l1_loss_and_grad,
 )
 from .normalization import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
-from .optimizers import SGD, Adam, AdamW, clip_grad_norm
+from .norms import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
+from .optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
 
 __all__ = [
-    "SGD",
     "Adam",
     "AdamW",
     "ColumnStats",
     "MinMaxNormalizer",
+    "SGD",
     "ZScoreNormalizer",
+    "batch_norm",
+    "batch_norm_backward",
     "binary_cross_entropy",
     "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
     "clip_grad_norm",
+    "clip_grad_value",
     "column_stats",
     "cross_entropy",
     "cross_entropy_and_grad",
@@ -80,6 +84,8 @@ __all__ = [
     "kl_div_and_grad",
     "l1_loss",
     "l1_loss_and_grad",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

@@ -143,6 +143,12 @@ def clip_grad_norm(grads: Sequence[Array], max_norm: float) -> float:
     return norm
 
 
+def clip_grad_value(grads: Sequence[Array], clip_value: float) -> None:
+    """Limit each element of the gradients to ±clip_value in place."""
+    for g in grads:
+        g[...] = np.where(g > clip_value, clip_value, np.where(g < -clip_value, -clip_value, g))
+
+
 def _shrink(p: Array, threshold: float) -> None:
     """Proximal step of an L1 penalty: ``sign(p) max(|p| - threshold, 0)``, in place."""
     if threshold:

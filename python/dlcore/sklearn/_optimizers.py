@@ -19,17 +19,22 @@ class _OfPerceptron(Optimizer):
     weights more, divided by the weight of the batch.
     """
 
-    _weights: tuple[bool, ...] = ()
+    _alpha = 0.0
 
     def bind(self, model: Sequential, penalty: float) -> None:
         """Update the parameters of this model, with that penalty."""
         self.params = model.parameters()
-        self._penalty = penalty
-        self._weights = tuple(
-            isinstance(layer, Linear) and name == "weight"
+        self._alpha = penalty
+        self._group_of = [
+            0 if isinstance(layer, Linear) and name == "weight" else 1
             for layer in model.layers
             for name in layer.parameter_shapes
-        )
+        ]
+        options = self._groups[0]
+        self._set_groups([options, {**options, "weight_decay": 0.0, "l1": 0.0}])
+
+    def _penalty(self, group: int) -> float:
+        return self._alpha if group == 0 else 0.0
 
     @property
     def learning_rate(self) -> float:
@@ -39,20 +44,6 @@ class _OfPerceptron(Optimizer):
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self.lr = value
-
-    def rules(self) -> list[tuple[Any, ...]]:
-        """Return the update of weights and that of all others, which are not regularised."""
-        (of_weights,) = super().rules()
-        kept = self._values, self._penalty
-        self._values = self._step_values({**self._options, "weight_decay": 0.0, "l1": 0.0})
-        self._penalty = 0.0
-        (of_others,) = super().rules()
-        self._values, self._penalty = kept
-        return [of_weights, of_others]
-
-    def groups(self) -> list[int]:
-        """Return 0 for weights, 1 for others."""
-        return [0 if weight else 1 for weight in self._weights]
 
     # The parameters are those of a model; a copy is bound to its own.
     def __getstate__(self) -> dict[str, Any]:
@@ -69,7 +60,7 @@ class _OfPerceptron(Optimizer):
             self._state, self._steps = other._state, other._steps
 
     def _names(self) -> set[str]:
-        return self._state_names(self._options) - {"step"}
+        return self._state_names(self._groups[0]) - {"step"}
 
 
 class MomentumSGD(_OfPerceptron, SGD):

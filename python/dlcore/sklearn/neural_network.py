@@ -18,6 +18,7 @@ from sklearn.utils.validation import validate_data
 
 from dlcore.activations import sigmoid
 from dlcore.layers import check_positive_int
+from dlcore.multi_target import MultiTargetLoss
 from dlcore.objectives import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -25,7 +26,6 @@ from dlcore.objectives import (
     HuberLoss,
     L1Loss,
     MSELoss,
-    MultiTargetLoss,
     PoissonNLLLoss,
     QuantileLoss,
 )

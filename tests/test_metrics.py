@@ -408,6 +408,12 @@ def test_targets_of_another_shape():
         score("mae", MSE, np.zeros((3, 1)), np.zeros((3, 2)))
 
 
+def test_several_targets_have_metrics_of_their_own():
+    loss = dl.MultiTargetLoss({"a": "mse", "b": "l1"}, [1, 1])
+    with pytest.raises(ValueError, match=r"'mae' is for one target; .* to MultiTargetLoss"):
+        as_metrics(["mae"], loss)
+
+
 def test_names_of_scikit_learn_without_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(ImportError, match=r"'roc_auc' .*pip install 'dlcore-kernels\[sklearn\]'"):

@@ -1712,3 +1712,49 @@ def test_early_stopping_set_after_a_fit(early_stopping):  # scikit-learn's raise
         before = bits(estimator)
         estimator.partial_fit(x, y)
         assert bits(estimator) != before
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_schedule_of_epochs_is_the_function_of_its_rates(solver):
+    x, y = data("regression")
+    schedule = dlcore.CosineAnnealingLR(6, eta_min=1e-4)
+    params = {"solver": solver, "learning_rate_init": 0.01}
+    one = make(ours, "regression", learning_rate=schedule, **params).fit(x, y)
+    two = make(ours, "regression", learning_rate=lambda epoch: schedule(epoch, 0.01), **params).fit(
+        x, y
+    )
+    assert bits(one) == bits(two)
+    assert bits(clone(one).fit(x, y)) == bits(one)
+
+
+def test_a_schedule_of_iterations_goes_on_in_partial_fit():
+    x, y = data("regression")
+    schedule = dlcore.LinearLR(1, 0.1, total_iters=12, per="iteration")
+    params = {"learning_rate": schedule, "learning_rate_init": 0.05, "shuffle": False}
+    one = make(ours, "regression", max_iter=4, **params)
+    one.set_params(tol=0, n_iter_no_change=99).fit(x, y)
+    two = make(ours, "regression", **params)
+    for _ in range(4):
+        two.partial_fit(x, y)
+    updates = 4 * -(-len(x) // min(200, len(x)))
+    assert two._optimizer.lr == schedule(updates - 1, 0.05)
+    assert bits(one) == bits(two)
+
+
+def test_averages_of_the_weights():
+    x, y = data("regression")
+    params = {"max_iter": 5, "tol": 0, "n_iter_no_change": 99, "batch_size": len(x)}
+    ends = []
+
+    class Record(dlcore.Callback):
+        def on_epoch_end(self, epoch, logs):  # noqa: ARG002
+            ends.append(self.trainer.model.flat.astype(np.float64))
+
+    plain = make(ours, "regression", callbacks=[Record()], **params).fit(x, y)
+    swa = dlcore.StochasticWeightAveraging(2)
+    mean = make(ours, "regression", callbacks=[swa], **params).fit(x, y)
+    np.testing.assert_allclose(mean.model_.flat, np.mean(ends[2:], axis=0), rtol=1e-6)
+    ema = make(ours, "regression", callbacks=[dlcore.ExponentialMovingAverage(0)], **params)
+    np.testing.assert_allclose(ema.fit(x, y).model_.flat, plain.model_.flat, rtol=1e-6)
+    with pytest.raises(ValueError, match="callbacks needs a stochastic solver"):
+        make(ours, "regression", solver="lbfgs", callbacks=[swa]).fit(x, y)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._arrays import as_array
 from .callbacks import Callback, EarlyStopping
+from .data import as_matrix
 from .layers import BatchNorm1d
 from .network import Inference
 from .normalization import column_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ._typing import Array
     from .nn import Sequential
@@ -64,6 +67,14 @@ class ExponentialMovingAverage(Callback):
             self._is_in_model = average
 
 
+def one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:
+    """Return the moving average among callbacks, of which there can be one."""
+    averages = [c for c in callbacks if isinstance(c, ExponentialMovingAverage)]
+    if len(averages) > 1:
+        raise ValueError("a fit takes one ExponentialMovingAverage, not several")
+    return averages[0] if averages else None
+
+
 class StochasticWeightAveraging(Callback):
     """End a fit with the mean of the weights at the ends of its last epochs.
 
@@ -91,20 +102,22 @@ class StochasticWeightAveraging(Callback):
     """
 
     def __init__(self, start: int, every: int = 1) -> None:
-        if start < 0 or every < 1:
-            raise ValueError(
-                f"StochasticWeightAveraging: start must be at least 0 and every at least 1, "
-                f"not {start} and {every}"
-            )
+        for name, value, least in (("start", start, 0), ("every", every, 1)):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(
+                    f"StochasticWeightAveraging: {name} must be an integer of at least {least}, "
+                    f"not {value!r}"
+                )
         self.start, self.every = start, every
         self.averaged = 0
         self._mean: Array = np.empty(0)
 
     def on_fit_begin(self) -> None:
         """Begin anew."""
-        rivals = (EarlyStopping, ExponentialMovingAverage)
+        rivals = (EarlyStopping, ExponentialMovingAverage, StochasticWeightAveraging)
         for other in self.trainer.active_callbacks:
-            if isinstance(other, rivals) and getattr(other, "restore_best", True):
+            sets_weights = isinstance(other, rivals) and getattr(other, "restore_best", True)
+            if sets_weights and other is not self:
                 raise ValueError(
                     f"StochasticWeightAveraging: {type(other).__name__} would set the weights at "
                     f"the end of the fit as well; EarlyStopping(restore_best=False) does not"
@@ -121,8 +134,12 @@ class StochasticWeightAveraging(Callback):
     def on_fit_end(self) -> None:
         """Put the mean into the model."""
         if self.averaged:
-            self.trainer.model.flat[...] = self._mean
-            update_batch_norm(self.trainer.model, self.trainer.training_inputs())
+            model = self.trainer.model
+            means = model.split(self._mean)
+            for name, parameter in model.named_parameters().items():
+                if name not in model.frozen:
+                    parameter[...] = means[name]
+            _recompute(model, self.trainer.training_inputs)
 
 
 def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> None:
@@ -139,17 +156,40 @@ def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> Non
 
     Raises
     ------
+    TypeError
+        If the rows have another dtype than the model.
     ValueError
-        If there are fewer than two rows, which have no variance.
+        If they have another width, there are fewer than two, which have no variance, or `inputs` is
+        an iterator, which ends after the first of several layers.
     """
-    pieces = [inputs] if isinstance(inputs, np.ndarray) else inputs
-    for i, layer in enumerate(model.layers):
-        if not isinstance(layer, BatchNorm1d) or f"{i}.running_mean" in model.frozen:
-            continue
+    if hasattr(inputs, "__array__"):
+        inputs = [as_array(inputs, "update_batch_norm: inputs")]
+    elif isinstance(inputs, Iterator) and len(_batch_norms(model)) > 1:
+        raise ValueError(
+            "update_batch_norm: inputs is an iterator, but is gone through for each of the "
+            f"{len(_batch_norms(model))} BatchNorm1d layers: pass an array or a list"
+        )
+    pieces = inputs
+    _recompute(model, lambda: pieces)
+
+
+def _batch_norms(model: Sequential) -> list[tuple[int, BatchNorm1d]]:
+    """List the layers whose running statistics may change, with their numbers."""
+    return [
+        (i, layer)
+        for i, layer in enumerate(model.layers)
+        if isinstance(layer, BatchNorm1d) and f"{i}.running_mean" not in model.frozen
+    ]
+
+
+def _recompute(model: Sequential, inputs: Callable[[], Iterable[Array]]) -> None:
+    """Recompute the running statistics, with all rows anew for each layer."""
+    for i, layer in _batch_norms(model):
         stats = None
-        for x in pieces:
-            values = x if i == 0 else Inference(model.layers[:i], model.dtype, x.shape[1])(x)
-            own = column_stats(values)
+        for piece in inputs():
+            x = as_matrix(piece, "update_batch_norm: inputs", model.dtype, model.in_features)
+            below = Inference(model.layers[:i], model.dtype, x.shape[1]) if i else None
+            own = column_stats(x if below is None else below(x))
             stats = own if stats is None else stats.merge(own)
         if stats is None or (stats.count < 2).any():
             raise ValueError("update_batch_norm: inputs must have at least two rows")

@@ -116,7 +116,7 @@ def diagnose(
 
     Notes
     -----
-    The first that holds of these is the verdict; "at the end" means the mean of the last twentieth
+    The first that holds of these is the verdict; "at the end" means the mean of the last tenth
     of the epochs, s is the standard deviation about the trend, and r the reference.
 
     1. *Too few epochs*: fewer than 5.
@@ -177,7 +177,7 @@ class _Curves:
             return
         self.end, self.lowest = _end(self.training), float(self.training.min())
         first = [float(self.training[0]), *history.iterations.get("loss", ())[:1]]
-        self.reference = max(first) if baseline is None else baseline
+        self.reference = max(first) if baseline is None else float(baseline)
         self.scale = abs(self.reference) or 1.0
         name = "the first training loss" if baseline is None else "the baseline"
         self.of_reference = f"{name} {self.reference:.4g}"
@@ -292,8 +292,8 @@ def _level(c: _Curves) -> str:
 
 
 def _end(curve: Array) -> float:
-    """Mean of the last twentieth of the epochs, at least one."""
-    return float(curve[-max(1, len(curve) // 20) :].mean())
+    """Mean of the last tenth of the epochs, at least one."""
+    return float(curve[-max(1, len(curve) // 10) :].mean())
 
 
 def _window(curve: Array) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import as_array
+from .data import check_rows, mass
 from .history import new_figure, smoothed
 from .layers import check_positive_int
 from .schedules import LambdaLR
 from .training import Trainer, optimizer_named
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
     from matplotlib.figure import Figure
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from ._typing import Array
     from .nn import Sequential
     from .objectives import Loss
+
+# Share of the past in the smoothed loss.
+_PAST = 0.9
+# A slope is that of this share of the iterations.
+_WINDOWS = 7
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class LearningRates:
     loss : ndarray of shape (iterations,)
         Loss of each batch, smoothed.
     suggestion : float
-        A learning rate to begin with: that where the smoothed loss falls most steeply.
+        A learning rate to begin with: the middle of those over which the loss falls most steeply.
     """
 
     lr: Array
@@ -96,8 +103,8 @@ def lr_find(
     start, end : float
         The first and the last learning rate; in between they rise by one factor.
     iterations : int
-        Batches at most: the training ends where the loss is more than four times its smallest value,
-        or no longer finite.
+        Batches at most: the training ends where the smoothed loss is more than four times its
+        smallest value, or the loss is no longer finite.
     batch_size : int
     seed : int, optional
         Draws the order of the rows.
@@ -108,8 +115,15 @@ def lr_find(
 
     Raises
     ------
+    TypeError, ValueError, IndexError
+        x or y is not as described.
     ValueError
-        If an option is out of range, or no learning rate makes the loss fall.
+        An option is out of range, or no learning rate makes the loss fall.
+
+    Notes
+    -----
+    The loss falls by the slope of a straight line, fitted by least squares to a seventh of the
+    iterations, up to the smallest smoothed loss.
 
     References
     ----------
@@ -118,6 +132,7 @@ def lr_find(
     if not 0 < start < end < np.inf:
         raise ValueError(f"lr_find: start and end must be 0 < start < end, not {start} and {end}")
     check_positive_int("lr_find: iterations", iterations)
+    check_positive_int("lr_find: batch_size", batch_size)
     if iterations < 10:
         raise ValueError(f"lr_find: iterations must be at least 10, not {iterations}")
     ratio = (end / start) ** (1 / (iterations - 1))
@@ -129,40 +144,45 @@ def lr_find(
         schedule=LambdaLR(lambda step: ratio**step, per="iteration"),
         seed=seed,
     )
-    x, y = as_array(x, "lr_find: x"), as_array(y, "lr_find: y")
-    rows = np.resize(np.random.default_rng(seed).permutation(len(x)), iterations * batch_size)
-    # Between few batches there is a look at their losses.
-    losses: list[float] = []
-    for i in range(0, iterations, 10):
-        some = rows[i * batch_size : (i + 10) * batch_size]
-        try:
-            trainer.fit(
-                x[some],
-                y[some],
-                epochs=1,
-                batch_size=batch_size,
-                shuffle=False,
-                log_every=1,
-                verbose=0,
-            )
-        except FloatingPointError:
-            losses += trainer.history.iterations.get("loss", [])
-            break
-        losses += trainer.history.iterations["loss"]
-        if max(losses[-10:]) > 4 * min(losses):
-            break
-    return _judged(np.array(losses), start * ratio ** np.arange(len(losses)))
+    rows = check_rows(tried, trainer.loss, x, y, None)
+    counted = np.flatnonzero(mass(trainer.loss, rows))
+    order = np.resize(np.random.default_rng(seed).permutation(counted), (iterations, batch_size))
+
+    def batches() -> Iterator[tuple[Array, Array]]:
+        for i, some in enumerate(order):
+            if i % 10 == 0 and _beyond(smoothed(losses(), _PAST)).any():
+                return
+            yield rows.x[some], rows.y[some]
+
+    def losses() -> list[float]:
+        return trainer.history.iterations.get("loss", [])
+
+    with contextlib.suppress(FloatingPointError):  # the loss is no longer finite
+        trainer.fit(batches(), epochs=1, log_every=1, verbose=0)
+    lrs = start * ratio ** np.arange(len(losses()))
+    return _judged(np.array(losses()), lrs, max(3, iterations // _WINDOWS))
 
 
-def _judged(losses: Array, lrs: Array) -> LearningRates:
-    smooth = smoothed(losses.tolist(), 0.9)
-    if len(smooth) < 3:
-        raise ValueError("lr_find: the training diverged at once; begin with a smaller start")
-    beyond = np.flatnonzero(smooth > 4 * np.minimum.accumulate(smooth))
+def _beyond(smooth: Array) -> Array:
+    """Whether losses are four times the smallest one before, or as far above one below 0."""
+    best = np.minimum.accumulate(smooth)
+    beyond: Array = smooth > best + 3 * np.abs(best)
+    return beyond
+
+
+def _judged(losses: Array, lrs: Array, width: int) -> LearningRates:
+    smooth = smoothed(losses.tolist(), _PAST)
+    beyond = np.flatnonzero(_beyond(smooth))
     stop = int(beyond[0]) if beyond.size else len(smooth)
-    smooth, lrs = smooth[:stop], lrs[:stop]
-    slope = np.gradient(smooth, np.log(lrs))
-    best = int(slope.argmin())
-    if not slope[best] < 0:
+    if stop < width:
+        raise ValueError("lr_find: the training diverged at once; begin with a smaller start")
+    losses, smooth, lrs = losses[:stop], smooth[:stop], lrs[:stop]
+    # Lines by least squares, which batches that are easy or hard by chance tilt little, as long as
+    # the loss falls on the whole.
+    windows = np.lib.stride_tricks.sliding_window_view(losses, width)
+    slopes = (windows - windows[:, :1]) @ (np.arange(width) - (width - 1) / 2)
+    slopes = slopes[: 1 + int(smooth[width - 1 :].argmin())]
+    steepest = int(slopes.argmin())
+    if not slopes[steepest] < 0:
         raise ValueError("lr_find: no learning rate made the loss fall; try another start and end")
-    return LearningRates(lrs, smooth, float(lrs[best]))
+    return LearningRates(lrs, smooth, float(lrs[steepest + width // 2]))

@@ -109,6 +109,11 @@ def metric_named(name: str, loss: Loss) -> Metric:
     Information Processing & Management 45, 2009.
     Brodersen et al.: The balanced accuracy and its posterior distribution, ICPR 2010.
     """
+    if loss.target_metrics():
+        raise ValueError(
+            f"metrics: {name!r} is for one target; pass metrics={{target: [{name!r}]}} to "
+            f"{type(loss).__name__}"
+        )
     kind = kind_of(loss)
     by_kind = _scores_named(name)
     if by_kind is None:

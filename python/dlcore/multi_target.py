@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import as_array
+from .layers import check_positive_int
 from .metrics import as_metrics
 from .objectives import NATIVE, CrossEntropyLoss, Loss, as_loss, as_values, reduced, takes_labels
 
@@ -25,7 +26,7 @@ class MultiTargetLoss(Loss):
     ----------
     losses : mapping of str to Loss or str, or sequence of them
         The loss of each target, by its name and in the order of the columns; the names in a
-        sequence are "target_0", "target_1" and so on.
+        sequence are "target_0", "target_1" and so on. Names cannot begin with "val_".
     widths : sequence of int
         Outputs of each.
     weights : sequence of float, optional
@@ -38,11 +39,14 @@ class MultiTargetLoss(Loss):
     -----
     The targets are a mapping of names to arrays, or one array of shape (N, columns) and the model's
     dtype: a column for a cross-entropy, which holds class indices, and as many as outputs for
-    another loss. NaN, and for class indices ``ignore_index``, is a missing target.
+    another loss. NaN, and for class indices ``ignore_index``, is a missing target; a row has a
+    target of several columns if it has all of them.
 
     ``loss = sum over t of weight_t * mean over the rows that have t of loss_t``, where ``loss_t`` of
-    a row is averaged over its own outputs. A fit logs "<name>_loss" and "<name>_<metric>" of each
-    target beside the total.
+    a row is averaged over its own outputs. The mean is that of the loss alone: weighted, if it has
+    weights of classes. Mini-batches take it over the rows of an update, and a target that none of
+    them has counts 0. A fit logs "<name>_loss" and "<name>_<metric>" of each target beside the
+    total, NaN if no row has it.
 
     References
     ----------
@@ -59,17 +63,30 @@ class MultiTargetLoss(Loss):
         *,
         metrics: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
+        if isinstance(losses, str | Loss):
+            raise TypeError(f"MultiTargetLoss: losses must be several, not {losses!r}")
         if not isinstance(losses, Mapping):
             losses = {f"target_{i}": loss for i, loss in enumerate(losses)}
-        self.names = list(losses)
+        names: list[Any] = list(losses)
+        self.names: list[str] = names
         self.losses = [as_loss(loss) for loss in losses.values()]
+        for width in widths:
+            check_positive_int("MultiTargetLoss: each of widths", width)
         self.widths = [int(width) for width in widths]
         self.weights = [1.0] * len(losses) if weights is None else [float(w) for w in weights]
         if not len(self.losses) == len(self.widths) == len(self.weights) > 0:
             raise ValueError("MultiTargetLoss: losses, widths and weights must be equally many")
         if not all(0 <= weight < np.inf for weight in self.weights):
             raise ValueError(f"MultiTargetLoss: weights must be finite and >= 0, not {weights}")
-        if not all(type(loss) in NATIVE and type(loss) is not type(self) for loss in self.losses):
+        for name in names:
+            if not isinstance(name, str) or f"{name}_".startswith("val_"):
+                raise ValueError(
+                    f"MultiTargetLoss: losses names {name!r}, but a name must be a string and not "
+                    f"'val', which the logs of the validation begin with"
+                )
+        if not all(
+            type(loss) in NATIVE and not isinstance(loss, MultiTargetLoss) for loss in self.losses
+        ):
             raise TypeError("MultiTargetLoss: losses must be those of dlcore, of one target each")
         unknown = [name for name in metrics or () if name not in self.names]
         if unknown:
@@ -94,19 +111,36 @@ class MultiTargetLoss(Loss):
                 f"MultiTargetLoss: widths add up to {sum(self.widths)}, "
                 f"but the model has {width} outputs"
             )
-        if isinstance(y, Mapping):
-            y = self._join(y, name, dtype)
-        targets = np.array(as_values(y, name, sum(self.target_widths), dtype))
+        targets = self._side_by_side(y, name, dtype)
         for t, (loss, of_target, _) in enumerate(self._parts()):
             own = targets[:, of_target]
             where = f"{name}[{self.names[t]!r}]"
             if takes_labels(loss):
                 own[own == _ignored(loss)] = np.nan
-            there = own[~np.isnan(own).any(1)]
-            if takes_labels(loss) and not (there == np.floor(there)).all():
-                raise ValueError(f"{where} must hold class indices")
-            loss.check(_decoded(loss, there), where, self.widths[t], dtype)
+                whole = np.isnan(own) | ((own == np.floor(own)) & (np.abs(own) < 2**53))
+                if not whole.all():
+                    row = int(whole.argmin())
+                    raise ValueError(f"{where}[{row}] is {own[row, 0]}; it must hold class indices")
+                loss.check(_decoded(loss, own), where, self.widths[t], dtype)
+            else:
+                loss.check(own[_there(own)], where, self.widths[t], dtype)
+        there = self.present(targets)
+        if len(targets) and there is not None and not there.any():
+            raise ValueError(f"{name} has no target that counts, in any row")
         return targets
+
+    def _side_by_side(self, y: Any, name: str, dtype: np.dtype[Any]) -> Array:
+        """Copy targets into one array."""
+        if isinstance(y, Mapping):
+            return self._join(y, name, dtype)
+        columns = sum(self.target_widths)
+        shape = as_array(y, name).shape
+        if shape[1:] != (columns,) and not (columns == len(shape) == 1):
+            raise ValueError(
+                f"{name} must be a mapping of names to targets or have shape (N, {columns}), "
+                f"not {shape}"
+            )
+        return np.array(as_values(y, name, columns, dtype))
 
     def _join(self, y: Mapping[str, Any], name: str, dtype: np.dtype[Any]) -> Array:
         """Put targets by name side by side."""
@@ -116,23 +150,33 @@ class MultiTargetLoss(Loss):
             )
         columns = []
         for own, loss, width in zip(self.names, self.losses, self.target_widths, strict=True):
-            values = as_array(y[own], f"{name}[{own!r}]")
-            if takes_labels(loss) and values.dtype.kind in "iu":
-                values = values.astype(dtype)  # exact, for fewer classes than 2 ** 24
-            columns.append(as_values(values, f"{name}[{own!r}]", width, dtype))
+            where = f"{name}[{own!r}]"
+            values = as_array(y[own], where)
+            if takes_labels(loss):
+                if values.ndim != 1 and values.shape[1:] != (1,):
+                    raise ValueError(
+                        f"{where} must hold class indices of shape (N,), not {values.shape}"
+                    )
+                if values.dtype.kind in "iu":
+                    values = values.astype(dtype)  # exact, for fewer classes than 2 ** 24
+            columns.append(as_values(values, where, width, dtype))
         rows = [len(values) for values in columns]
         if len(set(rows)) > 1:
             raise ValueError(f"{name}: the targets must have equally many rows, not {rows}")
         return np.concatenate(columns, axis=1)
 
     def present(self, y: Array) -> Array | None:
-        """Which targets each row has, of shape (N, targets) and float64; None if all."""
-        missing = np.isnan(y)
-        if not missing.any():
-            return None
-        parts = [missing[:, of_target].any(1) for _, of_target, _ in self._parts()]
-        there: Array = 1.0 - np.stack(parts, axis=1)
-        return there
+        """Return what each row adds to the denominator of each target's mean, 0 where it is missing.
+
+        Of shape (N, targets) and float64; None if 1 each.
+        """
+        parts = []
+        for loss, of_target, _ in self._parts():
+            own = y[:, of_target]
+            weights = loss.row_weights(_decoded(loss, own))
+            parts.append(_there(own) * (1.0 if weights is None else weights))
+        there: Array = np.stack(parts, axis=1)
+        return None if (there == 1).all() else there
 
     def target_metrics(self) -> dict[str, Metric]:
         """Return the loss and the metrics of each target."""
@@ -148,10 +192,10 @@ class MultiTargetLoss(Loss):
 
         def of_target(y: Array, outputs: Array, weight: Array | None) -> float:
             loss, of_y, of_outputs = list(self._parts())[t]
-            there = ~np.isnan(y[:, of_y]).any(1)
-            if not there.any():
-                return float("nan")
+            there = _there(y[:, of_y])
             kept = None if weight is None else weight[there]
+            if not (there.any() if kept is None else kept.any()):
+                return float("nan")
             own = np.ascontiguousarray(outputs[there, of_outputs])
             return metric(_decoded(loss, y[there, of_y]), own, kept)
 
@@ -180,16 +224,15 @@ class MultiTargetLoss(Loss):
         """Compute the loss and the gradient of the (summed) loss, the latter into ``out``.
 
         ``factors`` multiply the losses of each target; by default 1; for the mean, all rows over the
-        rows that have it.
+        rows that have it, each as much as it counts.
         """
         if factors is None:
             mean = reduction == "mean"
             factors = self._factors(y, np.ones(len(y))) if mean else np.ones(len(self.names))
-        grad = np.zeros_like(outputs) if out is None else out
-        grad[...] = 0
+        grad = np.zeros_like(outputs)
         losses = np.zeros(len(y), outputs.dtype)
         for t, (loss, of_y, of_outputs) in enumerate(self._parts()):
-            there = np.flatnonzero(~np.isnan(y[:, of_y]).any(1))
+            there = np.flatnonzero(_there(y[:, of_y]))
             if not there.size:
                 continue
             target = _decoded(loss, y[there, of_y])
@@ -201,10 +244,13 @@ class MultiTargetLoss(Loss):
             grad[there, of_outputs] = slope * outputs.dtype.type(share / columns.shape[1])
         if reduction == "mean":
             grad /= outputs.dtype.type(len(y))
+        if out is not None:  # it may be the outputs
+            out[...] = grad
+            grad = out
         return reduced(losses, reduction), grad
 
     def _factors(self, y: Array, weight: Array) -> Array:
-        """All weights over those of the rows that have each target."""
+        """All weights over what the rows that have each target count in it."""
         there = self.present(y)
         if there is None:
             return np.ones(len(self.names))
@@ -228,16 +274,28 @@ def _ignored(loss: Loss) -> int:
     return own.ignore_index
 
 
+def _there(own: Array) -> Array:
+    """Which rows have a target, of its columns of the common array."""
+    there: Array = np.logical_not(np.isnan(own).any(axis=1))
+    return there
+
+
 def _decoded(loss: Loss, own: Array) -> Array:
     """Return the targets as the loss takes them, of columns of the common array."""
-    return own[:, 0].astype(np.int64) if takes_labels(loss) else own
+    if not takes_labels(loss):
+        return own
+    there = _there(own)
+    labels = np.full(len(own), _ignored(loss), np.int64)
+    labels[there] = own[there, 0]
+    return labels
 
 
 def _loss_metric(loss: Loss) -> Metric:
     def metric(y: Array, outputs: Array, weight: Array | None) -> float:
         mass = loss.row_weights(y)
         mass = np.ones(len(y)) if mass is None else mass
-        return loss.weighted_value(outputs, y, weight, mass if weight is None else mass * weight)
+        mass = mass if weight is None else mass * weight
+        return loss.weighted_value(outputs, y, weight, mass) if mass.any() else float("nan")
 
     return metric
 

@@ -48,7 +48,10 @@ class Loss:
         return None
 
     def present(self, y: Array) -> Array | None:  # noqa: ARG002
-        """Which of several targets each row has, of shape (N, targets); None if all."""
+        """Return what each row adds to the denominators of several targets' means; None if 1 each.
+
+        Of shape (N, targets), 0 where a target is missing.
+        """
         return None
 
     def target_metrics(self) -> dict[str, Metric]:

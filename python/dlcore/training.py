@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import optimizers
-from .averaging import ExponentialMovingAverage
+from .averaging import ExponentialMovingAverage, one_average
 from .batches import Batches, Deal, Stream
 from .callbacks import Callback
 from .data import MappedFile, Part, Rows, as_matrix, check_rows, hold_out, mass, weigh_classes
@@ -241,7 +241,7 @@ class Trainer:
         watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
         if self._rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
-        average = _one_average(watchers)
+        average = one_average(watchers)
         with self.model.in_training():
             step = TrainingStep(
                 self.model,
@@ -502,10 +502,3 @@ def _check_callbacks(callbacks: list[Callback]) -> list[Callback]:
 
 def _reduces(callbacks: list[Callback]) -> bool:
     return any(isinstance(callback, ReduceLROnPlateau) for callback in callbacks)
-
-
-def _one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:
-    averages = [c for c in callbacks if isinstance(c, ExponentialMovingAverage)]
-    if len(averages) > 1:
-        raise ValueError("a fit takes one ExponentialMovingAverage, not several")
-    return averages[0] if averages else None

@@ -57,11 +57,11 @@ from .norms import batch_norm, batch_norm_backward, layer_norm, layer_norm_backw
 from .optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
 
 __all__ = [
+    "SGD",
     "Adam",
     "AdamW",
     "ColumnStats",
     "MinMaxNormalizer",
-    "SGD",
     "ZScoreNormalizer",
     "batch_norm",
     "batch_norm_backward",

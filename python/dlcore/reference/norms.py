@@ -78,7 +78,9 @@ def batch_norm_backward(
     dx = dy
     if training:
         n = max(1, x.size // max(1, x.shape[1]))
-        dx = dx - (dy.sum(axes, keepdims=True) + normal * (dy * normal).sum(axes, keepdims=True)) / n
+        dx = (
+            dx - (dy.sum(axes, keepdims=True) + normal * (dy * normal).sum(axes, keepdims=True)) / n
+        )
     dx = dx / np.sqrt(_along(var, x) + eps)
     dx = dx if weight is None else dx * _along(weight, x)
     return dx, (dy * normal).sum(axes), dy.sum(axes)

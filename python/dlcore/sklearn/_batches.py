@@ -15,9 +15,12 @@ from dlcore.network import TrainingStep
 from dlcore.optimizers import SGD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dlcore._typing import Array
     from dlcore.nn import Sequential
     from dlcore.objectives import Loss
+    from dlcore.rates import Rates
 
 # Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
@@ -70,6 +73,14 @@ class Batches:
         self._sizes = np.diff(self._starts, append=n).astype(np.float64)
         self._constant: Array | None = None
 
+    def inputs(self) -> Iterator[Array]:
+        """Give X of all rows, some at a time."""
+        x: Any = self._rows.x
+        step = rows_at_once(x)
+        for start in range(0, x.shape[0], step):
+            some = x[start : start + step]
+            yield some.toarray() if scipy.sparse.issparse(some) else some
+
     @property
     def mass(self) -> float:
         """The weight of all rows."""
@@ -106,6 +117,7 @@ class Batches:
         rng: np.random.RandomState | None,
         key: int,
         alpha: float,
+        rates: Rates,
     ) -> float:
         """Learn from all batches; return the mean of their losses, the penalty included."""
         if rng is not None:
@@ -115,9 +127,17 @@ class Batches:
         deal = self._deal(objective, key)
         losses = np.zeros(len(deal))
         squares = np.zeros(len(deal)) if alpha else None
-        step.run(
-            deal, losses=losses, squares=squares, seen=None, seconds=0.1, between=lambda _: None
+        lrs = rates.of_updates(len(deal))
+        updates = step.run(
+            deal,
+            losses=losses,
+            squares=squares,
+            lrs=lrs,
+            seen=None,
+            seconds=0.1,
+            between=lambda _: None,
         )
+        rates.end_updates(updates, lrs)
         losses = losses * objective.value_scale + self._constants(objective, deal.masses)
         if squares is not None:
             losses += 0.5 * alpha * squares / np.where(deal.masses > 0, deal.masses, np.inf)

@@ -8,6 +8,8 @@ from dlcore.layers import Linear
 from dlcore.optimizers import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlcore._typing import Array
     from dlcore.nn import Sequential
 
@@ -66,15 +68,10 @@ class _OfPerceptron(Optimizer):
 class MomentumSGD(_OfPerceptron, SGD):
     """SGD whose momentum holds steps, not gradients: a new learning rate is for new gradients."""
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return super().lr
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        before = self.lr
-        Optimizer.lr.fset(self, value)  # type: ignore[attr-defined]
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rates, which are all the same."""
+        before, value = self.lr, lrs[0]
+        super().set_lrs(lrs)
         for buffer in self._state.get("momentum_buffer", ()) if value > 0 else ():
             buffer *= before / value
 

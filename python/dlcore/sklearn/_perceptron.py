@@ -19,15 +19,17 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dlcore import layers as nn
+from dlcore.averaging import one_average
 from dlcore.history import History
 from dlcore.network import Diverged, TrainingStep
 from dlcore.nn import Sequential
+from dlcore.rates import Rates
 
 from ._batches import Batches, FullBatch, Objective, as_rows, rows_at_once
 from ._optimizers import make_optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dlcore._typing import Array
     from dlcore.callbacks import Callback
@@ -66,14 +68,19 @@ class Validation(NamedTuple):
 class Fit:
     """A fit as `dlcore.Callback` sees it: what `dlcore.Trainer` is in a fit of its own."""
 
-    def __init__(self, estimator: Any, log_names: list[str]) -> None:
+    def __init__(self, estimator: Any, batches: Batches, log_names: list[str]) -> None:
         self.estimator = estimator
         self.model: Sequential = estimator.model_
         self.optimizer = estimator._optimizer
         self.history = History()
         self.log_names = log_names
         self.is_stopping = False
-        self._callbacks: list[Callback] = list(estimator.callbacks or ())
+        self.active_callbacks: list[Callback] = list(estimator.callbacks or ())
+        self._batches = batches
+
+    def training_inputs(self) -> Iterator[Array]:
+        """Give X of the rows that the fit trains on, some at a time: for callbacks."""
+        return self._batches.inputs()
 
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""
@@ -82,26 +89,26 @@ class Fit:
 
     def begin(self) -> None:
         """Tell the callbacks of the fit."""
-        for callback in self._callbacks:
+        for callback in self.active_callbacks:
             callback.trainer = self  # type: ignore[assignment]
             callback.on_fit_begin()
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell them of an epoch."""
-        for callback in self._callbacks:
+        for callback in self.active_callbacks:
             callback.on_epoch_begin(epoch)
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         """Tell them, and record, what the epoch logged."""
         self.history.record(epoch, logs)
-        for callback in self._callbacks:
+        for callback in self.active_callbacks:
             callback.on_epoch_end(epoch, logs)
         if self.is_stopping:
             self.history.stopped_epoch = epoch
 
     def end(self) -> None:
         """Tell them of the end, and let go of them: clones of the estimator copy them."""
-        for callback in self._callbacks:
+        for callback in self.active_callbacks:
             callback.on_fit_end()
             del callback.trainer
 
@@ -334,7 +341,11 @@ class PerceptronMixin:
         incremental: bool,
         epochs: int,
     ) -> None:
+        before = getattr(self, "_optimizer", None)
         self._optimizer = self._make_optimizer(incremental)
+        if self._optimizer is not before:  # else the schedule goes on
+            schedule = self.learning_rate if callable(self.learning_rate) else None
+            self._rates = Rates(schedule, self._optimizer)
         n = rows.x.shape[0]
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
@@ -343,25 +354,33 @@ class PerceptronMixin:
                 stacklevel=5,
             )
         batches = Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        average = one_average(list(self.callbacks or ()))
         step = TrainingStep(
-            self.model_, objective.loss, self._optimizer, max_norm=self.clip_grad_norm
+            self.model_,
+            objective.loss,
+            self._optimizer,
+            max_norm=self.clip_grad_norm,
+            average=None if average is None else average.begin(self.model_),
         )
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
-        fit = Fit(self, log_names)
+        fit = Fit(self, batches, log_names)
         self.history_ = fit.history
         self._begin_records(held, incremental)
         draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
         fit.begin()
         try:
             for epoch in range(epochs):
+                if average is not None:
+                    average.show(self.model_, average=False)
                 fit.begin_epoch(epoch)
-                if callable(self.learning_rate):
-                    self._optimizer.learning_rate = float(self.learning_rate(epoch))
+                self._rates.begin_epoch()
                 key = int(self._random_state.randint(2**31)) if draws else 0
-                self.loss_ = batches.run(
-                    step, objective, self._random_state if self.shuffle else None, key, self.alpha
-                )
+                rng = self._random_state if self.shuffle else None
+                self.loss_ = batches.run(step, objective, rng, key, self.alpha, self._rates)
+                self._rates.end_epoch()
+                if average is not None:
+                    average.show(self.model_, average=True)
                 self.n_iter_ += 1
                 self.t_ += n
                 self.loss_curve_.append(self.loss_)

@@ -85,7 +85,9 @@ _COMMON = """
     solver : {"lbfgs", "sgd", "adam", "adamw"}, default="adam"
         "adamw" is Adam with ``weight_decay``, beside ``alpha``, which is part of the loss.
     learning_rate : {"constant", "invscaling", "adaptive"} or callable, default="constant"
-        A callable gives the learning rate of each epoch, counted from 0; with any solver but lbfgs.
+        A callable gives the learning rate of each epoch, counted from 0, or is a schedule of dlcore
+        such as ``CosineAnnealingLR(200)``, which begins with ``learning_rate_init``; with any solver
+        but lbfgs.
     warm_start : bool, default=False
         Goes on from the last solution, and with the optimizer's running means."""
 

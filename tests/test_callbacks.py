@@ -167,6 +167,8 @@ def test_min_delta_is_what_an_improvement_must_exceed():
         ("balanced_accuracy", 3),
         ("r2_score", 3),
         ("roc_auc", 3),
+        ("neg_log_loss", 3),
+        ("neg_mean_squared_error", 3),
     ],
 )
 def test_auto_mode_tells_by_the_name(monitor, best):

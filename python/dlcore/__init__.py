@@ -29,6 +29,7 @@ from .augmentation import ImageTransform, cutmix, mixup, one_hot
 from .averaging import ExponentialMovingAverage, StochasticWeightAveraging, update_batch_norm
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
+from .diagnosis import Diagnosis, diagnose
 from .history import History
 from .information import (
     categorical_cross_entropy,
@@ -52,7 +53,7 @@ from .layers import (
     Softplus,
     Tanh,
 )
-from .learning_curves import learning_curve
+from .learning_curves import LearningCurve, learning_curve
 from .linear import linear, linear_backward
 from .losses import (
     binary_cross_entropy,
@@ -78,7 +79,7 @@ from .losses import (
     smooth_l1_loss,
     smooth_l1_loss_and_grad,
 )
-from .lr_find import lr_find
+from .lr_find import LearningRates, lr_find
 from .multi_target import MultiTargetLoss
 from .nn import Sequential
 from .normalization import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
@@ -112,7 +113,7 @@ from .schedules import (
     StepLR,
     Warmup,
 )
-from .splitting import train_val_test_split
+from .splitting import Split, train_val_test_split
 from .training import Trainer
 from .transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
 from .tuning import OptunaPruning
@@ -133,6 +134,7 @@ __all__ = [
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
     "CrossEntropyLoss",
+    "Diagnosis",
     "Dropout",
     "EarlyStopping",
     "ExponentialLR",
@@ -145,6 +147,8 @@ __all__ = [
     "LambdaLR",
     "LayerNorm",
     "LeakyReLU",
+    "LearningCurve",
+    "LearningRates",
     "Linear",
     "LinearLR",
     "MSELoss",
@@ -165,6 +169,7 @@ __all__ = [
     "Sigmoid",
     "SmoothL1Loss",
     "Softplus",
+    "Split",
     "StepLR",
     "StochasticWeightAveraging",
     "Tanh",
@@ -187,6 +192,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "cutmix",
+    "diagnose",
     "elu",
     "elu_backward",
     "entropy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,7 +102,8 @@ class StochasticWeightAveraging(Callback):
     """
 
     def __init__(self, start: int, every: int = 1) -> None:
-        for name, value, least in (("start", start, 0), ("every", every, 1)):
+        given: list[tuple[str, Any, int]] = [("start", start, 0), ("every", every, 1)]
+        for name, value, least in given:
             if not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(
                     f"StochasticWeightAveraging: {name} must be an integer of at least {least}, "
@@ -163,7 +164,7 @@ def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> Non
         an iterator, which ends after the first of several layers.
     """
     if hasattr(inputs, "__array__"):
-        inputs = [as_array(inputs, "update_batch_norm: inputs")]
+        inputs = [as_array(inputs, "inputs")]
     elif isinstance(inputs, Iterator) and len(_batch_norms(model)) > 1:
         raise ValueError(
             "update_batch_norm: inputs is an iterator, but is gone through for each of the "
@@ -187,7 +188,7 @@ def _recompute(model: Sequential, inputs: Callable[[], Iterable[Array]]) -> None
     for i, layer in _batch_norms(model):
         stats = None
         for piece in inputs():
-            x = as_matrix(piece, "update_batch_norm: inputs", model.dtype, model.in_features)
+            x = as_matrix(piece, "inputs", model.dtype, model.in_features)
             below = Inference(model.layers[:i], model.dtype, x.shape[1]) if i else None
             own = column_stats(x if below is None else below(x))
             stats = own if stats is None else stats.merge(own)

@@ -209,7 +209,10 @@ def direction(owner: str, monitor: str, mode: str) -> str:
         raise ValueError(f"{owner}: mode must be 'auto', 'min' or 'max', not {mode!r}")
     if mode != "auto":
         return mode
-    word = monitor.lower().split("_")[-1]
+    words = monitor.lower().removeprefix("val_").split("_")
+    if words[0] == "neg":  # scikit-learn's scorers of what is better smaller
+        return "max"
+    word = words[-1]
     if word in _SMALLER_IS_BETTER:
         return "min"
     if word in _GREATER_IS_BETTER:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from .parallel import get_num_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from ._typing import Array
     from .objectives import Loss
 
-# Batches that are given to the step at once, at least, and such pieces that are under way.
-_PIECE = 8
+# Batches that are given to the step at once, and bytes of them, roughly; pieces that are under way.
+_FEWEST, _MOST, _BYTES = 8, 64, 1 << 24
 _AHEAD = 3
 
 
@@ -67,49 +68,77 @@ class Transformed:
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
         """Draw the batches of an epoch, some at a time."""
         for deal in self._source.epoch(rng, key):
-            size = deal.accumulate * -(-_PIECE // deal.accumulate)
+            size = _batches_of_piece(deal)
             starts = deque(range(0, len(deal), size))
-            under_way: deque[tuple[int, list[Future[Rows]]]] = deque()
+            under_way: deque[_Piece] = deque()
             with ThreadPoolExecutor(get_num_threads(), "dlcore-transform") as pool:
                 try:
                     while starts or under_way:
                         while starts and len(under_way) < _AHEAD:
-                            start = starts.popleft()
-                            batches = range(start, min(start + size, len(deal)))
-                            under_way.append(
-                                (start, [pool.submit(self._changed, deal, b) for b in batches])
-                            )
-                        start, futures = under_way.popleft()
-                        yield from self._piece(deal, start, [f.result() for f in futures])
+                            under_way.append(self._begin(deal, starts.popleft(), size, pool))
+                        yield from self._finish(deal, under_way.popleft())
                 finally:  # after an error, or Ctrl-C
                     pool.shutdown(wait=True, cancel_futures=True)
 
-    def _piece(self, deal: Deal, start: int, batches: list[Rows]) -> Iterator[Deal]:
-        rows = Rows(*(_joined(part) for part in zip(*map(_parts, batches), strict=True)))
-        order = np.arange(len(rows.x))
+    def _begin(self, deal: Deal, start: int, size: int, pool: ThreadPoolExecutor) -> _Piece:
+        """Set threads to make some batches, from ``start`` on."""
+        numbers = deal.order[start * deal.batch_size : (start + size) * deal.batch_size]
+        x = np.empty((len(numbers), *deal.rows.x.shape[1:]), deal.rows.x.dtype)
+        batches = range(start, min(start + size, len(deal)))
+        slots = (x[i * deal.batch_size : (i + 1) * deal.batch_size] for i in range(size))
+        targets = [
+            pool.submit(self._change, deal, batch, slot)
+            for batch, slot in zip(batches, slots, strict=False)
+        ]
+        return _Piece(start, numbers, x, targets)
+
+    def _finish(self, deal: Deal, piece: _Piece) -> Iterator[Deal]:
+        """Wait for batches, and give them."""
+        y = np.concatenate([target.result() for target in piece.targets])
+        given = deal.rows
+        weights = (given.weight, given.sample_weight)
+        own = (w if w is None else w[piece.numbers] for w in weights)
+        rows = Rows(piece.x, y, *own)
         # The key of a batch is that which it has in one run of all of them.
-        key = (deal.key + start * 0x9E3779B97F4A7C15) % 2**64
+        key = (deal.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
+        order = np.arange(len(y))
         yield from Batches(self._loss, rows, order, deal.batch_size, deal.accumulate).epoch(
             None, key
         )
 
-    def _changed(self, deal: Deal, batch: int) -> Rows:
+    def _change(self, deal: Deal, batch: int, x: Array) -> Array:
+        """Fill in x of a batch, changed; return its targets."""
         rng = np.random.default_rng([deal.key, batch])
         numbers = deal.numbers(batch)
-        rows = deal.rows
-        x, y = np.ascontiguousarray(rows.x[numbers]), rows.y[numbers]
+        np.take(deal.rows.x, numbers, axis=0, out=x)
+        y: Array = deal.rows.y[numbers]
+        changed = x
         if self._transform is not None:
-            x = _checked("transform", "x", self._transform(x, rng), x.shape, x.dtype)
+            changed = _checked("transform", "x", self._transform(x, rng), x)
         if self._mix is not None:
             if y.dtype.kind in "iu":
                 y = np.eye(self._classes or 0, dtype=x.dtype)[y]
-            mixed = self._mix(x, y, rng)
+            mixed = self._mix(changed, y, rng)
             if not isinstance(mixed, tuple) or len(mixed) != 2:
                 raise ValueError(f"mix must return (x, y), got {type(mixed).__name__}")
-            x = _checked("mix", "x", mixed[0], x.shape, x.dtype)
-            y = _checked("mix", "y", mixed[1], y.shape, y.dtype)
-        weights = (rows.weight, rows.sample_weight)
-        return Rows(x, y, *(w if w is None else w[numbers] for w in weights))
+            changed, y = _checked("mix", "x", mixed[0], x), _checked("mix", "y", mixed[1], y)
+        if changed is not x:
+            np.copyto(x, changed)
+        return y
+
+
+class _Piece(NamedTuple):
+    start: int  # the first batch
+    numbers: Array  # of the rows
+    x: Array  # is being filled in
+    targets: list[Future[Array]]  # of each batch
+
+
+def _batches_of_piece(deal: Deal) -> int:
+    """Return how many batches to give at once: whole updates."""
+    bytes_of_batch = max(1, deal.rows.x[:1].nbytes * deal.batch_size)
+    batches = min(max(_FEWEST, _BYTES // bytes_of_batch), _MOST)
+    return deal.accumulate * -(-batches // deal.accumulate)
 
 
 def check_mixable(loss: Loss, y: Array) -> None:
@@ -122,18 +151,12 @@ def check_mixable(loss: Loss, y: Array) -> None:
         raise ValueError("mix needs the class of every row, but some are ignored")
 
 
-def _checked(function: str, name: str, given: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    if not isinstance(given, np.ndarray) or given.shape != shape or given.dtype != dtype:
+def _checked(function: str, name: str, given: Any, like: Array) -> Array:
+    if not isinstance(given, np.ndarray) or given.shape != like.shape or given.dtype != like.dtype:
         got = type(given).__name__
         if isinstance(given, np.ndarray):
             got = f"{given.dtype} of shape {given.shape}"
-        raise ValueError(f"{function} must return {name} as {dtype} of shape {shape}, got {got}")
+        raise ValueError(
+            f"{function} must return {name} as {like.dtype} of shape {like.shape}, got {got}"
+        )
     return given
-
-
-def _parts(rows: Rows) -> tuple[Array | None, ...]:
-    return rows.x, rows.y, rows.weight, rows.sample_weight
-
-
-def _joined(parts: tuple[Any, ...]) -> Any:
-    return None if parts[0] is None else np.concatenate(parts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from .callbacks import Callback, check_monitor
 
@@ -28,6 +29,7 @@ class OptunaPruning(Callback):
     Notes
     -----
     A trial that several fits report to, such as one a fold, takes the first value of each epoch.
+    Deep copies, such as those in clones of an estimator, report to the same trial.
     """
 
     def __init__(self, trial: Any, monitor: str = "val_loss") -> None:
@@ -41,6 +43,10 @@ class OptunaPruning(Callback):
             raise TypeError(f"OptunaPruning: trial must be one of Optuna's, not {trial!r}")
         self._pruned = TrialPruned
         self.trial, self.monitor = trial, monitor
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy of the trial would have a study of its own.
+        return copy.copy(self)
 
     def on_fit_begin(self) -> None:
         """Make sure that the value to report is logged."""

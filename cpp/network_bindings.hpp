@@ -13,12 +13,24 @@ namespace dlcore {
 
 // ---- descriptions -------------------------------------------------------------------------------
 
+// Once for all types: there are many calls.
+[[gnu::noinline]] inline void* data_of(const py::handle& object) {
+  if (object.is_none()) return nullptr;
+  return const_cast<void*>(py::reinterpret_borrow<py::array>(object).data());
+}
 template <class T>
 inline T* data_of(const py::handle& object) {
-  return object.is_none()
-             ? nullptr
-             : static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(object).data()));
+  return static_cast<T*>(data_of(object));
 }
+[[gnu::noinline]] inline double number_of(const py::object& object) {
+  return object.cast<double>();
+}
+[[gnu::noinline]] inline std::int64_t integer_of(const py::object& object) {
+  return object.cast<std::int64_t>();
+}
+
+[[gnu::noinline]] inline py::object item(const py::dict& of, const char* name) { return of[name]; }
+[[gnu::noinline]] inline py::object item(const py::tuple& of, std::size_t i) { return of[i]; }
 
 template <class T>
 using layer_pointer = std::unique_ptr<layer<T>>;
@@ -27,25 +39,26 @@ using layer_pointer = std::unique_ptr<layer<T>>;
 template <class T>
 inline layer_pointer<T> make_layer(const py::tuple& spec) {
   const auto name = spec[0].cast<std::string>();
-  const auto in = spec[1].cast<std::ptrdiff_t>();
-  const auto option = [&](std::size_t i) { return spec[2 + i].cast<double>(); };
+  const std::ptrdiff_t in = integer_of(item(spec, 1));
+  const auto option = [&](std::size_t i) { return number_of(item(spec, 2 + i)); };
   const auto activation = [&](const auto& op) -> layer_pointer<T> {
     return std::make_unique<activation_layer<T, std::decay_t<decltype(op)>>>(in, op);
   };
   if (name == "linear")
-    return std::make_unique<linear_layer<T>>(in, spec[2].cast<std::ptrdiff_t>(),
-                                             data_of<T>(spec[3]), data_of<T>(spec[4]),
-                                             spec[5].cast<double>());
+    return std::make_unique<linear_layer<T>>(in, integer_of(item(spec, 2)),
+                                             data_of<T>(item(spec, 3)), data_of<T>(item(spec, 4)),
+                                             number_of(item(spec, 5)));
   if (name == "dropout")
-    return std::make_unique<dropout_layer<T>>(in, option(0), spec[3].cast<std::uint64_t>());
+    return std::make_unique<dropout_layer<T>>(in, option(0),
+                                              std::uint64_t(integer_of(item(spec, 3))));
   if (name == "layer_norm")
-    return std::make_unique<layer_norm_layer<T>>(in, data_of<T>(spec[2]), data_of<T>(spec[3]),
-                                                 spec[4].cast<double>());
+    return std::make_unique<layer_norm_layer<T>>(
+        in, data_of<T>(item(spec, 2)), data_of<T>(item(spec, 3)), number_of(item(spec, 4)));
   if (name == "batch_norm")
     return std::make_unique<batch_norm_layer<T>>(
-        in, data_of<T>(spec[2]), data_of<T>(spec[3]), spec[4].cast<double>(),
-        spec[5].cast<double>(), data_of<T>(spec[6]), data_of<T>(spec[7]),
-        data_of<std::int64_t>(spec[8]), spec[9].cast<bool>());
+        in, data_of<T>(item(spec, 2)), data_of<T>(item(spec, 3)), number_of(item(spec, 4)),
+        number_of(item(spec, 5)), data_of<T>(item(spec, 6)), data_of<T>(item(spec, 7)),
+        data_of<std::int64_t>(item(spec, 8)), integer_of(item(spec, 9)) != 0);
   if (name == relu::name) return activation(relu{});
   if (name == leaky_relu::name) return activation(leaky_relu{option(0)});
   if (name == elu::name) return activation(elu{option(0)});
@@ -72,45 +85,46 @@ inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
   if (object.is_none()) return nullptr;
   const py::tuple spec(object);
   const auto name = spec[0].cast<std::string>();
-  const auto width = spec[1].cast<std::ptrdiff_t>();
+  const std::ptrdiff_t width = integer_of(item(spec, 1));
   const auto values = [&](const auto& f, std::vector<T> extra = {}) {
     return std::unique_ptr<block_loss<T>>(
         new value_loss<T, std::decay_t<decltype(f)>>(width, f, std::move(extra)));
   };
   if (name == "focal")
-    return std::make_unique<focal_loss<T>>(make_loss<T>(spec[2]), width, spec[3].cast<double>());
+    return std::make_unique<focal_loss<T>>(make_loss<T>(item(spec, 2)), width,
+                                           number_of(item(spec, 3)));
   if (name == "joint") {
     std::vector<typename joint_loss<T>::part> parts;
     for (const py::handle object : py::tuple(spec[2])) {
       const auto part = py::reinterpret_borrow<py::tuple>(object);
       const py::tuple loss(part[0]);
-      parts.push_back({make_loss<T>(loss), loss[1].cast<std::ptrdiff_t>(),
-                       part[1].cast<std::ptrdiff_t>(), part[2].cast<double>()});
+      parts.push_back({make_loss<T>(loss), integer_of(item(loss, 1)), integer_of(item(part, 1)),
+                       number_of(item(part, 2))});
     }
     return std::make_unique<joint_loss<T>>(std::move(parts), width);
   }
   if (name == "cross_entropy")
     return std::make_unique<cross_entropy_loss<T>>(
-        width, spec[2].cast<bool>(), values_of<T>(spec[3]), spec[4].cast<std::ptrdiff_t>(),
-        spec[5].cast<double>());
+        width, integer_of(item(spec, 2)) != 0, values_of<T>(item(spec, 3)),
+        integer_of(item(spec, 4)), number_of(item(spec, 5)));
   if (name == "binary_cross_entropy_with_logits") {
     if (spec[2].is_none()) return values(binary_cross_entropy_with_logits<false>{});
-    return values(binary_cross_entropy_with_logits<true>{}, values_of<T>(spec[2]));
+    return values(binary_cross_entropy_with_logits<true>{}, values_of<T>(item(spec, 2)));
   }
   if (name == mse_loss::name) return values(mse_loss{});
   if (name == l1_loss::name) return values(l1_loss{});
-  if (name == smooth_l1_loss::name) return values(smooth_l1_loss{spec[2].cast<double>()});
-  if (name == huber_loss::name) return values(huber_loss{spec[2].cast<double>()});
+  if (name == smooth_l1_loss::name) return values(smooth_l1_loss{number_of(item(spec, 2))});
+  if (name == huber_loss::name) return values(huber_loss{number_of(item(spec, 2))});
   if (name == poisson_nll_loss::name) return values(poisson_nll_loss{});
-  if (name == "quantile_loss") return values(quantile_loss{}, values_of<T>(spec[2]));
+  if (name == "quantile_loss") return values(quantile_loss{}, values_of<T>(item(spec, 2)));
   throw py::value_error("unknown loss " + name);
 }
 
 // ("sgd", first, lr, ...) or ("adam", number of the last step, lr, ...), as their steps take them,
 // and the penalty.
 inline update_rule::group make_group(const py::tuple& spec) {
-  const auto number = [&](std::size_t i) { return spec[i].cast<double>(); };
-  const auto flag = [&](std::size_t i) { return spec[i].cast<bool>(); };
+  const auto number = [&](std::size_t i) { return number_of(item(spec, i)); };
+  const auto flag = [&](std::size_t i) { return integer_of(item(spec, i)) != 0; };
   if (spec[0].cast<std::string>() == "sgd")
     return {sgd{number(2), number(3), number(4), number(5), number(8), flag(6), flag(7), flag(1)},
             number(9)};
@@ -132,7 +146,7 @@ inline row_source<T> rows_of_matrix(const py::object& x) {
   const auto parts = py::reinterpret_borrow<py::tuple>(x);
   const auto array = [&](std::size_t i) { return py::reinterpret_borrow<py::array>(parts[i]); };
   const compressed_rows rows{array(2).data(), array(1).data(), array(1).itemsize() == 8};
-  return {static_cast<const char*>(array(0).data()), 0, sizeof(T), parts[3].cast<std::ptrdiff_t>(),
+  return {static_cast<const char*>(array(0).data()), 0, sizeof(T), integer_of(item(parts, 3)),
           rows};
 }
 
@@ -168,6 +182,65 @@ inline void normalize_rows_backward(bool is_double, const py::tuple& spec, const
     normalize_backward<T>(*l, slopes, from, to, rows);
   });
 }
+
+// ---- a run of steps -----------------------------------------------------------------------------
+
+// What Python asks of a run, read once for all types.
+struct job {
+  struct parameter {
+    std::size_t layer, place, group;
+    void *average, *state[3];
+  };
+  py::object x, y;
+  std::optional<index_view> labels;
+  std::vector<parameter> trained;
+  update_rule rule;
+  double step, max_norm;  // the number of the last step
+  const std::int64_t* rows;
+  std::ptrdiff_t n, batches, batch_size, accumulate, loss_count;
+  const double *masses, *shares, *weights;
+  // Of each update a rate for each group, and of each batch a factor for each loss; or null.
+  const double *rates, *factors;
+  std::uint64_t key;
+  void* seen;
+  double *losses, *squares;
+  std::int64_t* done;
+  std::chrono::duration<double> slice;
+  py::function between;
+
+  explicit job(const py::dict& given) : x(given["x"]), y(given["y"]), between(given["between"]) {
+    const auto get = [&](const char* name) { return item(given, name); };
+    const auto array = [&](const char* name) { return py::array(get(name)); };
+    const auto numbers = [&](const char* name) { return data_of<double>(get(name)); };
+    if (const py::array targets(y); is_integer(targets))
+      labels = index_view_of(targets, {"fit", "y"});
+    rule = {{}, 0, number_of(get("clip_value")), number_of(get("decay"))};
+    for (const py::handle object : py::list(get("trained"))) {
+      const auto spec = py::reinterpret_borrow<py::tuple>(object);
+      const auto index = [&](std::size_t i) { return std::size_t(integer_of(item(spec, i))); };
+      parameter p{index(0), index(1), index(2), data_of(item(spec, 3)), {}};
+      rule.states = int(spec.size()) - 4;
+      for (int i = 0; i < rule.states; ++i) p.state[i] = data_of(item(spec, 4 + i));
+      trained.push_back(p);
+    }
+    const py::list rules(get("rules"));
+    for (const py::handle spec : rules)
+      rule.groups.push_back(make_group(py::reinterpret_borrow<py::tuple>(spec)));
+    step = number_of(item(py::tuple(rules[0]), 1));
+    max_norm = number_of(get("max_norm"));
+    rows = data_of<std::int64_t>(get("order"));
+    n = array("order").size(), batches = array("masses").size();
+    batch_size = integer_of(get("batch_size")), accumulate = integer_of(get("accumulate"));
+    masses = numbers("masses"), shares = numbers("shares"), weights = numbers("weight");
+    rates = numbers("lrs"), factors = numbers("factors");
+    loss_count = factors ? array("factors").shape(1) : 0;
+    key = get("key").cast<std::uint64_t>();
+    seen = data_of(get("seen"));
+    losses = numbers("losses"), squares = numbers("squares");
+    done = data_of<std::int64_t>(get("done"));
+    slice = std::chrono::duration<double>(number_of(get("seconds")));
+  }
+};
 
 // ---- classes ------------------------------------------------------------------------------------
 
@@ -267,105 +340,69 @@ class step_of : network_of<T> {
   void forget() { step_->forget(); }
   void undo() { step_->undo(); }
 
-  // All batches of the `job`, until one goes wrong. Writes the `losses` of the batches, unless None
+  // All batches of a job, until one goes wrong. Writes the `losses` of the batches, unless None
   // the `squares` of the parameters with a penalty before each, and to `done` the number of the
   // next batch and of the updates that were made. Returns what went wrong, or "". Every so many
   // `seconds` calls between(next batch); its exceptions end the run, after that batch.
-  const char* run(const py::dict& job) {
-    const auto array = [&](const char* name) {
-      return py::reinterpret_borrow<py::array>(job[name]);
-    };
-    const auto number = [&](const char* name) { return job[name].cast<double>(); };
-    const row_source<T> from = rows_of_matrix<T>(job["x"]);
-    const py::array y = array("y"), order = array("order"), masses = array("masses");
-    index_view labels;
-    targets<T> target{nullptr, {}};
-    if (is_integer(y)) {
-      labels = index_view_of(y, {"fit", "y"});
-      target.labels = &labels;
-    } else {
-      target.values = source_of<T>(y);
-    }
+  const char* run(job& of) {
+    const row_source<T> from = rows_of_matrix<T>(of.x);
+    const targets<T> target{of.labels ? &*of.labels : nullptr,
+                            of.labels ? row_source<T>{} : source_of<T>(py::array(of.y))};
     std::vector<trained<T>> parameters;
-    int states = 0;
-    for (const py::handle object : py::list(job["trained"])) {
-      const auto spec = py::reinterpret_borrow<py::tuple>(object);
-      trained<T> p{
-          net.layers[spec[0].cast<std::size_t>()]->parameters()[spec[1].cast<std::size_t>()],
-          {},
-          spec[2].cast<std::size_t>(),
-          data_of<T>(spec[3])};
-      states = int(spec.size()) - 4;
-      for (int i = 0; i < states; ++i) p.state[i] = data_of<T>(spec[4 + i]);
-      parameters.push_back(p);
+    for (const job::parameter& p : of.trained) {
+      const auto state = [&](int i) { return static_cast<T*>(p.state[i]); };
+      parameters.push_back({net.layers[p.layer]->parameters()[p.place],
+                            {state(0), state(1), state(2)},
+                            p.group,
+                            static_cast<T*>(p.average)});
     }
-    update_rule rule{{}, states, number("clip_value"), number("decay")};
-    const py::list rules(job["rules"]);
-    for (const py::handle spec : rules)
-      rule.groups.push_back(make_group(py::reinterpret_borrow<py::tuple>(spec)));
-    double step_number = py::tuple(rules[0])[1].cast<double>();
-    const double max_norm = number("max_norm");
-    const auto accumulate = job["accumulate"].cast<std::ptrdiff_t>();
-    const auto batch_size = job["batch_size"].cast<std::ptrdiff_t>();
-    const auto key = job["key"].cast<std::uint64_t>();
-    const py::function between(job["between"]);
-    const auto* rows = static_cast<const std::int64_t*>(order.data());
-    const double *mass = data_of<double>(masses), *share = data_of<double>(job["shares"]);
-    const double* weights = data_of<double>(job["weight"]);
-    // Of each update a rate for each group, and of each batch a factor for each loss; or null.
-    const double *rates = data_of<double>(job["lrs"]), *factors = data_of<double>(job["factors"]);
-    const std::ptrdiff_t losses = factors ? array("factors").shape(1) : 0;
-    T* outputs = data_of<T>(job["seen"]);
-    const std::ptrdiff_t n = order.size(), batches = masses.size();
-
-    double *loss = data_of<double>(job["losses"]), *square = data_of<double>(job["squares"]);
-    auto* progress = data_of<std::int64_t>(job["done"]);
+    T* outputs = static_cast<T*>(of.seen);
     std::ptrdiff_t updates = 0, i = 0;
     outcome result = outcome::fine;
     std::exception_ptr error;
     const auto call_between = [&] {
       py::gil_scoped_acquire acquired;
       try {
-        between(i);
+        of.between(i);
       } catch (...) {
         error = std::current_exception();
       }
     };
-    const std::chrono::duration<double> slice(number("seconds"));
     {
       without_gil released;
       using clock = std::chrono::steady_clock;
-      auto end = clock::now() + slice;
-      step_->open(parameters, rule, max_norm, batches);
-      while (i < batches && !error) {
-        const std::ptrdiff_t begin = i * batch_size, size = std::min(batch_size, n - begin);
-        const batch_of_rows batch{rows + begin,
+      auto end = clock::now() + of.slice;
+      step_->open(parameters, of.rule, of.max_norm, of.batches);
+      while (i < of.batches && !error) {
+        const std::ptrdiff_t begin = i * of.batch_size,
+                             size = std::min(of.batch_size, of.n - begin);
+        const batch_of_rows batch{of.rows + begin,
                                   size,
-                                  mass[i],
-                                  share[i],
-                                  (i + 1) % accumulate == 0 || i + 1 == batches,
-                                  factors ? factors + i * losses : nullptr};
-        if (rates) rule.set_rates(rates + updates * std::ptrdiff_t(rule.groups.size()));
-        rule.next(step_number + 1, mass[i]);
-        if (square) square[i] = step_->squares();
+                                  of.masses[i],
+                                  of.shares[i],
+                                  (i + 1) % of.accumulate == 0 || i + 1 == of.batches,
+                                  of.factors ? of.factors + i * of.loss_count : nullptr};
+        if (of.rates) of.rule.set_rates(of.rates + updates * std::ptrdiff_t(of.rule.groups.size()));
+        of.rule.next(of.step + 1, of.masses[i]);
+        if (of.squares) of.squares[i] = step_->squares();
         const bool before = step_->pending();
-        result = step_->run(from, target, weights, batch, rule, max_norm,
-                            key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, loss[i]);
+        result = step_->run(from, target, of.weights, batch, of.rule, of.max_norm,
+                            of.key + std::uint64_t(i) * 0x9e3779b97f4a7c15u, of.losses[i]);
         if (result != outcome::fine) break;
         if (outputs) copy(step_->outputs(), {outputs + begin * net.out(), net.out()}, size);
         if (batch.update && (before || batch.share > 0)) {
-          ++step_number, ++updates;
-          rule.after_first();
+          ++of.step, ++updates;
+          of.rule.after_first();
         }
         ++i;
-        if (i < batches && clock::now() >= end) {
+        if (i < of.batches && clock::now() >= end) {
           call_between();
-          end = clock::now() + slice;
+          end = clock::now() + of.slice;
         }
       }
       step_->close();
     }
-    progress[0] = i, progress[1] = updates;
+    of.done[0] = i, of.done[1] = updates;
     if (error) std::rethrow_exception(error);
     constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
     return names[int(result)];
@@ -401,8 +438,9 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  const char* run(const py::dict& job) {
-    return std::visit([&](auto& s) { return s->run(job); }, step_);
+  const char* run(const py::dict& given) {
+    job of(given);
+    return std::visit([&](auto& s) { return s->run(of); }, step_);
   }
 
  private:

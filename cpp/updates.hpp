@@ -75,9 +75,9 @@ class update_rule {
           penalty(penalty) {}
   };
   std::vector<group> groups;
-  int states;         // arrays of state for each parameter
-  double clip_value;  // the largest absolute gradient; 0: any
-  double decay;       // of the averages
+  int states = 0;         // arrays of state for each parameter
+  double clip_value = 0;  // the largest absolute gradient; 0: any
+  double decay = 0;       // of the averages
 
   void set_rates(const double* rates) {
     for (group& g : groups) std::visit([&](auto& r) { r.lr = *rates++; }, g.rule);

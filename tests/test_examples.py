@@ -46,6 +46,22 @@ def test_the_digits_are_learnt_as_well_as_by_scikit_learn(tmp_path, monkeypatch,
     assert curves.stat().st_size > 10_000
 
 
+def test_augmentation_helps_where_there_are_few_images(monkeypatch, capsys):
+    pytest.importorskip("cv2")
+    import digits_augmented
+
+    monkeypatch.setattr("sys.argv", ["digits_augmented.py", "--seeds", "2", "--epochs", "20"])
+    digits_augmented.main()
+    shown = capsys.readouterr().out
+    rows = re.findall(r"^(\w.*?) +(\S+) ± \S+ %(?: +(\S+) ± \S+ points)?$", shown, re.MULTILINE)
+    accuracies = {name: float(accuracy) for name, accuracy, _ in rows}
+    gains = {name: float(gain) for name, _, gain in rows if gain}
+    assert list(accuracies) == list(digits_augmented.WAYS)
+    assert gains["transforms and mixup"] > 0
+    for name, gain in gains.items():
+        assert gain == pytest.approx(accuracies[name] - accuracies["no augmentation"], abs=0.11)
+
+
 def run_notebook(name, *arguments, monkeypatch):
     """Run an example of cells, from the first to the last; return its variables."""
     pytest.importorskip("sklearn", minversion="1.9")

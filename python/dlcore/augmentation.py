@@ -87,7 +87,7 @@ class ImageTransform:
     ------
     ImportError
         OpenCV is not installed and a parameter from ``rotation`` to ``crop`` needs it.
-    TypeError, ValueError
+    ValueError
         A parameter is not as described.
 
     Notes
@@ -111,7 +111,7 @@ class ImageTransform:
     pixels, with the same result; how many is a setting of the whole process, which is left as it
     is.
 
-    In float64 OpenCV rounds positions to 1/32 of a pixel.
+    OpenCV rounds positions to 1/32 of a pixel in float64, and before its version 5 in float32.
 
     References
     ----------

@@ -148,9 +148,11 @@ def lr_find(
     counted = np.flatnonzero(mass(trainer.loss, rows))
     order = np.resize(np.random.default_rng(seed).permutation(counted), (iterations, batch_size))
 
+    width = max(3, iterations // _WINDOWS)
+
     def batches() -> Iterator[tuple[Array, Array]]:
         for i, some in enumerate(order):
-            if i % 10 == 0 and _beyond(smoothed(losses(), _PAST)).any():
+            if i % 10 == 0 and _beyond(smoothed(losses(), _PAST), width).any():
                 return
             yield rows.x[some], rows.y[some]
 
@@ -160,11 +162,15 @@ def lr_find(
     with contextlib.suppress(FloatingPointError):  # the loss is no longer finite
         trainer.fit(batches(), epochs=1, log_every=1, verbose=0)
     lrs = start * ratio ** np.arange(len(losses()))
-    return _judged(np.array(losses()), lrs, max(3, iterations // _WINDOWS))
+    return _judged(np.array(losses()), lrs, width)
 
 
-def _beyond(smooth: Array) -> Array:
-    """Whether losses are four times the smallest one before, or as far above one below 0."""
+def _beyond(smooth: Array, width: int) -> Array:
+    """Whether losses are four times the smallest one before, or as far above one below 0.
+
+    The first ones are means of too few batches to compare with.
+    """
+    smooth = np.where(np.arange(len(smooth)) < width - 1, np.inf, smooth)
     best = np.minimum.accumulate(smooth)
     beyond: Array = smooth > best + 3 * np.abs(best)
     return beyond
@@ -172,7 +178,7 @@ def _beyond(smooth: Array) -> Array:
 
 def _judged(losses: Array, lrs: Array, width: int) -> LearningRates:
     smooth = smoothed(losses.tolist(), _PAST)
-    beyond = np.flatnonzero(_beyond(smooth))
+    beyond = np.flatnonzero(_beyond(smooth, width))
     stop = int(beyond[0]) if beyond.size else len(smooth)
     if stop < width:
         raise ValueError("lr_find: the training diverged at once; begin with a smaller start")

@@ -208,9 +208,9 @@ class MultiTargetLoss(Loss):
     def weighted_value(self, outputs: Array, y: Array, weight: Array | None, mass: Array) -> float:
         """Compute the weighted sum of the mean losses of the targets."""
         weight = np.ones(len(y)) if weight is None else weight
-        factors = self._factors(y, weight) * (weight.sum() / mass.sum())
+        factors = self._factors(y, weight)
         losses, _ = self.value_and_grad(outputs, y, reduction="none", factors=factors)
-        return float(weight @ losses.astype(np.float64) / weight.sum())
+        return float(weight @ losses.astype(np.float64) / mass.sum())
 
     def value_and_grad(
         self,

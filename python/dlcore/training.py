@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,7 +258,9 @@ class Trainer:
             log = IterationLog(self.history, progress, log_every)
             self._source = source
             try:
-                return self._fit(epochs, shuffle, validation, step, progress, log, average)
+                # Threads that change batches end with the fit, however it ends.
+                with source if isinstance(source, Transformed) else nullcontext():
+                    return self._fit(epochs, shuffle, validation, step, progress, log, average)
             finally:
                 self._source = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _AHEAD = 3
 
 
 class Transformed:
-    """The mini-batches of rows in arrays, changed anew in each epoch.
+    """The mini-batches of rows in arrays, changed anew in each epoch; a context manager.
 
     Parameters
     ----------
@@ -57,6 +57,14 @@ class Transformed:
                 raise TypeError(f"{name} must be a function, not {function!r}")
         self._source, self._loss, self._classes = source, loss, classes
         self._transform, self._mix = transform, mix
+        # For all epochs: threads take longer to begin than a small epoch does.
+        self._pool = ThreadPoolExecutor(get_num_threads(), "dlcore-transform")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -71,23 +79,19 @@ class Transformed:
             size = _batches_of_piece(deal)
             starts = deque(range(0, len(deal), size))
             under_way: deque[_Piece] = deque()
-            with ThreadPoolExecutor(get_num_threads(), "dlcore-transform") as pool:
-                try:
-                    while starts or under_way:
-                        while starts and len(under_way) < _AHEAD:
-                            under_way.append(self._begin(deal, starts.popleft(), size, pool))
-                        yield from self._finish(deal, under_way.popleft())
-                finally:  # after an error, or Ctrl-C
-                    pool.shutdown(wait=True, cancel_futures=True)
+            while starts or under_way:
+                while starts and len(under_way) < _AHEAD:
+                    under_way.append(self._begin(deal, starts.popleft(), size))
+                yield from self._finish(deal, under_way.popleft())
 
-    def _begin(self, deal: Deal, start: int, size: int, pool: ThreadPoolExecutor) -> _Piece:
+    def _begin(self, deal: Deal, start: int, size: int) -> _Piece:
         """Set threads to make some batches, from ``start`` on."""
         numbers = deal.order[start * deal.batch_size : (start + size) * deal.batch_size]
         x = np.empty((len(numbers), *deal.rows.x.shape[1:]), deal.rows.x.dtype)
         batches = range(start, min(start + size, len(deal)))
         slots = (x[i * deal.batch_size : (i + 1) * deal.batch_size] for i in range(size))
         targets = [
-            pool.submit(self._change, deal, batch, slot)
+            self._pool.submit(self._change, deal, batch, slot)
             for batch, slot in zip(batches, slots, strict=False)
         ]
         return _Piece(start, numbers, x, targets)

@@ -62,6 +62,30 @@ def test_augmentation_helps_where_there_are_few_images(monkeypatch, capsys):
         assert gain == pytest.approx(accuracies[name] - accuracies["no augmentation"], abs=0.11)
 
 
+def test_a_search_prunes_the_trials_that_are_worse_than_the_median(monkeypatch, capsys):
+    optuna = pytest.importorskip("optuna")
+    import optuna_search
+
+    before = optuna.logging.get_verbosity()
+    monkeypatch.setattr("sys.argv", ["optuna_search.py", "--trials", "10", "--epochs", "8"])
+    try:
+        optuna_search.main()
+    finally:
+        optuna.logging.set_verbosity(before)
+    shown = capsys.readouterr().out
+    counts = r"^(\d+) of 10 trials were pruned, which saved (\d+) of 80 epochs$"
+    pruned, saved = map(int, re.search(counts, shown, re.MULTILINE).groups())
+    assert 0 < pruned <= saved <= 5 * pruned  # none before its third epoch
+    parameters = dict(re.findall(r"^  (\w+): (\S+)$", shown, re.MULTILINE))
+    assert list(parameters) == ["layers", "units", "dropout", "lr", "weight_decay"]
+    # The first five trials are never pruned.
+    plain = optuna_search.search(5, 8, pruner=optuna.pruners.NopPruner())
+    assert all(len(trial.intermediate_values) == 8 for trial in plain.trials)
+    best = float(re.search(r"best validation loss: (\S+),", shown).group(1))
+    assert best <= plain.best_value + 1e-4
+    assert float(re.search(r"test accuracy: (\S+) %", shown).group(1)) > 94
+
+
 def run_notebook(name, *arguments, monkeypatch):
     """Run an example of cells, from the first to the last; return its variables."""
     pytest.importorskip("sklearn", minversion="1.9")

@@ -106,6 +106,7 @@ def lr_find(
         Batches at most: the training ends where the smoothed loss is more than four times its
         smallest value, or the loss is no longer finite.
     batch_size : int
+        The losses of batches of a few rows differ by chance, which can hide where they fall.
     seed : int, optional
         Draws the order of the rows.
 

@@ -26,7 +26,7 @@ class MultiTargetLoss(Loss):
     ----------
     losses : mapping of str to Loss or str, or sequence of them
         The loss of each target, by its name and in the order of the columns; the names in a
-        sequence are "target_0", "target_1" and so on. Names cannot begin with "val_".
+        sequence are "target_0", "target_1" and so on. Names cannot begin with ``"val_"``.
     widths : sequence of int
         Outputs of each.
     weights : sequence of float, optional

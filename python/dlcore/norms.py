@@ -24,7 +24,7 @@ batch_norm_backward       12       12
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -133,7 +133,7 @@ def batch_norm(
     """
     function = "batch_norm"
     x = _floating(function, x, 2)
-    if not 0 <= momentum <= 1:
+    if not 0 <= _number(function, "momentum", momentum) <= 1:
         raise ValueError(f"{function}: momentum must be in [0, 1], got {momentum}")
     spec = _batch_spec(
         function, x, running_mean, running_var, weight, bias, training, momentum, eps
@@ -212,8 +212,14 @@ def _vectors(function: str, x: Array, features: int, **given: Any) -> list[Array
     ]
 
 
+def _number(function: str, name: str, value: Any) -> float:
+    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
 def _check_eps(function: str, eps: float) -> None:
-    if not 0 <= eps < np.inf:
+    if not 0 <= _number(function, "eps", eps) < np.inf:
         raise ValueError(f"{function}: eps must be finite and at least 0, got {eps}")
 
 

@@ -63,11 +63,11 @@ def rows_at_once(X: Any) -> int:
 
 
 class Batches:
-    """Mini-batches in scikit-learn's order, and its mean of their losses."""
+    """Mini-batches in scikit-learn's order, and its mean of their losses; ``rows`` is their number."""
 
     def __init__(self, rows: Rows, batch_size: int) -> None:
         self._rows, self._batch_size = rows, int(batch_size)
-        n = rows.x.shape[0]
+        n = self.rows = rows.x.shape[0]
         self._order = np.arange(n)
         self._starts = np.arange(0, n, self._batch_size)
         self._sizes = np.diff(self._starts, append=n).astype(np.float64)

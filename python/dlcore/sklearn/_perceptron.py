@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dlcore._typing import Array
+    from dlcore.averaging import ExponentialMovingAverage
     from dlcore.callbacks import Callback
     from dlcore.data import Rows
 
@@ -107,10 +108,14 @@ class Fit:
             self.history.stopped_epoch = epoch
 
     def end(self) -> None:
-        """Tell them of the end, and let go of them: clones of the estimator copy them."""
+        """Tell them of the end."""
         for callback in self.active_callbacks:
             callback.on_fit_end()
-            del callback.trainer
+
+    def let_go(self) -> None:
+        """Let go of them, however the fit ended: clones of the estimator copy them."""
+        for callback in self.active_callbacks:
+            callback.__dict__.pop("trainer", None)
 
 
 class PerceptronMixin:
@@ -367,6 +372,23 @@ class PerceptronMixin:
         fit = Fit(self, batches, log_names)
         self.history_ = fit.history
         self._begin_records(held, incremental)
+        try:
+            self._run_epochs(fit, batches, step, objective, held, average, incremental, epochs)
+        finally:
+            fit.let_go()
+
+    def _run_epochs(
+        self: Any,
+        fit: Fit,
+        batches: Batches,
+        step: TrainingStep,
+        objective: Objective,
+        held: Validation | None,
+        average: ExponentialMovingAverage | None,
+        incremental: bool,
+        epochs: int,
+    ) -> None:
+        n = batches.rows
         draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
         fit.begin()
         try:

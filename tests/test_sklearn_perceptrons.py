@@ -1737,6 +1737,7 @@ def test_a_schedule_of_iterations_goes_on_in_partial_fit():
     for _ in range(4):
         two.partial_fit(x, y)
     updates = 4 * -(-len(x) // min(200, len(x)))
+    assert one.history_.iteration[-1] == sum(one.history_.batches) == updates
     assert two._optimizer.lr == schedule(updates - 1, 0.05)
     assert bits(one) == bits(two)
 

@@ -73,6 +73,9 @@ class Batches:
         self._sizes = np.diff(self._starts, append=n).astype(np.float64)
         self._constant: Array | None = None
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""
         x: Any = self._rows.x

@@ -101,7 +101,8 @@ class Fit:
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         """Tell them, and record, what the epoch logged."""
-        self.history.record(epoch, logs)
+        batches = len(self._batches)
+        self.history.record(epoch, logs, batches=batches, iteration=batches * (epoch + 1))
         for callback in self.active_callbacks:
             callback.on_epoch_end(epoch, logs)
         if self.is_stopping:

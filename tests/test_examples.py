@@ -144,3 +144,22 @@ def test_a_stream_is_learnt_and_learnt_again_after_a_drift(monkeypatch, capsys):
     assert last["before the drift"] > 0.9
     assert last["after it, learning"] > 0.85
     assert last["after it, frozen"] < 0.3
+
+
+def test_an_l1_penalty_leaves_few_measurements_and_the_accuracy(monkeypatch, capsys):
+    import feature_selection
+
+    monkeypatch.setattr("sys.argv", ["feature_selection.py", "--seeds", "3"])
+    feature_selection.main()
+    shown = capsys.readouterr().out
+    rows = re.findall(r"^ +(\S+) +(\S+) +(\S+) ± \S+ % +(\S+)$", shown, re.MULTILINE)
+    penalties, left, accuracies, losses = np.array(rows, float).T
+    assert tuple(penalties) == feature_selection.PENALTIES
+    assert left[0] == 30
+    assert (np.diff(left) < 0).all()
+    assert left[-1] < 12
+    assert accuracies.min() > accuracies[0] - 1.5
+    assert losses[1:].max() < losses[0]
+    counts = re.findall(r"^ +(\d+)  \D+$", shown, re.MULTILINE)
+    assert sum(map(int, counts)) == pytest.approx(3 * left[-1], abs=0.2)
+    assert "   3  worst area\n" in shown

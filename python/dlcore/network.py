@@ -407,7 +407,9 @@ class TrainingStep:
             np.copyto(parameters, before)
             raise
         if self._average is not None:
-            self._average += (parameters - self._average) * (1 - self._decay)
+            averages = self._model.split(self._average)
+            for name in self._learning:  # the others keep every bit, that of -0.0 as well
+                averages[name] += (own[name] - averages[name]) * (1 - self._decay)
         self._native.forget()
         self._pending = False
 

@@ -50,6 +50,11 @@ class scaled_layer : public layer<T> {
     if (lanes >= w) store<T>(p, x);
     else store_part<T>(p, x, lanes);
   }
+  // Of x, less its rounded mean, divided; `shift` is for what the mean lost by rounding: of values
+  // far from 0 that is not little beside their spread.
+  static vec<T> normal(vec<T> x, vec<T> mean, vec<T> scale, vec<T> shift) {
+    return fma<T>(x - mean, scale, shift);
+  }
   vec<T> weight(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
     return weight_.value ? get(weight_.value + j, lanes) : vec<T>(T(1));
   }
@@ -71,34 +76,39 @@ class scaled_layer : public layer<T> {
 template <class T>
 class layer_norm_layer : public scaled_layer<T> {
   using base = scaled_layer<T>;
-  using base::each_register, base::get, base::put, base::w, base::columns;
+  using base::each_register, base::get, base::put, base::normal, base::w, base::columns;
 
  public:
   using base::base;
 
   bool in_place() const override { return false; }  // `gradient` needs dy
   void reserve(std::ptrdiff_t rows) override {
-    mean_.resize(rows);
-    scale_.resize(rows);
+    for (auto* of_rows : {&mean_, &scale_, &shift_}) of_rows->resize(rows);
   }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     for (std::ptrdiff_t r = 0; r < p.n; ++r) {
       const T* from = x.row(r);
       T* to = y.row(r);
-      block_sum<T> sum, squares;
+      const double count = double(this->in);
+      block_sum<T> sum, rest, squares;
       each_register(0, this->in, [&](auto j, auto lanes) { sum.add(get(from + j, lanes)); });
-      const T mean = T(sum.total() / double(this->in));
+      const T mean = T(sum.total() / count);
       // A second pass over the row: no cancellation, however far it lies from 0.
       each_register(0, this->in, [&](auto j, auto lanes) {
-        const vec<T> d = get(from + j, lanes) - vec<T>(mean);
-        squares.add(lanes < w ? first_lanes<T>(d * d, lanes) : d * d);
+        vec<T> d = get(from + j, lanes) - vec<T>(mean);
+        if (lanes < w) d = first_lanes<T>(d, lanes);
+        rest.add(d);
+        squares.add(d * d);
       });
-      const T scale = T(1 / std::sqrt(squares.total() / double(this->in) + this->eps_));
+      const double lost = rest.total() / count;
+      const double var = std::max(0.0, squares.total() / count - lost * lost);
+      const T scale = T(1 / std::sqrt(var + this->eps_)), shift = T(-lost) * scale;
       each_register(0, this->in, [&](auto j, auto lanes) {
-        const vec<T> normal = (get(from + j, lanes) - vec<T>(mean)) * vec<T>(scale);
-        put(to + j, fma<T>(normal, this->weight(j, lanes), this->bias(j, lanes)), lanes);
+        const vec<T> y_j = normal(get(from + j, lanes), mean, scale, shift);
+        put(to + j, fma<T>(y_j, this->weight(j, lanes), this->bias(j, lanes)), lanes);
       });
-      if (p.training) mean_[p.begin + r] = mean, scale_[p.begin + r] = scale;
+      if (p.training)
+        mean_[p.begin + r] = mean, scale_[p.begin + r] = scale, shift_[p.begin + r] = shift;
     }
   }
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
@@ -106,38 +116,39 @@ class layer_norm_layer : public scaled_layer<T> {
     for (std::ptrdiff_t r = 0; r < p.n; ++r) {
       const T *from = x.row(r), *slope = dy.row(r);
       T* to = dx.row(r);
-      const vec<T> mean = mean_[p.begin + r], scale = scale_[p.begin + r];
+      const vec<T> mean = mean_[p.begin + r], scale = scale_[p.begin + r],
+                   shift = shift_[p.begin + r];
       block_sum<T> sum, dot;
       each_register(0, this->in, [&](auto j, auto lanes) {
         const vec<T> g = get(slope + j, lanes) * this->weight(j, lanes);
         sum.add(g);
-        dot.add(g * ((get(from + j, lanes) - mean) * scale));
+        dot.add(g * normal(get(from + j, lanes), mean, scale, shift));
       });
       const vec<T> a = T(sum.total() / double(this->in)), b = T(dot.total() / double(this->in));
       each_register(0, this->in, [&](auto j, auto lanes) {
         const vec<T> g = get(slope + j, lanes) * this->weight(j, lanes);
-        const vec<T> normal = (get(from + j, lanes) - mean) * scale;
-        put(to + j, scale * (g - a - normal * b), lanes);
+        const vec<T> y_j = normal(get(from + j, lanes), mean, scale, shift);
+        put(to + j, scale * (g - a - y_j * b), lanes);
       });
     }
   }
   void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 bool add) const override {
-    each_register(
-        part * columns, std::min(this->in, (part + 1) * columns), [&](auto j, auto lanes) {
-          block_sum<T> sum, dot;
-          for (std::ptrdiff_t r = 0; r < rows; ++r) {
-            const vec<T> g = get(dy.row(r) + j, lanes);
-            sum.add(g);
-            dot.add(g * ((get(x.row(r) + j, lanes) - vec<T>(mean_[r])) * vec<T>(scale_[r])));
-          }
-          this->give(this->weight_, j, dot.lanes(), lanes, add);
-          this->give(this->bias_, j, sum.lanes(), lanes, add);
-        });
+    each_register(part * columns, std::min(this->in, (part + 1) * columns),
+                  [&](auto j, auto lanes) {
+                    block_sum<T> sum, dot;
+                    for (std::ptrdiff_t r = 0; r < rows; ++r) {
+                      const vec<T> g = get(dy.row(r) + j, lanes);
+                      sum.add(g);
+                      dot.add(g * normal(get(x.row(r) + j, lanes), mean_[r], scale_[r], shift_[r]));
+                    }
+                    this->give(this->weight_, j, dot.lanes(), lanes, add);
+                    this->give(this->bias_, j, sum.lanes(), lanes, add);
+                  });
   }
 
  private:
-  mutable std::vector<T> mean_, scale_;  // of each row of the batch
+  mutable std::vector<T> mean_, scale_, shift_;  // of each row of the batch
 };
 
 // y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of each feature over the batch in
@@ -145,7 +156,7 @@ class layer_norm_layer : public scaled_layer<T> {
 template <class T>
 class batch_norm_layer : public scaled_layer<T> {
   using base = scaled_layer<T>;
-  using base::each_register, base::get, base::put, base::w, base::columns;
+  using base::each_register, base::get, base::put, base::normal, base::w, base::columns;
 
  public:
   // `frozen`: the running means count in training, too, and stay as they are.
@@ -159,6 +170,7 @@ class batch_norm_layer : public scaled_layer<T> {
         batches_(batches),
         mean_(width),
         scale_(width),
+        shift_(width),
         sum_(width),
         dot_(width) {}
 
@@ -170,16 +182,20 @@ class batch_norm_layer : public scaled_layer<T> {
     each_register(
         part * columns, std::min(this->in, (part + 1) * columns), [&](auto j, auto lanes) {
           const vec<T> count = T(rows);
-          block_sum<T> sum, squares;
+          block_sum<T> sum, rest, squares;
           for (std::ptrdiff_t r = 0; r < rows; ++r) sum.add(get(x.row(r) + j, lanes));
           const vec<T> mean = sum.lanes() / count;
           for (std::ptrdiff_t r = 0; r < rows; ++r) {
             const vec<T> d = get(x.row(r) + j, lanes) - mean;
+            rest.add(d);
             squares.add(d * d);
           }
-          const vec<T> all = squares.lanes();
+          const vec<T> lost = rest.lanes() / count;
+          const vec<T> all = max<T>(squares.lanes() - count * lost * lost, T(0));
+          const vec<T> scale = vec<T>(T(1)) / sqrt(all / count + vec<T>(T(this->eps_)));
           put(mean_.data() + j, mean, lanes);
-          put(scale_.data() + j, vec<T>(T(1)) / sqrt(all / count + vec<T>(T(this->eps_))), lanes);
+          put(scale_.data() + j, scale, lanes);
+          put(shift_.data() + j, -lost * scale, lanes);
           if (!running_mean_ || rows < 2) return;  // one row has no variance
           const vec<T> m = T(momentum_ >= 0 ? momentum_ : 1.0 / double(*batches_ + 1));
           const vec<T> old_mean = get(running_mean_ + j, lanes),
@@ -207,12 +223,13 @@ class batch_norm_layer : public scaled_layer<T> {
                         std::ptrdiff_t rows) override {
     each_register(
         part * columns, std::min(this->in, (part + 1) * columns), [&](auto j, auto lanes) {
-          const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes);
+          const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes),
+                       shift = get(shift_.data() + j, lanes);
           block_sum<T> sum, dot;
           for (std::ptrdiff_t r = 0; r < rows; ++r) {
             const vec<T> g = get(dy.row(r) + j, lanes);
             sum.add(g);
-            dot.add(g * ((get(x.row(r) + j, lanes) - mean) * scale));
+            dot.add(g * normal(get(x.row(r) + j, lanes), mean, scale, shift));
           }
           put(sum_.data() + j, sum.lanes(), lanes);
           put(dot_.data() + j, dot.lanes(), lanes);
@@ -221,18 +238,19 @@ class batch_norm_layer : public scaled_layer<T> {
 
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_register(0, this->in, [&](auto j, auto lanes) {
-      vec<T> mean, scale;
+      vec<T> mean, scale, shift = T(0);
       if (p.training && !frozen_) {
         mean = get(mean_.data() + j, lanes);
         scale = get(scale_.data() + j, lanes);
+        shift = get(shift_.data() + j, lanes);
       } else {
         mean = get(running_mean_ + j, lanes);
         scale = running_scale(j, lanes);
       }
       const vec<T> weight = this->weight(j, lanes), bias = this->bias(j, lanes);
       for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-        const vec<T> normal = (get(x.row(r) + j, lanes) - mean) * scale;
-        put(y.row(r) + j, fma<T>(normal, weight, bias), lanes);
+        const vec<T> y_r = normal(get(x.row(r) + j, lanes), mean, scale, shift);
+        put(y.row(r) + j, fma<T>(y_r, weight, bias), lanes);
       }
     });
   }
@@ -241,12 +259,13 @@ class batch_norm_layer : public scaled_layer<T> {
     if (frozen_) return backward_frozen(dy, dx, p.n);
     const vec<T> count = T(p.batch);
     each_register(0, this->in, [&](auto j, auto lanes) {
-      const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes);
+      const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes),
+                   shift = get(shift_.data() + j, lanes);
       const vec<T> a = get(sum_.data() + j, lanes) / count, b = get(dot_.data() + j, lanes) / count;
       const vec<T> factor = this->weight(j, lanes) * scale;
       for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-        const vec<T> normal = (get(x.row(r) + j, lanes) - mean) * scale;
-        put(dx.row(r) + j, factor * (get(dy.row(r) + j, lanes) - a - normal * b), lanes);
+        const vec<T> y_r = normal(get(x.row(r) + j, lanes), mean, scale, shift);
+        put(dx.row(r) + j, factor * (get(dy.row(r) + j, lanes) - a - y_r * b), lanes);
       }
     });
   }
@@ -264,8 +283,8 @@ class batch_norm_layer : public scaled_layer<T> {
   double momentum_;  // of the running means; negative: the mean over all batches
   T *running_mean_, *running_var_;
   std::int64_t* batches_;
-  std::vector<T> mean_, scale_;  // of the batch
-  std::vector<T> sum_, dot_;     // of dy, and of dy times the normalised x
+  std::vector<T> mean_, scale_, shift_;  // of the batch
+  std::vector<T> sum_, dot_;             // of dy, and of dy times the normalised x
   std::vector<T> old_mean_, old_var_;
   std::int64_t old_batches_ = 0;
 

@@ -102,7 +102,7 @@ class Linear(BoundLayer):
         self.in_features = int(in_features)
         self.out_features = int(out_features)
         self.has_bias = bool(bias)
-        if isinstance(max_norm, str) or (max_norm is not None and not 0 < max_norm < math.inf):
+        if max_norm is not None and not 0 < max_norm < math.inf:
             raise ValueError(f"Linear: max_norm must be positive and finite, not {max_norm!r}")
         self.max_norm = max_norm
 

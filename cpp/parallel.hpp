@@ -91,12 +91,30 @@ struct alignas(64) share {
   std::ptrdiff_t end = 0;
 };
 
+// A function that lives elsewhere, called by its address: what is around it is compiled once.
+template <class Signature>
+class function_ref;
+template <class Result, class... Args>
+class function_ref<Result(Args...)> {
+ public:
+  template <class F>
+  function_ref(const F& f)
+      : object_(&f), call_([](const void* object, Args... args) -> Result {
+          return (*static_cast<const F*>(object))(args...);
+        }) {}
+  Result operator()(Args... args) const { return call_(object_, args...); }
+
+ private:
+  const void* object_;
+  Result (*call_)(const void*, Args...);
+};
+
 // Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
 // `nanoseconds` on one, pays for them. `run` must not throw. before(t, threads): how many chunks
 // are the shares of the threads below t.
-template <class F, class Before>
-inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run,
-                         const Before& before) {
+inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds,
+                         function_ref<void(std::ptrdiff_t)> run,
+                         function_ref<std::ptrdiff_t(int, int)> before) {
 #if defined(_OPENMP)
   const thread_settings& settings = thread_settings::get();
   const int threads = settings.threads.load(std::memory_order_relaxed);
@@ -132,8 +150,8 @@ inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run
   stream_fence();
 }
 // Equal shares.
-template <class F>
-inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds, const F& run) {
+inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds,
+                         function_ref<void(std::ptrdiff_t)> run) {
   parallel_for(chunks, nanoseconds, run, [&](int t, int threads) { return chunks * t / threads; });
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "elementwise.hpp"
 #include "math.hpp"
 
 namespace dlcore {
@@ -160,6 +161,18 @@ struct gelu_tanh {
     }
   };
 };
+
+// Runs of elements, compiled once for all who need them.
+template <class T, class Op>
+__attribute__((noinline)) void forward_run(const Op& op, T* y, std::ptrdiff_t n,
+                                           std::ptrdiff_t ahead, const T* x) {
+  map_run<T>([op](vec<T> v) { return op.forward(v); }, y, n, ahead, x);
+}
+template <class T, class Op>
+__attribute__((noinline)) void backward_run(const Op& op, T* dx, std::ptrdiff_t n,
+                                            std::ptrdiff_t ahead, const T* dy, const T* x) {
+  map_run<T>([op](vec<T> d, vec<T> v) { return op.backward(d, v); }, dx, n, ahead, dy, x);
+}
 
 // The slope is nowhere steeper.
 template <class Op>

@@ -37,9 +37,14 @@ inline bool column_major(const py::array& a) {
   return has_flag(a, f_contiguous) && !has_flag(a, c_contiguous);
 }
 
-template <class F>
+// A kernel for runs of either dtype.
+struct any_run : run_ref<float>, run_ref<double> {
+  template <class F>
+  any_run(const F& f) : run_ref<float>(f), run_ref<double>(f) {}
+};
+
 inline py::object map_unary(const char* function, py::handle x_object, py::handle out_object,
-                            double cost, const F& f) {
+                            double cost, const any_run& f) {
   kind k;
   const py::array x = float_array(x_object, {function, "x"}, k);
   const py::array out = output(out_object, function, x, "x", {{"x", &x}}, column_major(x));
@@ -47,7 +52,7 @@ inline py::object map_unary(const char* function, py::handle x_object, py::handl
   dispatch(k, [&](auto t) {
     using T = decltype(t);
     without_gil released;
-    map_arrays<T>([&](vec<T> v) { return f(v); }, views, cost);
+    map_arrays<T>(f, views, cost);
   });
   return returned(out_object, out);
 }
@@ -62,14 +67,13 @@ inline const char* backward_name() {
 template <class Op, class... Option>
 inline py::object activation(const py::object& x, Option... option, const py::object& out) {
   const Op op{option...};
-  return map_unary(Op::name, x, out, Op::cost, [&](auto v) { return op.forward(v); });
+  return map_unary(Op::name, x, out, Op::cost, [&](auto* y, auto n, auto ahead, auto in) {
+    forward_run(op, y, n, ahead, in[0]);
+  });
 }
 
-template <class Op, class... Option>
-inline py::object activation_backward(const py::object& dy_object, const py::object& x_object,
-                                      Option... option, const py::object& out_object) {
-  const char* function = backward_name<Op>();
-  const Op op{option...};
+inline py::object map_gradient(const char* function, py::handle dy_object, py::handle x_object,
+                               py::handle out_object, double cost, const any_run& f) {
   kind k;
   const py::array x = float_array(x_object, {function, "x"}, k);
   const argument dy_arg{function, "dy"};
@@ -81,9 +85,18 @@ inline py::object activation_backward(const py::object& dy_object, const py::obj
   dispatch(k, [&](auto t) {
     using T = decltype(t);
     without_gil released;
-    map_arrays<T>([&](vec<T> d, vec<T> v) { return op.backward(d, v); }, views, Op::cost);
+    map_arrays<T>(f, views, cost);
   });
   return returned(out_object, out);
+}
+
+template <class Op, class... Option>
+inline py::object activation_backward(const py::object& dy, const py::object& x, Option... option,
+                                      const py::object& out) {
+  const Op op{option...};
+  return map_gradient(
+      backward_name<Op>(), dy, x, out, Op::cost,
+      [&](auto* dx, auto n, auto ahead, auto in) { backward_run(op, dx, n, ahead, in[0], in[1]); });
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -193,8 +206,14 @@ inline py::object loss_result(py::object loss, bool with_grad, py::handle out_ob
   return py::make_tuple(std::move(loss), returned(out_object, grad));
 }
 
+// A loss for runs of either dtype.
+struct any_loss : loss_ref<float>, loss_ref<double> {
+  template <class F>
+  any_loss(const F& f) : loss_ref<float>(f), loss_ref<double>(f) {}
+};
+
 // The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by. `extra`:
-// weights of the elements, strided views of x's shape.
+// weights of the elements, strided views of x's shape, where there are any.
 struct elementwise_loss_call {
   kind k;
   const char *function, *x_name;
@@ -203,8 +222,7 @@ struct elementwise_loss_call {
   reduction how;
   double divisor;
   py::array x, losses = no_array(), grad = no_array();
-  std::vector<view> inputs;
-  view loss_view, grad_view;
+  loss_operands operands;
 
   elementwise_loss_call(const char* function, py::handle x_object, py::handle t_object,
                         const char* x_name,
@@ -220,45 +238,45 @@ struct elementwise_loss_call {
     const argument t_arg{function, "target"};
     const py::array t = float_array_like(t_object, t_arg, x, x_name);
     require_shape_of(t, t_arg, x, x_name);
-    inputs = {view_of(x), view_of(t)};
+    operands.add_input(view_of(x));
+    operands.add_input(view_of(t));
     std::vector<std::pair<const char*, py::array>> weights;
     for (const auto& [name, object] : extra) {
+      if (!object) continue;
       const argument arg{function, name};
       weights.emplace_back(name, float_array_like(object, arg, x, x_name));
       require_shape_of(weights.back().second, arg, x, x_name);
-      inputs.push_back(view_of(weights.back().second));
+      operands.add_input(view_of(weights.back().second));
     }
     if (with_grad) {
       grad = output(out_object, function, x, x_name, {{x_name, &x}, {"target", &t}});
       for (const auto& [name, weight] : weights)
         if (!same_memory(grad, weight) && overlap(grad, weight))
           throw py::value_error(std::string(function) + ": out overlaps " + name);
-      grad_view = view_of(grad);
     }
-    if (how == reduction::none) {
-      losses = empty_array(x);
-      loss_view = view_of(losses);
-    }
+    if (how == reduction::none) losses = empty_array(x);
+    operands.add_outputs(losses ? view_of(losses) : view(), grad ? view_of(grad) : view());
   }
 
+  // K: the inputs of the functor. What comes after them is a weight.
   template <std::size_t K, class F>
   py::object run(const F& f, bool check_probabilities = false) {
+    operands.weight = operands.inputs > K ? K : 0;
+    return run(
+        [&](auto in, auto n, auto ahead, const auto& to) { loss_run<K>(f, in, n, ahead, to); },
+        F::cost, check_probabilities);
+  }
+
+ private:
+  py::object run(const any_loss& f, double cost, bool check_probabilities) {
     double sum = 0;
     bool fine = true;
     dispatch(k, [&](auto type) {
       using T = decltype(type);
       without_gil released;
-      fine = !check_probabilities || all_probabilities<T>({inputs[0]});
-      if (!fine) return;
-      std::array<view, K> in;
-      std::copy_n(inputs.begin(), K, in.begin());
-      sum = elementwise_loss<T>(f, in, loss_view, grad_view, 1.0 / divisor);
+      fine = !check_probabilities || all_probabilities<T>({operands.views[0]});
+      if (fine) sum = run_loss<T>(f, operands, cost, 1.0 / divisor);
     });
-    return result(sum, fine);
-  }
-
- private:
-  py::object result(double sum, bool fine) const {
     if (!fine)
       throw py::value_error(std::string(function) + ": " + x_name + " must be between 0 and 1");
     py::object loss = how == reduction::none ? py::object(losses) : scalar_like(x, sum / divisor);
@@ -278,17 +296,18 @@ inline py::object plain_loss(const py::object& x, const py::object& target, Opti
       .template run<2>(F{option...});
 }
 
+inline py::handle unless_none(py::handle object) {
+  return object.is_none() ? py::handle() : object;
+}
+
 inline py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::handle how,
                            bool with_grad, py::handle out) {
   const char* function = "binary_cross_entropy";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "input"});
-  if (weight.is_none())
-    return elementwise_loss_call(function, x, target, "input", {}, r, n, with_grad, out)
-        .run<2>(binary_cross_entropy{}, true);
-  return elementwise_loss_call(function, x, target, "input", {{"weight", weight}}, r, n, with_grad,
-                               out)
-      .run<3>(binary_cross_entropy{}, true);
+  return elementwise_loss_call(function, x, target, "input", {{"weight", unless_none(weight)}}, r,
+                               n, with_grad, out)
+      .run<2>(binary_cross_entropy{}, true);
 }
 
 inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
@@ -297,16 +316,12 @@ inline py::object bce_with_logits_loss(py::handle x, py::handle target, py::hand
   const char* function = "binary_cross_entropy_with_logits";
   const reduction r = reduction_of(how, function);
   const double n = element_count(x, {function, "logits"});
-  using extra = std::initializer_list<std::pair<const char*, py::handle>>;
-  const auto call = [&](extra weights) {
-    return elementwise_loss_call(function, x, target, "logits", weights, r, n, with_grad, out);
-  };
-  const binary_cross_entropy_with_logits<false> plain;
-  const binary_cross_entropy_with_logits<true> weighted;
-  if (pos_weight.is_none() && weight.is_none()) return call({}).run<2>(plain);
-  if (pos_weight.is_none()) return call({{"weight", weight}}).run<3>(plain);
-  if (weight.is_none()) return call({{"pos_weight", pos_weight}}).run<3>(weighted);
-  return call({{"pos_weight", pos_weight}, {"weight", weight}}).run<4>(weighted);
+  elementwise_loss_call call(
+      function, x, target, "logits",
+      {{"pos_weight", unless_none(pos_weight)}, {"weight", unless_none(weight)}}, r, n, with_grad,
+      out);
+  if (pos_weight.is_none()) return call.run<2>(binary_cross_entropy_with_logits<false>{});
+  return call.run<3>(binary_cross_entropy_with_logits<true>{});
 }
 
 inline py::object quantile_loss_of(py::handle x, py::handle target, py::handle quantile,
@@ -707,7 +722,10 @@ inline double clip_grad_norm(const py::list& grads, double max_norm) {
     dispatch(k, [&](auto type) {
       using T = decltype(type);
       without_gil released;
-      map_arrays<T>([&](vec<T> x) { return x * vec<T>(T(factor)); }, views, 0.1);
+      const auto scaled = [&](vec<T> x) { return x * vec<T>(T(factor)); };
+      map_arrays<T>(
+          [&](T* to, auto n, auto ahead, auto from) { map_run<T>(scaled, to, n, ahead, from[0]); },
+          views, 0.1);
     });
   }
   return norm;
@@ -787,9 +805,7 @@ inline run_function<T> activation_run(py::handle name) {
   if (name.is_none()) return nullptr;
   const auto run = [](auto op) -> run_function<T> {
     using Op = decltype(op);
-    return [](T* p, std::ptrdiff_t n) {
-      map_run<T>([](vec<T> x) { return default_options<Op>().forward(x); }, p, n, 0, p);
-    };
+    return [](T* p, std::ptrdiff_t n) { forward_run<T>(default_options<Op>(), p, n, 0, p); };
   };
   if (is_text(name, "relu")) return run(relu{});
   if (is_text(name, "leaky_relu")) return run(leaky_relu{});

@@ -61,13 +61,24 @@ inline void map_run(const F& f, T* out, std::ptrdiff_t n, std::ptrdiff_t ahead, 
   if (i < n) store_part<T>(out + i, f(load_part<T>(in + i, n - i)...), n - i);
 }
 
-template <class T, class F, std::size_t K, std::size_t... I>
-inline void map_sequences(const F& f, const std::array<view, K>& operands, double cost,
-                          std::index_sequence<I...>) {
+// The same as a function that arrays call for their runs: f(out, n, ahead, the inputs).
+template <class T>
+using run_ref = function_ref<void(T*, std::ptrdiff_t, std::ptrdiff_t, const T* const*)>;
+
+// operands: the inputs, then the output. `cost`: nanoseconds an element, roughly.
+template <class T, std::size_t K>
+inline void map_arrays(const run_ref<T>& f, std::array<view, K>& operands, double cost) {
+  constexpr std::size_t inputs = K - 1;
+  order_by_last(operands);
+  collapse(operands);
   const std::ptrdiff_t n = operands[0].size();
-  const sequence<T> in[] = {sequence<T>(operands[I])...};
-  const sequence<T> out = output_sequence<T, sizeof...(I)>(operands[K - 1], {operands[I]...}, n);
-  const bool direct = out.direct() && (in[I].direct() && ...);
+  const sequence<T> out = output_sequence<T>(operands[inputs], {operands.data(), inputs}, n);
+  sequence<T> in[inputs];
+  bool direct = out.direct();
+  for (std::size_t k = 0; k < inputs; ++k) {
+    in[k] = sequence<T>(operands[k]);
+    direct = direct && in[k].direct();
+  }
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * n);
   const element_chunks chunks(n);
   const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
@@ -76,19 +87,13 @@ inline void map_sequences(const F& f, const std::array<view, K>& operands, doubl
     const std::ptrdiff_t end = chunks.end(chunk);
     for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
-      T* to = out.write(i, buffer[K - 1]);
-      map_run<T>(f, to, m, ahead, in[I].read(i, m, buffer[I])...);
+      const T* from[inputs];
+      for (std::size_t k = 0; k < inputs; ++k) from[k] = in[k].read(i, m, buffer[k]);
+      T* to = out.write(i, buffer[inputs]);
+      f(to, m, ahead, from);
       out.finish(i, m, to);
     }
   });
-}
-
-// operands: the inputs, then the output, of one shape. `cost`: nanoseconds an element, roughly.
-template <class T, class F, std::size_t K>
-inline void map_arrays(const F& f, std::array<view, K>& operands, double cost) {
-  order_by_last(operands);
-  collapse(operands);
-  map_sequences<T>(f, operands, cost, std::make_index_sequence<K - 1>());
 }
 
 }  // namespace dlcore

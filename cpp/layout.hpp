@@ -39,9 +39,21 @@ struct view {
   }
 };
 
-// Merges the dimensions that can be stepped over as one in all K operands, which share a shape.
-template <std::size_t K>
-inline void collapse(std::array<view, K>& operands) {
+// Some views of one shape.
+struct views_of_shape {
+  view* first;
+  std::size_t count;
+
+  views_of_shape(view* first, std::size_t count) : first(first), count(count) {}
+  template <std::size_t K>
+  views_of_shape(std::array<view, K>& all) : first(all.data()), count(K) {}
+  view& operator[](std::size_t k) const { return first[k]; }
+  view* begin() const { return first; }
+  view* end() const { return first + count; }
+};
+
+// Merges the dimensions that can be stepped over as one in all operands.
+inline void collapse(views_of_shape operands) {
   view& first = operands[0];
   int last = 0;  // the dimensions below `last`, and `last` itself, are done
   int kept = 0;
@@ -64,9 +76,8 @@ inline void collapse(std::array<view, K>& operands) {
 
 // Orders the dimensions of all operands by the strides of the last one, largest first, so that it
 // is written from front to back. For kernels that treat each element by itself.
-template <std::size_t K>
-inline void order_by_last(std::array<view, K>& operands) {
-  const view& out = operands[K - 1];
+inline void order_by_last(views_of_shape operands) {
+  const view& out = operands[operands.count - 1];
   for (int i = 1; i < out.ndim; ++i)
     for (int d = i; d > 0 && std::abs(out.strides[d - 1]) < std::abs(out.strides[d]); --d)
       for (view& v : operands) {
@@ -139,7 +150,8 @@ inline bool aligned(const char* p) {
 template <class T>
 class sequence {
  public:
-  explicit sequence(T* contiguous) : view_(nullptr), data_(contiguous), contiguous_(true) {}
+  sequence() = default;
+  explicit sequence(T* contiguous) : data_(contiguous), contiguous_(true) {}
   // `stream`: written past the caches.
   explicit sequence(const view& v, bool stream = false)
       : view_(&v), data_(reinterpret_cast<T*>(v.data)), stream_(stream) {
@@ -167,17 +179,16 @@ class sequence {
   }
 
  private:
-  const view* view_;
-  T* data_;
-  bool contiguous_, stream_ = false;
+  const view* view_ = nullptr;
+  T* data_ = nullptr;
+  bool contiguous_ = false, stream_ = false;
 };
 
-// The output of a kernel with K inputs of n elements: streamed where it is large, unless it is an
+// The output of a kernel with inputs of n elements: streamed where it is large, unless it is an
 // input, which the caches hold then.
-template <class T, std::size_t K>
-inline sequence<T> output_sequence(const view& out, const std::array<view, K>& inputs,
-                                   std::ptrdiff_t n) {
-  bool stream = worth_streaming(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
+template <class T>
+inline sequence<T> output_sequence(const view& out, views_of_shape inputs, std::ptrdiff_t n) {
+  bool stream = worth_streaming(std::ptrdiff_t((inputs.count + 1) * sizeof(T)) * n);
   for (const view& in : inputs) stream = stream && in.data != out.data;
   return sequence<T>(out, stream);
 }

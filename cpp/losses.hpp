@@ -13,16 +13,18 @@ enum class reduction { none, mean, sum };
 // ---- elementwise losses -------------------------------------------------------------------------
 
 // A loss functor gives the loss of an element and its derivative with respect to the first input.
-// slope_costs: enough that it is worth code without it, where there are no weights.
+// costly: worth code of its own without the slope, and a look for weights with each register.
 template <class T>
 struct loss_and_slope {
   vec<T> loss, slope;
+
+  loss_and_slope times(vec<T> weight) const { return {loss * weight, slope * weight}; }
 };
 
 struct mse_loss {
   static constexpr const char* name = "mse_loss";
   static constexpr double cost = 0.2;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     vec<T> d = x - t;
@@ -39,7 +41,7 @@ inline vec<T> sign(vec<T> x) {  // 0 for 0 and for NaN, like PyTorch's
 struct l1_loss {
   static constexpr const char* name = "l1_loss";
   static constexpr double cost = 0.2;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     vec<T> d = x - t;
@@ -50,7 +52,7 @@ struct l1_loss {
 struct smooth_l1_loss {
   static constexpr const char* name = "smooth_l1_loss";
   static constexpr double cost = 0.3;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   double beta;  // 0: the quotient is not used
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -64,7 +66,7 @@ struct smooth_l1_loss {
 struct huber_loss {
   static constexpr const char* name = "huber_loss";
   static constexpr double cost = 0.3;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   double delta;  // > 0
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
@@ -80,7 +82,7 @@ struct huber_loss {
 struct poisson_nll_loss {
   static constexpr const char* name = "poisson_nll_loss";
   static constexpr double cost = 0.6;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> zero = T(0), rate = exp<T>(x);
@@ -91,7 +93,7 @@ struct poisson_nll_loss {
 // q d where d = t - x is positive, else (q - 1) d; q is a further input.
 struct quantile_loss {
   static constexpr double cost = 0.3;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t, vec<T> q) const {
     const vec<T> zero = T(0), one = T(1), d = t - x;
@@ -104,7 +106,7 @@ struct quantile_loss {
 // t (log t - x), 0 where t is 0, though x may be -inf there; x are log-probabilities.
 struct kl_div {
   static constexpr double cost = 1.0;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> zero = T(0);
@@ -114,7 +116,7 @@ struct kl_div {
 
 struct kl_div_log_target {
   static constexpr double cost = 1.0;
-  static constexpr bool slope_costs = false;
+  static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> zero = T(0), p = exp<T>(t);
@@ -125,115 +127,166 @@ struct kl_div_log_target {
 // The logs are not let below -100, nor x (1 - x) below 1e-12: finite losses for wrong certainties.
 struct binary_cross_entropy {
   static constexpr double cost = 2.0;
-  static constexpr bool slope_costs = true;
-  template <class T, class... W>
-  loss_and_slope<T> operator()(vec<T> x, vec<T> t, W... weight) const {
+  static constexpr bool costly = true;
+  template <class T>
+  loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
     const vec<T> one = T(1), least = T(-100), tiny = T(1e-12);
     // max keeps its first argument where that is NaN.
     vec<T> log_x = max<T>(log<T>(x), least), log_rest = max<T>(log1p<T>(-x), least);
     vec<T> loss = (t - one) * log_rest - t * log_x;
     vec<T> slope = (x - t) / max<T>((one - x) * x, tiny);
-    return {(loss * ... * weight), (slope * ... * weight)};
+    return {loss, slope};
   }
 };
 
 // (1 - t) softplus(x) + p t softplus(-x): no cancellation at any x, for t 0 and 1 above all. With
 // softplus(-|x|) = log1p(e^-|x|) in both that is ((1 - t) + p t) log1p(e^-|x|), and |x| times 1 - t
 // or p t, whichever side x is on.
-// Inputs x, t, then p if PosWeight, then a weight of the element or none.
+// Inputs x, t, then p if PosWeight.
 template <bool PosWeight>
 struct binary_cross_entropy_with_logits {
   static constexpr double cost = 0.6;
-  static constexpr bool slope_costs = true;
-  template <class T, class... W>
-  loss_and_slope<T> operator()(vec<T> x, vec<T> t, W... rest) const {
-    if constexpr (PosWeight) return positive_weighted<T>(x, t, rest...);
-    else return weighted<T>(x, t, t, rest...);
-  }
-
- private:
-  template <class T, class... W>
-  loss_and_slope<T> positive_weighted(vec<T> x, vec<T> t, vec<T> p, W... weight) const {
-    return weighted<T>(x, t, p * t, weight...);
-  }
-  template <class T, class... W>
-  loss_and_slope<T> weighted(vec<T> x, vec<T> t, vec<T> on, W... weight) const {
+  static constexpr bool costly = true;
+  template <class T, class... P>
+  loss_and_slope<T> operator()(vec<T> x, vec<T> t, P... p) const {
+    static_assert(sizeof...(p) == PosWeight);
+    const vec<T> on = (p * ... * t);
     const vec<T> one = T(1), zero = T(0), off = one - t, z = negative_abs<T>(x);
     const vec<T> e = exp_negative<T>(z), r = reciprocal<T>(one + e), small = e * r;
     vec<T> log = log1p_unit<T>(e);
     if constexpr (PosWeight) log = (off + on) * log;
     const mask<T> negative = x < zero;
-    vec<T> loss = fma<T>(-z, select<T>(negative, on, off), log);
-    vec<T> slope = fma<T>(off, select<T>(negative, small, r), -on * select<T>(negative, r, small));
-    return {(loss * ... * weight), (slope * ... * weight)};
+    return {fma<T>(-z, select<T>(negative, on, off), log),
+            fma<T>(off, select<T>(negative, small, r), -on * select<T>(negative, r, small))};
   }
 };
 
-// Runs a loss over inputs of one shape, in C order. `losses` and `grads` may have no data; the
-// slopes are multiplied by `scale`. Returns the sum of the losses.
-template <class T, bool Grad, class F, std::size_t K, std::size_t... I>
-inline double loss_sequences(const F& f, const std::array<view, K>& inputs, const view& losses,
-                             const view& grads, double scale, std::index_sequence<I...>) {
+// Where a run of a loss goes: the losses to memory or, if null, to the sum; unless null the slopes,
+// times `factor`. `weight`: the number of the input that both are multiplied by, or 0.
+template <class T>
+struct loss_target {
+  T *losses, *slopes;
+  T factor;
+  std::size_t weight;
+  block_sum<T>& sum;
+};
+
+// A loss functor over a run of n elements of its inputs. `ahead`: bytes_ahead.
+template <class T, bool Slopes, class F, std::size_t... I>
+__attribute__((noinline)) void loss_run(const F& functor, const T* const* in, std::ptrdiff_t n,
+                                        std::ptrdiff_t ahead, const loss_target<T>& to,
+                                        std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
+  const F f = functor;
+  const T* const from[] = {in[I]...};
+  const T* weight = to.weight ? in[to.weight] : nullptr;
   // At run time: twice the code for each of them would be a third of the whole.
-  const bool each = losses.data, slopes = Grad && grads.data;
-  const sequence<T> in[] = {sequence<T>(inputs[I])...};
-  const std::ptrdiff_t n = inputs[0].size();
-  const sequence<T> loss_out = output_sequence<T, K>(losses, inputs, n);
-  const sequence<T> grad_out = output_sequence<T, K>(grads, inputs, n);
-  const bool direct =
-      (in[I].direct() && ...) && (!each || loss_out.direct()) && (!slopes || grad_out.direct());
+  T *const losses = to.losses, *const slopes = Slopes ? to.slopes : nullptr;
+  const vec<T> factor = to.factor;
+  block_sum<T> sum = to.sum;
+  std::ptrdiff_t j = 0;
+  for (; j + w <= n; j += w) {
+    (prefetch(from[I] + j, ahead), ...);
+    loss_and_slope<T> r = f(load<T>(from[I] + j)...);
+    if constexpr (F::costly)
+      if (weight) r = r.times(load<T>(weight + j));
+    if (losses) store<T>(losses + j, r.loss);
+    else sum.add(r.loss);
+    if (slopes) store<T>(slopes + j, r.slope * factor);
+  }
+  if (j < n) {
+    loss_and_slope<T> r = f(load_part<T>(from[I] + j, n - j)...);
+    if constexpr (F::costly)
+      if (weight) r = r.times(load_part<T>(weight + j, n - j));
+    if (losses) store_part<T>(losses + j, r.loss, n - j);
+    else sum.add(first_lanes<T>(r.loss, n - j));
+    if (slopes) store_part<T>(slopes + j, r.slope * factor, n - j);
+  }
+  to.sum = sum;
+}
+
+// The same with K inputs, without what is not wanted.
+template <std::size_t K, class T, class F>
+inline void loss_run(const F& f, const T* const* in, std::ptrdiff_t n, std::ptrdiff_t ahead,
+                     const loss_target<T>& to) {
+  constexpr auto k = std::make_index_sequence<K>();
+  if constexpr (F::costly)
+    if (!to.slopes) return loss_run<T, false>(f, in, n, ahead, to, k);
+  loss_run<T, true>(f, in, n, ahead, to, k);
+}
+
+template <class T>
+using loss_ref =
+    function_ref<void(const T* const*, std::ptrdiff_t, std::ptrdiff_t, const loss_target<T>&)>;
+
+// The operands of a loss, of one shape: the inputs, then the losses and the slopes where wanted.
+struct loss_operands {
+  static constexpr std::size_t most = 4;
+  std::array<view, most + 2> views;
+  std::size_t inputs = 0, weight = 0;  // weight: as in loss_target
+  bool losses = false, slopes = false;
+
+  void add_input(const view& v) { views[inputs++] = v; }
+  // After the inputs.
+  void add_outputs(const view& of_losses, const view& of_slopes) {
+    losses = of_losses.data, slopes = of_slopes.data;
+    if (losses) views[inputs] = of_losses;
+    if (slopes) views[inputs + losses] = of_slopes;
+  }
+};
+
+// Runs a loss over its operands, in C order; the slopes are multiplied by `scale`. Returns the sum
+// of the losses, 0 where each goes to memory. `cost`: nanoseconds an element, roughly.
+template <class T>
+inline double run_loss(const loss_ref<T>& f, loss_operands& operands, double cost, double scale) {
+  const std::size_t inputs = operands.inputs;
+  const bool each = operands.losses, slopes = operands.slopes;
+  view* const views = operands.views.data();
+  collapse({views, inputs + each + slopes});
+  const std::ptrdiff_t n = views[0].size();
+  sequence<T> in[loss_operands::most], loss_out, grad_out;
+  bool direct = true;
+  for (std::size_t k = 0; k < inputs; ++k) {
+    in[k] = sequence<T>(views[k]);
+    direct = direct && in[k].direct();
+  }
+  if (each) loss_out = output_sequence<T>(views[inputs], {views, inputs}, n);
+  if (slopes) grad_out = output_sequence<T>(views[inputs + each], {views, inputs}, n);
+  direct = direct && (!each || loss_out.direct()) && (!slopes || grad_out.direct());
   const element_chunks chunks(n);
   const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
-  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((K + 1) * sizeof(T)) * n);
-  const vec<T> factor = T(scale);
+  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t((inputs + 1) * sizeof(T)) * n);
   std::vector<double> sums(each ? 0 : chunks.count());
-  parallel_for(chunks.count(), nanoseconds<T>(F::cost, n, direct), [&](std::ptrdiff_t chunk) {
-    T buffer[K + 2][tile_elements];
+  parallel_for(chunks.count(), nanoseconds<T>(cost, n, direct), [&](std::ptrdiff_t chunk) {
+    T buffer[loss_operands::most + 2][tile_elements];
     block_sum<T> sum;
     const std::ptrdiff_t end = chunks.end(chunk);
     for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);
-      const T* from[] = {in[I].read(i, m, buffer[I])...};
-      T* loss_to = each ? loss_out.write(i, buffer[K]) : nullptr;
-      T* grad_to = slopes ? grad_out.write(i, buffer[K + 1]) : nullptr;
-      std::ptrdiff_t j = 0;
-      for (; j + w <= m; j += w) {
-        (prefetch(from[I] + j, ahead), ...);
-        const loss_and_slope<T> r = f(load<T>(from[I] + j)...);
-        if (each) store<T>(loss_to + j, r.loss);
-        else sum.add(r.loss);
-        if (slopes) store<T>(grad_to + j, r.slope * factor);
-      }
-      if (j < m) {
-        const loss_and_slope<T> r = f(load_part<T>(from[I] + j, m - j)...);
-        if (each) store_part<T>(loss_to + j, r.loss, m - j);
-        else sum.add(first_lanes<T>(r.loss, m - j));
-        if (slopes) store_part<T>(grad_to + j, r.slope * factor, m - j);
-      }
-      if (each) loss_out.finish(i, m, loss_to);
-      if (slopes) grad_out.finish(i, m, grad_to);
+      const T* from[loss_operands::most];
+      for (std::size_t k = 0; k < inputs; ++k) from[k] = in[k].read(i, m, buffer[k]);
+      const loss_target<T> to{each ? loss_out.write(i, buffer[inputs]) : nullptr,
+                              slopes ? grad_out.write(i, buffer[inputs + 1]) : nullptr, T(scale),
+                              operands.weight, sum};
+      f(from, m, ahead, to);
+      if (each) loss_out.finish(i, m, to.losses);
+      if (slopes) grad_out.finish(i, m, to.slopes);
     }
     if (!each) sums[chunk] = sum.total();
   });
   return tree_sum(sums.data(), std::ptrdiff_t(sums.size()));
 }
 
+// Of K inputs. `losses` and `grads` may have no data.
 template <class T, class F, std::size_t K>
-inline double elementwise_loss(const F& f, std::array<view, K>& inputs, view& losses, view& grads,
-                               double scale) {
-  std::array<view, K + 2> all;
-  std::copy(inputs.begin(), inputs.end(), all.begin());
-  all[K] = losses.data ? losses : inputs[0];
-  all[K + 1] = grads.data ? grads : inputs[0];
-  collapse(all);
-  std::copy(all.begin(), all.begin() + K, inputs.begin());
-  if (!losses.data) all[K].data = nullptr;
-  if (!grads.data) all[K + 1].data = nullptr;
-  constexpr auto k = std::make_index_sequence<K>();
-  if constexpr (F::slope_costs && K == 2)
-    if (!grads.data) return loss_sequences<T, false>(f, inputs, all[K], all[K + 1], scale, k);
-  return loss_sequences<T, true>(f, inputs, all[K], all[K + 1], scale, k);
+inline double elementwise_loss(const F& f, const std::array<view, K>& inputs, const view& losses,
+                               const view& grads, double scale) {
+  loss_operands operands;
+  for (const view& v : inputs) operands.add_input(v);
+  operands.add_outputs(losses, grads);
+  return run_loss<T>(
+      [&](auto in, auto n, auto ahead, const auto& to) { loss_run<K>(f, in, n, ahead, to); },
+      operands, F::cost, scale);
 }
 
 // True if every element is in [0, 1] or NaN.

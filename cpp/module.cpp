@@ -37,7 +37,9 @@ void bind_settings(py::module_& m) {
 template <class F>
 void bind_function(py::module_& m, const char* name, F f) {
   const auto run = [name, f](const object& x, const object& out) {
-    return map_unary(name, x, out, 1.0, f);
+    return map_unary(name, x, out, 1.0, [f](auto* to, auto n, auto ahead, auto from) {
+      map_run(f, to, n, ahead, from[0]);
+    });
   };
   m.def(name, run, arg("x"), arg("out"));
 }

@@ -400,9 +400,7 @@ class activation_layer : public layer<T> {
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_run(
         x.step == y.step, p.n,
-        [&](std::ptrdiff_t r, std::ptrdiff_t m) {
-          map_run<T>([&](vec<T> v) { return op_.forward(v); }, y.row(r), m, 0, x.row(r));
-        },
+        [&](std::ptrdiff_t r, std::ptrdiff_t m) { forward_run<T>(op_, y.row(r), m, 0, x.row(r)); },
         x.step);
   }
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
@@ -410,8 +408,7 @@ class activation_layer : public layer<T> {
     each_run(
         x.step == dy.step && x.step == dx.step, p.n,
         [&](std::ptrdiff_t r, std::ptrdiff_t m) {
-          map_run<T>([&](vec<T> d, vec<T> v) { return op_.backward(d, v); }, dx.row(r), m, 0,
-                     dy.row(r), x.row(r));
+          backward_run<T>(op_, dx.row(r), m, 0, dy.row(r), x.row(r));
         },
         x.step);
   }

@@ -436,7 +436,7 @@ inline bool affine_columns(const column_map& map, std::array<view, 2> operands) 
   collapse(operands);
   const sequence<T> in(operands[0]);
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * n);
-  const sequence<T> out = output_sequence<T, 1>(operands[1], {operands[0]}, n);
+  const sequence<T> out = output_sequence<T>(operands[1], {&operands[0], 1}, n);
   const std::ptrdiff_t chunk_size = even_chunk(n, std::max(chunk_elements, period), period);
   std::atomic<bool> infinite{false};
   parallel_for(ceil_div(n, chunk_size), nanoseconds<T>(0.2, n), [&](std::ptrdiff_t chunk) {

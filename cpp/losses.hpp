@@ -434,7 +434,7 @@ struct block_targets {
   block_targets(const index_view& target, std::ptrdiff_t row, std::ptrdiff_t n) {
     target.read(row, n, index);
   }
-  void take(int g, std::ptrdiff_t ignore_index, const T* class_weight) {
+  __attribute__((noinline)) void take(int g, std::ptrdiff_t ignore_index, const T* class_weight) {
     row_targets<T>& t = of[g];
     vec<std::int64_t> labels[wide_parts<T>], skip[wide_parts<T>];
     for (int part = 0; part < wide_parts<T>; ++part) {
@@ -474,7 +474,8 @@ struct loss_sink {
   std::vector<wide_sum<T>> sums;
 
   // The losses of n rows from `row` on, in the first n lanes.
-  void take(std::ptrdiff_t chunk, vec<T> loss, std::ptrdiff_t row, std::ptrdiff_t n) {
+  __attribute__((noinline)) void take(std::ptrdiff_t chunk, vec<T> loss, std::ptrdiff_t row,
+                                      std::ptrdiff_t n) {
     if (losses.data) {
       T lanes[vec<T>::size];
       store<T>(lanes, loss);
@@ -531,7 +532,10 @@ struct cross_entropy_indices {
     row_sums<T> sums;
     row_values<T> x_t, distance;
     // Before the exponentials, which may take the place of the logits.
-    axis.each_group([&](int g) { targets.take(g, options.ignore_index, options.class_weight); });
+    axis.each_group([&](int g) {
+      targets.take(g, options.ignore_index, options.class_weight);
+      x_t[g] = distance[g] = zero;
+    });
     axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
     if (smooth) sum_rows<T, Grad>(axis, sums, [&] { return distances{w, distance, {}}; });
     else sum_rows<T, Grad>(axis, sums, [] { return no_companion(); });
@@ -619,6 +623,7 @@ struct cross_entropy_probabilities {
   void operator()(Axis& axis, std::ptrdiff_t chunk) const {
     row_sums<T> sums;
     row_values<T> mass, distance, factor;
+    axis.each_group([&](int g) { mass[g] = distance[g] = T(0); });
     sum_rows<T, Grad>(axis, sums, [&] { return target_sums{*this, mass, distance, {}, {}}; });
     axis.each_group([&](int g) {
       sink.take(chunk, fma<T>(sums.log(g), mass[g], distance[g]), axis.row(g), axis.rows(g));

@@ -3,7 +3,7 @@
 // A kernel is written once, as sweeps over the registers of an "axis", and runs on three of them:
 //   short_rows   up to 64 classes: one row a lane, several registers of rows, in transposed tiles
 //   long_rows    more classes: classes in the lanes, several rows one after the other
-//   long_lanes   more classes that are not the last axis, (N, C, d1): one row a lane, in place
+//   long_lanes   more classes that are not the last axis, (N, C, d1): one row a lane
 // Which one is decided by the shape alone, so the bits do not depend on the layout.
 //
 // An axis holds a block of rows. What belongs to a row (its maximum, its sum) lies in row_values,
@@ -83,12 +83,31 @@ struct lane_pointers {
   void put(std::ptrdiff_t i, std::ptrdiff_t c, T value) const {
     std::memcpy(at(i, c), &value, sizeof value);
   }
+  // The elements of n rows to a tile with one row a lane, and back.
+  void read(std::ptrdiff_t n, std::ptrdiff_t classes, T* tile) const {
+    each_element(n, classes,
+                 [=](std::ptrdiff_t j, const char* p) { std::memcpy(tile + j, p, sizeof(T)); });
+  }
+  void write(std::ptrdiff_t n, std::ptrdiff_t classes, const T* tile) const {
+    each_element(n, classes,
+                 [=](std::ptrdiff_t j, char* p) { std::memcpy(p, tile + j, sizeof(T)); });
+  }
   // Whether each row is a run of elements.
   bool runs() const {
     return even && class_stride == item && aligned<T>(first) && row_stride % item == 0;
   }
   bool gathers() const { return even && std::abs(row_stride) < (1 << 26); }
   vec<int_of<T>> offsets() const { return iota<int_of<T>>() * vec<int_of<T>>(row_stride); }
+
+ private:
+  template <class F>
+  void each_element(std::ptrdiff_t n, std::ptrdiff_t classes, const F& f) const {
+    const std::ptrdiff_t step = class_stride;
+    char* rows[w];
+    for (std::ptrdiff_t i = 0; i < n; ++i) rows[i] = at(i, 0);
+    for (std::ptrdiff_t c = 0; c < classes; ++c)
+      for (std::ptrdiff_t i = 0; i < n; ++i) f(c * w + i, rows[i] + c * step);
+  }
 };
 
 // The classes of one register of rows, valid for all lanes.
@@ -221,7 +240,7 @@ struct short_rows : row_block<T> {
   }
 
   template <std::size_t K>
-  void open(const std::array<row_view, K>& operands) {
+  __attribute__((noinline)) void open(const std::array<row_view, K>& operands) {
     for (int k = 0; k < Inputs; ++k)
       this->each_group([&](int g) {
         lane_pointers<T> from;
@@ -232,7 +251,7 @@ struct short_rows : row_block<T> {
       this->each_group(
           [&](int g) { pointers[g].locate(operands[Inputs], this->row(g), this->rows(g)); });
   }
-  void close() {
+  __attribute__((noinline)) void close() {
     this->each_group(
         [&](int g) { write(pointers[g], this->rows(g), tile[Inputs] + g * group_size); });
   }
@@ -286,12 +305,13 @@ struct short_rows : row_block<T> {
       read_squares(from, classes, ahead, to);
     } else if (rows == w && from.gathers()) {
       const vec<int_of<T>> offsets = from.offsets();
+      const char* first = from.first;
+      const std::ptrdiff_t step = from.class_stride;
       for (std::ptrdiff_t c = 0; c < classes; ++c)
-        store<T>(to + c * w, gather_lanes<T>(from.at(0, c), offsets));
+        store<T>(to + c * w, gather_lanes<T>(first + c * step, offsets));
     } else {
       if (rows < w) std::memset(to, 0, sizeof(T) * classes * w);
-      for (std::ptrdiff_t i = 0; i < rows; ++i)
-        for (std::ptrdiff_t c = 0; c < classes; ++c) to[c * w + i] = from.get(i, c);
+      from.read(rows, classes, to);
     }
   }
   void write(const lane_pointers<T>& to, std::ptrdiff_t rows, const T* from) {
@@ -306,8 +326,7 @@ struct short_rows : row_block<T> {
       for (std::ptrdiff_t c = 0; c < classes; ++c)
         store<T>(run + c * w, gather_lanes<T>(from, load(transposition + c * w)));
     } else {
-      for (std::ptrdiff_t i = 0; i < rows; ++i)
-        for (std::ptrdiff_t c = 0; c < classes; ++c) to.put(i, c, from[c * w + i]);
+      to.write(rows, classes, from);
     }
   }
 };
@@ -317,24 +336,17 @@ struct long_lanes : row_block<T> {
   static constexpr std::ptrdiff_t w = vec<T>::size;
 
   struct part : row_per_lane<T, part> {
-    lane_pointers<T> pointers[Inputs + 1];
-    bool contiguous[Inputs + 1];
+    T* first[Inputs + 1];  // the rows' first class
+    std::ptrdiff_t step[Inputs + 1];
 
-    T* address(int k, std::ptrdiff_t c) const { return reinterpret_cast<T*>(pointers[k].at(0, c)); }
     vec<T> in(int k, std::ptrdiff_t c, T) const {
-      if (contiguous[k])
-        return this->n == w ? load<T>(address(k, c)) : load_part<T>(address(k, c), this->n);
-      vec<T> r = T(0);
-      for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[k].get(i, c);
-      return r;
+      const T* p = first[k] + c * step[k];
+      return this->n == w ? load<T>(p) : load_part<T>(p, this->n);
     }
     void put(std::ptrdiff_t c, vec<T> x) const {
-      if (contiguous[Inputs]) {
-        if (this->n == w) store<T>(address(Inputs, c), x);
-        else store_part<T>(address(Inputs, c), x, this->n);
-      } else {
-        for (std::ptrdiff_t i = 0; i < this->n; ++i) pointers[Inputs].put(i, c, x.v[i]);
-      }
+      T* p = first[Inputs] + c * step[Inputs];
+      if (this->n == w) store<T>(p, x);
+      else store_part<T>(p, x, this->n);
     }
     // Strided writes and reads cost more than a second exponential.
     void keep(std::ptrdiff_t, vec<T>) const {}
@@ -343,9 +355,10 @@ struct long_lanes : row_block<T> {
       return again(in(0, c, T(0)));
     }
     vec<T> at(const lane_labels<T>& labels) const {
-      vec<T> r = T(0);
-      for (std::ptrdiff_t i = 0; i < this->n; ++i) r.v[i] = pointers[0].get(i, labels.index[i]);
-      return r;
+      T lanes[w] = {};
+      for (std::ptrdiff_t i = 0; i < this->n; ++i)
+        lanes[i] = first[0][labels.index[i] * step[0] + i];
+      return load<T>(lanes);
     }
   };
   part only;
@@ -354,22 +367,38 @@ struct long_lanes : row_block<T> {
   std::ptrdiff_t block_rows() const { return w; }
 
   template <std::size_t K>
-  void open(const std::array<row_view, K>& operands) {
+  __attribute__((noinline)) void open(const std::array<row_view, K>& operands) {
     only.n = this->n, only.g = 0;
     for (int k = 0; k <= Inputs; ++k) {
       if (!operands[k].rows.data) continue;
-      lane_pointers<T>& p = only.pointers[k];
+      lane_pointers<T>& p = pointers_[k];
       p.locate(operands[k], this->first_row, this->n);
       const std::ptrdiff_t item = sizeof(T);
-      only.contiguous[k] = aligned<T>(p.at(0, 0)) && p.class_stride % item == 0;
+      bool in_place = aligned<T>(p.at(0, 0)) && p.class_stride % item == 0;
       for (std::ptrdiff_t i = 1; i < this->n; ++i)
-        only.contiguous[k] = only.contiguous[k] && p.at(i, 0) == p.at(0, 0) + i * item;
+        in_place = in_place && p.at(i, 0) == p.at(0, 0) + i * item;
+      only.first[k] = in_place ? reinterpret_cast<T*>(p.at(0, 0)) : scratch(k);
+      only.step[k] = in_place ? p.class_stride / item : w;
+      if (in_place || k == Inputs) continue;
+      p.read(this->n, this->classes, only.first[k]);
     }
   }
-  void close() {}
+  __attribute__((noinline)) void close() {
+    const T* from = scratch_[Inputs].get();
+    if (only.first[Inputs] == from) pointers_[Inputs].write(this->n, this->classes, from);
+  }
   template <class F>
   void each(const F& f) {
     f(only);
+  }
+
+ private:
+  lane_pointers<T> pointers_[Inputs + 1];
+  std::unique_ptr<T[]> scratch_[Inputs + 1];
+
+  T* scratch(int k) {
+    if (!scratch_[k]) scratch_[k].reset(new T[this->classes * w]);
+    return scratch_[k].get();
   }
 };
 
@@ -405,14 +434,16 @@ struct long_rows : row_block<T> {
     template <class F>
     void write(const F& f) const {
       // From the first whole register of memory on, where only such can be streamed.
-      std::ptrdiff_t i = stream ? std::min(classes, elements_to_register(out)) : 0;
-      if (i > 0) store_part<T>(out, f(part_register{0, i}), i);
+      const std::ptrdiff_t head = stream ? std::min(classes, elements_to_register(out)) : 0;
+      std::ptrdiff_t i = head;
       for (; i + w <= classes; i += w) {
         const vec<T> x = f(whole_register{i});
         if (stream) store_stream<T>(out + i, x);
         else store<T>(out + i, x);
       }
-      if (i < classes) store_part<T>(out + i, f(part_register{i, classes - i}), classes - i);
+      // Both ends by the same code.
+      for (const part_register j : {part_register{0, head}, part_register{i, classes - i}})
+        if (j.n > 0) store_part<T>(out + j.at, f(j), j.n);
     }
     template <class Register>
     void expect_next(Register j) const {
@@ -480,7 +511,7 @@ struct long_rows : row_block<T> {
   }
 
   template <std::size_t K>
-  void open(const std::array<row_view, K>& operands) {
+  __attribute__((noinline)) void open(const std::array<row_view, K>& operands) {
     for (int k = 0; k <= Inputs; ++k) {
       if (!operands[k].rows.data) continue;
       lane_pointers<T>& p = pointers_[k];
@@ -494,7 +525,7 @@ struct long_rows : row_block<T> {
         for (std::ptrdiff_t c = 0; c < this->classes; ++c) *to++ = p.get(i, c);
     }
   }
-  void close() {
+  __attribute__((noinline)) void close() {
     if (in_place_[Inputs]) return;
     const lane_pointers<T>& p = pointers_[Inputs];
     for (std::ptrdiff_t i = 0; i < this->n; ++i) {

@@ -16,7 +16,9 @@ struct row_sums {
   row_values<T> largest, ties, others;
 
   vec<T> inverse(int g) const { return vec<T>(T(1)) / (ties[g] + others[g]); }
-  vec<T> log(int g) const { return log1p<T>((ties[g] - vec<T>(T(1))) + others[g]); }
+  __attribute__((noinline)) vec<T> log(int g) const {
+    return log1p<T>((ties[g] - vec<T>(T(1))) + others[g]);
+  }
 };
 
 // What reads along with sum_rows, one for each part: add(part, j, x, largest) for each register,
@@ -32,6 +34,12 @@ struct no_companion {
 template <class T, bool Keep, class Axis, class Companion>
 inline void sum_rows(Axis& axis, row_sums<T>& sums, const Companion& companion) {
   constexpr T inf = std::numeric_limits<T>::infinity();
+  // Lanes without a row are those of a row of one 0: what lay there before could be subnormal, and
+  // slow.
+  axis.each_group([&](int g) {
+    sums.largest[g] = sums.others[g] = T(0);
+    sums.ties[g] = T(1);
+  });
   axis.each([&](const auto& part) { part.set(sums.largest, part.largest()); });
   axis.each([&](const auto& part) {
     const vec<T> largest = part.of(sums.largest), zero = T(0);

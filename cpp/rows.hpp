@@ -434,16 +434,19 @@ struct long_rows : row_block<T> {
     template <class F>
     void write(const F& f) const {
       // From the first whole register of memory on, where only such can be streamed.
-      const std::ptrdiff_t head = stream ? std::min(classes, elements_to_register(out)) : 0;
+      std::ptrdiff_t head = stream ? std::min(classes, elements_to_register(out)) : 0;
       std::ptrdiff_t i = head;
       for (; i + w <= classes; i += w) {
         const vec<T> x = f(whole_register{i});
         if (stream) store_stream<T>(out + i, x);
         else store<T>(out + i, x);
       }
-      // Both ends by the same code.
-      for (const part_register j : {part_register{0, head}, part_register{i, classes - i}})
-        if (j.n > 0) store_part<T>(out + j.at, f(j), j.n);
+      // Both ends by the same code: what is left, then the head.
+      part_register end{i, classes - i};
+      do {
+        if (end.n > 0) store_part<T>(out + end.at, f(end), end.n);
+        end = {0, std::exchange(head, 0)};
+      } while (end.n > 0);
     }
     template <class Register>
     void expect_next(Register j) const {

@@ -635,7 +635,7 @@ CASES: list[Case] = [
         benchmarks=((1000,), (1_000_000,)),
     ),
     Case(
-        "optimizer",
+        "gradient",  # NumPy's own clip
         "clip_grad_value",
         lambda rng, shape, dtype: {"a": normal(rng, shape, dtype)},
         (0, 0),

@@ -106,8 +106,10 @@ class GuardedCore:
 
         def call(*arguments):
             self._used = 0
-            # The layout of the normalizers' own tables is no caller's choice.
+            # The layout of the normalizers' own tables is no caller's choice, nor that of copies.
             own = range(2, len(arguments) - 1) if name == "affine_columns" else ()
+            if name.startswith("normalize"):
+                own = range(len(arguments))
             returned = function(*(self._guarded(a, i in own) for i, a in enumerate(arguments)))
             for i in range(self._used if self.place.gap else 0):
                 assert self.place.nth(i).kept(self._regions[i]), "wrote beyond an array"
@@ -128,7 +130,7 @@ class GuardedCore:
             place = self.place.nth(i)
             return (replace(place, step=1) if own else place).put(argument, self._regions[i])
         if isinstance(argument, list | tuple):
-            return [self._guarded(x) for x in argument]
+            return type(argument)(self._guarded(x, own) for x in argument)
         return argument
 
 
@@ -183,6 +185,12 @@ def tables(case, dtype):
         yield shape, {"x": np.asarray(x, order="CF"[i % 2])}
 
 
+def matrices(case, dtype):
+    """Yield the arguments of normalisations."""
+    for shape in itertools.product((1, 2, 3, 5, 8, 17, 33, 64, 65, 130, 131), CLASSES):
+        yield shape, case.inputs(shape, dtype)
+
+
 def streamed(case, dtype):
     """Yield inputs of which the outputs are written past the caches."""
     for shape in {
@@ -234,6 +242,7 @@ FAMILIES = {
     "rows": (("softmax", "class loss"), rows, elementwise_call),
     "optimizers": (("optimizer",), lengths, optimizer_call),
     "columns": (("columns",), tables, columns_call),
+    "norms": (("norm",), matrices, lambda case: case.run),
 }
 
 

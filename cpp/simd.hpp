@@ -672,6 +672,16 @@ struct block_sum {
   vec<T> open = T(0);
   int count = 0;
 
+  block_sum() = default;
+  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
+  block_sum(const block_sum& s) { *this = s; }
+  block_sum& operator=(const block_sum& s) {
+    for (int i = 0; i < wide_parts<T>; ++i) flushed.parts[i] = s.flushed.parts[i];
+    open = s.open;
+    count = s.count;
+    return *this;
+  }
+
   void add(vec<T> x) {
     open += x;
     if (++count == block) flush();

@@ -57,8 +57,9 @@ class Transformed:
                 raise TypeError(f"{name} must be a function, not {function!r}")
         self._source, self._loss, self._classes = source, loss, classes
         self._transform, self._mix = transform, mix
-        # For all epochs: threads take longer to begin than a small epoch does.
-        self._pool = ThreadPoolExecutor(get_num_threads(), "dlcore-transform")
+        # For all epochs: threads take longer to begin than a small epoch does. One less than there
+        # are cores: the step needs some, and one that waits for its turn holds up all of the step's.
+        self._pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), "dlcore-transform")
 
     def __enter__(self) -> Self:
         return self

@@ -39,9 +39,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Run the examples in the README and the docstrings, which are the documentation."""
-    session.install(".[test]")
+    """Build the site, and run the examples in the README and the docstrings."""
+    session.install(".[test,docs]")
     session.run("pytest", "--doctest-modules", "--pyargs", "dlcore", "tests/test_readme.py")
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build/html")
 
 
 @nox.session(default=False)

@@ -1,6 +1,9 @@
 """The pages of the documentation: they run, draw what they show, and name what there is."""
 
+import doctest
+import importlib
 import inspect
+import pkgutil
 import re
 from functools import reduce
 from itertools import pairwise
@@ -163,3 +166,16 @@ def test_the_glossary_names_functions_examples_and_tests():
             if not path.exists() or f"def {name}(" not in path.read_text(encoding="utf-8"):
                 wrong.append(f"{term}: there is no {file}::{name}")
     assert not wrong, "\n".join(wrong)
+
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(dlcore.__path__, "dlcore.")
+    if not module.name.rpartition(".")[2].startswith(("_core", "_cpu"))
+]
+
+
+def test_examples_in_docstrings_run():
+    results = [doctest.testmod(importlib.import_module(name)) for name in MODULES]
+    assert sum(result.attempted for result in results) > 10
+    assert sum(result.failed for result in results) == 0

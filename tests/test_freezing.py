@@ -133,5 +133,7 @@ def test_nothing_to_train():
     net.freeze("0")
     with pytest.raises(ValueError, match="there is nothing to train"):
         dl.Trainer(net, loss="cross_entropy").fit(x, y, epochs=1, verbose=0)
-    with pytest.raises(ValueError, match=r"the model has no parameter .7., only 0\.weight, 0\.bias"):
+    with pytest.raises(
+        ValueError, match=r"the model has no parameter .7., only 0\.weight, 0\.bias"
+    ):
         net.freeze("7")

@@ -230,3 +230,25 @@ def test_clip_grad_norm_errors(max_norm):
     with pytest.raises(ValueError, match=r"grads\[1\] is read-only"):
         dl.clip_grad_norm([first, read_only], 0.1)
     assert first.tolist() == [1, 1, 1]
+
+
+def test_momentum_and_adam_leave_a_saddle_sooner_than_gradient_descent():
+    """The surface x^2 - y^2 / 2 + y^4 / 4, from beside its saddle at 0 to a minimum at y = +-1."""
+
+    def steps_to_leave(make):
+        p = np.array([1.0, 1e-4])
+        optimizer = make(p)
+        for step in range(500):
+            x, y = p
+            if x**2 - y**2 / 2 + y**4 / 4 < -0.2:
+                return step
+            optimizer.step([np.array([2 * x, y**3 - y])])
+        return None
+
+    plain = steps_to_leave(lambda p: dl.SGD([p], 0.1))
+    momentum = steps_to_leave(lambda p: dl.SGD([p], 0.1, momentum=0.9))
+    nesterov = steps_to_leave(lambda p: dl.SGD([p], 0.1, momentum=0.9, nesterov=True))
+    adam = steps_to_leave(lambda p: dl.Adam([p], 0.1))
+    # Along y the gradient grows by a factor of 1.1 a step: log(0.66 / 1e-4) / log(1.1) = 92.
+    assert 85 < plain < 100
+    assert max(momentum, nesterov, adam) < plain / 2

@@ -152,6 +152,8 @@ class History(dict[str, list[float]]):
         epochs = [epoch + 1 for epoch in self.epoch]
         style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) < 3 else {}
         curves = {"training": name, "validation": f"val_{name}"}
+        if name.startswith("lr"):
+            curves = {"learning rate": name}
         for label, key in curves.items():
             if key in self:
                 axes.plot(epochs, self[key], label=label, **style)

@@ -107,6 +107,7 @@ def initialize(
 
     Examples
     --------
+    >>> import dlcore as dl
     >>> model = dl.Sequential(dl.Linear(784, 256), dl.ReLU(), dl.Linear(256, 10))
     >>> dl.initialize(model, "kaiming_normal", seed=0)
     """

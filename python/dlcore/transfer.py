@@ -46,8 +46,12 @@ def replace_head(model: Sequential, *layers: Layer, seed: int | None = None) -> 
 
     Examples
     --------
-    >>> model = dl.replace_head(trained, dl.Linear(256, 5), seed=0)
+    >>> import dlcore as dl
+    >>> trained = dl.Sequential(dl.Linear(64, 32), dl.ReLU(), dl.Linear(32, 10), seed=0)
+    >>> model = dl.replace_head(trained, dl.Linear(32, 5), seed=0)
     >>> model.freeze("0")
+    >>> model.out_features
+    5
     """
     places = [i for i, layer in enumerate(model.layers) if isinstance(layer, Linear)]
     if not places:
@@ -162,13 +166,13 @@ def load_safetensors(path: str | PathLike[str], prefix: str = "") -> dict[str, A
     ValueError
         The file is no safetensors file, or no name begins with the prefix.
 
+    Notes
+    -----
+    ``model.load_state_dict(load_safetensors("weights.safetensors"))`` takes the weights over.
+
     References
     ----------
     The format: https://huggingface.co/docs/safetensors
-
-    Examples
-    --------
-    >>> model.load_state_dict(dl.load_safetensors("weights.safetensors"))
     """
     try:
         from safetensors import SafetensorError, safe_open

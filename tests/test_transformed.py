@@ -173,3 +173,16 @@ def test_combinations_that_make_no_sense():
     ignored = np.where(np.arange(32) < 3, -100, y)
     with pytest.raises(ValueError, match="but some are ignored"):
         trainer().fit(x, ignored, epochs=1, mix=dl.mixup(), verbose=0)
+
+
+def test_a_mapped_file_gives_the_fit_of_its_array(tmp_path, monkeypatch):
+    x, y = data()
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr("dlcore.data.MappedFile.least", 1)  # give its pages back
+    flats = []
+    for rows in (x, mapped):
+        own = trainer()
+        own.fit(rows, y, epochs=2, batch_size=16, transform=noise, verbose=0)
+        flats.append(own.model.flat)
+    assert np.array_equal(*flats)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from .batches import Batches, Deal
-from .data import Rows
+from .data import MappedFile, Rows
 from .parallel import get_num_threads
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Transformed:
         """Wait for batches, and give them."""
         y = np.concatenate([target.result() for target in piece.targets])
         given = deal.rows
+        MappedFile(given.x).release()
         weights = (given.weight, given.sample_weight)
         own = (w if w is None else w[piece.numbers] for w in weights)
         rows = Rows(piece.x, y, *own)

@@ -290,8 +290,10 @@ class Optimizer:
 
     def state_arrays(self) -> dict[str, list[Array]]:
         """Return the state by name, in the order of the native update; zeros before the first step."""
+        if self._state:
+            return self._state
         names = sorted(self._state_names(self._groups[0]) - {"step"})
-        return self._state or {name: self._zeros() for name in names}
+        return {name: self._zeros() for name in names}
 
     def advance(self, steps: int, state: dict[str, list[Array]]) -> None:
         """Take over what native steps have done to ``state_arrays()``."""
@@ -316,7 +318,7 @@ class Optimizer:
             parameter. Nothing is changed then.
         """
         state = self.state_arrays()
-        given: list[Any] = list(grads)
+        given: list[Any] = grads if isinstance(grads, list) else list(grads)
         if len(self._groups) == 1:
             self._step_group(self.params, given, state, self._values[0])
         else:

@@ -430,3 +430,9 @@ def test_sparsity_counts_the_weights_that_are_zero():
     assert model.sparsity(by_layer=True) == {"0": 9 / 20, "3": 1 / 10}
     assert dl.Sequential(dl.ReLU()).sparsity() == 0
     assert dl.Sequential(dl.ReLU()).sparsity(by_layer=True) == {}
+
+
+@pytest.mark.parametrize("function", [dl.replace_head, dl.fold_batch_norm])
+def test_only_models_have_heads_and_norms(function):
+    with pytest.raises(TypeError, match="model must be a Sequential, not str"):
+        function("model")

@@ -53,6 +53,7 @@ def replace_head(model: Sequential, *layers: Layer, seed: int | None = None) -> 
     >>> model.out_features
     5
     """
+    _check_model("replace_head", model)
     places = [i for i, layer in enumerate(model.layers) if isinstance(layer, Linear)]
     if not places:
         raise ValueError("replace_head: the model has no Linear layer to replace")
@@ -112,6 +113,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     Jacob et al.: Quantization and training of neural networks for efficient
     integer-arithmetic-only inference, CVPR 2018 (section 3.2, batch normalisation folding).
     """
+    _check_model("fold_batch_norm", model)
     parts: list[_Part] = []
     for part in _parts(model):
         before = parts[-1] if parts else None
@@ -232,6 +234,11 @@ def save_safetensors(state: Mapping[str, Any], path: str | PathLike[str]) -> Non
 # What the format calls the dtypes that NumPy has, and those that are met and that it has not.
 _DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64")
 _LONG = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+
+
+def _check_model(function: str, model: object) -> None:
+    if not isinstance(model, Sequential):
+        raise TypeError(f"{function}: model must be a Sequential, not {type(model).__name__}")
 
 
 def _missing(name: str) -> ImportError:

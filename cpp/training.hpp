@@ -271,7 +271,7 @@ class training_step {
     if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
     each_learning_part([&](const auto& part) { update(part, rule, factor); });
     if (failed_.load() != int(outcome::fine)) restore();
-    else each_learning_part([&](const auto& part) { average(part, rule); });
+    else if (averages()) each_learning_part([&](const auto& part) { average(part, rule); });
     measure_squares(rule);
     return outcome(failed_.load());
   }
@@ -557,6 +557,10 @@ class training_step {
     });
     part.of->constrain(part.number);
     part.of->prepare(part.number);
+  }
+  bool averages() const {
+    return std::any_of(parameters_.begin(), parameters_.end(),
+                       [](const trained<T>& p) { return p.average != nullptr; });
   }
   void average(const typename network<T>::part& part, const update_rule& rule) const {
     each_trained(part, [&](const trained<T>& p, std::ptrdiff_t begin, std::ptrdiff_t end) {

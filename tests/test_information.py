@@ -401,3 +401,11 @@ def test_errors_of_categorical_cross_entropy(arguments, options, error, message)
     for function in (dl.categorical_cross_entropy, dl.categorical_cross_entropy_and_grad):
         with pytest.raises(error, match=f"{function.__name__}: .*{message}"):
             function(*arguments, **options)
+
+
+def test_categorical_cross_entropy_of_very_many_classes():
+    """Labels take no more memory than the probabilities do: not a square of the classes."""
+    p = np.full((2, 200_000), 1 / 200_000)
+    loss, grad = dl.categorical_cross_entropy_and_grad(p, np.array([0, 199_999]), base=2)
+    assert loss == pytest.approx(np.log2(200_000), rel=1e-12)
+    assert np.flatnonzero(grad).tolist() == [0, 399_999]

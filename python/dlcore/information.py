@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import as_array
+from .augmentation import one_hot
 
 if TYPE_CHECKING:
     from ._typing import Array
@@ -289,7 +290,7 @@ def _categorical(
                 f"{function}: target[{outside[0]}] is {labels[outside[0]]}, "
                 f"but there are {classes} classes"
             )
-        t = np.eye(classes)[labels] * of_class
+        t = one_hot(labels, classes, np.float64) * of_class
         mass = float(of_class[labels].sum())
     elif given.dtype == dtype and given.shape == wide.shape:
         t = _probabilities(function, "target", given).reshape(rows.shape) * of_class

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from .augmentation import one_hot
 from .batches import Batches, Deal
 from .data import MappedFile, Rows
 from .parallel import get_num_threads
@@ -123,7 +124,7 @@ class Transformed:
             changed = _checked("transform", "x", self._transform(x, rng), x)
         if self._mix is not None:
             if y.dtype.kind in "iu":
-                y = np.eye(self._classes or 0, dtype=x.dtype)[y]
+                y = one_hot(y, self._classes or 0, x.dtype)
             mixed = self._mix(changed, y, rng)
             if not isinstance(mixed, tuple) or len(mixed) != 2:
                 raise ValueError(f"mix must return (x, y), got {type(mixed).__name__}")

@@ -129,8 +129,8 @@ class Stream:
 
     def inputs(self) -> Iterator[Array]:
         """Give x of each batch."""
-        for x, *_ in self._source:
-            yield self._check(x, *_, prefix="").x
+        for batch in self._source:
+            yield self._check(*batch).x
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""
@@ -144,7 +144,7 @@ class Stream:
                 )
             update.append(self._check(*batch, prefix=f"batch {number}: "))
             if len(update) == self._accumulate:
-                yield self._deal(update, key + number)
+                yield from self._deal(update, key + number)
                 update = []
         if number == 0:
             raise ValueError(
@@ -152,9 +152,9 @@ class Stream:
                 "pass something that every epoch can iterate over, such as a list"
             )
         if update:
-            yield self._deal(update, key + number)
+            yield from self._deal(update, key + number)
 
-    def _deal(self, update: list[Rows], key: int) -> Deal:
+    def _deal(self, update: list[Rows], key: int) -> Iterator[Deal]:
         """Make one batch of those of an update: k of n rows give what one of k * n gives."""
         rows = update[0]
         if len(update) > 1:
@@ -164,14 +164,9 @@ class Stream:
                 _join([r.weight for r in update], update),
                 _join([r.sample_weight for r in update], update),
             )
-        masses = np.array([mass(self._loss, rows).sum()])
-        order = np.arange(len(rows.x))
-        there = present(self._loss, rows)
-        factors = None
-        if there is not None:
-            there = there.sum(0, keepdims=True)
-            factors = np.divide(masses, there, out=np.zeros_like(there), where=there > 0)
-        return Deal(rows, order, len(order), masses, np.ones(1), 1, key % 2**63, factors)
+        yield from Batches(self._loss, rows, np.arange(len(rows.x)), len(rows.x), 1).epoch(
+            None, key % 2**63
+        )
 
 
 def _join(weights: list[Array | None], update: list[Rows]) -> Array | None:

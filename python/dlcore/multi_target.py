@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import as_array
+from .data import Rows, mass
 from .layers import check_positive_int
 from .metrics import as_metrics
 from .objectives import NATIVE, CrossEntropyLoss, Loss, as_loss, as_values, reduced, takes_labels
@@ -292,10 +293,8 @@ def _decoded(loss: Loss, own: Array) -> Array:
 
 def _loss_metric(loss: Loss) -> Metric:
     def metric(y: Array, outputs: Array, weight: Array | None) -> float:
-        mass = loss.row_weights(y)
-        mass = np.ones(len(y)) if mass is None else mass
-        mass = mass if weight is None else mass * weight
-        return loss.weighted_value(outputs, y, weight, mass) if mass.any() else float("nan")
+        counts = mass(loss, Rows(outputs, y, weight))
+        return loss.weighted_value(outputs, y, weight, counts) if counts.any() else float("nan")
 
     return metric
 

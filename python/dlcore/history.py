@@ -144,9 +144,7 @@ class History(dict[str, list[float]]):
                 self._draw_epochs(axes, name)
             else:
                 self._draw_iterations(axes, name, smoothing)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(figure, path)
 
     def _draw_epochs(self, axes: Axes, name: str) -> None:
         epochs = [epoch + 1 for epoch in self.epoch]
@@ -210,6 +208,13 @@ def new_figure(function: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
     rows = max(1, -(-panels // columns))
     figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+
+
+def saved(figure: Figure, path: str | PathLike[str] | None) -> Figure:
+    """Save a figure, if there is a path; return it."""
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
 
 
 def finish(axes: Axes, x: str, title: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import as_array
-from .history import finish, new_figure
+from .history import finish, new_figure, saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,9 +67,7 @@ class LearningCurve:
                     self.sizes, mean - deviation, mean + deviation, color=color, alpha=0.2
                 )
         finish(axes, "rows trained on", self.monitor)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(figure, path)
 
 
 def learning_curve(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .data import check_rows, mass
-from .history import new_figure, smoothed
+from .history import new_figure, saved, smoothed
 from .layers import check_positive_int
 from .schedules import LambdaLR
 from .training import Trainer, optimizer_named
@@ -71,9 +71,7 @@ class LearningRates:
         axes.set_ylabel("loss, smoothed")
         axes.grid(alpha=0.3)
         axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(figure, path)
 
 
 def lr_find(

@@ -26,7 +26,7 @@ def lint(session: nox.Session) -> None:
     session.install(".[dev]")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    session.run("clang-format", "--dry-run", "--Werror", *map(str, Path("cpp").glob("*.[ch]pp")))
+    session.run("clang-format", "--dry-run", "--Werror", *map(str, Path("cpp").rglob("*.[ch]pp")))
     session.run("mypy")
 
 
@@ -41,7 +41,7 @@ def bench(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site, and run the examples in the README and the docstrings."""
     session.install(".[test,docs]")
-    session.run("pytest", "--doctest-modules", "--pyargs", "dlcore", "tests/test_readme.py")
+    session.run("pytest", "--doctest-modules", "--pyargs", "dlcore", "tests/project/test_readme.py")
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build/html")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import dlcore
-from cases import CASES, DTYPES, results, sample
 from dlcore import reference
+from support.cases import CASES, DTYPES, results, sample
 
 ROUND_SECONDS = 0.01
 ROUNDS = 9

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import dlcore
-from cases import CASES, results, sample
-from dlcore import _isa, reference
+from dlcore import reference
+from dlcore._native import dispatch
+from support.cases import CASES, results, sample
 
 IMPLEMENTATIONS = ["numpy"]
 IMPLEMENTATIONS += [f"{isa}, {n} threads" for isa in dlcore.available_isas() for n in (1, 2)]
@@ -29,7 +30,7 @@ def test_kernel(case, shape, implementation, benchmark, monkeypatch, request):
         run(benchmark, case, inputs, truth, reference, max_ulp=10_000)
         return
     isa, threads = implementation.removesuffix(" threads").split(", ")
-    monkeypatch.setattr(_isa, "core", _isa.load(isa))
+    monkeypatch.setattr(dispatch, "core", dispatch.load(isa))
     with dlcore.num_threads(int(threads)):
         run(benchmark, case, inputs, truth, dlcore, case.max_ulp(np.float32))
 

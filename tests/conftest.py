@@ -3,7 +3,7 @@
 import pytest
 
 import dlcore
-from dlcore import _isa
+from dlcore._native import dispatch
 
 
 @pytest.hookimpl(trylast=True)  # innermost: what a test draws serves every instruction set
@@ -16,5 +16,5 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def isa(request, monkeypatch):
     """Run the kernels of each instruction set that this machine has."""
-    monkeypatch.setattr(_isa, "core", _isa.load(request.param))
+    monkeypatch.setattr(dispatch, "core", dispatch.load(request.param))
     return request.param

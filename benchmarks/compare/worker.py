@@ -13,10 +13,10 @@ from time import perf_counter
 import numpy as np
 from serving import serve
 
-from cases import CASES, STEPS
+from support.cases import CASES, STEPS
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
-from ulp import ulp_distance
+from support.ulp import ulp_distance
 
 BATCH_SECONDS = 0.03
 

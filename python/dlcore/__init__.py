@@ -1,9 +1,22 @@
 """A fast, exact deep-learning core for NumPy arrays on the CPU."""
 
-from . import information, reference
-from ._isa import available_isas, isa
-from ._isa import core as _core
-from .activations import (
+from dlcore import information, init, reference
+from dlcore._native.config import show_config
+from dlcore._native.dispatch import available_isas, isa
+from dlcore._native.dispatch import core as _core
+from dlcore._native.threads import get_num_threads, num_threads, set_num_threads
+from dlcore.callbacks._averaging import (
+    ExponentialMovingAverage,
+    StochasticWeightAveraging,
+    update_batch_norm,
+)
+from dlcore.callbacks._callback import Callback, EarlyStopping
+from dlcore.callbacks._history import History
+from dlcore.callbacks._optuna import OptunaPruning
+from dlcore.diagnostics._diagnosis import Diagnosis, diagnose
+from dlcore.diagnostics._learning_curve import LearningCurve, learning_curve
+from dlcore.diagnostics._lr_find import LearningRates, lr_find
+from dlcore.functional._activations import (
     elu,
     elu_backward,
     gelu,
@@ -25,37 +38,15 @@ from .activations import (
     tanh,
     tanh_backward,
 )
-from .augmentation import ImageTransform, cutmix, mixup, one_hot
-from .averaging import ExponentialMovingAverage, StochasticWeightAveraging, update_batch_norm
-from .callbacks import Callback, EarlyStopping
-from .config import show_config
-from .diagnosis import Diagnosis, diagnose
-from .history import History
-from .information import (
+from dlcore.functional._information import (
     categorical_cross_entropy,
     categorical_cross_entropy_and_grad,
     entropy,
     label_entropy,
     relative_entropy,
 )
-from .init import initialize
-from .layers import (
-    ELU,
-    GELU,
-    BatchNorm1d,
-    Dropout,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
-)
-from .learning_curves import LearningCurve, learning_curve
-from .linear import linear, linear_backward
-from .losses import (
+from dlcore.functional._linear import linear, linear_backward
+from dlcore.functional._losses import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
     binary_cross_entropy_with_logits,
@@ -79,12 +70,28 @@ from .losses import (
     smooth_l1_loss,
     smooth_l1_loss_and_grad,
 )
-from .lr_find import LearningRates, lr_find
-from .multi_target import MultiTargetLoss
-from .nn import Sequential
-from .normalization import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
-from .norms import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
-from .objectives import (
+from dlcore.functional._normalization import (
+    batch_norm,
+    batch_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
+from dlcore.nn._initialization import initialize
+from dlcore.nn._layers import (
+    ELU,
+    GELU,
+    BatchNorm1d,
+    Dropout,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
+from dlcore.nn._losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     FocalLoss,
@@ -95,9 +102,11 @@ from .objectives import (
     QuantileLoss,
     SmoothL1Loss,
 )
-from .optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
-from .parallel import get_num_threads, num_threads, set_num_threads
-from .schedules import (
+from dlcore.nn._multi_target import MultiTargetLoss
+from dlcore.nn._sequential import Sequential
+from dlcore.nn._transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
+from dlcore.optim._optimizer import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
+from dlcore.optim._schedules import (
     ConstantLR,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -113,10 +122,15 @@ from .schedules import (
     StepLR,
     Warmup,
 )
-from .splitting import Split, train_val_test_split
-from .training import Trainer
-from .transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
-from .tuning import OptunaPruning
+from dlcore.preprocessing._images import ImageTransform, cutmix, mixup, one_hot
+from dlcore.preprocessing._scaling import (
+    ColumnStats,
+    MinMaxNormalizer,
+    ZScoreNormalizer,
+    column_stats,
+)
+from dlcore.preprocessing._splitting import Split, train_val_test_split
+from dlcore.training._trainer import Trainer
 
 __version__: str = _core.version
 
@@ -203,6 +217,7 @@ __all__ = [
     "huber_loss",
     "huber_loss_and_grad",
     "information",
+    "init",
     "initialize",
     "isa",
     "kl_div",

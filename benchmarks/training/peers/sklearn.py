@@ -4,10 +4,10 @@ They draw their own initial weights, and of two classes they make one output.
 """
 
 import numpy as np
-import sklearn as library
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from cases import BETAS, EPS, MOMENTUM, RATES
+import sklearn as library
+from support.cases import BETAS, EPS, MOMENTUM, RATES
 
 library.set_config(assume_finite=True, skip_parameter_validation=True)
 

@@ -5,7 +5,7 @@ dtype of their input, ``numpy.longdouble`` included, so a wider input gives a wi
 They are written to be read, not to be fast.
 """
 
-from .activations import (
+from dlcore.reference._activations import (
     elu,
     elu_backward,
     gelu,
@@ -27,8 +27,8 @@ from .activations import (
     tanh,
     tanh_backward,
 )
-from .linear import linear, linear_backward
-from .losses import (
+from dlcore.reference._linear import linear, linear_backward
+from dlcore.reference._losses import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
     binary_cross_entropy_with_logits,
@@ -52,9 +52,14 @@ from .losses import (
     smooth_l1_loss,
     smooth_l1_loss_and_grad,
 )
-from .normalization import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
-from .norms import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
-from .optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
+from dlcore.reference._normalization import (
+    batch_norm,
+    batch_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
+from dlcore.reference._optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
+from dlcore.reference._scaling import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
 
 __all__ = [
     "SGD",

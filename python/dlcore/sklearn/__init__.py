@@ -13,7 +13,7 @@ except ImportError as error:
 if tuple(map(int, _version.split(".")[:2])) < (1, 9):
     raise ImportError(f"dlcore.sklearn needs scikit-learn 1.9 or later, found {_version}")
 
-from .neural_network import MLPClassifier, MLPRegressor
-from .preprocessing import MinMaxScaler, StandardScaler
+from dlcore.sklearn._perceptrons import MLPClassifier, MLPRegressor
+from dlcore.sklearn._scalers import MinMaxScaler, StandardScaler
 
 __all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler"]

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from dlcore.batches import Deal
-from dlcore.data import Rows
-from dlcore.layers import Linear
-from dlcore.network import TrainingStep
-from dlcore.optimizers import SGD
+from dlcore.nn._layers import Linear
+from dlcore.optim._optimizer import SGD
+from dlcore.training._batches import Deal
+from dlcore.training._dataset import Rows
+from dlcore.training._step import TrainingStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dlcore._typing import Array
-    from dlcore.nn import Sequential
-    from dlcore.objectives import Loss
-    from dlcore.rates import Rates
+    from dlcore._common.typing import Array
+    from dlcore.nn._losses import Loss
+    from dlcore.nn._sequential import Sequential
+    from dlcore.training._learning_rate import Rates
 
 # Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23

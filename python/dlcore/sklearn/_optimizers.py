@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dlcore.layers import Linear
-from dlcore.optimizers import SGD, Adam, Optimizer
+from dlcore.nn._layers import Linear
+from dlcore.optim._optimizer import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dlcore._typing import Array
-    from dlcore.nn import Sequential
+    from dlcore._common.typing import Array
+    from dlcore.nn._sequential import Sequential
 
 
 class _OfPerceptron(Optimizer):

@@ -1,0 +1,1 @@
+"""What every room uses: reading arrays, checks, protocols, optional libraries, types."""

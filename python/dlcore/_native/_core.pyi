@@ -1,0 +1,218 @@
+"""Signatures of the extension modules: `_isa.core` is one of them.
+
+They check and compute; the public functions of dlcore give them names, defaults and documentation.
+All arguments are positional.
+"""
+
+from typing import Any
+
+from dlcore._common.typing import Array
+
+isa: str
+version: str
+compiler: str
+openmp: bool
+register_bytes: int
+
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+
+# Vector mathematics, for its tests.
+def exp(x: Array, out: Array | None) -> Array: ...
+def expm1(x: Array, out: Array | None) -> Array: ...
+def log(x: Array, out: Array | None) -> Array: ...
+def log1p(x: Array, out: Array | None) -> Array: ...
+def normal_cdf(x: Array, out: Array | None) -> Array: ...
+
+# Activations.
+def relu(x: Array, out: Array | None) -> Array: ...
+def relu_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def leaky_relu(x: Array, negative_slope: float, out: Array | None) -> Array: ...
+def leaky_relu_backward(dy: Array, x: Array, negative_slope: float, out: Array | None) -> Array: ...
+def elu(x: Array, alpha: float, out: Array | None) -> Array: ...
+def elu_backward(dy: Array, x: Array, alpha: float, out: Array | None) -> Array: ...
+def gelu(x: Array, out: Array | None) -> Array: ...
+def gelu_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def gelu_tanh(x: Array, out: Array | None) -> Array: ...
+def gelu_tanh_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def silu(x: Array, out: Array | None) -> Array: ...
+def silu_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def sigmoid(x: Array, out: Array | None) -> Array: ...
+def sigmoid_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def tanh(x: Array, out: Array | None) -> Array: ...
+def tanh_backward(dy: Array, x: Array, out: Array | None) -> Array: ...
+def softplus(x: Array, beta: float, threshold: float, out: Array | None) -> Array: ...
+def softplus_backward(
+    dy: Array, x: Array, beta: float, threshold: float, out: Array | None
+) -> Array: ...
+def softmax(x: Array, axis: int, out: Array | None) -> Array: ...
+def softmax_backward(dy: Array, y: Array, axis: int, out: Array | None) -> Array: ...
+def log_softmax(x: Array, axis: int, out: Array | None) -> Array: ...
+def log_softmax_backward(dy: Array, y: Array, axis: int, out: Array | None) -> Array: ...
+
+# Losses: (loss, grad) where with_grad, else the loss.
+def cross_entropy(
+    logits: Array,
+    target: Array,
+    weight: Array | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def nll_loss(
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    ignore_index: int,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def binary_cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def binary_cross_entropy_with_logits(
+    logits: Array,
+    target: Array,
+    weight: Array | None,
+    pos_weight: Array | None,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def mse_loss(
+    input: Array,
+    target: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def l1_loss(
+    input: Array,
+    target: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def smooth_l1_loss(
+    input: Array,
+    target: Array,
+    beta: float,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def huber_loss(
+    input: Array,
+    target: Array,
+    delta: float,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def poisson_nll_loss(
+    input: Array,
+    target: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def quantile_loss(
+    input: Array,
+    target: Array,
+    quantile: Array,
+    reduction: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+def kl_div(
+    input: Array,
+    target: Array,
+    reduction: str,
+    log_target: bool,
+    with_grad: bool,
+    out: Array | None,
+) -> Any: ...
+
+# Optimizers: one call for all parameters.
+def sgd_step(
+    params: list[Array],
+    grads: list[Array],
+    buffers: list[Array] | None,
+    first: bool,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    l1: float,
+) -> None: ...
+def adam_step(
+    params: list[Array],
+    grads: list[Array],
+    exp_avgs: list[Array],
+    exp_avg_sqs: list[Array],
+    max_exp_avg_sqs: list[Array] | None,
+    step: float,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+    l1: float,
+) -> None: ...
+def clip_grad_norm(grads: list[Array], max_norm: float) -> float: ...
+
+# Normalization.
+def column_stats(function: str, x: Array) -> tuple[Array, Array, Array, Array, Array, Array]: ...
+def affine_columns(
+    function: str,
+    x: Array,
+    map: Array,
+    low: float,
+    high: float,
+    out: Array | None,
+    finite: bool = False,
+) -> Any: ...
+
+# The linear layer.
+def linear(
+    x: Array, weight: Array, bias: Array | None, activation: str | None, out: Array | None
+) -> Array: ...
+def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]: ...
+
+# Networks, described by dlcore.network, which alone makes them: nothing is checked.
+def normalize(is_double: bool, spec: tuple[Any, ...], x: Array, y: Array) -> None: ...
+def normalize_backward(
+    is_double: bool, spec: tuple[Any, ...], dy: Array, x: Array, dx: Array, grads: list[Array]
+) -> None: ...
+
+class Network:
+    def __init__(self, is_double: bool, layers: list[tuple[Any, ...]]) -> None: ...
+    def infer(self, x: Any, finite: bool = False) -> Array | None: ...
+
+class TrainingStep:
+    def __init__(
+        self,
+        is_double: bool,
+        layers: list[tuple[Any, ...]],
+        grads: list[tuple[Array | None, ...]],
+        batch_size: int,
+        loss: tuple[Any, ...] | None,
+        accumulate: bool,
+    ) -> None: ...
+    def forward(self, x: Any, rows: Array, out: Array, key: int) -> None: ...
+    def backward(self, slopes: Array) -> None: ...
+    def forget(self) -> None: ...
+    def undo(self) -> None: ...
+    def run(self, job: dict[str, Any]) -> str: ...

@@ -1,0 +1,198 @@
+"""Averages of the weights over a fit, and the statistics of batch normalisation that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore._common.arrays import as_array
+from dlcore.callbacks._callback import Callback, EarlyStopping
+from dlcore.nn._layers import BatchNorm1d
+from dlcore.preprocessing._scaling import column_stats
+from dlcore.training._dataset import as_matrix
+from dlcore.training._step import Inference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._sequential import Sequential
+
+
+class ExponentialMovingAverage(Callback):
+    """Average the weights over the updates of a fit, the latest counting most.
+
+    After each update ``average = decay * average + (1 - decay) * weights``, in the native step,
+    beginning with the weights at the beginning of the fit. Between two epochs, and after the last
+    one, the model has the average: validation, `EarlyStopping` and all other callbacks see it, and
+    the fit ends with it. Training goes on with the weights themselves.
+
+    Parameters
+    ----------
+    decay : float
+        In [0, 1): about 1 / (1 - decay) updates count.
+
+    Notes
+    -----
+    The running statistics of `BatchNorm1d`, averages themselves, are those of the weights.
+
+    References
+    ----------
+    Polyak, Juditsky: Acceleration of stochastic approximation by averaging, SIAM J. Control Optim.
+    30, 1992.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"ExponentialMovingAverage: decay must be in [0, 1), not {decay}")
+        self.decay = float(decay)
+        self._other: Array | None = None  # the average in training, the weights in between
+        self._is_in_model = False
+
+    def begin(self, model: Sequential) -> tuple[Array, float]:
+        """Begin with the weights of a model; return where the average goes, and the decay."""
+        self._other = model.flat.copy()
+        self._is_in_model = False
+        return self._other, self.decay
+
+    def show(self, model: Sequential, *, average: bool) -> None:
+        """Put the average into the model, or the weights themselves."""
+        if average != self._is_in_model:
+            assert self._other is not None
+            kept = model.flat.copy()
+            model.flat[...] = self._other
+            self._other[...] = kept
+            self._is_in_model = average
+
+
+def one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:
+    """Return the moving average among callbacks, of which there can be one."""
+    averages = [c for c in callbacks if isinstance(c, ExponentialMovingAverage)]
+    if len(averages) > 1:
+        raise ValueError("a fit takes one ExponentialMovingAverage, not several")
+    return averages[0] if averages else None
+
+
+class StochasticWeightAveraging(Callback):
+    """End a fit with the mean of the weights at the ends of its last epochs.
+
+    Parameters
+    ----------
+    start : int
+        The first epoch that counts, from 0. A learning rate that does not decay to 0 from there on
+        is what makes the weights differ.
+    every : int
+        Epochs from one that counts to the next.
+
+    Attributes
+    ----------
+    averaged : int
+        Epochs that went into the mean of the last fit; if none did, the weights stay.
+
+    Notes
+    -----
+    The running statistics of `BatchNorm1d` do not fit averaged weights: `update_batch_norm` computes
+    them anew from all rows that the fit trained on.
+
+    References
+    ----------
+    Izmailov et al.: Averaging weights leads to wider optima and better generalization, UAI 2018.
+    """
+
+    def __init__(self, start: int, every: int = 1) -> None:
+        given: list[tuple[str, Any, int]] = [("start", start, 0), ("every", every, 1)]
+        for name, value, least in given:
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(
+                    f"StochasticWeightAveraging: {name} must be an integer of at least {least}, "
+                    f"not {value!r}"
+                )
+        self.start, self.every = start, every
+        self.averaged = 0
+        self._mean: Array = np.empty(0)
+
+    def on_fit_begin(self) -> None:
+        """Begin anew."""
+        rivals = (EarlyStopping, ExponentialMovingAverage, StochasticWeightAveraging)
+        for other in self.trainer.active_callbacks:
+            sets_weights = isinstance(other, rivals) and getattr(other, "restore_best", True)
+            if sets_weights and other is not self:
+                raise ValueError(
+                    f"StochasticWeightAveraging: {type(other).__name__} would set the weights at "
+                    f"the end of the fit as well; EarlyStopping(restore_best=False) does not"
+                )
+        self.averaged = 0
+        self._mean = np.zeros(self.trainer.model.flat.shape)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
+        """Take the weights of this epoch into the mean, if it counts."""
+        if epoch >= self.start and (epoch - self.start) % self.every == 0:
+            self.averaged += 1
+            self._mean += (self.trainer.model.flat - self._mean) / self.averaged
+
+    def on_fit_end(self) -> None:
+        """Put the mean into the model."""
+        if self.averaged:
+            model = self.trainer.model
+            means = model.split(self._mean)
+            for name, parameter in model.named_parameters().items():
+                if name not in model.frozen:
+                    parameter[...] = means[name]
+            _recompute(model, self.trainer.training_inputs)
+
+
+def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> None:
+    """Set the running statistics of all `BatchNorm1d` layers to those of all rows.
+
+    Layer by layer, from the first on, each with the outputs of the layers below as they are in
+    inference. Layers that are frozen stay as they are.
+
+    Parameters
+    ----------
+    model : Sequential
+    inputs : ndarray of shape (N, in_features), or an iterable of them
+        The rows; an iterable is gone through once for each layer.
+
+    Raises
+    ------
+    TypeError
+        If the rows have another dtype than the model.
+    ValueError
+        If they have another width, there are fewer than two, which have no variance, or `inputs` is
+        an iterator, which ends after the first of several layers.
+    """
+    if hasattr(inputs, "__array__"):
+        inputs = [as_array(inputs, "inputs")]
+    elif isinstance(inputs, Iterator) and len(_batch_norms(model)) > 1:
+        raise ValueError(
+            "update_batch_norm: inputs is an iterator, but is gone through for each of the "
+            f"{len(_batch_norms(model))} BatchNorm1d layers: pass an array or a list"
+        )
+    pieces = inputs
+    _recompute(model, lambda: pieces)
+
+
+def _batch_norms(model: Sequential) -> list[tuple[int, BatchNorm1d]]:
+    """List the layers whose running statistics may change, with their numbers."""
+    return [
+        (i, layer)
+        for i, layer in enumerate(model.layers)
+        if isinstance(layer, BatchNorm1d) and f"{i}.running_mean" not in model.frozen
+    ]
+
+
+def _recompute(model: Sequential, inputs: Callable[[], Iterable[Array]]) -> None:
+    """Recompute the running statistics, with all rows anew for each layer."""
+    for i, layer in _batch_norms(model):
+        stats = None
+        for piece in inputs():
+            x = as_matrix(piece, "inputs", model.dtype, model.in_features)
+            below = Inference(model.layers[:i], model.dtype, x.shape[1]) if i else None
+            own = column_stats(x if below is None else below(x))
+            stats = own if stats is None else stats.merge(own)
+        if stats is None or (stats.count < 2).any():
+            raise ValueError("update_batch_norm: inputs must have at least two rows")
+        layer.running_mean[...] = stats.mean
+        layer.running_var[...] = stats.var * (stats.count / (stats.count - 1))

@@ -1,0 +1,228 @@
+"""`History`: what a fit logged, epoch by epoch, and its curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from dlcore._common.typing import Array
+    from dlcore.diagnostics._diagnosis import Diagnosis
+
+# Panels side by side in a picture.
+_COLUMNS = 3
+
+
+class History(dict[str, list[float]]):
+    """The logs of a fit: a list for each of "loss", "accuracy", "val_loss", ..., a value an epoch.
+
+    Attributes
+    ----------
+    epoch : list of int
+        Index of each epoch, from 0.
+    batches : list of int
+        Mini-batches of each epoch.
+    iteration : list of int
+        Iterations (updates) of the fit up to the end of each epoch.
+    iterations : dict of lists
+        With ``log_every=k`` in the fit, a value every k iterations: "iteration", counted from 1,
+        "loss", the mean over the k, and "lr".
+    best_epoch : int or None
+        Index of the best epoch, if a callback such as `EarlyStopping` kept track of it,
+    monitor : str or None
+        and the name of the log that was best then.
+    stopped_epoch : int or None
+        Index of the epoch after which a callback stopped the fit,
+    reason : str or None
+        and why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch: list[int] = []
+        self.batches: list[int] = []
+        self.iteration: list[int] = []
+        self.iterations: dict[str, list[float]] = {}
+        self.best_epoch: int | None = None
+        self.monitor: str | None = None
+        self.stopped_epoch: int | None = None
+        self.reason: str | None = None
+
+    def record(
+        self, epoch: int, logs: dict[str, float], *, batches: int = 0, iteration: int = 0
+    ) -> None:
+        """Add the logs of an epoch."""
+        self.epoch.append(epoch)
+        self.batches.append(batches)
+        self.iteration.append(iteration)
+        for name, value in logs.items():
+            self.setdefault(name, []).append(value)
+
+    def record_iterations(
+        self, iterations: list[int], losses: list[float], lrs: list[float]
+    ) -> None:
+        """Add the logs of iterations."""
+        for name, values in (("iteration", iterations), ("loss", losses), ("lr", lrs)):
+            self.iterations.setdefault(name, []).extend(values)
+
+    def diagnose(self, **options: Any) -> Diagnosis:
+        """Say what the curves of the loss show: overfitting, underfitting, a good fit, ...
+
+        Parameters
+        ----------
+        **options
+            Thresholds of `dlcore.diagnosis.diagnose`, such as ``target_loss`` or ``baseline``.
+
+        Returns
+        -------
+        Diagnosis
+            Its text tells the verdict with the numbers, and what to try.
+        """
+        from dlcore.diagnostics._diagnosis import diagnose
+
+        return diagnose(self, **options)
+
+    def plot(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        by: str = "epoch",
+        smoothing: float = 0.9,
+    ) -> Figure:
+        """Draw the curves of training and validation, a panel for each metric.
+
+        By epoch, a dot marks the best one and a line the one after which the fit was stopped.
+        Epochs are counted from 1 in the picture. By iteration, the loss is drawn as it was logged
+        and smoothed, and the learning rate if it changed; light lines mark the ends of the epochs.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Where to save the picture; its suffix tells the format.
+        by : {"epoch", "iteration"}
+            Where each value belongs; "iteration" needs a fit with ``log_every``.
+        smoothing : float
+            Share of the past in the smoothed loss, in [0, 1).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Made without pyplot: no window opens, and nothing is left to close.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        ValueError
+            There is no epoch or no iteration to draw, or an option is not as described.
+        """
+        if by not in ("epoch", "iteration"):
+            raise ValueError(f"history.plot(): by must be 'epoch' or 'iteration', not {by!r}")
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"history.plot(): smoothing must be in [0, 1), not {smoothing}")
+        by_epoch = by == "epoch"
+        if by_epoch:
+            names = [name for name in self if not name.startswith("val_")]
+        else:
+            changes = len(set(self.iterations.get("lr", ()))) > 1
+            names = ["loss", "lr"] if changes else ["loss"]
+        figure, panels = new_figure("history.plot()", len(names))
+        if by_epoch and not self.epoch:
+            raise ValueError("history.plot(): no epoch was completed, there is nothing to draw")
+        if not by_epoch and not self.iterations.get("iteration"):
+            raise ValueError(
+                "history.plot(by='iteration'): no iteration was logged; fit with log_every=10"
+            )
+        for axes, name in zip(panels, names, strict=True):
+            if by_epoch:
+                self._draw_epochs(axes, name)
+            else:
+                self._draw_iterations(axes, name, smoothing)
+        return saved(figure, path)
+
+    def _draw_epochs(self, axes: Axes, name: str) -> None:
+        epochs = [epoch + 1 for epoch in self.epoch]
+        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) < 3 else {}
+        curves = {"training": name, "validation": f"val_{name}"}
+        if name.startswith("lr"):
+            curves = {"learning rate": name}
+        for label, key in curves.items():
+            if key in self:
+                axes.plot(epochs, self[key], label=label, **style)
+        monitor = self.monitor
+        if self.best_epoch is not None and monitor is not None and monitor in curves.values():
+            value = self[monitor][self.epoch.index(self.best_epoch)]
+            label = f"best: {value:.4g} in epoch {self.best_epoch + 1}"
+            axes.plot(self.best_epoch + 1, value, "o", color="black", label=label, zorder=3)
+        if self.stopped_epoch is not None:
+            label = f"stopped after epoch {self.stopped_epoch + 1}"
+            axes.axvline(self.stopped_epoch + 1, color="gray", linestyle="--", label=label)
+        finish(axes, "epoch", name)
+
+    def _draw_iterations(self, axes: Axes, name: str, smoothing: float) -> None:
+        iterations, values = self.iterations["iteration"], self.iterations[name]
+        if name == "loss":
+            axes.plot(iterations, values, alpha=0.35, label="training")
+            smooth = smoothed(values, smoothing)
+            axes.plot(iterations, smooth, color="C0", label="training, smoothed")
+        else:
+            axes.plot(iterations, values, label=name)
+        for end in self.iteration:
+            axes.axvline(end, color="gray", linewidth=0.5, alpha=0.4, zorder=0)
+        finish(axes, "iteration", name)
+
+
+def smoothed(values: list[float], past: float) -> Array:
+    """Exponential moving average without the bias towards its first value, 0.
+
+    Notes
+    -----
+    ``s[t] = past * s[t - 1] + (1 - past) * values[t]``, divided by ``1 - past ** t`` for t from 1.
+
+    References
+    ----------
+    Kingma, Ba: Adam: a method for stochastic optimization, ICLR 2015, section 3.
+    """
+    result, average = np.empty(len(values)), 0.0
+    for t, value in enumerate(values):
+        average = past * average + (1 - past) * value
+        result[t] = average / (1 - past ** (t + 1))
+    return result
+
+
+def new_figure(function: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels, at most three in a row."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"{function} needs matplotlib: pip install 'dlcore-kernels[plot]'"
+        ) from error
+    columns = max(1, min(panels, _COLUMNS))
+    rows = max(1, -(-panels // columns))
+    figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+
+
+def saved(figure: Figure, path: str | PathLike[str] | None) -> Figure:
+    """Save a figure, if there is a path; return it."""
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def finish(axes: Axes, x: str, title: str) -> None:
+    """Add what all panels have."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(x)
+    axes.set_title(title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(alpha=0.3)
+    axes.legend()

@@ -1,0 +1,1 @@
+"""What learning curves say, and what to do about it."""

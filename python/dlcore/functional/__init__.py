@@ -1,0 +1,1 @@
+"""Kernels called on arrays: each checks its arguments, allocates, calls."""

@@ -1,0 +1,834 @@
+"""Loss functions, alone and fused with their gradient.
+
+Each ``loss(...)`` has a twin ``loss_and_grad(..., out=None)`` that returns ``(loss, grad)`` in one
+pass over memory, `grad` being the gradient of the result (with ``reduction="none"``: of the sum of
+the losses) with respect to the first argument. `out` receives the gradient; it may be exactly the
+first argument.
+
+``reduction`` is "none" (the loss of each element or row), "mean" or "sum" (a NumPy scalar of the
+input's dtype). Sums are accumulated in float64, over chunks that do not depend on the number of
+threads. Shapes must match exactly: nothing is broadcast but `weight`, `pos_weight` and
+`quantile` where said.
+
+All of them raise
+
+- TypeError where an array cannot be read without a copy, is not float32 or float64 in native byte
+  order, or differs in dtype from the first argument; where labels are no integers;
+- ValueError where a shape does not fit, or `out` has another shape, is read-only, has elements that
+  share memory, or overlaps an argument;
+- IndexError where a label is out of range, naming the first such row. Nothing is written then.
+
+Largest errors in units in the last place, against a wider reference (where a result is a difference
+of terms, in units of the terms); the tests hold them.
+
+=========================================  =======  =======
+kernel                                     float32  float64
+=========================================  =======  =======
+binary_cross_entropy                             5        5
+binary_cross_entropy_and_grad                    5        5
+binary_cross_entropy_with_logits                 4        4
+binary_cross_entropy_with_logits_and_grad        4        4
+cross_entropy                                    5       16
+cross_entropy_and_grad                           5       16
+huber_loss                                       4        6
+huber_loss_and_grad                              4        6
+kl_div                                           4        4
+kl_div_and_grad                                  4        4
+l1_loss                                          1        6
+l1_loss_and_grad                                 1        6
+mse_loss                                         4        4
+mse_loss_and_grad                                4        4
+nll_loss                                         2       16
+nll_loss_and_grad                                2       16
+poisson_nll_loss                                 4        4
+poisson_nll_loss_and_grad                        4        4
+quantile_loss                                    4        4
+quantile_loss_and_grad                           4        4
+smooth_l1_loss                                   4        4
+smooth_l1_loss_and_grad                          4        4
+=========================================  =======  =======
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore._native import dispatch
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array, Loss, LossAndGrad
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "huber_loss",
+    "huber_loss_and_grad",
+    "kl_div",
+    "kl_div_and_grad",
+    "l1_loss",
+    "l1_loss_and_grad",
+    "mse_loss",
+    "mse_loss_and_grad",
+    "nll_loss",
+    "nll_loss_and_grad",
+    "poisson_nll_loss",
+    "poisson_nll_loss_and_grad",
+    "quantile_loss",
+    "quantile_loss_and_grad",
+    "smooth_l1_loss",
+    "smooth_l1_loss_and_grad",
+]
+
+
+def _positive(function: str, name: str, value: float, *, zero: bool = False) -> float:
+    if not (value >= 0 if zero else value > 0):  # NaN too
+        least = "at least 0" if zero else "greater than 0"
+        raise ValueError(f"{function}: {name} must be {least}, got {value}")
+    return value
+
+
+def _label_smoothing(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {value}")
+    return value
+
+
+def _broadcast(function: str, name: str, weight: Array | None, shape: tuple[int, ...]) -> Any:
+    """Return the weight as a view of the shape of the input."""
+    if not isinstance(weight, np.ndarray) or weight.shape == shape:
+        return weight
+    try:
+        return np.broadcast_to(weight, shape)
+    except ValueError:
+        raise ValueError(
+            f"{function}: {name} must broadcast to the shape {shape}, got {weight.shape}"
+        ) from None
+
+
+_BCE_LOGITS = "binary_cross_entropy_with_logits"
+
+
+def cross_entropy(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Loss:
+    """Cross-entropy of logits, ``-log(softmax(logits)[target])``.
+
+    Parameters
+    ----------
+    logits : ndarray of float32 or float64, shape (C,), (N, C) or (N, C, d1, ...)
+        Unnormalised log-probabilities of C classes. A class of -inf is masked.
+    target : ndarray
+        Class indices of any integer dtype, shape (), (N,) or (N, d1, ...); or class probabilities of
+        the dtype and shape of `logits`. A probability of 0 adds exactly 0, at a masked class too.
+    weight : ndarray of shape (C,), optional
+        Weight of each class. "mean" divides by the sum of the weights of the labels.
+    ignore_index : int, default -100
+        Label of rows that add nothing to the loss, its mean or the gradient.
+    label_smoothing : float, default 0.0
+        Share of the target spread evenly over the classes, between 0 and 1.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `target` for class indices, else of `logits` without its class axis.
+
+    Notes
+    -----
+    The log-softmax is taken from the row's largest logit and the sum of the *other* exponentials: the
+    loss of a confident row is log1p of that sum, with all its digits. Semantics are those of
+    ``torch.nn.functional.cross_entropy``, the mean of rows that are all ignored (nan) included.
+    """
+    loss: Loss = dispatch.core.cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index,
+        _label_smoothing(label_smoothing),
+        reduction,
+        False,
+        None,
+    )
+    return loss
+
+
+def cross_entropy_and_grad(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`cross_entropy` and its gradient, ``softmax(logits) - target``, in one pass.
+
+    Parameters
+    ----------
+    logits, target, weight, ignore_index, label_smoothing, reduction
+        As in `cross_entropy`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `logits`; it may be `logits`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `cross_entropy`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index,
+        _label_smoothing(label_smoothing),
+        reduction,
+        True,
+        out,
+    )
+    return both
+
+
+def nll_loss(
+    input: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Loss:
+    """Negative log-likelihood, ``-input[target]``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64, shape (C,), (N, C) or (N, C, d1, ...)
+        Log-probabilities of C classes.
+    target : ndarray of integers, shape (), (N,) or (N, d1, ...)
+        Class indices.
+    weight : ndarray of shape (C,), optional
+        Weight of each class. "mean" divides by the sum of the weights of the labels.
+    ignore_index : int, default -100
+        Label of rows that add nothing to the loss, its mean or the gradient.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `target`.
+
+    Notes
+    -----
+    Semantics are those of ``torch.nn.functional.nll_loss``.
+    """
+    loss: Loss = dispatch.core.nll_loss(input, target, weight, ignore_index, reduction, False, None)
+    return loss
+
+
+def nll_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`nll_loss` and its gradient, ``-weight at the label, else 0``, in one pass.
+
+    Parameters
+    ----------
+    input, target, weight, ignore_index, reduction
+        As in `nll_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `nll_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.nll_loss(
+        input, target, weight, ignore_index, reduction, True, out
+    )
+    return both
+
+
+def binary_cross_entropy(
+    input: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: str = "mean",
+) -> Loss:
+    """Binary cross-entropy of probabilities, ``-(t log(x) + (1 - t) log(1 - x))``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+        Probabilities, between 0 and 1; NaN gives NaN.
+    target : ndarray
+        Of the dtype and shape of `input`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+
+    Notes
+    -----
+    Like PyTorch's, the logarithms are not let below -100, nor x (1 - x) in the gradient below 1e-12.
+    Prefer `binary_cross_entropy_with_logits`, which loses nothing at either end.
+    """
+    if weight is not None:
+        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.binary_cross_entropy(input, target, weight, reduction, False, None)
+    return loss
+
+
+def binary_cross_entropy_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`binary_cross_entropy` and its gradient, ``(x - t) / (x (1 - x))``, in one pass.
+
+    Parameters
+    ----------
+    input, target, weight, reduction
+        As in `binary_cross_entropy`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `binary_cross_entropy`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    if weight is not None:
+        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.binary_cross_entropy(
+        input, target, weight, reduction, True, out
+    )
+    return both
+
+
+def binary_cross_entropy_with_logits(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    reduction: str = "mean",
+) -> Loss:
+    """Binary cross-entropy of logits, ``-(p t log(s) + (1 - t) log(1 - s))``, s = sigmoid(logits).
+
+    Parameters
+    ----------
+    logits : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `logits`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `logits`.
+    pos_weight : ndarray, optional
+        The factor p of positive targets; broadcast to the shape of `logits`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `logits`.
+
+    Notes
+    -----
+    Computed as ``(1 - t) softplus(x) + p t softplus(-x)``, which neither overflows nor cancels.
+    """
+    if weight is not None:
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+    if pos_weight is not None:
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+    loss: Loss = dispatch.core.binary_cross_entropy_with_logits(
+        logits, target, weight, pos_weight, reduction, False, None
+    )
+    return loss
+
+
+def binary_cross_entropy_with_logits_and_grad(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`binary_cross_entropy_with_logits` and its gradient, ``(1 - t) s - p t (1 - s)``, in one pass.
+
+    Parameters
+    ----------
+    logits, target, weight, pos_weight, reduction
+        As in `binary_cross_entropy_with_logits`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `logits`; it may be `logits`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `binary_cross_entropy_with_logits`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
+    """
+    if weight is not None:
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+    if pos_weight is not None:
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+    both: LossAndGrad = dispatch.core.binary_cross_entropy_with_logits(
+        logits, target, weight, pos_weight, reduction, True, out
+    )
+    return both
+
+
+def mse_loss(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+) -> Loss:
+    """Squared error, ``(input - target)**2``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+    """
+    loss: Loss = dispatch.core.mse_loss(input, target, reduction, False, None)
+    return loss
+
+
+def mse_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`mse_loss` and its gradient, ``2 (input - target)``, in one pass.
+
+    Parameters
+    ----------
+    input, target, reduction
+        As in `mse_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `mse_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.mse_loss(input, target, reduction, True, out)
+    return both
+
+
+def l1_loss(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+) -> Loss:
+    """Absolute error, ``|input - target|``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+    """
+    loss: Loss = dispatch.core.l1_loss(input, target, reduction, False, None)
+    return loss
+
+
+def l1_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`l1_loss` and its gradient, ``sign(input - target), 0 at 0``, in one pass.
+
+    Parameters
+    ----------
+    input, target, reduction
+        As in `l1_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `l1_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.l1_loss(input, target, reduction, True, out)
+    return both
+
+
+def smooth_l1_loss(
+    input: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    reduction: str = "mean",
+) -> Loss:
+    """Absolute error with a quadratic bottom.
+
+    ``d**2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    beta : float, default 1.0
+        Where the quadratic part ends, at least 0; with 0 it is `l1_loss`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+
+    Notes
+    -----
+    Girshick: Fast R-CNN, ICCV 2015. d = input - target.
+    """
+    _positive("smooth_l1_loss", "beta", beta, zero=True)
+    loss: Loss = dispatch.core.smooth_l1_loss(input, target, beta, reduction, False, None)
+    return loss
+
+
+def smooth_l1_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`smooth_l1_loss` and its gradient, ``d / beta where |d| < beta, else sign(d)``, in one pass.
+
+    Parameters
+    ----------
+    input, target, beta, reduction
+        As in `smooth_l1_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `smooth_l1_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    _positive("smooth_l1_loss", "beta", beta, zero=True)
+    both: LossAndGrad = dispatch.core.smooth_l1_loss(input, target, beta, reduction, True, out)
+    return both
+
+
+def huber_loss(
+    input: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    reduction: str = "mean",
+) -> Loss:
+    """Huber loss, ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    delta : float, default 1.0
+        Where the quadratic part ends, greater than 0.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+
+    Notes
+    -----
+    Huber: Robust estimation of a location parameter, Ann. Math. Stat. 35, 1964. d = input - target.
+    """
+    loss: Loss = dispatch.core.huber_loss(
+        input, target, _positive("huber_loss", "delta", delta), reduction, False, None
+    )
+    return loss
+
+
+def huber_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`huber_loss` and its gradient, ``d where |d| <= delta, else delta sign(d)``, in one pass.
+
+    Parameters
+    ----------
+    input, target, delta, reduction
+        As in `huber_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `huber_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.huber_loss(
+        input, target, _positive("huber_loss", "delta", delta), reduction, True, out
+    )
+    return both
+
+
+def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+    """Negative log-likelihood of counts that follow a Poisson distribution, ``exp(x) - t x``.
+
+    The input is the logarithm of the rate. What depends on the target alone, ``log(t!)``, is left
+    out, as in PyTorch's function with its defaults.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+        Logarithms of the rates.
+    target : ndarray
+        Counts, of the dtype and shape of `input`.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array of the shape of `input`. A target of 0 costs
+        ``exp(x)`` alone, 0 for x = -inf.
+
+    Notes
+    -----
+    Nelder, Wedderburn: Generalized linear models, J. R. Stat. Soc. A 135, 1972.
+    """
+    loss: Loss = dispatch.core.poisson_nll_loss(input, target, reduction, False, None)
+    return loss
+
+
+def poisson_nll_loss_and_grad(
+    input: Array, target: Array, *, reduction: str = "mean", out: Array | None = None
+) -> LossAndGrad:
+    """`poisson_nll_loss` and its gradient, ``exp(x) - t``, in one pass.
+
+    Parameters
+    ----------
+    input, target, reduction
+        As in `poisson_nll_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `poisson_nll_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.poisson_nll_loss(input, target, reduction, True, out)
+    return both
+
+
+def quantile_loss(
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    reduction: str = "mean",
+) -> Loss:
+    """Quantile (pinball) loss, ``q d`` where ``d = target - input`` is positive, else ``(q - 1) d``.
+
+    The best constant is the target's quantile of that order.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+    target : ndarray
+        Of the dtype and shape of `input`.
+    quantile : float or ndarray, default 0.5
+        Order of the quantile, between 0 and 1; an array of `input`'s dtype broadcasts to its shape,
+        such as one for each column.
+    reduction : {"none", "mean", "sum"}
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array of the shape of `input`.
+
+    Notes
+    -----
+    Koenker, Bassett: Regression quantiles, Econometrica 46, 1978.
+    """
+    orders = _quantile(quantile, input)
+    loss: Loss = dispatch.core.quantile_loss(input, target, orders, reduction, False, None)
+    return loss
+
+
+def quantile_loss_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`quantile_loss` and its gradient: -q, 1 - q, or 0 where input and target are equal.
+
+    Parameters
+    ----------
+    input, target, quantile, reduction
+        As in `quantile_loss`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `quantile_loss`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    orders = _quantile(quantile, input)
+    both: LossAndGrad = dispatch.core.quantile_loss(input, target, orders, reduction, True, out)
+    return both
+
+
+def _quantile(quantile: Any, input: Any) -> Any:
+    """Return the orders of the quantiles as a view of the shape of the input."""
+    values = np.asarray(quantile)
+    if values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():  # NaN too
+        raise ValueError(f"quantile_loss: quantile must be between 0 and 1, got {quantile}")
+    if values.ndim == 0:
+        values = values.astype(getattr(input, "dtype", np.float64))
+    return _broadcast("quantile_loss", "quantile", values, np.shape(input))
+
+
+def kl_div(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Loss:
+    """Kullback-Leibler divergence, ``target * (log(target) - input)``.
+
+    Parameters
+    ----------
+    input : ndarray of float32 or float64
+        Log-probabilities.
+    target : ndarray
+        Probabilities, or their logarithms with `log_target`; of the dtype and shape of `input`.
+        A probability of 0 adds exactly 0.
+    reduction : {"none", "mean", "sum", "batchmean"}
+    log_target : bool, default False
+
+    Returns
+    -------
+    scalar or ndarray
+        The reduced loss; with "none" an array
+        of the shape of `input`.
+
+    Notes
+    -----
+    Semantics are those of ``torch.nn.functional.kl_div``: "mean" divides by the number of elements,
+    "batchmean" by the length of the first axis, which is the divergence of a batch.
+    """
+    loss: Loss = dispatch.core.kl_div(input, target, reduction, log_target, False, None)
+    return loss
+
+
+def kl_div_and_grad(
+    input: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    log_target: bool = False,
+    out: Array | None = None,
+) -> LossAndGrad:
+    """`kl_div` and its gradient, ``-target``, in one pass.
+
+    Parameters
+    ----------
+    input, target, reduction, log_target
+        As in `kl_div`.
+    out : ndarray, optional
+        Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `kl_div`.
+    grad : ndarray
+        Gradient of the (summed) loss with respect to `input`; `out` where it was given.
+    """
+    both: LossAndGrad = dispatch.core.kl_div(input, target, reduction, log_target, True, out)
+    return both

@@ -1,0 +1,290 @@
+"""Batch and layer normalisation of arrays, and their gradients: PyTorch's functions of those names.
+
+All raise
+
+- TypeError if an array is not float32 or float64, cannot be read without a copy, or has another
+  dtype than x;
+- ValueError if shapes do not fit, or an option is out of range; nothing is changed then.
+
+Arrays that are not contiguous are copied first. Means and variances are summed blockwise, in two
+passes, so that values far from 0 lose no digits.
+
+Largest errors in units in the last place of the sizes of the terms, against a wider reference; the
+tests hold them.
+
+===================  =======  =======
+kernel               float32  float64
+===================  =======  =======
+layer_norm                 6        6
+layer_norm_backward       12       12
+batch_norm                 6        6
+batch_norm_backward       12       12
+===================  =======  =======
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, SupportsFloat
+
+import numpy as np
+
+from dlcore._common.arrays import as_array
+from dlcore._native import dispatch
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+
+__all__ = ["batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"]
+
+
+def layer_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
+) -> Array:
+    """Normalise along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (..., C)
+    weight, bias : ndarray, shape (C,), optional
+        Scale and shift of each feature, of the dtype of `x`.
+    eps : float, default 1e-5
+        Added to the (population) variance.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`.
+
+    References
+    ----------
+    Ba, Kiros, Hinton: Layer normalization, 2016.
+    """
+    x = _floating("layer_norm", x, 1)
+    spec = _layer_spec("layer_norm", x, weight, bias, eps)
+    return _normalized(spec, _rows(x)).reshape(x.shape)
+
+
+def layer_norm_backward(
+    dy: Array, x: Array, weight: Array | None = None, *, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Gradients of `layer_norm`.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The upstream gradient, of the shape and dtype of `x`.
+    x, weight, eps
+        What `layer_norm` was given.
+
+    Returns
+    -------
+    dx : ndarray
+        Of the shape of `x`.
+    dweight, dbias : ndarray, shape (C,)
+        Summed over the rows.
+    """
+    x = _floating("layer_norm_backward", x, 1)
+    dy = _alike("layer_norm_backward", "dy", dy, x, x.shape)
+    # The gradients of weight and bias are wanted where there is none, too: 1 and 0 stand for them.
+    ones, zeros = np.ones(x.shape[-1], x.dtype), np.zeros(x.shape[-1], x.dtype)
+    spec = _layer_spec("layer_norm_backward", x, ones if weight is None else weight, zeros, eps)
+    dx, dweight, dbias = _gradients(spec, _rows(dy), _rows(x))
+    return dx.reshape(x.shape), dweight, dbias
+
+
+def batch_norm(
+    x: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise each feature over the batch: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (N, C) or (N, C, d1, ...)
+    running_mean, running_var : ndarray, shape (C,), optional
+        Running mean and (unbiased) variance, of the dtype of `x`. In training they are updated in
+        place, ``running += momentum * (batch - running)``, unless there is one value alone of each
+        feature; otherwise they take the place of the batch's.
+    weight, bias : ndarray, shape (C,), optional
+        Scale and shift of each feature, of the dtype of `x`.
+    training : bool, default False
+        Whether to normalise by the mean and the (population) variance of the batch.
+    momentum : float, default 0.1
+        Weight of this batch in the running mean and variance, in [0, 1].
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization: accelerating deep network training by reducing internal
+    covariate shift, ICML 2015; in the form of ``torch.nn.functional.batch_norm``.
+    """
+    function = "batch_norm"
+    x = _floating(function, x, 2)
+    if not 0 <= _number(function, "momentum", momentum) <= 1:
+        raise ValueError(f"{function}: momentum must be in [0, 1], got {momentum}")
+    spec = _batch_spec(
+        function, x, running_mean, running_var, weight, bias, training, momentum, eps
+    )
+    running = (running_mean, running_var) if training else ()
+    for name, given in zip(("running_mean", "running_var"), running, strict=False):
+        if given is not None and not getattr(getattr(given, "flags", None), "writeable", False):
+            raise ValueError(f"{function}: {name} must be a writeable array in training")
+    y = _normalized(spec, _features_last(x))
+    for given, now in zip(running, spec[6:8], strict=False):
+        if given is not None and given is not now:  # it had to be copied
+            np.copyto(given, now)
+    return _features_back(y, x)
+
+
+def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    weight: Array | None = None,
+    *,
+    training: bool = False,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """Gradients of `batch_norm`.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The upstream gradient, of the shape and dtype of `x`.
+    x, running_mean, running_var, weight, training, eps
+        What `batch_norm` was given; in training the running mean and variance do not count.
+
+    Returns
+    -------
+    dx : ndarray
+        Of the shape of `x`.
+    dweight, dbias : ndarray, shape (C,)
+        Summed over all but the features.
+    """
+    function = "batch_norm_backward"
+    x = _floating(function, x, 2)
+    dy = _alike(function, "dy", dy, x, x.shape)
+    ones, zeros = np.ones(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+    if training:
+        running_mean = running_var = None
+    scale = ones if weight is None else weight
+    spec = _batch_spec(function, x, running_mean, running_var, scale, zeros, training, 0.0, eps)
+    dx, dweight, dbias = _gradients(spec, _features_last(dy), _features_last(x))
+    return _features_back(dx, x), dweight, dbias
+
+
+def _floating(function: str, x: Any, ndim: int) -> Array:
+    array = as_array(x, f"{function}: x")
+    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        raise TypeError(f"{function}: x must be float32 or float64, got {array.dtype}")
+    if array.ndim < ndim:
+        raise ValueError(f"{function}: x must have at least {ndim} dimensions, got {array.shape}")
+    return array
+
+
+def _alike(function: str, name: str, given: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    array = as_array(given, f"{function}: {name}")
+    if array.dtype != x.dtype:
+        raise TypeError(f"{function}: {name} must be {x.dtype}, like x, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{function}: {name} must have the shape {shape}, got {array.shape}")
+    return np.require(array, requirements=("C", "A"))
+
+
+def _vectors(function: str, x: Array, features: int, **given: Any) -> list[Array | None]:
+    return [
+        None if value is None else _alike(function, name, value, x, (features,))
+        for name, value in given.items()
+    ]
+
+
+def _number(function: str, name: str, value: Any) -> float:
+    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _check_eps(function: str, eps: float) -> None:
+    if not 0 <= _number(function, "eps", eps) < np.inf:
+        raise ValueError(f"{function}: eps must be finite and at least 0, got {eps}")
+
+
+def _layer_spec(function: str, x: Array, weight: Any, bias: Any, eps: float) -> tuple[Any, ...]:
+    _check_eps(function, eps)
+    features = x.shape[-1]
+    return (
+        "layer_norm",
+        features,
+        *_vectors(function, x, features, weight=weight, bias=bias),
+        float(eps),
+    )
+
+
+def _batch_spec(
+    function: str,
+    x: Array,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Any, ...]:
+    _check_eps(function, eps)
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{function}: running_mean and running_var go together")
+    if not training and running_mean is None:
+        raise ValueError(f"{function}: running_mean and running_var are needed unless training")
+    features = x.shape[1]
+    scale_and_shift = _vectors(function, x, features, weight=weight, bias=bias)
+    running = _vectors(function, x, features, running_mean=running_mean, running_var=running_var)
+    batches = np.zeros((), np.int64)
+    options = (float(eps), float(momentum), *running, batches, not training)
+    return ("batch_norm", features, *scale_and_shift, *options)
+
+
+def _rows(x: Array) -> Array:
+    """Return x as a matrix without gaps, features last."""
+    shape = (int(np.prod(x.shape[:-1])), x.shape[-1])
+    return np.require(x, requirements=("C", "A")).reshape(shape)
+
+
+def _features_last(x: Array) -> Array:
+    return _rows(np.moveaxis(x, 1, -1))
+
+
+def _features_back(y: Array, x: Array) -> Array:
+    """Undo `_features_last` for an array like x."""
+    shape = (x.shape[0], *x.shape[2:], x.shape[1])
+    return np.ascontiguousarray(np.moveaxis(y.reshape(shape), -1, 1))
+
+
+def _normalized(spec: tuple[Any, ...], rows: Array) -> Array:
+    y = np.empty_like(rows)
+    if y.size:
+        dispatch.core.normalize(rows.dtype == np.float64, spec, rows, y)
+    return y
+
+
+def _gradients(spec: tuple[Any, ...], dy: Array, rows: Array) -> tuple[Array, Array, Array]:
+    dx = np.empty_like(rows)
+    dweight, dbias = np.zeros((2, rows.shape[1]), rows.dtype)
+    if dx.size:
+        is_double = rows.dtype == np.float64
+        dispatch.core.normalize_backward(is_double, spec, dy, rows, dx, [dweight, dbias])
+    return dx, dweight, dbias

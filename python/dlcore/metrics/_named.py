@@ -1,0 +1,371 @@
+"""Metrics by name or as functions: how good the outputs are, beside the loss."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from dlcore.metrics._sklearn import is_scorer, name_of_scorer, score_of, scorer_named
+from dlcore.nn._losses import PoissonNLLLoss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._losses import Loss
+
+# What a metric becomes: (y_true, outputs, weights of the rows) -> value.
+Metric: TypeAlias = "Callable[[Array, Array, Array | None], float]"
+
+
+def as_metrics(metrics: Sequence[Any] | None, loss: Loss) -> dict[str, Metric]:
+    """Metrics by the name under which they are logged.
+
+    Parameters
+    ----------
+    metrics : sequence of str, scikit-learn scorer or callable, optional
+        Names as in `metric_named`; scorers made by `sklearn.metrics.make_scorer`; functions
+        ``metric(y_true, outputs) -> float``, called once for all rows of an epoch, without weights.
+    loss : Loss
+        Tells what the outputs and the targets are.
+
+    Raises
+    ------
+    TypeError
+        If `metrics` is a string, or one of them is neither a name nor callable.
+    ValueError
+        If a name is unknown, taken, or not for this loss.
+    ImportError
+        If a name could only be one of scikit-learn's, which is not installed.
+    """
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics must be a list such as [{metrics!r}], not a string")
+    result: dict[str, Metric] = {}
+    for metric in metrics or ():
+        name = _name(metric)
+        if name in ("loss", "lr") or name in result or name.startswith("val_"):
+            raise ValueError(f"metrics: the name {name!r} is taken")
+        result[name] = _as_metric(metric, name, loss)
+    return result
+
+
+def metric_named(name: str, loss: Loss) -> Metric:
+    """Return the metric of this name for the targets and outputs of a loss.
+
+    Every one is weighted by ``sample_weight``; rows that the loss does not count, such as those of
+    ``ignore_index``, do not count here either. Class probabilities as targets stand for the most
+    probable class, a target above 0.5 of a yes-or-no output for yes.
+
+    Parameters
+    ----------
+    name : str
+        For the loss of one of several classes:
+
+        - "accuracy": share of the rows whose largest output is that of their class;
+        - "top_5_accuracy" with any number, or "top_k_accuracy" for 5: share of the rows whose class
+          is among so many largest outputs (of equal ones, a later class counts as larger);
+        - "balanced_accuracy": mean over the classes that occur of the recall;
+        - "precision" ``tp / (tp + fp)``, "recall" ``tp / (tp + fn)`` and "f1"
+          ``2 tp / (2 tp + fp + fn)``: of class 1 if there are two classes, else the mean over the
+          classes that occur as target or as prediction. A quotient 0 / 0 is 0.
+
+        For a loss of yes-or-no outputs: the same, but for the top k, for each output, averaged over
+        the outputs.
+
+        For the loss of values, each averaged over the outputs: "mae" ``mean |y - p|``, "mse"
+        ``mean (y - p)^2``, "rmse" its square root, "r2"
+        ``1 - sum (y - p)^2 / sum (y - mean y)^2``. For `PoissonNLLLoss` p is the rate, exp(output).
+
+        Or a name of ``sklearn.metrics.get_scorer_names()``, such as "roc_auc": computed by that
+        scorer from predictions, probabilities (softmax or sigmoid), logits or values, whichever it
+        asks for; weighted if its function takes ``sample_weight``.
+    loss : Loss
+        Of the outputs.
+
+    Returns
+    -------
+    callable
+        ``metric(y_true, outputs, weight or None) -> float``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the metric is not for this loss.
+    ImportError
+        If the name could only be one of scikit-learn's, which is not installed.
+
+    Notes
+    -----
+    All but "top_k_accuracy", whose k is 2 there, equal scikit-learn's functions of these names,
+    "precision", "recall" and "f1" those with ``average="binary"`` for two classes and
+    ``average="macro"`` for more.
+
+    References
+    ----------
+    Sokolova, Lapalme: A systematic analysis of performance measures for classification tasks,
+    Information Processing & Management 45, 2009.
+    Brodersen et al.: The balanced accuracy and its posterior distribution, ICPR 2010.
+    """
+    if loss.target_metrics():
+        raise ValueError(
+            f"metrics: {name!r} is for one target; pass metrics={{target: [{name!r}]}} to "
+            f"{type(loss).__name__}"
+        )
+    kind = kind_of(loss)
+    by_kind = _scores_named(name)
+    if by_kind is None:
+        return _as_metric(scorer_named(name, NAMES), name, loss)
+    if kind not in by_kind:
+        needed = "values" if "values" in by_kind else "classes"
+        if kind == "labels" and needed == "classes":
+            needed = "one of several classes"
+        raise ValueError(f"metrics: {name!r} needs a loss for {needed}, not {type(loss).__name__}")
+    weighted = by_kind[kind]
+
+    def score(true: Array, outputs: Array, weight: Array | None) -> float:
+        return weighted(true, outputs, np.ones(len(true)) if weight is None else weight)
+
+    return _metric(score, name, loss)
+
+
+# ---- what targets and outputs mean
+
+
+def kind_of(loss: Loss) -> str:
+    """Tell what the outputs are: logits of "classes" or of yes-or-no "labels", or "values"."""
+    # Of three outputs: three classes, or two each.
+    classes = loss.classes(3)
+    return "values" if classes is None else "labels" if classes == 2 else "classes"
+
+
+def as_truth(kind: str, y_true: Array) -> Array:
+    """Return class indices (N,), yes-or-no labels (N, k) of bool, or the values themselves."""
+    if kind == "values":
+        return y_true
+    if kind == "labels":
+        labels: Array = y_true > 0.5
+        return labels
+    return (y_true if y_true.ndim == 1 else y_true.argmax(1)).astype(np.int64)
+
+
+def predicted_values(loss: Loss, outputs: Array) -> Array:
+    """Return what the outputs predict: themselves, or the rates whose logarithms they are."""
+    return np.exp(outputs, dtype=np.float64) if isinstance(loss, PoissonNLLLoss) else outputs
+
+
+# ---- scores of classes: the truth, the outputs and the weights of the rows
+
+
+class Counts(NamedTuple):
+    """Weights of the rows by class, each of shape (classes,), and of all rows.
+
+    ``among`` says over which classes a score is averaged.
+    """
+
+    hits: Array  # true positives
+    predicted: Array
+    true: Array
+    total: float
+    among: Array
+
+
+def count_classes(true: Array, outputs: Array, weight: Array) -> Counts:
+    """Count one of several classes; of two, class 1 is the positive one."""
+    classes, predicted = outputs.shape[1], outputs.argmax(1)
+    right = predicted == true
+    occurs = np.zeros(classes, np.bool_)
+    occurs[true] = occurs[predicted] = True
+    return Counts(
+        np.bincount(true[right], weight[right], classes),
+        np.bincount(predicted, weight, classes),
+        np.bincount(true, weight, classes),
+        float(weight.sum()),
+        np.array([False, True]) if classes == 2 else occurs,
+    )
+
+
+def count_labels(true: Array, logits: Array, weight: Array) -> Counts:
+    """Count the yes of each output: a logit above 0."""
+    predicted = logits > 0
+    return Counts(
+        weight @ (predicted & true),
+        weight @ predicted,
+        weight @ true,
+        float(weight.sum()),
+        np.ones(logits.shape[1], np.bool_),
+    )
+
+
+def precision(counts: Counts) -> Array:
+    """Share of the rows predicted as a class that are of it."""
+    return _quotient(counts.hits, counts.predicted)
+
+
+def recall(counts: Counts) -> Array:
+    """Share of the rows of a class that are predicted as it."""
+    return _quotient(counts.hits, counts.true)
+
+
+def f1(counts: Counts) -> Array:
+    """Harmonic mean of precision and recall."""
+    return _quotient(2 * counts.hits, counts.predicted + counts.true)
+
+
+def class_accuracy(true: Array, outputs: Array, weight: Array) -> float:
+    """Share of the rows whose largest output is that of their class."""
+    return float(weight @ (outputs.argmax(1) == true) / weight.sum())
+
+
+def label_accuracy(true: Array, logits: Array, weight: Array) -> float:
+    """Share of right signs: a logit above 0 stands for yes."""
+    return float(weight @ ((logits > 0) == true).mean(1) / weight.sum())
+
+
+def top_k_accuracy(true: Array, outputs: Array, weight: Array, k: int) -> float:
+    """Share of the rows whose class is among the k largest outputs."""
+    own = np.take_along_axis(outputs, true[:, np.newaxis], 1)
+    later = np.arange(outputs.shape[1]) > true[:, np.newaxis]
+    larger = ((outputs > own) | ((outputs == own) & later)).sum(1)
+    return float(weight @ (larger < k) / weight.sum())
+
+
+def balanced_accuracy_of_classes(true: Array, outputs: Array, weight: Array) -> float:
+    """Mean recall of the classes that occur."""
+    counts = count_classes(true, outputs, weight)
+    return float(recall(counts)[counts.true > 0].mean())
+
+
+def balanced_accuracy_of_labels(true: Array, logits: Array, weight: Array) -> float:
+    """Mean over the outputs of the mean recall of yes and no, as far as they occur."""
+    counts = count_labels(true, logits, weight)
+    rows = np.stack([counts.true, counts.total - counts.true])
+    hits = np.stack([counts.hits, rows[1] - counts.predicted + counts.hits])
+    return float((_quotient(hits, rows).sum(0) / (rows > 0).sum(0)).mean())
+
+
+def _quotient(a: Array, b: Array) -> Array:
+    result: Array = np.divide(a, b, out=np.zeros(np.shape(a)), where=b > 0)
+    return result
+
+
+# ---- scores of values
+
+
+def mae(true: Array, values: Array, weight: Array) -> float:
+    """Mean absolute error."""
+    return float((weight @ np.abs(_errors(true, values)) / weight.sum()).mean())
+
+
+def mse(true: Array, values: Array, weight: Array) -> float:
+    """Mean squared error."""
+    return float((weight @ _errors(true, values) ** 2 / weight.sum()).mean())
+
+
+def rmse(true: Array, values: Array, weight: Array) -> float:
+    """Root mean squared error of each output, averaged."""
+    return float(np.sqrt(weight @ _errors(true, values) ** 2 / weight.sum()).mean())
+
+
+def r2(true: Array, values: Array, weight: Array) -> float:
+    """Share of the variance that is explained, averaged over the outputs.
+
+    Where the targets are all equal it is 1 for exact outputs and 0 for others; of fewer than two
+    rows it is nan.
+    """
+    if len(true) < 2:
+        return float("nan")
+    mean = np.average(true.astype(np.float64), 0, weight)
+    left, whole = weight @ _errors(true, values) ** 2, weight @ (true - mean) ** 2
+    constant = np.where(left == 0, 1.0, 0.0)
+    return float(np.where(whole == 0, constant, 1 - _quotient(left, whole)).mean())
+
+
+def _errors(true: Array, values: Array) -> Array:
+    return np.subtract(true, values, dtype=np.float64)
+
+
+# ---- names
+
+
+def _averaged(score: Callable[[Counts], Array]) -> dict[str, Callable[..., float]]:
+    def of(count: Callable[..., Counts], true: Array, outputs: Array, weight: Array) -> float:
+        counts = count(true, outputs, weight)
+        return float(score(counts)[counts.among].mean())
+
+    return {"classes": partial(of, count_classes), "labels": partial(of, count_labels)}
+
+
+# By name and kind of outputs.
+_SCORES: dict[str, dict[str, Callable[..., float]]] = {
+    "accuracy": {"classes": class_accuracy, "labels": label_accuracy},
+    "balanced_accuracy": {
+        "classes": balanced_accuracy_of_classes,
+        "labels": balanced_accuracy_of_labels,
+    },
+    "precision": _averaged(precision),
+    "recall": _averaged(recall),
+    "f1": _averaged(f1),
+    "mae": {"values": mae},
+    "mse": {"values": mse},
+    "rmse": {"values": rmse},
+    "r2": {"values": r2},
+}
+NAMES = (*_SCORES, "top_k_accuracy", "top_3_accuracy")
+
+
+def _scores_named(name: str) -> dict[str, Callable[..., float]] | None:
+    top = re.fullmatch(r"top_(k|\d+)_accuracy", name)
+    if top is None:
+        return _SCORES.get(name)
+    k = 5 if top[1] == "k" else int(top[1])
+    if k < 1:
+        raise ValueError(f"metrics: k must be at least 1 in {name!r}")
+    return {"classes": partial(top_k_accuracy, k=k)}
+
+
+def _name(metric: Any) -> str:
+    if is_scorer(metric):
+        return name_of_scorer(metric)
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", None)
+    if not isinstance(name, str) or not (isinstance(metric, str) or callable(metric)):
+        raise TypeError(
+            f"a metric is a name or a function with a __name__ or a scorer of scikit-learn, "
+            f"not {metric!r}"
+        )
+    return name
+
+
+def _as_metric(metric: Any, name: str, loss: Loss) -> Metric:
+    if isinstance(metric, str):
+        return metric_named(metric, loss)
+    if is_scorer(metric):
+        return _metric(score_of(metric, name, kind_of(loss), type(loss).__name__), name, loss)
+
+    def unweighted(y_true: Array, outputs: Array, weight: Array | None) -> float:  # noqa: ARG001
+        return float(metric(y_true, outputs))
+
+    return unweighted
+
+
+def _metric(score: Callable[[Array, Array, Array | None], float], name: str, loss: Loss) -> Metric:
+    """Make a metric of the loss's targets and outputs out of a score of the truth."""
+    kind = kind_of(loss)
+
+    def metric(y_true: Array, outputs: Array, weight: Array | None) -> float:
+        counted = loss.counted(y_true)
+        if not counted.all():
+            y_true, outputs = y_true[counted], outputs[counted]
+            weight = None if weight is None else weight[counted]
+        if kind != "classes" and y_true.shape != outputs.shape:
+            raise ValueError(
+                f"metrics: {name!r} needs targets of the outputs' shape {outputs.shape}, "
+                f"not {y_true.shape}"
+            )
+        if kind == "values":
+            outputs = predicted_values(loss, outputs)
+        return score(as_truth(kind, y_true), outputs, weight)
+
+    return metric

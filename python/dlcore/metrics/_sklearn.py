@@ -1,0 +1,146 @@
+"""scikit-learn's scorers as metrics: imported only when one is asked for."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.functional._activations import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlcore._common.typing import Array
+
+
+def is_scorer(metric: Any) -> bool:
+    """Whether this is an object such as `sklearn.metrics.make_scorer` returns."""
+    return callable(metric) and hasattr(metric, "_score_func") and hasattr(metric, "_sign")
+
+
+def name_of_scorer(scorer: Any) -> str:
+    """Return the name of its function, with "neg_" before it if the scorer turns its sign."""
+    name = getattr(scorer._score_func, "__name__", None)
+    if name is None:
+        raise TypeError(f"metrics: the function of {scorer!r} has no __name__ to log it under")
+    return name if scorer._sign > 0 else f"neg_{name}"
+
+
+def scorer_named(name: str, others: tuple[str, ...]) -> Any:
+    """Return scikit-learn's scorer of this name, which is none of the others.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    ValueError
+        It has no such scorer.
+    """
+    known = f"metrics: {name!r} is not one of {', '.join(map(repr, others))}"
+    try:
+        from sklearn.metrics import get_scorer, get_scorer_names
+    except ImportError as error:
+        raise ImportError(
+            f"{known} or a function; the names of scikit-learn's scorers need it: "
+            f"pip install 'dlcore-kernels[sklearn]'"
+        ) from error
+    if name not in get_scorer_names():
+        raise ValueError(
+            f"{known}, a function or a scorer of scikit-learn: {', '.join(get_scorer_names())}"
+        )
+    return get_scorer(name)
+
+
+def score_of(
+    scorer: Any, name: str, kind: str, loss: str
+) -> Callable[[Array, Array, Array | None], float]:
+    """Make a score of the truth, the outputs and the weights out of a scorer.
+
+    Parameters
+    ----------
+    scorer : object
+        As `sklearn.metrics.make_scorer` returns it.
+    name : str
+        Its name, for the message.
+    kind : {"classes", "labels", "values"}
+        What the outputs are: logits of classes or of yes-or-no labels, or values.
+    loss : str
+        Name of the loss, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the scorer is not for what the loss is for. (Of a function of the user's own only
+        scikit-learn can tell, when it is called.)
+    """
+    module = scorer._score_func.__module__
+    of_values = module == "sklearn.metrics._regression"
+    of_classes = scorer._response_method != "predict" or (
+        module.startswith("sklearn.metrics.") and not of_values
+    )
+    if of_values and kind != "values":
+        raise ValueError(f"metrics: {name!r} needs a loss for values, not {loss}")
+    if of_classes and kind == "values":
+        raise ValueError(f"metrics: {name!r} needs a loss for classes, not {loss}")
+    takes_weight = "sample_weight" in signature(scorer._score_func).parameters
+
+    def score(true: Array, outputs: Array, weight: Array | None) -> float:
+        given = {"sample_weight": weight} if takes_weight and weight is not None else {}
+        if kind != "classes":
+            true = _flat(true) if kind == "values" else _flat(true).astype(np.int64)
+        return float(scorer(_Fitted(kind, outputs.shape[1]), outputs, true, **given))
+
+    return score
+
+
+class _Fitted:
+    """What scikit-learn takes for a fitted estimator: its input are the outputs of the network."""
+
+    def __init__(self, kind: str, width: int) -> None:
+        self._kind = kind
+        if kind != "values":
+            several_labels = kind == "labels" and width > 1
+            self.classes_ = (
+                np.tile([0, 1], (width, 1)) if several_labels else np.arange(max(width, 2))
+            )
+
+    def predict(self, outputs: Array) -> Array:
+        """Return the values, the most probable classes, or 1 for each yes."""
+        if self._kind == "classes":
+            classes: Array = outputs.argmax(1)
+            return classes
+        return _flat(outputs if self._kind == "values" else (outputs > 0).astype(np.int64))
+
+    def predict_proba(self, outputs: Array) -> Array:
+        """Return probabilities of the classes, or of yes if there are several labels."""
+        outputs = outputs.astype(np.float64)
+        if self._kind == "classes":
+            return softmax(outputs)
+        if outputs.shape[1] == 1:
+            return np.hstack([sigmoid(-outputs), sigmoid(outputs)])
+        return sigmoid(outputs)
+
+    def decision_function(self, outputs: Array) -> Array:
+        """Return logits: of two classes that of the second over the first."""
+        if self._kind == "classes" and outputs.shape[1] == 2:
+            return np.subtract(outputs[:, 1], outputs[:, 0], dtype=np.float64)
+        return _flat(outputs)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
+
+        values = self._kind == "values"
+        return Tags(
+            estimator_type="regressor" if values else "classifier",
+            target_tags=TargetTags(required=True),
+            transformer_tags=None,
+            classifier_tags=None if values else ClassifierTags(),
+            regressor_tags=RegressorTags() if values else None,
+        )
+
+
+def _flat(array: Array) -> Array:
+    """Return (N,) for (N, 1)."""
+    return array[:, 0] if array.shape[1] == 1 else array

@@ -1,0 +1,425 @@
+"""Initial weights by name: of a model in place, or as arrays.
+
+The functions that return arrays follow ``torch.nn.init`` in formulas and conventions: weights have
+the shape (out, in), and ``fan_in`` and ``fan_out`` are the numbers of inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from dlcore.nn._layers import Activation, LeakyReLU, Linear
+from dlcore.nn._sequential import Sequential
+from dlcore.training._dataset import as_matrix
+from dlcore.training._step import Inference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._layers import Layer
+
+    Seed: TypeAlias = int | np.random.Generator | None
+
+__all__ = [
+    "calculate_gain",
+    "initialize",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "orthogonal",
+    "xavier_normal",
+    "xavier_uniform",
+]
+
+_GAINS = {
+    "linear": 1.0,
+    "sigmoid": 1.0,
+    "softplus": 1.0,
+    "tanh": 5 / 3,
+    "relu": math.sqrt(2),
+    "elu": math.sqrt(2),
+    "gelu": math.sqrt(2),
+    "silu": math.sqrt(2),
+    "selu": 3 / 4,
+}
+
+
+def initialize(
+    model: Sequential,
+    method: str,
+    *,
+    gain: float | None = None,
+    nonlinearity: str | Activation | None = None,
+    mode: str = "fan_in",
+    seed: Seed = None,
+    x: Any = None,
+) -> None:
+    """Set the weights of every `Linear` layer of a model in place, and their biases to 0.
+
+    Parameters that are frozen stay as they are, and so do those of other layers.
+
+    Parameters
+    ----------
+    model : Sequential
+        The model.
+    method : str
+        "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal", "orthogonal" or
+        "lecun_normal": the function of this module of that name. "lsuv": layer-sequential unit
+        variance, see the notes. "default": what a new `Sequential` has and PyTorch draws, weights
+        and biases uniform in ±1/sqrt(fan_in). "zeros": 0.
+    gain : float, optional
+        Factor of the Kaiming, Xavier and orthogonal weights; by default that of ``nonlinearity``.
+        1 gives PyTorch's default for Xavier and orthogonal weights.
+    nonlinearity : str or activation layer, optional
+        What `calculate_gain` takes; by default the activation that follows the `Linear` layer in
+        the model before the next one, "linear" if there is none.
+    mode : {"fan_in", "fan_out"}
+        For the Kaiming weights.
+    seed : int or Generator, optional
+        Draws the weights. A layer gets the same ones whichever others are frozen.
+    x : ndarray of shape (N, in_features)
+        Rows such as the model will be trained on, of its dtype; for "lsuv" alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described or has no meaning for the method, or no positive finite
+        variance comes out of a layer. The model is as it was before.
+
+    Notes
+    -----
+    "lsuv" draws orthogonal weights, then goes through the layers from first to last and divides the
+    weights of each by the standard deviation of its outputs ``h @ weight.T``, where h is what x has
+    become up to this layer; over all rows and features that variance then is 1 up to rounding.
+    (The paper repeats the division up to a tolerance; as the outputs are linear in the weights, one
+    division suffices.) The layers in between compute as in inference.
+
+    Values are computed in float64 and rounded to the model's dtype.
+
+    References
+    ----------
+    Mishkin, Matas: All you need is a good init, ICLR 2016 (layer-sequential unit variance).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> model = dl.Sequential(dl.Linear(784, 256), dl.ReLU(), dl.Linear(256, 10))
+    >>> dl.initialize(model, "kaiming_normal", seed=0)
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"initialize: model must be a Sequential, not {type(model).__name__}")
+    _check(method, gain, nonlinearity, mode, x)
+    rng = np.random.default_rng(seed)
+    values: dict[str, Array] = {}
+    for i, layer in enumerate(model.layers):
+        if not isinstance(layer, Linear):
+            continue
+        options: dict[str, Any] = {"mode": mode} if method in _WITH_MODE else {}
+        if method in _WITH_GAIN:
+            after = nonlinearity or _following(model.layers, i)
+            options["gain"] = calculate_gain(after) if gain is None else gain
+        drawn = _draw(layer, method, rng, options)
+        values |= {f"{i}.{name}": value for name, value in drawn.items()}
+    values = {name: value for name, value in values.items() if name not in model.frozen}
+    if method == "lsuv":
+        x = as_matrix(x, "x", model.dtype, model.in_features)
+        values |= _unit_variance(model, values, x)
+    own = model.named_parameters()
+    for name, value in values.items():
+        own[name][...] = value
+
+
+def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01) -> float:
+    """Return the factor that keeps the variance through an activation, as PyTorch's function does.
+
+    Parameters
+    ----------
+    nonlinearity : str or activation layer
+        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; "elu",
+        "gelu" and "silu", which count as "relu", and "softplus", which counts as "linear"; or a
+        layer, such as ``LeakyReLU(0.2)``.
+    negative_slope : float
+        Slope of "leaky_relu"; a `LeakyReLU` layer brings its own.
+
+    Returns
+    -------
+    float
+        1 for linear and sigmoid, 5/3 for tanh, sqrt(2) for ReLU, sqrt(2 / (1 + slope^2)) for
+        leaky ReLU, 3/4 for SELU.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015, for (leaky) ReLU; the others as in
+    ``torch.nn.init.calculate_gain``.
+    """
+    if isinstance(nonlinearity, LeakyReLU):
+        return calculate_gain("leaky_relu", nonlinearity.negative_slope)
+    name = nonlinearity.kernel if isinstance(nonlinearity, Activation) else nonlinearity
+    if name == "leaky_relu":
+        return math.sqrt(2 / (1 + negative_slope**2))
+    if name not in _GAINS:
+        names = ", ".join((*_GAINS, "leaky_relu"))
+        raise ValueError(
+            f"nonlinearity must be one of {names} or an activation layer, not {name!r}"
+        )
+    return _GAINS[name]
+
+
+def kaiming_uniform(
+    shape: Sequence[int], rng: Seed = None, *, gain: float = math.sqrt(2), mode: str = "fan_in"
+) -> Array:
+    """Draw weights uniform in ±gain * sqrt(3 / fan), whose standard deviation is gain / sqrt(fan).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng : Generator or int, optional
+        What to draw from, or a seed.
+    gain : float
+        Factor, as from `calculate_gain`.
+    mode : {"fan_in", "fan_out"}
+        Which of the two numbers is the fan: inputs keep the variance of the activations on the way
+        forward, outputs that of the gradients on the way back.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers: surpassing human-level performance on
+    ImageNet classification, ICCV 2015.
+    """
+    bound = gain * math.sqrt(3 / _fan(shape, mode))
+    return np.random.default_rng(rng).uniform(-bound, bound, tuple(shape))
+
+
+def kaiming_normal(
+    shape: Sequence[int], rng: Seed = None, *, gain: float = math.sqrt(2), mode: str = "fan_in"
+) -> Array:
+    """Draw weights from a normal distribution of standard deviation gain / sqrt(fan).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng, gain, mode
+        As in `kaiming_uniform`.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, as for `kaiming_uniform`.
+    """
+    return np.random.default_rng(rng).normal(0, gain / math.sqrt(_fan(shape, mode)), tuple(shape))
+
+
+def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> Array:
+    """Draw weights uniform in ±gain * sqrt(6 / (fan_in + fan_out)).
+
+    Their standard deviation is gain * sqrt(2 / (fan_in + fan_out)), a compromise between the two
+    modes of Kaiming's initialisation.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng : Generator or int, optional
+        What to draw from, or a seed.
+    gain : float
+        Factor, as from `calculate_gain`.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
+    AISTATS 2010.
+    """
+    bound = gain * math.sqrt(6 / sum(_checked(shape)))
+    return np.random.default_rng(rng).uniform(-bound, bound, tuple(shape))
+
+
+def xavier_normal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> Array:
+    """Draw weights from a normal distribution of variance gain^2 * 2 / (fan_in + fan_out).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng, gain
+        As in `xavier_uniform`.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    Glorot, Bengio, as for `xavier_uniform`.
+    """
+    std = gain * math.sqrt(2 / sum(_checked(shape)))
+    return np.random.default_rng(rng).normal(0, std, tuple(shape))
+
+
+def lecun_normal(shape: Sequence[int], rng: Seed = None) -> Array:
+    """Draw weights from a normal distribution of variance 1 / fan_in.
+
+    It is not truncated, as that of some libraries is.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng : Generator or int, optional
+        What to draw from, or a seed.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient BackProp, 1998.
+    """
+    return kaiming_normal(shape, rng, gain=1)
+
+
+def orthogonal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> Array:
+    """Draw a random orthogonal matrix, times gain.
+
+    The rows, or the columns if there are fewer of them, are orthogonal to each other and of length
+    gain. All such matrices are equally likely: the signs of R's diagonal make the QR decomposition
+    of a normal matrix unique.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of outputs and inputs.
+    rng : Generator or int, optional
+        What to draw from, or a seed.
+    gain : float
+        Factor, as from `calculate_gain`.
+
+    Returns
+    -------
+    ndarray of float64, shape (out, in)
+
+    References
+    ----------
+    Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks, ICLR 2014.
+    Mezzadri: How to generate random matrices from the classical compact groups, Notices of the AMS
+    2007 (the signs).
+    """
+    out, fan_in = _checked(shape)
+    normal = np.random.default_rng(rng).normal(size=(max(out, fan_in), min(out, fan_in)))
+    q, r = np.linalg.qr(normal)
+    q *= gain * np.copysign(1.0, np.diag(r))
+    return q if out >= fan_in else np.ascontiguousarray(q.T)
+
+
+_FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "orthogonal": orthogonal,
+    "lecun_normal": lecun_normal,
+    "lsuv": orthogonal,
+}
+_METHODS = (*_FUNCTIONS, "default", "zeros")
+_WITH_GAIN = tuple(_FUNCTIONS)[:5]
+_WITH_MODE = tuple(_FUNCTIONS)[:2]
+
+
+def _draw(
+    layer: Linear, method: str, rng: np.random.Generator, options: dict[str, Any]
+) -> dict[str, Array]:
+    """Draw the parameters of a layer."""
+    if method == "default":
+        return layer.initial_parameters(rng)
+    values = {name: np.zeros(shape) for name, shape in layer.parameter_shapes.items()}
+    if method != "zeros":
+        values["weight"] = _FUNCTIONS[method](values["weight"].shape, rng, **options)
+    return values
+
+
+def _unit_variance(model: Sequential, values: dict[str, Array], x: Array) -> dict[str, Array]:
+    """Return the weights, scaled so that the outputs of each layer have variance 1."""
+    model = copy.deepcopy(model)
+    own = model.named_parameters()
+    for name, value in values.items():
+        own[name][...] = value
+    scaled = {}
+    for i, layer in enumerate(model.layers):
+        name = f"{i}.weight"
+        if isinstance(layer, Linear) and name in values:
+            with np.errstate(all="ignore"):
+                variance = np.var(x.astype(np.float64) @ values[name].T) if len(x) else 0.0
+            if not 0 < variance < np.inf:
+                raise ValueError(
+                    f"initialize: the outputs of layer {i}, {layer!r}, have variance {variance} "
+                    f"for these x; 'lsuv' needs a positive finite one"
+                )
+            scaled[name] = values[name] / math.sqrt(variance)
+            own[name][...] = scaled[name]
+        x = Inference((layer,), model.dtype, x.shape[1])(x)
+    return scaled
+
+
+def _following(layers: Sequence[Layer], i: int) -> str | Activation:
+    """Return the activation between `Linear` layer i and the next one."""
+    for layer in layers[i + 1 :]:
+        if isinstance(layer, Linear):
+            break
+        if isinstance(layer, Activation):
+            return layer
+    return "linear"
+
+
+def _check(
+    method: str, gain: float | None, nonlinearity: str | Activation | None, mode: str, x: Any
+) -> None:
+    """Raise ValueError for an unknown method or an argument that it does not use."""
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+    for name, given, takers in (
+        ("gain", gain is not None, _WITH_GAIN),
+        ("nonlinearity", nonlinearity is not None, _WITH_GAIN),
+        ("mode", mode != "fan_in", _WITH_MODE),
+        ("x", x is not None, ("lsuv",)),
+    ):
+        if given and method not in takers:
+            raise ValueError(f"initialize: {name} has no meaning for {method!r}")
+    if gain is not None and nonlinearity is not None:
+        raise ValueError("initialize: give gain or nonlinearity, not both")
+    if gain is not None and not 0 < gain < np.inf:
+        raise ValueError(f"initialize: gain must be positive and finite, not {gain}")
+    if method == "lsuv" and x is None:
+        raise ValueError("initialize: 'lsuv' needs x, rows such as the model will be trained on")
+
+
+def _checked(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the numbers of outputs and inputs."""
+    if len(shape) != 2 or not all(int(n) == n > 0 for n in shape):
+        raise ValueError(f"shape must be two positive integers, (out, in), not {shape!r}")
+    return int(shape[0]), int(shape[1])
+
+
+def _fan(shape: Sequence[int], mode: str) -> int:
+    out, fan_in = _checked(shape)
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}")
+    return fan_in if mode == "fan_in" else out

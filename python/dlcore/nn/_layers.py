@@ -1,0 +1,387 @@
+"""The layers of a network: descriptions, to which a `Sequential` gives their parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+
+
+class Layer:
+    """Base class of the layers: nothing to learn, as many features out as in."""
+
+    in_features: int | None = None
+    out_features: int | None = None
+    is_bound: bool = False
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter, in the order of ``state_dict``."""
+        return {}
+
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+        """Draw the initial value of each parameter, in float64."""
+        return {}
+
+    @property
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each array that is kept with the parameters but not trained."""
+        return {}
+
+    def initial_buffers(self) -> dict[str, Array]:
+        """Return the initial value of each of them."""
+        return {}
+
+    def bind(self, arrays: dict[str, Array]) -> None:
+        """Take the arrays that hold the parameters and buffers from now on."""
+
+
+class BoundLayer(Layer):
+    """Base class of the layers with arrays of their own.
+
+    They come into being when a `Sequential` takes the layer, and live in that model; a layer cannot
+    be part of two.
+    """
+
+    _arrays: dict[str, Array] | None = None
+
+    def bind(self, arrays: dict[str, Array]) -> None:
+        """Take the arrays that hold the parameters and buffers from now on."""
+        self._arrays = arrays
+        self.is_bound = True
+
+    @property
+    def _bound(self) -> dict[str, Array]:
+        if self._arrays is None:
+            raise RuntimeError(f"{self!r} has no parameters before it is part of a Sequential")
+        return self._arrays
+
+    # A copied or unpickled layer is bound anew by its model, whose arrays hold the values.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": None, "is_bound": False}
+
+
+class Linear(BoundLayer):
+    """``y = x @ weight.T + bias``, PyTorch's layer of that name.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Width of x, of shape (N, in_features), and of y, of shape (N, out_features).
+    bias : bool
+        Whether to add a bias.
+    max_norm : float, optional
+        Largest 2-norm of the weights of an output; after an update in training those of a greater
+        one are scaled down to it (Srivastava et al.: Dropout, JMLR 2014).
+
+    Notes
+    -----
+    The parameters come into being when a `Sequential` takes the layer, and live in that model;
+    a layer cannot be part of two. Their initial values are uniform in ±1/sqrt(in_features), which
+    is what PyTorch draws: Kaiming's uniform initialisation (He et al., 2015) with a = sqrt(5).
+    """
+
+    in_features: int
+    out_features: int
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            check_positive_int(f"Linear: {name}", value)
+        self.in_features = int(in_features)
+        self.out_features = int(out_features)
+        self.has_bias = bool(bias)
+        if max_norm is not None and not 0 < max_norm < math.inf:
+            raise ValueError(f"Linear: max_norm must be positive and finite, not {max_norm!r}")
+        self.max_norm = max_norm
+
+    @property
+    def weight(self) -> Array:
+        """Weights of shape (out_features, in_features); ``layer.weight[...] = w`` changes them."""
+        return self._bound["weight"]
+
+    @property
+    def bias(self) -> Array | None:
+        """Bias of shape (out_features,), or None."""
+        return self._bound["bias"] if self.has_bias else None
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of ``weight`` and, if there is one, of ``bias``."""
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.has_bias:
+            shapes["bias"] = (self.out_features,)
+        return shapes
+
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Draw weight, then bias, from the uniform distribution in ±1/sqrt(in_features)."""
+        bound = 1 / math.sqrt(self.in_features)
+        shapes = self.parameter_shapes.items()
+        return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes}
+
+    def __repr__(self) -> str:
+        options = "" if self.has_bias else ", bias=False"
+        if self.max_norm is not None:
+            options += f", max_norm={self.max_norm}"
+        return f"Linear({self.in_features}, {self.out_features}{options})"
+
+
+class Normalization(BoundLayer):
+    """Base class of the layers that normalise and then scale and shift each feature."""
+
+    def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
+        name = type(self).__name__
+        check_positive_int(f"{name}: the number of features", features)
+        if not eps >= 0:
+            raise ValueError(f"{name}: eps must be at least 0, not {eps}")
+        self.in_features = self.out_features = int(features)
+        self.eps = float(eps)
+        self.has_weight, self.has_bias = has_weight, has_bias
+
+    @property
+    def weight(self) -> Array | None:
+        """Scale of each feature, or None."""
+        return self._bound["weight"] if self.has_weight else None
+
+    @property
+    def bias(self) -> Array | None:
+        """Shift of each feature, or None."""
+        return self._bound["bias"] if self.has_bias else None
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of ``weight`` and ``bias``, as far as there are any."""
+        assert self.in_features is not None
+        names = {"weight": self.has_weight, "bias": self.has_bias}
+        return {name: (self.in_features,) for name, there in names.items() if there}
+
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+        """Scales are 1, shifts 0."""
+        values = {"weight": np.ones, "bias": np.zeros}
+        return {name: values[name](shape) for name, shape in self.parameter_shapes.items()}
+
+
+class BatchNorm1d(Normalization):
+    """Normalise each feature by its mean and variance over the batch, PyTorch's layer of that name.
+
+    Outside of training the running mean and variance take their place. They are not parameters, but
+    part of ``model.state_dict()``, under PyTorch's names.
+
+    Parameters
+    ----------
+    num_features : int
+        Width of x and of y.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Weight of a batch in the running mean and variance; None for the mean over all batches.
+    affine : bool
+        Whether to scale and shift.
+
+    Notes
+    -----
+    A batch of one row has no variance: its outputs are the shifts, and the running mean and variance
+    stay as they are. (PyTorch raises an error.)
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization: accelerating deep network training by reducing internal
+    covariate shift, ICML 2015.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, bool(affine), bool(affine))
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm1d: momentum must be in [0, 1] or None, not {momentum}")
+        self.momentum = momentum
+
+    @property
+    def running_mean(self) -> Array:
+        """Running mean of each feature."""
+        return self._bound["running_mean"]
+
+    @property
+    def running_var(self) -> Array:
+        """Running variance of each feature, unbiased."""
+        return self._bound["running_var"]
+
+    @property
+    def num_batches_tracked(self) -> Array:
+        """Batches that went into them, an int64 of shape ()."""
+        return self._bound["num_batches_tracked"]
+
+    @property
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the running mean and variance and of the number of batches."""
+        assert self.in_features is not None
+        features = (self.in_features,)
+        return {"running_mean": features, "running_var": features, "num_batches_tracked": ()}
+
+    def initial_buffers(self) -> dict[str, Array]:
+        """Mean 0, variance 1, no batches."""
+        assert self.in_features is not None
+        return {
+            "running_mean": np.zeros(self.in_features),
+            "running_var": np.ones(self.in_features),
+            "num_batches_tracked": np.array(0, np.int64),
+        }
+
+    def __repr__(self) -> str:
+        affine = "" if self.has_weight else ", affine=False"
+        return f"BatchNorm1d({self.in_features}, eps={self.eps}, momentum={self.momentum}{affine})"
+
+
+class LayerNorm(Normalization):
+    """Normalise each row by the mean and variance of its features, PyTorch's layer of that name.
+
+    Parameters
+    ----------
+    normalized_shape : int
+        Width of x and of y.
+    eps : float
+        Added to the variance.
+    elementwise_affine : bool
+        Whether to scale and shift.
+    bias : bool
+        Whether to shift, if to scale.
+
+    References
+    ----------
+    Ba, Kiros, Hinton: Layer normalization, 2016.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        affine = bool(elementwise_affine)
+        super().__init__(normalized_shape, eps, affine, affine and bool(bias))
+
+    def __repr__(self) -> str:
+        affine = "" if self.has_weight else ", elementwise_affine=False"
+        if self.has_weight and not self.has_bias:
+            affine = ", bias=False"
+        return f"LayerNorm({self.in_features}, eps={self.eps}{affine})"
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, set each element to 0 with probability p and divide the others by 1 - p.
+
+    Which ones are is drawn by the trainer's seed.
+
+    References
+    ----------
+    Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014.
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"Dropout: p must be in [0, 1], not {self.p}")
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """Base class of the activations: the fields of a subclass are the options of its kernel."""
+
+    kernel: ClassVar[str]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the kernel and of its backward."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """`dlcore.relu` as a layer."""
+
+    kernel = "relu"
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """`dlcore.leaky_relu` as a layer."""
+
+    kernel = "leaky_relu"
+    negative_slope: float = 0.01
+
+
+@dataclass(frozen=True)
+class ELU(Activation):
+    """`dlcore.elu` as a layer."""
+
+    kernel = "elu"
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """`dlcore.gelu` as a layer; ``approximate`` is "none" or "tanh"."""
+
+    kernel = "gelu"
+    approximate: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(
+                f"GELU: approximate must be 'none' or 'tanh', not {self.approximate!r}"
+            )
+
+
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """`dlcore.silu` as a layer."""
+
+    kernel = "silu"
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """`dlcore.sigmoid` as a layer."""
+
+    kernel = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """`dlcore.tanh` as a layer."""
+
+    kernel = "tanh"
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """`dlcore.softplus` as a layer."""
+
+    kernel = "softplus"
+    beta: float = 1.0
+    threshold: float = 20.0
+
+
+def check_positive_int(name: str, value: object) -> None:
+    """Raise ValueError for what is not a positive integer."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, not {value!r}")

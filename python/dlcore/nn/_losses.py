@@ -1,0 +1,461 @@
+"""Loss functions as objects, for `Trainer`: the kernels of `dlcore.losses` with their options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dlcore._common.arrays import as_array
+from dlcore.functional import _losses as losses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlcore._common.typing import Array
+    from dlcore.metrics._named import Metric
+
+
+class Loss:
+    """Base class of the losses.
+
+    One of your own defines ``value`` and ``value_and_grad`` and, if its targets are not values
+    like the outputs, ``check``.
+    """
+
+    kernel: ClassVar[str]
+    # Whether it also takes the mean of two targets, class probabilities for class indices.
+    mixable: ClassVar[bool] = True
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Keyword arguments of the kernel for outputs of this dtype."""
+        return {}
+
+    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+        """Targets as the kernel takes them for outputs of shape (N, width), or a clear error."""
+        return as_values(y, name, width, dtype)
+
+    def classes(self, width: int) -> int | None:  # noqa: ARG002
+        """Return the number of classes for outputs of shape (N, width); None without classes."""
+        return None
+
+    def counted(self, y: Array) -> Array:
+        """Which rows count at all: an array of bool, of shape (N,)."""
+        return np.ones(len(y), np.bool_)
+
+    def row_weights(self, y: Array) -> Array | None:  # noqa: ARG002
+        """Return what each row adds to the denominator of the mean; None if 1 each."""
+        return None
+
+    def present(self, y: Array) -> Array | None:  # noqa: ARG002
+        """Return what each row adds to the denominators of several targets' means; None if 1 each.
+
+        Of shape (N, targets), 0 where a target is missing.
+        """
+        return None
+
+    def target_metrics(self) -> dict[str, Metric]:
+        """Return the metrics that the loss itself logs, by name, such as those of each target."""
+        return {}
+
+    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+        """Compute the loss of these outputs."""
+        kernel = getattr(losses, self.kernel)
+        return kernel(outputs, y, reduction=reduction, **self.options(outputs.dtype))
+
+    def weighted_value(self, outputs: Array, y: Array, weight: Array | None, mass: Array) -> float:
+        """Compute ``sum(weight * losses of the rows) / sum(mass)``, without weights the mean."""
+        if weight is None:
+            return float(self.value(outputs, y))
+        losses = self.value(outputs, y, reduction="none").reshape(len(y), -1)
+        return float(weight @ losses.mean(1, dtype=np.float64) / mass.sum())
+
+    def value_and_grad(
+        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+    ) -> tuple[Any, Array]:
+        """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
+        kernel = getattr(losses, f"{self.kernel}_and_grad")
+        options = self.options(outputs.dtype)
+        result: tuple[Any, Array] = kernel(outputs, y, reduction=reduction, out=out, **options)
+        return result
+
+
+class CrossEntropyLoss(Loss):
+    """`dlcore.cross_entropy` of logits (N, C) and class indices (N,) or probabilities (N, C).
+
+    Parameters
+    ----------
+    weight : array_like of shape (C,), optional
+        Weight of each class, converted to the model's dtype.
+    ignore_index : int
+        Rows of this class count nothing.
+    label_smoothing : float
+        Share of the target, in [0, 1], that is spread evenly over the classes.
+    """
+
+    kernel = "cross_entropy"
+
+    def __init__(
+        self,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f"CrossEntropyLoss: label_smoothing must be in [0, 1], not {label_smoothing}"
+            )
+        self.weight = None if weight is None else np.asarray(weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Keyword arguments of the kernel for logits of this dtype."""
+        weight = None if self.weight is None else self.weight.astype(dtype, copy=False)
+        return {
+            "weight": weight,
+            "ignore_index": self.ignore_index,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+        """Class indices within range or probabilities of the model's dtype, else an error."""
+        if self.weight is not None and self.weight.shape != (width,):
+            raise ValueError(
+                f"CrossEntropyLoss: weight has shape {self.weight.shape}, "
+                f"but the model has {width} outputs"
+            )
+        labels = as_array(y, name)
+        if labels.dtype.kind == "f":
+            if self.ignore_index >= 0:
+                raise ValueError(
+                    f"CrossEntropyLoss: ignore_index is for class indices, but {name} holds class "
+                    f"probabilities"
+                )
+            return as_values(labels, name, width, dtype)
+        if labels.dtype.kind not in "iu" or not labels.dtype.isnative:
+            raise TypeError(
+                f"{name} is {labels.dtype}; cross-entropy takes class indices of an integer dtype, "
+                f"or class probabilities of dtype {dtype}"
+            )
+        if labels.ndim != 1:
+            raise ValueError(f"{name} must hold class indices of shape (N,), not {labels.shape}")
+        outside = ((labels < 0) | (labels >= width)) & (labels != self.ignore_index)
+        if outside.any():
+            row = int(outside.argmax())
+            raise IndexError(
+                f"{name}[{row}] is {labels[row]}, but the model has classes 0 to {width - 1}"
+            )
+        return labels
+
+    def classes(self, width: int) -> int:
+        """Return the number of classes: that of the outputs."""
+        return width
+
+    def counted(self, y: Array) -> Array:
+        """Rows of a class other than ``ignore_index``."""
+        if y.ndim > 1:
+            return super().counted(y)
+        counted: Array = y != self.ignore_index
+        return counted
+
+    def row_weights(self, y: Array) -> Array | None:
+        """Return the weight of each row's class, 0 for ignored rows; 1 for probabilities."""
+        counted = self.counted(y)
+        if y.ndim > 1 or (self.weight is None and counted.all()):
+            return None
+        if self.weight is None:
+            return counted.astype(np.float64)
+        return np.where(counted, self.weight[np.where(counted, y, 0)], 0.0)
+
+
+class BCEWithLogitsLoss(Loss):
+    """`dlcore.binary_cross_entropy_with_logits` of logits and targets, both of shape (N, k).
+
+    Parameters
+    ----------
+    pos_weight : array_like of shape (k,), optional
+        Weight of the positive targets of each column, converted to the model's dtype.
+    """
+
+    kernel = "binary_cross_entropy_with_logits"
+
+    def __init__(self, pos_weight: Any = None) -> None:
+        self.pos_weight = None if pos_weight is None else np.atleast_1d(np.asarray(pos_weight))
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Keyword arguments of the kernel for logits of this dtype."""
+        if self.pos_weight is None:
+            return {}
+        return {"pos_weight": self.pos_weight.astype(dtype, copy=False)}
+
+    def classes(self, width: int) -> int:  # noqa: ARG002
+        """Return the number of classes of each output: no and yes."""
+        return 2
+
+    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+        """Targets of the model's dtype and shape, else an error."""
+        if self.pos_weight is not None and self.pos_weight.shape != (width,):
+            raise ValueError(
+                f"BCEWithLogitsLoss: pos_weight has shape {self.pos_weight.shape}, "
+                f"but the model has {width} outputs"
+            )
+        return super().check(y, name, width, dtype)
+
+
+class MSELoss(Loss):
+    """`dlcore.mse_loss`: the mean squared error."""
+
+    kernel = "mse_loss"
+
+
+class L1Loss(Loss):
+    """`dlcore.l1_loss`: the mean absolute error."""
+
+    kernel = "l1_loss"
+
+
+class HuberLoss(Loss):
+    """`dlcore.huber_loss`: squared errors up to ``delta``, absolute ones beyond."""
+
+    kernel = "huber_loss"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not delta > 0:
+            raise ValueError(f"HuberLoss: delta must be positive, not {delta}")
+        self.delta = delta
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Keyword arguments of the kernel."""
+        return {"delta": self.delta}
+
+
+class SmoothL1Loss(Loss):
+    """`dlcore.smooth_l1_loss`: Huber's loss divided by ``beta``."""
+
+    kernel = "smooth_l1_loss"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        if not beta >= 0:
+            raise ValueError(f"SmoothL1Loss: beta must not be negative, but is {beta}")
+        self.beta = beta
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Keyword arguments of the kernel."""
+        return {"beta": self.beta}
+
+
+class PoissonNLLLoss(Loss):
+    """`dlcore.poisson_nll_loss` of counts, the outputs being the logarithms of their rates."""
+
+    kernel = "poisson_nll_loss"
+
+
+class QuantileLoss(Loss):
+    """`dlcore.quantile_loss`: the outputs estimate quantiles of the targets.
+
+    Parameters
+    ----------
+    quantile : float or array_like of shape (k,)
+        Orders of the quantiles, in [0, 1]: one for all k outputs, or one for each.
+    """
+
+    kernel = "quantile_loss"
+
+    def __init__(self, quantile: Any = 0.5) -> None:
+        self.quantile = np.asarray(quantile, np.float64)
+        if self.quantile.ndim > 1 or not ((self.quantile >= 0) & (self.quantile <= 1)).all():
+            raise ValueError(f"QuantileLoss: quantile must be in [0, 1], not {quantile}")
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Keyword arguments of the kernel for outputs of this dtype."""
+        return {"quantile": self.quantile.astype(dtype)}
+
+    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+        """Targets of the model's dtype and shape, else an error."""
+        if self.quantile.shape not in ((), (width,)):
+            raise ValueError(
+                f"QuantileLoss: quantile has shape {self.quantile.shape}, "
+                f"but the model has {width} outputs"
+            )
+        return super().check(y, name, width, dtype)
+
+
+class FocalLoss(Loss):
+    """``(1 - p) ** gamma`` times a cross-entropy -log(p): what is nearly right counts little.
+
+    Parameters
+    ----------
+    gamma : float
+        At least 0, which is the cross-entropy itself.
+    loss : "cross_entropy" or "bce_with_logits"
+        Of class indices, or of targets 0 and 1.
+
+    References
+    ----------
+    Lin et al.: Focal loss for dense object detection, ICCV 2017.
+    """
+
+    mixable = False
+
+    def __init__(self, gamma: float = 2.0, loss: str = "cross_entropy") -> None:
+        if not 0 <= gamma < np.inf:
+            raise ValueError(f"FocalLoss: gamma must be finite and at least 0, not {gamma}")
+        if loss not in ("cross_entropy", "bce_with_logits"):
+            raise ValueError(
+                f"FocalLoss: loss must be 'cross_entropy' or 'bce_with_logits', not {loss!r}"
+            )
+        self.gamma = float(gamma)
+        self.of = as_loss(loss)
+
+    def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+        """Class indices, or targets 0 and 1, else an error."""
+        target = self.of.check(y, name, width, dtype)
+        if target.dtype.kind == "f" and not ((target == 0) | (target == 1)).all():
+            raise ValueError(f"FocalLoss: {name} must hold class indices, or 0 and 1 alone")
+        return target
+
+    def classes(self, width: int) -> int | None:
+        """Return the number of classes."""
+        return self.of.classes(width)
+
+    def counted(self, y: Array) -> Array:
+        """Which rows count at all."""
+        return self.of.counted(y)
+
+    def row_weights(self, y: Array) -> Array | None:
+        """Return what each row adds to the denominator of the mean; None if 1 each."""
+        return self.of.row_weights(y)
+
+    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+        """Compute the loss of these outputs."""
+        losses = self.of.value(outputs, y, reduction="none")
+        return reduced(losses * (-np.expm1(-losses)) ** self.gamma, reduction)
+
+    def value_and_grad(
+        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+    ) -> tuple[Any, Array]:
+        """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
+        losses, grad = self.of.value_and_grad(outputs, y, reduction="none", out=out)
+        wrong = -np.expm1(-losses)
+        power = wrong**self.gamma
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope = power + self.gamma * power / wrong * np.exp(-losses) * losses
+        slope = np.where(wrong > 0, slope, self.gamma == 0).astype(grad.dtype)
+        grad *= slope.reshape(len(slope), -1)
+        loss = reduced(losses * power, reduction)
+        if reduction == "mean":
+            grad /= grad.dtype.type(losses.size)
+        return loss, grad
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropyLoss,
+    "binary_cross_entropy_with_logits": BCEWithLogitsLoss,
+    "bce_with_logits": BCEWithLogitsLoss,
+    "mse": MSELoss,
+    "mse_loss": MSELoss,
+    "l1": L1Loss,
+    "l1_loss": L1Loss,
+    "huber": HuberLoss,
+    "huber_loss": HuberLoss,
+    "smooth_l1": SmoothL1Loss,
+    "smooth_l1_loss": SmoothL1Loss,
+    "poisson_nll": PoissonNLLLoss,
+    "poisson_nll_loss": PoissonNLLLoss,
+    "quantile": QuantileLoss,
+    "quantile_loss": QuantileLoss,
+    "focal": FocalLoss,
+}
+
+
+def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    """Describe the loss to the native step; None for one of the user's own."""
+    describe = NATIVE.get(type(loss))
+    return None if describe is None else describe(loss, width, y, dtype)
+
+
+def _describe(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:  # noqa: ARG001
+    return (loss.kernel, width, *loss.options(dtype).values())
+
+
+def _describe_cross_entropy(
+    loss: CrossEntropyLoss, width: int, y: Array, dtype: np.dtype[Any]
+) -> tuple[Any, ...]:
+    weight, *options = loss.options(dtype).values()
+    weight = None if weight is None else np.ascontiguousarray(weight)
+    return (loss.kernel, width, y.ndim == 1, weight, *options)
+
+
+def _describe_bce(
+    loss: BCEWithLogitsLoss,
+    width: int,
+    y: Array,  # noqa: ARG001
+    dtype: np.dtype[Any],
+) -> tuple[Any, ...]:
+    weight = loss.options(dtype).get("pos_weight")
+    return (loss.kernel, width, None if weight is None else np.ascontiguousarray(weight))
+
+
+def _describe_quantile(
+    loss: QuantileLoss,
+    width: int,
+    y: Array,  # noqa: ARG001
+    dtype: np.dtype[Any],
+) -> tuple[Any, ...]:
+    return (loss.kernel, width, np.resize(loss.options(dtype)["quantile"], width))
+
+
+def _describe_focal(
+    loss: FocalLoss, width: int, y: Array, dtype: np.dtype[Any]
+) -> tuple[Any, ...] | None:
+    of = native_loss(loss.of, width, y, dtype)
+    return of if loss.gamma == 0 else ("focal", width, of, loss.gamma)
+
+
+# How each loss is described to the native step: f(loss, width, y, dtype).
+NATIVE: dict[type[Loss], Callable[..., tuple[Any, ...] | None]] = {
+    **dict.fromkeys((MSELoss, L1Loss, HuberLoss, SmoothL1Loss, PoissonNLLLoss), _describe),
+    CrossEntropyLoss: _describe_cross_entropy,
+    BCEWithLogitsLoss: _describe_bce,
+    QuantileLoss: _describe_quantile,
+    FocalLoss: _describe_focal,
+}
+
+
+def takes_labels(loss: Loss) -> bool:
+    """Whether the targets of a loss are class indices."""
+    return isinstance(loss.of if isinstance(loss, FocalLoss) else loss, CrossEntropyLoss)
+
+
+def reduced(losses: Array, reduction: str) -> Any:
+    """Reduce losses to their mean or sum, in float64, or leave them."""
+    if reduction == "none":
+        return losses
+    total = losses.sum(dtype=np.float64) / (losses.size if reduction == "mean" else 1)
+    return losses.dtype.type(total)
+
+
+def as_loss(loss: Any) -> Loss:
+    """Return the loss of this name, or the loss itself."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]()
+    raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a loss object, not {loss!r}")
+
+
+def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+    """Take targets of shape (N, width) and this dtype; (N,) is taken for (N, 1)."""
+    values = as_array(y, name)
+    if values.dtype != dtype:
+        raise TypeError(
+            f"{name} is {values.dtype}, the model {dtype}: pass {name}.astype(np.{dtype})"
+        )
+    if values.ndim == 1 and width == 1:
+        values = values[:, np.newaxis]
+    if values.ndim != 2 or values.shape[1] != width:
+        raise ValueError(
+            f"{name} must have shape (N, {width}), like the outputs, not {values.shape}"
+        )
+    return values

@@ -1,0 +1,1 @@
+"""Scaling, splitting and augmentation of data."""

@@ -1,0 +1,258 @@
+"""Rows for training, for validation and for the test, drawn by scikit-learn's splitters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dlcore._common.arrays import as_array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlcore._common.typing import Array
+
+# Draws of groups for each of up to 9 numbers of groups about the expected one.
+_DRAWS = 20
+# How near folds must come to the shares of the rows.
+_TOLERANCE = 0.02
+
+
+class Split(NamedTuple):
+    """The three parts of a data set, in the order of `sklearn.model_selection.train_test_split`."""
+
+    x_train: Array
+    x_val: Array
+    x_test: Array
+    y_train: Array
+    y_val: Array
+    y_test: Array
+
+
+def train_val_test_split(
+    x: Any,
+    y: Any,
+    sizes: Sequence[float] = (0.7, 0.15, 0.15),
+    *,
+    stratify: Any = None,
+    groups: Any = None,
+    seed: int = 0,
+) -> Split:
+    """Split rows at random into those to train on, to validate on and to test with.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (N, ...)
+        Rows and what they should give; of any dtype.
+    sizes : (train, validation, test)
+        Shares of the rows, which add up to 1; or numbers of rows, which add up to N. The latter two
+        may be 0, for empty parts.
+    stratify : True or ndarray of shape (N,), optional
+        Classes, True for y: each part has them in the same shares as the whole, to within a row.
+    groups : ndarray of shape (N,), optional
+        Which rows belong together, such as those of one patient: no group comes into two parts. The
+        sizes are then met as nearly as the groups allow.
+    seed : int
+        The same seed gives the same parts.
+
+    Returns
+    -------
+    Split
+        Named tuple ``(x_train, x_val, x_test, y_train, y_val, y_test)`` of copies; every row is in
+        exactly one part.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    TypeError
+        If x, y, stratify or groups cannot be read without a copy.
+    ValueError
+        If the lengths differ, the sizes are not as described, or there are too few rows of a class
+        or too few groups.
+
+    Notes
+    -----
+    By `train_test_split`, twice, for shares of the rows; by `GroupShuffleSplit` for groups, of up
+    to 180 draws the one that comes nearest to the sizes; by `StratifiedGroupKFold` for both, as few
+    folds as can be dealt to the parts within 0.02 of the shares.
+
+    References
+    ----------
+    Ripley: Pattern recognition and neural networks, 1996, p. 354 (the three sets).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> x, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    >>> parts = dl.train_val_test_split(x, y, (0.6, 0.2, 0.2), stratify=True)
+    >>> [len(part) for part in parts], parts.y_val.tolist()
+    ([6, 2, 2, 6, 2, 2], [1, 0])
+    """
+    try:
+        import sklearn.model_selection  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "train_val_test_split() needs scikit-learn: pip install 'dlcore-kernels[sklearn]'"
+        ) from error
+    x, y = _rows(x, "x"), _rows(y, "y")
+    n = len(x)
+    if len(y) != n:
+        raise ValueError(f"train_val_test_split: x has {n} rows, y {len(y)}")
+    classes = None
+    if stratify is True:
+        classes = _column(y, "y, with stratify=True,", n)
+    elif stratify is not None:
+        classes = _column(stratify, "stratify", n)
+    groups = None if groups is None else _column(groups, "groups", n)
+    counts = _counts(sizes, n)
+    if counts[0] == n:
+        parts = [np.random.default_rng(seed).permutation(n), *np.empty((2, 0), np.int64)]
+    elif groups is None:
+        parts = _of_rows(counts, classes, seed)
+    elif classes is None:
+        parts = _of_groups(counts, groups, seed)
+    else:
+        parts = _of_folds(counts, classes, groups, seed)
+    return Split(*(x[part] for part in parts), *(y[part] for part in parts))
+
+
+def _rows(array: Any, name: str) -> Array:
+    rows = as_array(array, f"train_val_test_split: {name}")
+    if rows.ndim == 0:
+        raise ValueError(f"train_val_test_split: {name} must have rows, not be a single number")
+    return rows
+
+
+def _column(array: Any, name: str, n: int) -> Array:
+    column = _rows(array, name)
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.shape != (n,):
+        raise ValueError(
+            f"train_val_test_split: {name} must have shape ({n},), a value a row of x, "
+            f"not {column.shape}"
+        )
+    return column
+
+
+def _counts(sizes: Sequence[float], n: int) -> list[int]:
+    """Return the numbers of rows of the three parts."""
+    given = list(sizes)
+    if len(given) != 3 or not all(np.isreal(size) and size >= 0 for size in given):
+        raise ValueError(
+            f"train_val_test_split: sizes must be three numbers of at least 0, not {sizes}"
+        )
+    if all(isinstance(size, int | np.integer) for size in given):
+        if sum(given) != n:
+            raise ValueError(
+                f"train_val_test_split: sizes {sizes} add up to {sum(given)} rows, x has {n}"
+            )
+        counts = [int(size) for size in given]
+    else:
+        if abs(sum(given) - 1) > 1e-6:
+            raise ValueError(
+                f"train_val_test_split: sizes must add up to 1, or be numbers of rows, not {sizes}"
+            )
+        held = [max(1, round(size * n)) if size else 0 for size in given[1:]]
+        counts = [n - sum(held), *held]
+    if counts[0] < 1:
+        raise ValueError(f"train_val_test_split: sizes {sizes} leave none of {n} rows to train on")
+    return counts
+
+
+def _of_rows(counts: list[int], classes: Array | None, seed: int) -> list[Array]:
+    """Draw rows: first those of the test, then those of the validation."""
+    from sklearn.model_selection import train_test_split
+
+    rest, parts = np.arange(sum(counts)), []
+    for draw, count in enumerate((counts[2], counts[1])):
+        drawn = rest[:0]
+        if count:
+            try:
+                rest, drawn = train_test_split(
+                    rest,
+                    test_size=count,
+                    random_state=_state(seed, draw),
+                    stratify=None if classes is None else classes[rest],
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"train_val_test_split: {counts} rows cannot be stratified: {error}"
+                ) from error
+        parts.append(drawn)
+    return [rest, parts[1], parts[0]]
+
+
+def _of_groups(counts: list[int], groups: Array, seed: int) -> list[Array]:
+    """Draw groups: of many draws the one that comes nearest to the numbers of rows."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    names, of_row, rows = np.unique(groups, return_inverse=True, return_counts=True)
+    _check_groups(len(names), sum(count > 0 for count in counts), counts)
+    rest, part_of = np.arange(len(names)), np.zeros(len(names), np.int64)
+    for part, count in ((2, counts[2]), (1, counts[1])):
+        if not count:
+            continue
+        most = len(rest) - (2 if part == 2 and counts[1] else 1)
+        expected = len(rest) * count / rows[rest].sum()
+        best = np.inf
+        tried = np.linspace(0.6 * expected, 1.6 * expected, 9).round().astype(int)
+        for size in np.unique(tried.clip(1, most)).tolist():
+            splitter = GroupShuffleSplit(_DRAWS, test_size=size, random_state=_state(seed, part))
+            for _, draw in splitter.split(rest, groups=rest):
+                distance = abs(rows[rest[draw]].sum() - count)
+                if distance < best:
+                    best, drawn = distance, draw
+        part_of[rest[drawn]] = part
+        rest = np.delete(rest, drawn)
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(np.flatnonzero(part_of[of_row] == part)) for part in range(3)]
+
+
+def _of_folds(counts: list[int], classes: Array, groups: Array, seed: int) -> list[Array]:
+    """Deal stratified folds of groups to the parts."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    shares = np.array(counts) / sum(counts)
+    folds, dealt = _folds(shares)
+    _check_groups(len(np.unique(groups)), folds, counts)
+    labels, rows = np.unique(classes, return_counts=True)
+    if rows.min() < folds:
+        raise ValueError(
+            f"train_val_test_split: stratify with groups deals {folds} folds for these sizes, but "
+            f"class {labels[rows.argmin()]} has only {rows.min()} rows"
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=_state(seed, 0))
+    try:
+        own = [part for _, part in splitter.split(classes, classes, groups)]
+    except ValueError as error:
+        raise ValueError(f"train_val_test_split: stratify: {error}") from error
+    ends = np.cumsum(dealt[::-1])
+    test, val, train = np.split(np.arange(folds), ends[:2])
+    none = np.empty(0, np.int64)
+    return [np.concatenate([none, *(own[fold] for fold in part)]) for part in (train, val, test)]
+
+
+def _folds(shares: Array) -> tuple[int, Array]:
+    """Return the fewest folds that can be dealt nearly in these shares, and how many to each."""
+    for folds in range(int(np.count_nonzero(shares)), 101):
+        dealt = np.where(shares > 0, np.maximum(1, np.round(shares * folds)), 0).astype(int)
+        dealt[0] = folds - dealt[1:].sum()
+        if dealt[0] > 0 and abs(dealt / folds - shares).max() <= _TOLERANCE:
+            return folds, dealt
+    raise AssertionError("100 folds come nearer than 0.02 to any shares")
+
+
+def _check_groups(there: int, needed: int, counts: list[int]) -> None:
+    if there < needed:
+        raise ValueError(
+            f"train_val_test_split: parts of about {counts} rows need at least {needed} groups, "
+            f"there are {there}"
+        )
+
+
+def _state(seed: int, draw: int) -> int:
+    """Draw what scikit-learn takes for a seed."""
+    return int(np.random.SeedSequence((seed, draw)).generate_state(1)[0])

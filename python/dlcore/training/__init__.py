@@ -1,0 +1,1 @@
+"""Mini-batch training: data, batches, the step, the loop, `Trainer`."""

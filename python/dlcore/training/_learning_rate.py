@@ -1,0 +1,88 @@
+"""The learning rates of a trainer's fits."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.optim._schedules import Schedule
+from dlcore.training._step import set_lrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlcore._common.typing import Array
+
+
+class Rates:
+    """Sets the learning rates of an optimizer by a schedule, over all fits of a trainer.
+
+    Parameters
+    ----------
+    schedule : Schedule or callable or None
+        A `Schedule`, which begins from the learning rates that the groups of the optimizer have now,
+        or ``schedule(epoch) -> lr``; None leaves the optimizer as it is.
+    optimizer : optimizer
+    """
+
+    def __init__(self, schedule: Schedule | Callable[[int], float] | None, optimizer: Any) -> None:
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                f"schedule must be a Schedule such as CosineAnnealingLR(50), or a function of the "
+                f"epoch, not {schedule!r}"
+            )
+        self.schedule = schedule
+        self._optimizer = optimizer
+        self._initial = self._now()
+        self._epochs = self._updates = 0
+
+    def _now(self) -> list[float]:
+        return list(getattr(self._optimizer, "lrs", [getattr(self._optimizer, "lr", math.nan)]))
+
+    def begin_epoch(self) -> None:
+        """Set the rates of an epoch."""
+        if self.schedule is None or getattr(self.schedule, "per", None) == "iteration":
+            return
+        if isinstance(self.schedule, Schedule):
+            lrs = [self.schedule(self._epochs, lr) for lr in self._initial]
+            set_lrs(self._optimizer, _checked(np.array([lrs]), self.schedule, self._epochs)[0])
+        else:
+            lr = float(self.schedule(self._epochs))
+            _checked(np.array([[lr]]), "schedule", self._epochs)
+            self._optimizer.lr = lr
+
+    def end_epoch(self) -> None:
+        """Count an epoch that was completed."""
+        self._epochs += 1
+
+    def of_updates(self, count: int) -> Array | None:
+        """Return the rates of the next updates, of shape (count, groups), if they change with each."""
+        if not isinstance(self.schedule, Schedule) or self.schedule.per != "iteration":
+            return None
+        columns = [self.schedule.values(self._updates, count, lr) for lr in self._initial]
+        return _checked(np.stack(columns, axis=1), self.schedule, self._updates)
+
+    def end_updates(self, count: int, lrs: Array | None) -> None:
+        """Count updates that were made, with these rates."""
+        self._updates += count
+        if lrs is not None and count:
+            set_lrs(self._optimizer, lrs[count - 1])
+
+    @property
+    def log_names(self) -> list[str]:
+        """The names of `logs`."""
+        return ["lr", *(f"lr_{i}" for i in range(1, len(self._initial)))]
+
+    def logs(self) -> dict[str, float]:
+        """Return the rate of each group: "lr", "lr_1", ..."""
+        return dict(zip(self.log_names, self._now(), strict=True))
+
+
+def _checked(lrs: Array, schedule: object, step: int) -> Array:
+    wrong = ~((lrs >= 0) & (lrs < math.inf))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(f"{schedule}({step + row}) is {lrs[row, column]}, not a learning rate")
+    return lrs

@@ -1,0 +1,131 @@
+"""What a fit shows while it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from dlcore._common.typing import Array
+    from dlcore.callbacks._history import History
+    from dlcore.training._batches import Deal
+
+
+class Progress:
+    """One line an epoch and, on a terminal, a bar below them while the fit runs.
+
+    Parameters
+    ----------
+    verbose : {"auto", 0, 1, 2}
+        0 shows nothing, 1 lines and the bar, 2 lines alone; "auto" is 1 on a terminal, else 2.
+        The bar needs tqdm; without it there are the lines.
+    epochs, steps : int
+        Number of epochs, and of steps in an epoch, None if that is not known.
+    """
+
+    def __init__(self, verbose: int | str, *, epochs: int, steps: int | None) -> None:
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
+        if verbose == "auto":
+            verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
+        self._shows = verbose != 0
+        self._epochs = epochs
+        self._bar = None
+        if verbose == 1:
+            self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Name the epoch in the bar."""
+        if self._bar is not None:
+            self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
+
+    def step(self, steps: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def end_epoch(self, epoch: int, logs: dict[str, float], seconds: float) -> None:
+        """Show the line of an epoch."""
+        number = f"{epoch + 1:>{len(str(self._epochs))}}/{self._epochs}"
+        values = "".join(f"  {name} {_number(value)}" for name, value in logs.items())
+        self.say(f"epoch {number}{values}  {seconds:.2f} s")
+
+    def say(self, line: str) -> None:
+        """Show a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+        elif self._shows:
+            print(line, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class IterationLog:
+    """Counts the iterations (updates) of a fit, and logs the loss of every so many of them.
+
+    Parameters
+    ----------
+    history : History
+        Where they go.
+    progress : Progress
+        What shows them.
+    every : int or None
+        How many iterations share a line; None for none.
+    """
+
+    def __init__(self, history: History, progress: Progress, every: int | None) -> None:
+        self.iteration = 0
+        self._history, self._progress, self._every = history, progress, every
+        self._losses: list[float] = []  # of the updates since the last line
+
+    def begin(self, deal: Deal, losses: Array, lrs: Array | float) -> None:
+        """Begin with other batches, whose losses are filled in."""
+        self._deal, self._batch_losses = deal, losses
+        self._lrs = np.broadcast_to(lrs, -(-len(deal) // deal.accumulate))
+        self._seen = 0
+
+    def up_to(self, done: int) -> None:
+        """Log what has come up to this batch."""
+        deal = self._deal
+        ready = self._lrs.size if done == len(deal) else done // deal.accumulate
+        if self._every is None:
+            self.iteration += ready - self._seen
+            self._seen = ready
+        for update in range(self._seen, ready):
+            self.iteration += 1
+            batches = slice(update * deal.accumulate, (update + 1) * deal.accumulate)
+            self._losses.append(float(self._batch_losses[batches] @ deal.shares[batches]))
+            if self.iteration % (self._every or 1) == 0:
+                loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
+                self._history.record_iterations([self.iteration], [loss], [lr])
+                self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
+                self._losses.clear()
+        self._seen = ready
+
+
+def _bar(total: int | None, name: str) -> Any:
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    return tqdm(
+        total=total, desc=name, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"

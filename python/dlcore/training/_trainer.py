@@ -1,0 +1,516 @@
+"""`Trainer`: fits a model to data, epoch by epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.callbacks._averaging import ExponentialMovingAverage, one_average
+from dlcore.callbacks._callback import Callback
+from dlcore.callbacks._history import History
+from dlcore.metrics._named import as_metrics
+from dlcore.nn._layers import check_positive_int
+from dlcore.nn._losses import Loss, as_loss
+from dlcore.nn._sequential import Sequential
+from dlcore.optim import _optimizer as optimizers
+from dlcore.optim._schedules import ReduceLROnPlateau
+from dlcore.training._batches import Batches, Deal, Stream
+from dlcore.training._dataset import (
+    MappedFile,
+    Part,
+    Rows,
+    as_matrix,
+    check_rows,
+    hold_out,
+    mass,
+    weigh_classes,
+)
+from dlcore.training._learning_rate import Rates
+from dlcore.training._prefetch import Transformed, check_mixable
+from dlcore.training._progress import IterationLog, Progress
+from dlcore.training._step import Diverged, Optimizer, TrainingStep, trained_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore.optim._schedules import Schedule
+
+# Seconds of native steps between two looks at Python: its signals, the progress bar.
+_SLICE = 0.1
+# And of steps on a mapped file, whose pages then are given back.
+_SLICE_OF_MAP = 0.01
+
+_OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
+
+
+class Trainer:
+    """Fits a model, and predicts and evaluates with it.
+
+    Parameters
+    ----------
+    model : Sequential
+        The model, trained in place.
+    loss : str or Loss
+        What to minimise: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
+        (or the name of the kernel in full), or an object such as
+        ``CrossEntropyLoss(label_smoothing=0.1)``.
+    optimizer : optimizer or str, optional
+        Made of ``model.parameters()`` or of some of them; or "adam" (the default), "adamw" or
+        "sgd" with its default options.
+    callbacks : sequence of Callback, optional
+        Called in every fit, in this order.
+    metrics : sequence of str or callable, optional
+        What to log beside the loss: names such as "accuracy", "f1" or "r2" (see
+        `dlcore.metrics.metric_named`), scikit-learn's scorers, which both count a row of
+        ``sample_weight`` 2 twice; or functions ``metric(y_true, outputs) -> float``, called once
+        an epoch with all rows and logged under their ``__name__``.
+    seed : int, optional
+        Draws the order of the rows, the validation split and what `Dropout` drops. The same seed,
+        data and calls give the same result, bit for bit on the same machine.
+    accumulate : int
+        Batches to an update: k batches of n rows give the update of one batch of k * n rows.
+    clip_grad_norm : float, optional
+        Largest norm of the gradients of an update (see `dlcore.clip_grad_norm`),
+    clip_grad_value : float, optional
+        or largest absolute value of their elements (see `dlcore.clip_grad_value`).
+    schedule : Schedule or callable, optional
+        How the learning rate changes: a schedule such as ``CosineAnnealingLR(50)``, of epochs or of
+        iterations, `ReduceLROnPlateau`, or a function ``schedule(epoch) -> lr``, called before each
+        epoch. Epochs and iterations are counted from 0 over all fits of this trainer. The learning
+        rate is logged as "lr", those of further groups as "lr_1" and so on.
+
+    Attributes
+    ----------
+    history : History
+        Of the last fit, up to the last complete epoch.
+    log_names : list of str
+        What each epoch of the last fit logs.
+    active_callbacks : list of Callback
+        Those of the last fit.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        *,
+        loss: str | Loss,
+        optimizer: Optimizer | str | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        metrics: Sequence[str | Callable[[Array, Array], float]] | None = None,
+        seed: int | None = None,
+        accumulate: int = 1,
+        clip_grad_norm: float | None = None,
+        clip_grad_value: float | None = None,
+        schedule: Schedule | ReduceLROnPlateau | Callable[[int], float] | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"Trainer: model must be a Sequential, not {type(model).__name__}")
+        check_positive_int("accumulate", accumulate)
+        limits = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be positive, not {limit}")
+        if clip_grad_norm is not None and clip_grad_value is not None:
+            raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
+        self.model = model
+        self.loss = as_loss(loss)
+        self.optimizer = _as_optimizer(optimizer or "adam", model)
+        self.callbacks = list(callbacks or ())
+        if isinstance(schedule, ReduceLROnPlateau):
+            self.callbacks.append(schedule)
+            schedule = None
+        self.accumulate = accumulate
+        self.clip_grad_norm = clip_grad_norm
+        self.clip_grad_value = clip_grad_value
+        self.history: History = History()
+        self.log_names: list[str] = []
+        self.active_callbacks: list[Callback] = []
+        self._rates = Rates(schedule, self.optimizer)
+        self._stopping = False
+        self._source: Batches | Stream | Transformed | None = None
+        self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
+        seeds = np.random.SeedSequence(seed)
+        self._shuffle_rng = np.random.default_rng(seeds)
+        self._split_seed, layer_seed = seeds.spawn(2)
+        self._layer_rng = np.random.default_rng(layer_seed)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int,
+        batch_size: int = 32,
+        sample_weight: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        transform: Callable[..., Array] | None = None,
+        mix: Callable[..., tuple[Array, Array]] | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        log_every: int | None = None,
+        verbose: int | str = "auto",
+    ) -> History:
+        """Train; a second call goes on where the first ended.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, in_features)
+            Rows to learn from, of the model's dtype; `numpy.memmap` for more of them than fit the
+            memory. Or, without y, an iterable of batches (x, y) or (x, y, sample_weight), which
+            every epoch goes through anew; ``batch_size`` and ``shuffle`` have no meaning then.
+        y : ndarray of shape (N,) or (N, out_features)
+            Class indices of any integer dtype for cross-entropy; otherwise values of the model's
+            dtype and the outputs' shape, where (N,) is taken for (N, 1).
+        epochs : int
+            Passes over the rows, unless a callback stops earlier.
+        batch_size : int
+            Rows of a mini-batch; the last one may be shorter.
+        sample_weight : ndarray of shape (N,), optional
+            Weights of the rows, of any real dtype. The loss of a batch is
+            ``sum(weight * loss) / sum(weight)``.
+        class_weight : mapping or "balanced", optional
+            Weights of the classes in training, which multiply ``sample_weight``: a dict such as
+            ``{0: 1.0, 1: 5.0}``, 1 for a class it does not name, or "balanced" for
+            ``N / (classes * rows of the class)``.
+        validation_data : (x, y) or (x, y, sample_weight), optional
+            Rows to validate on after each epoch.
+        validation_split : float
+            Share of the rows to validate on instead, drawn at random. Fits of one trainer on
+            equally many rows hold out the same ones.
+        shuffle : bool
+            Whether each epoch goes through the rows in a new random order; otherwise the batches
+            are consecutive rows.
+        transform : callable, optional
+            ``transform(batch, rng) -> batch`` changes x of each batch, a copy of shape (n, features),
+            to one of the same shape and dtype: data augmentation. It runs in other threads ahead
+            of the training, with a random generator of the batch's own, drawn by the seed.
+        mix : callable, optional
+            ``mix(x, y, rng) -> (x, y)``, after it, such as `dlcore.mixup`. Class indices come as
+            class probabilities of shape (n, classes).
+        callbacks : sequence of Callback, optional
+            Called in this fit, after those of the trainer.
+        log_every : int, optional
+            Log the mean loss of every so many iterations (updates) as well, in
+            ``history.iterations``, and show it unless ``verbose`` is 0.
+        verbose : {"auto", 0, 1, 2}
+            0 shows nothing, 2 a line an epoch, 1 a progress bar as well (with tqdm); "auto" is 1
+            on a terminal and 2 elsewhere.
+
+        Returns
+        -------
+        History
+            "loss" and the metrics of each epoch, and those of the validation, "val_loss" and so
+            on. The values of the training are means over the rows as they were seen, while the
+            parameters were changing; those of the validation are from the end of the epoch.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            x, y or an option is not as described; nothing was changed.
+        FloatingPointError
+            The training diverged: the loss, the gradient or the parameters became NaN or
+            infinite. The model has its parameters from before that step.
+        KeyboardInterrupt
+            Ctrl-C ends the fit between two operations; the model can be used or trained on, and
+            ``trainer.history`` has the complete epochs.
+        """
+        check_positive_int("epochs", epochs)
+        check_positive_int("batch_size", batch_size)
+        if log_every is not None:
+            check_positive_int("log_every", log_every)
+        source: Batches | Stream | Transformed
+        if y is None:
+            steps = None
+            if transform is not None or mix is not None:
+                raise ValueError(
+                    "transform and mix need x and y as arrays; an iterable can change its batches"
+                )
+            source, validation = self._stream(
+                x, sample_weight, class_weight, validation_data, validation_split
+            )
+        else:
+            rows = check_rows(self.model, self.loss, x, y, sample_weight)
+            index, validation = hold_out(
+                self.model, self.loss, rows, validation_data, validation_split, self._split_seed
+            )
+            weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
+            source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
+            if transform is not None or mix is not None:
+                classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
+                if mix is not None:
+                    check_mixable(self.loss, rows.y)
+                source = Transformed(source, self.loss, classes, transform, mix)
+            steps = len(source)
+        watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
+        if self._rates.schedule is not None and _reduces(watchers):
+            raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
+        average = one_average(watchers)
+        with self.model.in_training():
+            step = TrainingStep(
+                self.model,
+                self.loss,
+                self.optimizer,
+                accumulate=self.accumulate > 1,
+                max_norm=self.clip_grad_norm,
+                clip_value=self.clip_grad_value,
+                average=None if average is None else average.begin(self.model),
+            )
+            progress = Progress(verbose, epochs=epochs, steps=steps)
+            self._begin(has_validation=validation is not None, watchers=watchers)
+            log = IterationLog(self.history, progress, log_every)
+            self._source = source
+            try:
+                # Threads that change batches end with the fit, however it ends.
+                with source if isinstance(source, Transformed) else nullcontext():
+                    return self._fit(epochs, shuffle, validation, step, progress, log, average)
+            finally:
+                self._source = None
+
+    def _fit(
+        self,
+        epochs: int,
+        shuffle: bool,
+        validation: Part | None,
+        step: TrainingStep,
+        progress: Progress,
+        log: IterationLog,
+        average: ExponentialMovingAverage | None,
+    ) -> History:
+        assert self._source is not None
+        for callback in self.active_callbacks:
+            callback.trainer = self
+            callback.on_fit_begin()
+        with progress:
+            for epoch in range(epochs):
+                began = time.perf_counter()
+                if average is not None:
+                    average.show(self.model, average=False)
+                for callback in self.active_callbacks:
+                    callback.on_epoch_begin(epoch)
+                self._rates.begin_epoch()
+                progress.begin_epoch(epoch)
+                deals = self._source.epoch(
+                    self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
+                )
+                logs, batches = self._train(epoch, deals, step, progress, log)
+                if "lr" in self.log_names:
+                    logs |= self._rates.logs()
+                if average is not None:
+                    average.show(self.model, average=True)
+                if validation is not None:
+                    scores = self._score(validation)
+                    logs |= {f"val_{name}": value for name, value in scores.items()}
+                self._rates.end_epoch()
+                self.history.record(epoch, logs, batches=batches, iteration=log.iteration)
+                progress.end_epoch(epoch, logs, time.perf_counter() - began)
+                for callback in self.active_callbacks:
+                    callback.on_epoch_end(epoch, logs)
+                if self._stopping:
+                    self.history.stopped_epoch = epoch
+                    progress.say(f"stopped after epoch {epoch + 1}: {self.history.reason}")
+                    break
+        for callback in self.active_callbacks:
+            callback.on_fit_end()
+        return self.history
+
+    def training_inputs(self) -> Iterator[Array]:
+        """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
+        if self._source is None:
+            raise RuntimeError("training_inputs() is for callbacks: there is no fit under way")
+        return self._source.inputs()
+
+    def stop(self, reason: str) -> None:
+        """End the fit after this epoch: for callbacks."""
+        self._stopping = True
+        self.history.reason = reason
+
+    def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
+        """Compute the outputs of the model, such as logits, ``batch_size`` rows at a time."""
+        check_positive_int("batch_size", batch_size)
+        x = as_matrix(x, "x", self.model.dtype, self.model.in_features)
+        if len(x) <= batch_size:
+            return self.model(x)
+        return self._outputs(Part(Rows(x, x)), batch_size)
+
+    def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Compute the loss and the metrics on these rows, by name."""
+        return self._score(Part(check_rows(self.model, self.loss, x, y, sample_weight)))
+
+    def _stream(
+        self,
+        source: Any,
+        sample_weight: Any,
+        class_weight: Mapping[Any, float] | str | None,
+        validation_data: tuple[Any, ...] | None,
+        validation_split: float,
+    ) -> tuple[Stream, Part | None]:
+        """Take x without y for an iterable of batches."""
+        if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
+            raise TypeError(
+                f"without y, x must be an iterable of batches (x, y), not {type(source).__name__}"
+            )
+        for name, given in (
+            ("sample_weight", sample_weight is not None),
+            ("validation_split", validation_split != 0),
+        ):
+            if given:
+                raise ValueError(f"{name} needs x and y as arrays; x is an iterable of batches")
+        if class_weight is not None and not isinstance(class_weight, Mapping):
+            raise ValueError("for an iterable of batches class_weight must be a dict")
+
+        def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Rows:
+            rows = check_rows(self.model, self.loss, x, y, weight, prefix)
+            index = np.arange(len(rows.x))
+            return weigh_classes(self.model, self.loss, rows, index, class_weight)
+
+        validation = None
+        if validation_data is not None:
+            x, y, weight = (*validation_data, None)[:3]
+            validation = Part(check_rows(self.model, self.loss, x, y, weight, "validation "))
+        return Stream(self.loss, source, check, self.accumulate), validation
+
+    def _begin(self, *, has_validation: bool, watchers: list[Callback]) -> None:
+        self.history = History()
+        self._stopping = False
+        self.active_callbacks = watchers
+        scores = ["loss", *self._metrics]
+        has_lr = self._rates.schedule is not None or _reduces(watchers)
+        self.log_names = scores + (self._rates.log_names if has_lr else [])
+        self.log_names += [f"val_{name}" for name in scores] if has_validation else []
+
+    def _train(
+        self,
+        epoch: int,
+        deals: Iterable[Deal],
+        step: TrainingStep,
+        progress: Progress,
+        log: IterationLog,
+    ) -> tuple[dict[str, float], int]:
+        """Train one epoch; return its loss and metrics over the rows as they were seen, and its batches."""
+        total = weight = 0.0
+        batches = 0
+        seen: list[tuple[Rows, Array, Array]] = []  # data, rows of it and outputs
+        for deal in deals:
+            outputs = None
+            if self._metrics:
+                outputs = np.empty((len(deal.order), step.width_of(deal.rows)), self.model.dtype)
+                seen.append((deal.rows, deal.order, outputs))
+            mapped = MappedFile(deal.rows.x)
+            losses = np.zeros(len(deal))
+            lrs = self._rates.of_updates(-(-len(deal) // deal.accumulate))
+            log.begin(deal, losses, self._rates.logs()["lr"] if lrs is None else lrs[:, 0])
+            between = _Between(progress, mapped, log)
+            try:
+                updates = step.run(
+                    deal,
+                    losses=losses,
+                    lrs=lrs,
+                    seen=outputs,
+                    seconds=_SLICE_OF_MAP if mapped else _SLICE,
+                    between=between,
+                )
+            except Diverged as error:
+                raise FloatingPointError(
+                    f"the training diverged in epoch {epoch + 1}, "
+                    f"step {batches + error.batch + 1}: {error}; "
+                    f"the model has its parameters from before that step"
+                ) from None
+            finally:
+                mapped.release()
+            self._rates.end_updates(updates, lrs)
+            between(len(deal))
+            total += float((losses * deal.masses).sum())
+            weight += float(deal.masses.sum())
+            batches += len(deal)
+        logs = {"loss": total / weight}
+        return (logs | self._measure_all(seen) if seen else logs), batches
+
+    def _measure_all(self, seen: list[tuple[Rows, Array, Array]]) -> dict[str, float]:
+        """Measure the outputs of an epoch."""
+        y = np.concatenate([rows.y[order] for rows, order, _ in seen])
+        outputs = np.concatenate([outputs for *_, outputs in seen])
+        weight = None
+        if any(rows.sample_weight is not None for rows, *_ in seen):
+            weight = np.concatenate(
+                [
+                    np.ones(len(order)) if rows.sample_weight is None else rows.sample_weight[order]
+                    for rows, order, _ in seen
+                ]
+            )
+        return self._measure(y, outputs, weight)
+
+    def _outputs(self, rows: Part, batch_size: int = 4096) -> Array:
+        """Compute the outputs of rows, some at a time."""
+        if len(rows) == 0:
+            return self.model(rows.x(0, 0))
+        outputs: Array | None = None
+        mapped = MappedFile(rows.rows.x)
+        for start in range(0, len(rows), batch_size):
+            some = self.model(rows.x(start, start + batch_size))
+            if outputs is None:
+                outputs = np.empty((len(rows), some.shape[1]), some.dtype)
+            outputs[start : start + len(some)] = some
+            mapped.release()
+        assert outputs is not None
+        return outputs
+
+    def _score(self, rows: Part) -> dict[str, float]:
+        """Compute the loss and the metrics of the model as it is now."""
+        outputs, y, weight = self._outputs(rows), rows.y, rows.weight
+        loss = self.loss.weighted_value(outputs, y, weight, mass(self.loss, rows))
+        return {"loss": loss} | self._measure(y, outputs, weight)
+
+    def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:
+        return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}
+
+
+class _Between:
+    """What there is to do now and then between two batches of an epoch."""
+
+    def __init__(self, progress: Progress, mapped: MappedFile, log: IterationLog) -> None:
+        self._progress, self._mapped, self._log = progress, mapped, log
+        self._done = 0
+
+    def __call__(self, done: int) -> None:
+        self._mapped.release()
+        self._log.up_to(done)
+        self._progress.step(done - self._done)
+        self._done = done
+
+
+def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
+    """Make the optimizer of this name for all parameters of a model."""
+    if name not in _OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {name!r}")
+    made: Optimizer = _OPTIMIZERS[name](model.parameters(), **options)
+    return made
+
+
+def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
+    if isinstance(optimizer, str):
+        return optimizer_named(optimizer, model)
+    if not hasattr(optimizer, "step"):
+        raise TypeError(
+            f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
+            f"not {optimizer!r}"
+        )
+    trained_names(model, optimizer)
+    return optimizer
+
+
+def _check_callbacks(callbacks: list[Callback]) -> list[Callback]:
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
+    return callbacks
+
+
+def _reduces(callbacks: list[Callback]) -> bool:
+    return any(isinstance(callback, ReduceLROnPlateau) for callback in callbacks)

@@ -1,0 +1,73 @@
+"""What the installed distribution says about itself and holds, and that the sources agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import dlcore
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(dlcore.__file__).parent
+DISTRIBUTION = metadata.distribution("dlcore-kernels")
+REQUIREMENTS = [Requirement(r) for r in DISTRIBUTION.requires]
+
+
+def of_extra(extra):
+    return [r for r in REQUIREMENTS if f'extra == "{extra}"' in str(r.marker)]
+
+
+def test_numpy_is_the_only_requirement():
+    assert [r.name for r in REQUIREMENTS if "extra" not in str(r.marker)] == ["numpy"]
+
+
+def test_every_extra_is_in_all():
+    extras = set(DISTRIBUTION.metadata.get_all("Provides-Extra"))
+    assert {"plot", "progress", "demo", "test", "bench", "dev", "all"} <= extras
+    assert [r.extras for r in of_extra("all")] == [extras - {"all"}]
+
+
+@pytest.mark.parametrize("name", ["py.typed", "_native/_core.pyi", "reference/__init__.py"])
+def test_package_holds(name):
+    assert (PACKAGE / name).is_file()
+
+
+def test_licence_and_readme_are_in_the_metadata():
+    assert DISTRIBUTION.metadata["License-Expression"] == "BSD-3-Clause"
+    assert "## Train a network" in DISTRIBUTION.metadata.get_payload()
+
+
+def test_version_comes_from_one_place():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    version = pyproject["project"]["version"]
+    assert DISTRIBUTION.version == version
+    assert dlcore.__version__ == version
+
+
+def test_changelog_has_the_version():
+    assert f"\n## [{dlcore.__version__}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_pre_commit_and_the_dev_extra_pin_the_same_versions():
+    config = ROOT / ".pre-commit-config.yaml"
+    if not config.exists():
+        pytest.skip("the sdist leaves the pre-commit configuration out")
+    hook = re.compile(r"/(?:mirrors-)?([\w-]+?)(?:-pre-commit)?\n +rev: v(\S+)")
+    hooks = dict(hook.findall(config.read_text(encoding="utf-8")))
+    pins = {r.name: str(r.specifier) for r in of_extra("dev") if "==" in str(r.specifier)}
+    assert pins
+    assert pins == {name: f"=={hooks[name]}" for name in pins}
+
+
+def test_import_loads_no_optional_library():
+    code = (
+        "import sys, dlcore\n"
+        "print(*{'matplotlib', 'scipy', 'sklearn', 'tqdm', 'torch', 'pytest'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

@@ -12,7 +12,7 @@ import numpy as np
 from dlcore.callbacks._history import new_figure, saved, smoothed
 from dlcore.nn._layers import check_positive_int
 from dlcore.optim._schedules import LambdaLR
-from dlcore.training._dataset import check_rows, mass
+from dlcore.training._dataset import check_rows, loss_weights
 from dlcore.training._trainer import Trainer, optimizer_named
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def lr_find(
         seed=seed,
     )
     rows = check_rows(tried, trainer.loss, x, y, None)
-    counted = np.flatnonzero(mass(trainer.loss, rows))
+    counted = np.flatnonzero(loss_weights(trainer.loss, rows))
     order = np.resize(np.random.default_rng(seed).permutation(counted), (iterations, batch_size))
 
     width = max(3, iterations // _WINDOWS)

@@ -106,8 +106,8 @@ def label_entropy(labels: Any, *, base: float | None = None, weight: Any = None)
             raise ValueError("label_entropy: weight must be finite and at least 0")
     counts = np.bincount(np.unique(given, return_inverse=True)[1], of_each).astype(np.float64)
     total = counts.sum()
-    shares = counts / total if total > 0 else np.zeros(1)
-    return float(entropy(shares, base=base))
+    accumulation_weights = counts / total if total > 0 else np.zeros(1)
+    return float(entropy(accumulation_weights, base=base))
 
 
 def cross_entropy(p: Array, q: Array, *, base: float | None = None, axis: int = -1) -> Any:
@@ -291,10 +291,10 @@ def _categorical(
                 f"but there are {classes} classes"
             )
         t = one_hot(labels, classes, np.float64) * of_class
-        mass = float(of_class[labels].sum())
+        normalizer = float(of_class[labels].sum())
     elif given.dtype == dtype and given.shape == wide.shape:
         t = _probabilities(function, "target", given).reshape(rows.shape) * of_class
-        mass = float(len(rows))
+        normalizer = float(len(rows))
     else:
         raise TypeError(
             f"{function}: target must hold class indices, or be {dtype} of shape {wide.shape} "
@@ -302,7 +302,7 @@ def _categorical(
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         losses = -(t * np.maximum(np.log(rows), -100.0)).sum(1) / log_base
-        unit = 1.0 if reduction != "mean" else np.divide(1.0, mass)
+        unit = 1.0 if reduction != "mean" else np.divide(1.0, normalizer)
         grad = np.where(t == 0, 0.0, -t / np.maximum(rows, 1e-12)) * (unit / log_base)
         loss = losses.reshape(wide.shape[:-1]) if reduction == "none" else losses.sum() * unit
     return np.asarray(loss).astype(dtype)[()] + 0, grad.reshape(wide.shape).astype(dtype)

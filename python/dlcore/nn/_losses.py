@@ -63,12 +63,14 @@ class Loss:
         kernel = getattr(losses, self.kernel)
         return kernel(outputs, y, reduction=reduction, **self.options(outputs.dtype))
 
-    def weighted_value(self, outputs: Array, y: Array, weight: Array | None, mass: Array) -> float:
-        """Compute ``sum(weight * losses of the rows) / sum(mass)``, without weights the mean."""
+    def weighted_value(
+        self, outputs: Array, y: Array, weight: Array | None, normalizer: Array
+    ) -> float:
+        """Compute ``sum(weight * losses of the rows) / sum(normalizer)``, without weights the mean."""
         if weight is None:
             return float(self.value(outputs, y))
         losses = self.value(outputs, y, reduction="none").reshape(len(y), -1)
-        return float(weight @ losses.mean(1, dtype=np.float64) / mass.sum())
+        return float(weight @ losses.mean(1, dtype=np.float64) / normalizer.sum())
 
     def value_and_grad(
         self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None

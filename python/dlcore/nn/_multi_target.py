@@ -19,7 +19,7 @@ from dlcore.nn._losses import (
     reduced,
     takes_labels,
 )
-from dlcore.training._dataset import Rows, mass
+from dlcore.training._dataset import Dataset, loss_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,12 +214,14 @@ class MultiTargetLoss(Loss):
         """Compute the loss of these outputs."""
         return self.value_and_grad(outputs, y, reduction=reduction)[0]
 
-    def weighted_value(self, outputs: Array, y: Array, weight: Array | None, mass: Array) -> float:
+    def weighted_value(
+        self, outputs: Array, y: Array, weight: Array | None, normalizer: Array
+    ) -> float:
         """Compute the weighted sum of the mean losses of the targets."""
         weight = np.ones(len(y)) if weight is None else weight
         factors = self._factors(y, weight)
         losses, _ = self.value_and_grad(outputs, y, reduction="none", factors=factors)
-        return float(weight @ losses.astype(np.float64) / mass.sum())
+        return float(weight @ losses.astype(np.float64) / normalizer.sum())
 
     def value_and_grad(
         self,
@@ -301,7 +303,7 @@ def _decoded(loss: Loss, own: Array) -> Array:
 
 def _loss_metric(loss: Loss) -> Metric:
     def metric(y: Array, outputs: Array, weight: Array | None) -> float:
-        counts = mass(loss, Rows(outputs, y, weight))
+        counts = loss_weights(loss, Dataset(outputs, y, weight))
         return loss.weighted_value(outputs, y, weight, counts) if counts.any() else float("nan")
 
     return metric

@@ -274,7 +274,7 @@ class Optimizer:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
     def _penalty(self, group: int) -> float:  # noqa: ARG002
-        """L2 penalty of a group that is part of the loss of a batch, divided by its mass."""
+        """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
         return 0.0
 
     def rules(self) -> list[tuple[Any, ...]]:
@@ -314,7 +314,7 @@ class Optimizer:
         TypeError
             If a gradient has another dtype than its parameter.
         ValueError
-            If the number of gradients or a shape differs, or a gradient shares memory with its
+            If the number of gradients or a shape differs, or a gradient accumulation_weights memory with its
             parameter. Nothing is changed then.
         """
         state = self.state_arrays()
@@ -354,7 +354,7 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{name} must have the shape {p.shape}, got {g.shape}")
             if any(np.may_share_memory(g, other) for other in self.params):
-                raise ValueError(f"{name} shares memory with a parameter")
+                raise ValueError(f"{name} accumulation_weights memory with a parameter")
 
 
 class SGD(Optimizer):

@@ -10,8 +10,8 @@ import scipy.sparse
 
 from dlcore.nn._layers import Linear
 from dlcore.optim._optimizer import SGD
-from dlcore.training._batches import Deal
-from dlcore.training._dataset import Rows
+from dlcore.training._batches import BatchPlan
+from dlcore.training._dataset import Dataset
 from dlcore.training._step import TrainingStep
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Objective(NamedTuple):
         return float(np.average(rows, weights=weight))
 
 
-def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Rows:
+def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Dataset:
     """Return rows as native steps take them."""
     if scipy.sparse.issparse(X):
         X = X.tocsr().astype(dtype, copy=False)
@@ -55,7 +55,7 @@ def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) 
         X = np.asarray(X, dtype)
         if not X.flags.aligned:
             X = X.copy()
-    return Rows(X, targets, None if weight is None else weight.astype(np.float64))
+    return Dataset(X, targets, None if weight is None else weight.astype(np.float64))
 
 
 def rows_at_once(X: Any) -> int:
@@ -65,7 +65,7 @@ def rows_at_once(X: Any) -> int:
 class Batches:
     """Mini-batches in scikit-learn's order, and its mean of their losses; ``rows`` is their number."""
 
-    def __init__(self, rows: Rows, batch_size: int) -> None:
+    def __init__(self, rows: Dataset, batch_size: int) -> None:
         self._rows, self._batch_size = rows, int(batch_size)
         n = self.rows = rows.x.shape[0]
         self._order = np.arange(n)
@@ -85,24 +85,30 @@ class Batches:
             yield some.toarray() if scipy.sparse.issparse(some) else some
 
     @property
-    def mass(self) -> float:
+    def normalizer(self) -> float:
         """The weight of all rows."""
-        return float(self._masses().sum())
+        return float(self._normalizers().sum())
 
-    def _masses(self) -> Array:
+    def _normalizers(self) -> Array:
         weight = self._rows.weight
         return self._sizes if weight is None else np.add.reduceat(weight[self._order], self._starts)
 
-    def _deal(self, objective: Objective, key: int, total: float | None = None) -> Deal:
-        masses = self._masses()
-        shares = objective.gradient_scale * (
-            np.ones_like(masses) if total is None else masses / total
+    def _plan(self, objective: Objective, key: int, total: float | None = None) -> BatchPlan:
+        normalizers = self._normalizers()
+        accumulation_weights = objective.gradient_scale * (
+            np.ones_like(normalizers) if total is None else normalizers / total
         )
-        return Deal(
-            self._rows, self._order, self._batch_size, masses, shares * (masses > 0), 1, key
+        return BatchPlan(
+            self._rows,
+            self._order,
+            self._batch_size,
+            normalizers,
+            accumulation_weights * (normalizers > 0),
+            1,
+            key,
         )
 
-    def _constants(self, objective: Objective, masses: Array) -> Array | float:
+    def _constants(self, objective: Objective, normalizers: Array) -> Array | float:
         """Compute what each batch's mean loss has more, whatever the outputs are."""
         if objective.constant is None:
             return 0.0
@@ -111,7 +117,9 @@ class Batches:
         values: Array = self._constant
         if self._rows.weight is not None:
             values = values * self._rows.weight
-        return np.add.reduceat(values[self._order], self._starts) / np.where(masses > 0, masses, 1)
+        return np.add.reduceat(values[self._order], self._starts) / np.where(
+            normalizers > 0, normalizers, 1
+        )
 
     def run(
         self,
@@ -127,12 +135,12 @@ class Batches:
             places = np.arange(len(self._order))
             rng.shuffle(places)
             self._order = self._order[places]
-        deal = self._deal(objective, key)
-        losses = np.zeros(len(deal))
-        squares = np.zeros(len(deal)) if alpha else None
-        lrs = rates.of_updates(len(deal))
+        plan = self._plan(objective, key)
+        losses = np.zeros(len(plan))
+        squares = np.zeros(len(plan)) if alpha else None
+        lrs = rates.of_updates(len(plan))
         updates = step.run(
-            deal,
+            plan,
             losses=losses,
             squares=squares,
             lrs=lrs,
@@ -141,27 +149,31 @@ class Batches:
             between=lambda _: None,
         )
         rates.end_updates(updates, lrs)
-        losses = losses * objective.value_scale + self._constants(objective, deal.masses)
+        losses = losses * objective.value_scale + self._constants(objective, plan.normalizers)
         if squares is not None:
-            losses += 0.5 * alpha * squares / np.where(deal.masses > 0, deal.masses, np.inf)
+            losses += (
+                0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
+            )
         return float(losses @ self._sizes / self._sizes.sum())
 
     def compute_gradient(self, step: TrainingStep, objective: Objective) -> float:
         """Compute the loss of all rows, and its gradient in the step's memory."""
-        masses = self._masses()
-        total = float(masses.sum())
-        losses = step.compute_gradient(self._deal(objective, 0, total))
-        losses = losses * objective.value_scale + self._constants(objective, masses)
-        return float(losses @ masses / total)
+        normalizers = self._normalizers()
+        total = float(normalizers.sum())
+        losses = step.compute_gradient(self._plan(objective, 0, total))
+        losses = losses * objective.value_scale + self._constants(objective, normalizers)
+        return float(losses @ normalizers / total)
 
 
 class FullBatch:
     """The loss of all rows, with its L2 penalty, and its gradient."""
 
-    def __init__(self, model: Sequential, rows: Rows, objective: Objective, alpha: float) -> None:
+    def __init__(
+        self, model: Sequential, rows: Dataset, objective: Objective, alpha: float
+    ) -> None:
         self._model, self._objective = model, objective
         self._batches = Batches(rows, min(rows_at_once(rows.x), rows.x.shape[0]))
-        self._factor = alpha / self._batches.mass
+        self._factor = alpha / self._batches.normalizer
         self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
         slopes = model.split(self._step.gradient)
         self._weights = [

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.callbacks._callback import Callback
-    from dlcore.training._dataset import Rows
+    from dlcore.training._dataset import Dataset
 
 ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     "identity": None,
@@ -340,7 +340,7 @@ class PerceptronMixin:
 
     def _fit_stochastic(
         self: Any,
-        rows: Rows,
+        rows: Dataset,
         objective: Objective,
         held: Validation | None,
         incremental: bool,
@@ -528,7 +528,7 @@ class PerceptronMixin:
             print(message)
         return self._no_improvement_count > 0
 
-    def _fit_lbfgs(self: Any, rows: Rows, objective: Objective) -> None:
+    def _fit_lbfgs(self: Any, rows: Dataset, objective: Objective) -> None:
         model: Sequential = self.model_
         result = scipy.optimize.minimize(
             FullBatch(model, rows, objective, self.alpha),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dlcore.training._dataset import Rows, mass, present
+from dlcore.training._dataset import Dataset, loss_weights, present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from dlcore.nn._losses import Loss
 
 
-class Deal(NamedTuple):
+class BatchPlan(NamedTuple):
     """The batches of an epoch: ``order[i * batch_size : (i + 1) * batch_size]`` for each i.
 
-    ``masses`` are the weights of the batches in the epoch, ``shares`` those in their updates, each
+    ``normalizers`` are the weights of the batches in the epoch, ``accumulation_weights`` those in their updates, each
     of which the last of ``accumulate`` batches completes. ``key`` draws what layers draw.
     ``factors`` are those of each loss of several in each batch, where targets are missing.
     """
 
-    rows: Rows
+    rows: Dataset
     order: Array
     batch_size: int
-    masses: Array
-    shares: Array
+    normalizers: Array
+    accumulation_weights: Array
     accumulate: int
     key: int
     factors: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.masses)
+        return len(self.normalizers)
 
-    def numbers(self, batch: int) -> Array:
-        """Return the numbers of the rows of a batch."""
+    def indices(self, batch: int) -> Array:
+        """Return the indices of the rows of a batch."""
         start = batch * self.batch_size
         drawn: Array = self.order[start : start + self.batch_size]
         return drawn
@@ -53,7 +53,7 @@ class Batches:
     ----------
     loss : Loss
         Says what each row contributes to the denominator of the mean loss.
-    rows : Rows
+    rows : Dataset
         The data; ``rows.weight`` weighs the losses.
     index : ndarray of int
         The rows to use.
@@ -64,10 +64,10 @@ class Batches:
     """
 
     def __init__(
-        self, loss: Loss, rows: Rows, index: Array, batch_size: int, accumulate: int
+        self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
     ) -> None:
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self._mass = mass(loss, rows)
+        self._loss_weights = loss_weights(loss, rows)
         self._present = present(loss, rows)
         self._starts = np.arange(0, len(index), batch_size)
         self._accumulate = accumulate
@@ -81,24 +81,33 @@ class Batches:
         for start in range(0, len(self._index), 4096):
             yield self._rows.x[self._index[start : start + 4096]]
 
-    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
+    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._index if rng is None else rng.permutation(self._index)
-        masses = np.add.reduceat(self._mass[order], self._starts)
-        updates = np.add.reduceat(masses, np.arange(0, len(masses), self._accumulate))
-        of_update = np.repeat(updates, self._accumulate)[: len(masses)]
-        shares = np.divide(masses, of_update, out=np.zeros_like(masses), where=masses > 0)
+        normalizers = np.add.reduceat(self._loss_weights[order], self._starts)
+        updates = np.add.reduceat(normalizers, np.arange(0, len(normalizers), self._accumulate))
+        of_update = np.repeat(updates, self._accumulate)[: len(normalizers)]
+        accumulation_weights = np.divide(
+            normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
+        )
         factors = None
         if self._present is not None:
             # The loss of a target is its mean over the rows of an update that have it.
             there = np.add.reduceat(self._present[order], self._starts)
-            there = np.add.reduceat(there, np.arange(0, len(masses), self._accumulate))
-            there = np.repeat(there, self._accumulate, axis=0)[: len(masses)]
+            there = np.add.reduceat(there, np.arange(0, len(normalizers), self._accumulate))
+            there = np.repeat(there, self._accumulate, axis=0)[: len(normalizers)]
             factors = np.divide(
                 of_update[:, np.newaxis], there, out=np.zeros_like(there), where=there > 0
             )
-        yield Deal(
-            self._rows, order, self.batch_size, masses, shares, self._accumulate, key, factors
+        yield BatchPlan(
+            self._rows,
+            order,
+            self.batch_size,
+            normalizers,
+            accumulation_weights,
+            self._accumulate,
+            key,
+            factors,
         )
 
 
@@ -112,7 +121,7 @@ class Stream:
     source : iterable
         Gives (x, y) or (x, y, sample_weight).
     check : callable
-        Makes `Rows` of them, or raises an error.
+        Makes `Dataset` of them, or raises an error.
     accumulate : int
         Batches to an update.
     """
@@ -121,7 +130,7 @@ class Stream:
         self,
         loss: Loss,
         source: Iterable[Any],
-        check: Callable[..., Rows],
+        check: Callable[..., Dataset],
         accumulate: int,
     ) -> None:
         self._loss, self._source, self._check = loss, source, check
@@ -132,9 +141,9 @@ class Stream:
         for batch in self._source:
             yield self._check(*batch).x
 
-    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:  # noqa: ARG002
+    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""
-        update: list[Rows] = []
+        update: list[Dataset] = []
         number = 0
         for number, batch in enumerate(self._source, 1):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
@@ -144,7 +153,7 @@ class Stream:
                 )
             update.append(self._check(*batch, prefix=f"batch {number}: "))
             if len(update) == self._accumulate:
-                yield from self._deal(update, key + number)
+                yield from self._plan(update, key + number)
                 update = []
         if number == 0:
             raise ValueError(
@@ -152,13 +161,13 @@ class Stream:
                 "pass something that every epoch can iterate over, such as a list"
             )
         if update:
-            yield from self._deal(update, key + number)
+            yield from self._plan(update, key + number)
 
-    def _deal(self, update: list[Rows], key: int) -> Iterator[Deal]:
+    def _plan(self, update: list[Dataset], key: int) -> Iterator[BatchPlan]:
         """Make one batch of those of an update: k of n rows give what one of k * n gives."""
         rows = update[0]
         if len(update) > 1:
-            rows = Rows(
+            rows = Dataset(
                 np.concatenate([r.x for r in update]),
                 np.concatenate([r.y for r in update]),
                 _join([r.weight for r in update], update),
@@ -169,7 +178,7 @@ class Stream:
         )
 
 
-def _join(weights: list[Array | None], update: list[Rows]) -> Array | None:
+def _join(weights: list[Array | None], update: list[Dataset]) -> Array | None:
     """Join the weights of batches, 1 where a batch has none; None where none has any."""
     if all(weight is None for weight in weights):
         return None

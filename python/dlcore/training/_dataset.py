@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Dataset:
     """Rows of a data set: x of shape (N, features), y, and a weight for each row or None.
 
     ``sample_weight`` is the weight without that of the classes.
@@ -31,10 +31,10 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Some rows of a data set, copied only when and as far as they are needed."""
 
-    rows: Rows
+    rows: Dataset
     index: Array | None = None  # None: all of them
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ def as_weights(weight: Any, name: str, rows: int) -> Array:
 
 def check_rows(
     model: Sequential, loss: Loss, x: Any, y: Any, weight: Any, prefix: str = ""
-) -> Rows:
+) -> Dataset:
     """Make sure that rows fit the model and the loss, and that some count."""
     x = as_matrix(x, f"{prefix}x", model.dtype, model.in_features)
     y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
@@ -126,28 +126,28 @@ def check_rows(
         raise ValueError(f"{prefix}x has {len(x)} rows, {prefix}y {len(y)}")
     if weight is not None:
         weight = as_weights(weight, f"{prefix}sample_weight", len(x))
-    rows = Rows(x, y, weight, weight)
-    check_counts(loss, Part(rows), prefix)
+    rows = Dataset(x, y, weight, weight)
+    check_counts(loss, Subset(rows), prefix)
     return rows
 
 
-def check_counts(loss: Loss, rows: Part, prefix: str = "") -> None:
+def check_counts(loss: Loss, rows: Subset, prefix: str = "") -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
-    total = mass(loss, rows).sum()
+    total = loss_weights(loss, rows).sum()
     if not total > 0:
         raise ValueError(f"{prefix}x has no row that counts, of {len(rows)} rows")
     if total == np.inf:
         raise ValueError(f"{prefix}sample_weight adds up to infinity")
 
 
-def mass(loss: Loss, rows: Rows | Part) -> Array:
+def loss_weights(loss: Loss, rows: Dataset | Subset) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
     weights = loss.row_weights(rows.y)
     weights = np.ones(len(rows.y)) if weights is None else weights.astype(np.float64, copy=False)
     return weights if rows.weight is None else weights * rows.weight
 
 
-def present(loss: Loss, rows: Rows) -> Array | None:
+def present(loss: Loss, rows: Dataset) -> Array | None:
     """Weigh each target of each row, 0 where it is missing; None if none is."""
     there = loss.present(rows.y)
     if there is None or rows.weight is None:
@@ -159,11 +159,11 @@ def present(loss: Loss, rows: Rows) -> Array | None:
 def hold_out(
     model: Sequential,
     loss: Loss,
-    rows: Rows,
+    rows: Dataset,
     validation_data: tuple[Any, ...] | None,
     fraction: float,
     seed: np.random.SeedSequence,
-) -> tuple[Array, Part | None]:
+) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and the rows to validate on."""
     if not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
@@ -174,7 +174,7 @@ def hold_out(
         if len(validation_data) not in (2, 3):
             raise ValueError("validation_data must be (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
-        return np.arange(n), Part(check_rows(model, loss, x, y, weight, "validation "))
+        return np.arange(n), Subset(check_rows(model, loss, x, y, weight, "validation "))
     if not fraction:
         return np.arange(n), None
     size = max(1, round(n * fraction))
@@ -182,17 +182,17 @@ def hold_out(
         raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
     drawn = np.random.default_rng(seed).permutation(n)
     held = np.sort(drawn[:size])
-    check_counts(loss, Part(rows, held), "validation ")
-    return np.sort(drawn[size:]), Part(rows, held)
+    check_counts(loss, Subset(rows, held), "validation ")
+    return np.sort(drawn[size:]), Subset(rows, held)
 
 
 def weigh_classes(
     model: Sequential,
     loss: Loss,
-    rows: Rows,
+    rows: Dataset,
     index: Array,
     class_weight: Mapping[Any, float] | str | None,
-) -> Rows:
+) -> Dataset:
     """Multiply the weights of the rows to train on by those of their classes."""
     weight = rows.weight
     if class_weight is not None:
@@ -200,8 +200,8 @@ def weigh_classes(
         classes = loss.classes(model.out_features or 0)
         by_class[index] = class_weights(class_weight, rows.y[index], classes)
         weight = by_class if weight is None else by_class * weight
-    weighted = Rows(rows.x, rows.y, weight, rows.sample_weight)
-    if not mass(loss, weighted)[index].sum() > 0:
+    weighted = Dataset(rows.x, rows.y, weight, rows.sample_weight)
+    if not loss_weights(loss, weighted)[index].sum() > 0:
         raise ValueError("no row to train on counts: their weights are all 0")
     return weighted
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from dlcore._native.threads import get_num_threads
 from dlcore.preprocessing._images import one_hot
-from dlcore.training._batches import Batches, Deal
-from dlcore.training._dataset import MappedFile, Rows
+from dlcore.training._batches import Batches, BatchPlan
+from dlcore.training._dataset import Dataset, MappedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ _FEWEST, _MOST, _BYTES = 8, 64, 1 << 24
 _AHEAD = 3
 
 
-class Transformed:
+class AugmentedBatches:
     """The mini-batches of rows in arrays, changed anew in each epoch; a context manager.
 
     Parameters
@@ -75,50 +75,50 @@ class Transformed:
         """Give x of all rows as they are, some at a time."""
         return self._source.inputs()
 
-    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[Deal]:
+    def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch, some at a time."""
-        for deal in self._source.epoch(rng, key):
-            size = _batches_of_piece(deal)
-            starts = deque(range(0, len(deal), size))
+        for plan in self._source.epoch(rng, key):
+            size = _batches_of_piece(plan)
+            starts = deque(range(0, len(plan), size))
             under_way: deque[_Piece] = deque()
             while starts or under_way:
                 while starts and len(under_way) < _AHEAD:
-                    under_way.append(self._begin(deal, starts.popleft(), size))
-                yield from self._finish(deal, under_way.popleft())
+                    under_way.append(self._begin(plan, starts.popleft(), size))
+                yield from self._finish(plan, under_way.popleft())
 
-    def _begin(self, deal: Deal, start: int, size: int) -> _Piece:
+    def _begin(self, plan: BatchPlan, start: int, size: int) -> _Piece:
         """Set threads to make some batches, from ``start`` on."""
-        numbers = deal.order[start * deal.batch_size : (start + size) * deal.batch_size]
-        x = np.empty((len(numbers), *deal.rows.x.shape[1:]), deal.rows.x.dtype)
-        batches = range(start, min(start + size, len(deal)))
-        slots = (x[i * deal.batch_size : (i + 1) * deal.batch_size] for i in range(size))
+        numbers = plan.order[start * plan.batch_size : (start + size) * plan.batch_size]
+        x = np.empty((len(numbers), *plan.rows.x.shape[1:]), plan.rows.x.dtype)
+        batches = range(start, min(start + size, len(plan)))
+        slots = (x[i * plan.batch_size : (i + 1) * plan.batch_size] for i in range(size))
         targets = [
-            self._pool.submit(self._change, deal, batch, slot)
+            self._pool.submit(self._change, plan, batch, slot)
             for batch, slot in zip(batches, slots, strict=False)
         ]
         return _Piece(start, numbers, x, targets)
 
-    def _finish(self, deal: Deal, piece: _Piece) -> Iterator[Deal]:
+    def _finish(self, plan: BatchPlan, piece: _Piece) -> Iterator[BatchPlan]:
         """Wait for batches, and give them."""
         y = np.concatenate([target.result() for target in piece.targets])
-        given = deal.rows
+        given = plan.rows
         MappedFile(given.x).release()
         weights = (given.weight, given.sample_weight)
         own = (w if w is None else w[piece.numbers] for w in weights)
-        rows = Rows(piece.x, y, *own)
+        rows = Dataset(piece.x, y, *own)
         # The key of a batch is that which it has in one run of all of them.
-        key = (deal.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
+        key = (plan.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
         order = np.arange(len(y))
-        yield from Batches(self._loss, rows, order, deal.batch_size, deal.accumulate).epoch(
+        yield from Batches(self._loss, rows, order, plan.batch_size, plan.accumulate).epoch(
             None, key
         )
 
-    def _change(self, deal: Deal, batch: int, x: Array) -> Array:
+    def _change(self, plan: BatchPlan, batch: int, x: Array) -> Array:
         """Fill in x of a batch, changed; return its targets."""
-        rng = np.random.default_rng([deal.key, batch])
-        numbers = deal.numbers(batch)
-        np.take(deal.rows.x, numbers, axis=0, out=x)
-        y: Array = deal.rows.y[numbers]
+        rng = np.random.default_rng([plan.key, batch])
+        numbers = plan.indices(batch)
+        np.take(plan.rows.x, numbers, axis=0, out=x)
+        y: Array = plan.rows.y[numbers]
         changed = x
         if self._transform is not None:
             changed = _checked("transform", "x", self._transform(x, rng), x)
@@ -141,11 +141,11 @@ class _Piece(NamedTuple):
     targets: list[Future[Array]]  # of each batch
 
 
-def _batches_of_piece(deal: Deal) -> int:
+def _batches_of_piece(plan: BatchPlan) -> int:
     """Return how many batches to give at once: whole updates."""
-    bytes_of_batch = max(1, deal.rows.x[:1].nbytes * deal.batch_size)
+    bytes_of_batch = max(1, plan.rows.x[:1].nbytes * plan.batch_size)
     batches = min(max(_FEWEST, _BYTES // bytes_of_batch), _MOST)
-    return deal.accumulate * -(-batches // deal.accumulate)
+    return plan.accumulate * -(-batches // plan.accumulate)
 
 
 def check_mixable(loss: Loss, y: Array) -> None:

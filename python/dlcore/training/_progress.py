@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.callbacks._history import History
-    from dlcore.training._batches import Deal
+    from dlcore.training._batches import BatchPlan
 
 
 class Progress:
@@ -92,23 +92,25 @@ class IterationLog:
         self._history, self._progress, self._every = history, progress, every
         self._losses: list[float] = []  # of the updates since the last line
 
-    def begin(self, deal: Deal, losses: Array, lrs: Array | float) -> None:
+    def begin(self, plan: BatchPlan, losses: Array, lrs: Array | float) -> None:
         """Begin with other batches, whose losses are filled in."""
-        self._deal, self._batch_losses = deal, losses
-        self._lrs = np.broadcast_to(lrs, -(-len(deal) // deal.accumulate))
+        self._plan, self._batch_losses = plan, losses
+        self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
         self._seen = 0
 
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
-        deal = self._deal
-        ready = self._lrs.size if done == len(deal) else done // deal.accumulate
+        plan = self._plan
+        ready = self._lrs.size if done == len(plan) else done // plan.accumulate
         if self._every is None:
             self.iteration += ready - self._seen
             self._seen = ready
         for update in range(self._seen, ready):
             self.iteration += 1
-            batches = slice(update * deal.accumulate, (update + 1) * deal.accumulate)
-            self._losses.append(float(self._batch_losses[batches] @ deal.shares[batches]))
+            batches = slice(update * plan.accumulate, (update + 1) * plan.accumulate)
+            self._losses.append(
+                float(self._batch_losses[batches] @ plan.accumulation_weights[batches])
+            )
             if self.iteration % (self._every or 1) == 0:
                 loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
                 self._history.record_iterations([self.iteration], [loss], [lr])

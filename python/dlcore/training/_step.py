@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
-    from dlcore.training._batches import Deal
-    from dlcore.training._dataset import Rows
+    from dlcore.training._batches import BatchPlan
+    from dlcore.training._dataset import Dataset
 
 # A network that diverges is found by its loss, not by a warning from the middle of a step.
 _quiet = np.errstate(all="ignore")
@@ -188,7 +188,7 @@ class TrainingStep:
         self._is_native = False
         self._pending = False  # whether gradients wait for an update
 
-    def width_of(self, rows: Rows) -> int:
+    def width_of(self, rows: Dataset) -> int:
         """Return the number of features of the outputs."""
         return _last_width(self._model, rows.x.shape[1])
 
@@ -198,24 +198,24 @@ class TrainingStep:
         return self._grad
 
     @_quiet
-    def compute_gradient(self, deal: Deal) -> Array:
+    def compute_gradient(self, plan: BatchPlan) -> Array:
         """Compute the loss of each batch and the sum of their gradients, without an update.
 
         Needs ``accumulate``. Raises FloatingPointError for a loss that is not finite.
         """
-        self._make_native(deal)
+        self._make_native(plan)
         self._native.forget()
         try:
-            return np.array([self._go_forth_and_back(deal, i)[0] for i in range(len(deal))])
+            return np.array([self._go_forth_and_back(plan, i)[0] for i in range(len(plan))])
         finally:
             self._native.forget()
             self._pending = False
 
-    def _make_native(self, deal: Deal) -> None:
+    def _make_native(self, plan: BatchPlan) -> None:
         """Make the native step, for batches such as these, unless it is there."""
-        rows, model = deal.rows, self._model
+        rows, model = plan.rows, self._model
         made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
-        if made_for == self._made_for and deal.batch_size <= self._capacity:
+        if made_for == self._made_for and plan.batch_size <= self._capacity:
             return
         loss = native_loss(self._loss, self.width_of(rows), rows.y, model.flat.dtype)
         self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
@@ -226,15 +226,15 @@ class TrainingStep:
                 tuple(self._learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
                 for i, layer in enumerate(model.layers)
             ],
-            deal.batch_size,
+            plan.batch_size,
             loss,
             self._accumulate,
         )
-        self._made_for, self._capacity = made_for, deal.batch_size
+        self._made_for, self._capacity = made_for, plan.batch_size
 
     def run(
         self,
-        deal: Deal,
+        plan: BatchPlan,
         *,
         losses: Array,
         squares: Array | None = None,
@@ -247,7 +247,7 @@ class TrainingStep:
 
         Parameters
         ----------
-        deal : Deal
+        plan : BatchPlan
             The batches.
         losses : ndarray of float64, shape (batches,)
             Where the loss of each batch goes.
@@ -271,14 +271,14 @@ class TrainingStep:
         IndexError
             A label is out of range.
         """
-        self._make_native(deal)
+        self._make_native(plan)
         if not self._is_native:
             updates = 0
-            for batch in range(len(deal)):
+            for batch in range(len(plan)):
                 if lrs is not None:
                     set_lrs(self._optimizer, lrs[updates])
-                losses[batch] = self._run_one(deal, batch, seen)
-                updates += deal.completes_update(batch) and not self._pending
+                losses[batch] = self._run_one(plan, batch, seen)
+                updates += plan.completes_update(batch) and not self._pending
                 between(batch + 1)
             return updates
         optimizer: Any = self._optimizer
@@ -291,16 +291,16 @@ class TrainingStep:
         try:
             fault = self._native.run(
                 {
-                    "x": _native_rows(deal.rows.x),
-                    "y": deal.rows.y,
-                    "weight": deal.rows.weight,
-                    "order": deal.order,
-                    "batch_size": deal.batch_size,
-                    "masses": deal.masses,
-                    "shares": deal.shares,
-                    "factors": deal.factors,
-                    "accumulate": deal.accumulate,
-                    "key": deal.key,
+                    "x": _native_rows(plan.rows.x),
+                    "y": plan.rows.y,
+                    "weight": plan.rows.weight,
+                    "order": plan.order,
+                    "batch_size": plan.batch_size,
+                    "masses": plan.normalizers,
+                    "shares": plan.accumulation_weights,
+                    "factors": plan.factors,
+                    "accumulate": plan.accumulate,
+                    "key": plan.key,
                     "rules": optimizer.rules(),
                     "trained": trained,
                     "lrs": lrs,
@@ -325,38 +325,38 @@ class TrainingStep:
         return int(updates)
 
     @_quiet
-    def _run_one(self, deal: Deal, batch: int, seen: Array | None) -> float:
+    def _run_one(self, plan: BatchPlan, batch: int, seen: Array | None) -> float:
         try:
-            loss, outputs = self._go_forth_and_back(deal, batch)
-            if deal.completes_update(batch) and self._pending:
+            loss, outputs = self._go_forth_and_back(plan, batch)
+            if plan.completes_update(batch) and self._pending:
                 self._update()
         except FloatingPointError as error:
             self._native.undo()
             raise Diverged(batch, str(error)) from None
         if seen is not None:
-            start = batch * deal.batch_size
+            start = batch * plan.batch_size
             seen[start : start + len(outputs)] = outputs
         return loss
 
-    def _go_forth_and_back(self, deal: Deal, batch: int) -> tuple[float, Array]:
+    def _go_forth_and_back(self, plan: BatchPlan, batch: int) -> tuple[float, Array]:
         """Return the loss of a batch and the outputs, with the gradient in ``_grad``."""
-        numbers = deal.numbers(batch)
-        outputs = np.empty((len(numbers), self.width_of(deal.rows)), self._model.flat.dtype)
-        key = (deal.key + batch * 0x9E3779B97F4A7C15) % 2**64
-        self._native.forward(_native_rows(deal.rows.x), numbers, outputs, key)
-        if not deal.shares[batch] > 0:
+        numbers = plan.indices(batch)
+        outputs = np.empty((len(numbers), self.width_of(plan.rows)), self._model.flat.dtype)
+        key = (plan.key + batch * 0x9E3779B97F4A7C15) % 2**64
+        self._native.forward(_native_rows(plan.rows.x), numbers, outputs, key)
+        if not plan.accumulation_weights[batch] > 0:
             return 0.0, outputs
-        weight = deal.rows.weight
+        weight = plan.rows.weight
         if weight is not None:
-            weight = weight[numbers] / deal.masses[batch]
-        y = deal.rows.y[numbers]
-        if deal.factors is None:
+            weight = weight[numbers] / plan.normalizers[batch]
+        y = plan.rows.y[numbers]
+        if plan.factors is None:
             loss, grad = self._loss_and_grad(outputs, y, weight)
         else:  # some targets are missing
             of_rows = np.full(len(y), 1 / len(y)) if weight is None else weight
-            loss, grad = self._loss_and_grad(outputs, y, of_rows, factors=deal.factors[batch])
-        if deal.shares[batch] != 1:
-            grad = grad * grad.dtype.type(deal.shares[batch])
+            loss, grad = self._loss_and_grad(outputs, y, of_rows, factors=plan.factors[batch])
+        if plan.accumulation_weights[batch] != 1:
+            grad = grad * grad.dtype.type(plan.accumulation_weights[batch])
         self._native.backward(self._checked(grad, outputs))
         self._pending = True
         return loss, outputs

@@ -18,19 +18,19 @@ from dlcore.nn._losses import Loss, as_loss
 from dlcore.nn._sequential import Sequential
 from dlcore.optim import _optimizer as optimizers
 from dlcore.optim._schedules import ReduceLROnPlateau
-from dlcore.training._batches import Batches, Deal, Stream
+from dlcore.training._batches import Batches, BatchPlan, Stream
 from dlcore.training._dataset import (
+    Dataset,
     MappedFile,
-    Part,
-    Rows,
+    Subset,
     as_matrix,
     check_rows,
     hold_out,
-    mass,
+    loss_weights,
     weigh_classes,
 )
 from dlcore.training._learning_rate import Rates
-from dlcore.training._prefetch import Transformed, check_mixable
+from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, Optimizer, TrainingStep, trained_names
 
@@ -132,7 +132,7 @@ class Trainer:
         self.active_callbacks: list[Callback] = []
         self._rates = Rates(schedule, self.optimizer)
         self._stopping = False
-        self._source: Batches | Stream | Transformed | None = None
+        self._source: Batches | Stream | AugmentedBatches | None = None
         self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
@@ -225,7 +225,7 @@ class Trainer:
         check_positive_int("batch_size", batch_size)
         if log_every is not None:
             check_positive_int("log_every", log_every)
-        source: Batches | Stream | Transformed
+        source: Batches | Stream | AugmentedBatches
         if y is None:
             steps = None
             if transform is not None or mix is not None:
@@ -246,7 +246,7 @@ class Trainer:
                 classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
                 if mix is not None:
                     check_mixable(self.loss, rows.y)
-                source = Transformed(source, self.loss, classes, transform, mix)
+                source = AugmentedBatches(source, self.loss, classes, transform, mix)
             steps = len(source)
         watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
         if self._rates.schedule is not None and _reduces(watchers):
@@ -268,7 +268,7 @@ class Trainer:
             self._source = source
             try:
                 # Threads that change batches end with the fit, however it ends.
-                with source if isinstance(source, Transformed) else nullcontext():
+                with source if isinstance(source, AugmentedBatches) else nullcontext():
                     return self._fit(epochs, shuffle, validation, step, progress, log, average)
             finally:
                 self._source = None
@@ -277,7 +277,7 @@ class Trainer:
         self,
         epochs: int,
         shuffle: bool,
-        validation: Part | None,
+        validation: Subset | None,
         step: TrainingStep,
         progress: Progress,
         log: IterationLog,
@@ -296,10 +296,10 @@ class Trainer:
                     callback.on_epoch_begin(epoch)
                 self._rates.begin_epoch()
                 progress.begin_epoch(epoch)
-                deals = self._source.epoch(
+                plans = self._source.epoch(
                     self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
                 )
-                logs, batches = self._train(epoch, deals, step, progress, log)
+                logs, batches = self._train(epoch, plans, step, progress, log)
                 if "lr" in self.log_names:
                     logs |= self._rates.logs()
                 if average is not None:
@@ -337,11 +337,11 @@ class Trainer:
         x = as_matrix(x, "x", self.model.dtype, self.model.in_features)
         if len(x) <= batch_size:
             return self.model(x)
-        return self._outputs(Part(Rows(x, x)), batch_size)
+        return self._outputs(Subset(Dataset(x, x)), batch_size)
 
     def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Compute the loss and the metrics on these rows, by name."""
-        return self._score(Part(check_rows(self.model, self.loss, x, y, sample_weight)))
+        return self._score(Subset(check_rows(self.model, self.loss, x, y, sample_weight)))
 
     def _stream(
         self,
@@ -350,7 +350,7 @@ class Trainer:
         class_weight: Mapping[Any, float] | str | None,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[Stream, Part | None]:
+    ) -> tuple[Stream, Subset | None]:
         """Take x without y for an iterable of batches."""
         if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
             raise TypeError(
@@ -365,7 +365,7 @@ class Trainer:
         if class_weight is not None and not isinstance(class_weight, Mapping):
             raise ValueError("for an iterable of batches class_weight must be a dict")
 
-        def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Rows:
+        def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Dataset:
             rows = check_rows(self.model, self.loss, x, y, weight, prefix)
             index = np.arange(len(rows.x))
             return weigh_classes(self.model, self.loss, rows, index, class_weight)
@@ -373,7 +373,7 @@ class Trainer:
         validation = None
         if validation_data is not None:
             x, y, weight = (*validation_data, None)[:3]
-            validation = Part(check_rows(self.model, self.loss, x, y, weight, "validation "))
+            validation = Subset(check_rows(self.model, self.loss, x, y, weight, "validation "))
         return Stream(self.loss, source, check, self.accumulate), validation
 
     def _begin(self, *, has_validation: bool, watchers: list[Callback]) -> None:
@@ -388,7 +388,7 @@ class Trainer:
     def _train(
         self,
         epoch: int,
-        deals: Iterable[Deal],
+        plans: Iterable[BatchPlan],
         step: TrainingStep,
         progress: Progress,
         log: IterationLog,
@@ -396,20 +396,20 @@ class Trainer:
         """Train one epoch; return its loss and metrics over the rows as they were seen, and its batches."""
         total = weight = 0.0
         batches = 0
-        seen: list[tuple[Rows, Array, Array]] = []  # data, rows of it and outputs
-        for deal in deals:
+        seen: list[tuple[Dataset, Array, Array]] = []  # data, rows of it and outputs
+        for plan in plans:
             outputs = None
             if self._metrics:
-                outputs = np.empty((len(deal.order), step.width_of(deal.rows)), self.model.dtype)
-                seen.append((deal.rows, deal.order, outputs))
-            mapped = MappedFile(deal.rows.x)
-            losses = np.zeros(len(deal))
-            lrs = self._rates.of_updates(-(-len(deal) // deal.accumulate))
-            log.begin(deal, losses, self._rates.logs()["lr"] if lrs is None else lrs[:, 0])
+                outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
+                seen.append((plan.rows, plan.order, outputs))
+            mapped = MappedFile(plan.rows.x)
+            losses = np.zeros(len(plan))
+            lrs = self._rates.of_updates(-(-len(plan) // plan.accumulate))
+            log.begin(plan, losses, self._rates.logs()["lr"] if lrs is None else lrs[:, 0])
             between = _Between(progress, mapped, log)
             try:
                 updates = step.run(
-                    deal,
+                    plan,
                     losses=losses,
                     lrs=lrs,
                     seen=outputs,
@@ -425,14 +425,14 @@ class Trainer:
             finally:
                 mapped.release()
             self._rates.end_updates(updates, lrs)
-            between(len(deal))
-            total += float((losses * deal.masses).sum())
-            weight += float(deal.masses.sum())
-            batches += len(deal)
+            between(len(plan))
+            total += float((losses * plan.normalizers).sum())
+            weight += float(plan.normalizers.sum())
+            batches += len(plan)
         logs = {"loss": total / weight}
         return (logs | self._measure_all(seen) if seen else logs), batches
 
-    def _measure_all(self, seen: list[tuple[Rows, Array, Array]]) -> dict[str, float]:
+    def _measure_all(self, seen: list[tuple[Dataset, Array, Array]]) -> dict[str, float]:
         """Measure the outputs of an epoch."""
         y = np.concatenate([rows.y[order] for rows, order, _ in seen])
         outputs = np.concatenate([outputs for *_, outputs in seen])
@@ -446,7 +446,7 @@ class Trainer:
             )
         return self._measure(y, outputs, weight)
 
-    def _outputs(self, rows: Part, batch_size: int = 4096) -> Array:
+    def _outputs(self, rows: Subset, batch_size: int = 4096) -> Array:
         """Compute the outputs of rows, some at a time."""
         if len(rows) == 0:
             return self.model(rows.x(0, 0))
@@ -461,10 +461,10 @@ class Trainer:
         assert outputs is not None
         return outputs
 
-    def _score(self, rows: Part) -> dict[str, float]:
+    def _score(self, rows: Subset) -> dict[str, float]:
         """Compute the loss and the metrics of the model as it is now."""
         outputs, y, weight = self._outputs(rows), rows.y, rows.weight
-        loss = self.loss.weighted_value(outputs, y, weight, mass(self.loss, rows))
+        loss = self.loss.weighted_value(outputs, y, weight, loss_weights(self.loss, rows))
         return {"loss": loss} | self._measure(y, outputs, weight)
 
     def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:

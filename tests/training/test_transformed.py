@@ -179,7 +179,7 @@ def test_a_mapped_file_gives_the_fit_of_its_array(tmp_path, monkeypatch):
     x, y = data()
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    monkeypatch.setattr("dlcore.data.MappedFile.least", 1)  # give its pages back
+    monkeypatch.setattr("dlcore.training._dataset.MappedFile.least", 1)  # give its pages back
     flats = []
     for rows in (x, mapped):
         own = trainer()

@@ -18,7 +18,7 @@ from peers import PEERS
 from report import number, processor, verdict
 
 import dlcore
-from support.cases import CASES, DTYPES
+from cases import CASES, DTYPES
 
 TITLES = {
     "case": "---",

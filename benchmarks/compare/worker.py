@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 from serving import serve
 
-from support.cases import CASES, STEPS
+from cases import CASES, STEPS
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 from support.ulp import ulp_distance

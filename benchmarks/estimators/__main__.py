@@ -25,7 +25,7 @@ from report import processor
 from rounds import contestants
 
 import dlcore
-from support.cases import CASES, DTYPES, QUICK
+from cases import CASES, DTYPES, QUICK
 
 ASKED = ("mode", "threads", "rounds", "dtype", "seeds")  # what the report repeats
 contest.WORKER = HERE / "worker.py"  # what its processes run, here

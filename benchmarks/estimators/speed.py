@@ -5,7 +5,7 @@ from judgement import check_same
 from report import number, show, verdict
 from rounds import interleaved, median, prepared
 
-from support.cases import CASES
+from cases import CASES
 
 QUARTILES = (25, 75)
 OVERHEAD = 0.05  # the most that the estimator may add to a fit

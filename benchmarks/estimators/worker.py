@@ -18,7 +18,7 @@ from datasets import DATASETS
 from serving import serve
 from timing import calls_of_a_batch, seconds
 
-from support.cases import CASES
+from cases import CASES
 
 BATCH_SECONDS = 0.03
 

@@ -23,7 +23,7 @@ from report import number, processor, show, verdict
 from rounds import contestants, measure_calls, measure_training
 
 import dlcore
-from support.cases import CASES, INFERENCE, MORE, PRODUCTS, TARGETS
+from cases import CASES, INFERENCE, MORE, PRODUCTS, TARGETS
 
 
 def times(row, seconds, names):

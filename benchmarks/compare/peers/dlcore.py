@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 import dlcore as library
-from support.cases import BETAS, EPS, LR, MOMENTUM
+from cases import BETAS, EPS, LR, MOMENTUM
 
 to_numpy = np.asarray
 

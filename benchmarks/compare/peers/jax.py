@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from support.cases import BETAS, EPS, LR, MOMENTUM
+from cases import BETAS, EPS, LR, MOMENTUM
 
 library = jax
 to_numpy = np.asarray

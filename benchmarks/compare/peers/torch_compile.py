@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from support.cases import BETAS, EPS, LR, MOMENTUM
+from cases import BETAS, EPS, LR, MOMENTUM
 
 from .torch import library, to_numpy
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 import dlcore as library
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 
 def network(case):

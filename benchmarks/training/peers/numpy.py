@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 library = np
 

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import sklearn as library
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 library.set_config(assume_finite=True, skip_parameter_validation=True)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 library = torch
 LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}

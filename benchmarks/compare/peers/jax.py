@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from cases import BETAS, EPS, LR, MOMENTUM
 
 library = jax

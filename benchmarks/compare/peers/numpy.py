@@ -3,7 +3,6 @@
 from functools import partial
 
 import numpy as np
-
 from cases import BETAS, EPS, LR, MOMENTUM
 
 library = np

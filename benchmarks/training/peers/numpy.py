@@ -1,7 +1,6 @@
 """NumPy: the gradients by hand, and updates in place of all parameters at once."""
 
 import numpy as np
-
 from cases import BETAS, EPS, MOMENTUM, RATES
 
 library = np

@@ -15,7 +15,7 @@ _COPIED = (str, bytes, list, tuple, int, float, complex, type(None))
 
 
 def as_array(obj: Any, name: str) -> Array:
-    """Return an ndarray that accumulation_weights the memory of `obj`.
+    """Return an ndarray that shares the memory of `obj`.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def as_array(obj: Any, name: str) -> Array:
 
 def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
-        # An __array__ from before NumPy 2; _by_old_array plans with it.
+        # An __array__ from before NumPy 2; _by_old_array deals with it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return np.asarray(obj, copy=False)
 

@@ -162,7 +162,7 @@ def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
         whole = isinstance(size, int | np.integer)
         if not (1 <= size <= rows if whole else 0 < size <= 1):
             raise ValueError(
-                f"learning_curve: sizes must be accumulation_weights in (0, 1] or numbers of rows from 1 to "
+                f"learning_curve: sizes must be shares in (0, 1] or numbers of rows from 1 to "
                 f"{rows}, not {size}"
             )
         counts.add(int(size) if whole else max(1, round(size * rows)))

@@ -106,8 +106,8 @@ def label_entropy(labels: Any, *, base: float | None = None, weight: Any = None)
             raise ValueError("label_entropy: weight must be finite and at least 0")
     counts = np.bincount(np.unique(given, return_inverse=True)[1], of_each).astype(np.float64)
     total = counts.sum()
-    accumulation_weights = counts / total if total > 0 else np.zeros(1)
-    return float(entropy(accumulation_weights, base=base))
+    shares = counts / total if total > 0 else np.zeros(1)
+    return float(entropy(shares, base=base))
 
 
 def cross_entropy(p: Array, q: Array, *, base: float | None = None, axis: int = -1) -> Any:

@@ -314,7 +314,7 @@ class Optimizer:
         TypeError
             If a gradient has another dtype than its parameter.
         ValueError
-            If the number of gradients or a shape differs, or a gradient accumulation_weights memory with its
+            If the number of gradients or a shape differs, or a gradient shares memory with its
             parameter. Nothing is changed then.
         """
         state = self.state_arrays()
@@ -354,7 +354,7 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{name} must have the shape {p.shape}, got {g.shape}")
             if any(np.may_share_memory(g, other) for other in self.params):
-                raise ValueError(f"{name} accumulation_weights memory with a parameter")
+                raise ValueError(f"{name} shares memory with a parameter")
 
 
 class SGD(Optimizer):

@@ -59,7 +59,7 @@ class ImageTransform:
     scale : float or (low, high)
         Factor of the size about the centre; a number s stands for (1 - s, 1 + s).
     shift : float or (low, high)
-        Shift to the right and, drawn separately, down, as accumulation_weights of the width and the height,
+        Shift to the right and, drawn separately, down, as shares of the width and the height,
         within ±shift.
     flip_horizontal : float
         Probability that left and right are exchanged.
@@ -276,7 +276,7 @@ def mixup(alpha: float = 0.2) -> Mix:
     ----------
     alpha : float
         Parameter of the Beta distribution of the share: near 0 most batches hardly change, at 1
-        all accumulation_weights are equally likely.
+        all shares are equally likely.
 
     Returns
     -------
@@ -319,7 +319,7 @@ def cutmix(shape: Sequence[int], alpha: float = 1.0) -> Mix:
         Of an image, of which a row of ``x`` has the values in this order.
     alpha : float
         Parameter of the Beta distribution of the share of the area that an image keeps; at 1 all
-        accumulation_weights are equally likely.
+        shares are equally likely.
 
     Returns
     -------

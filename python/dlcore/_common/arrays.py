@@ -1,4 +1,7 @@
-"""Objects that NumPy reads without a copy, as arrays. Called by the kernels for what is no ndarray."""
+"""Objects that NumPy reads without a copy, as arrays.
+
+The kernels call `as_array` for what is no ndarray.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,20 @@ def as_array(obj: Any, name: str) -> Array:
     raise TypeError(
         f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
     ) from cause
+
+
+def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
+    """Make sure that x has shape (N, features) and the model's dtype."""
+    array = as_array(x, name)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} is {array.dtype}, the model {dtype}: pass {name}.astype(np.{dtype}), "
+            f"or make the model with Sequential(..., dtype=...)"
+        )
+    if array.ndim != 2 or features not in (None, array.shape[1]):
+        wanted = "features" if features is None else features
+        raise ValueError(f"{name} must have shape (N, {wanted}), not {array.shape}")
+    return array
 
 
 def _by_numpy(obj: Any) -> Array:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore.preprocessing._images import one_hot
+from dlcore._common.checks import check_choice
+from dlcore.functional._one_hot import one_hot
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -266,10 +267,7 @@ def _categorical(
     dtype = np.asarray(input).dtype
     if wide.ndim > 2:
         raise ValueError(f"{function}: input must have shape (C,) or (N, C), got {wide.shape}")
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(
-            f"{function}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}"
-        )
+    check_choice(f"{function}: reduction", reduction, ("none", "mean", "sum"))
     classes = wide.shape[-1]
     of_class = np.ones(classes)
     if weight is not None:

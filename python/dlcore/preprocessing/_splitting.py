@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.optional import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlcore._common.typing import Array
+
+__all__ = ["Split", "train_val_test_split"]
 
 # Draws of groups for each of up to 9 numbers of groups about the expected one.
 _DRAWS = 20
@@ -90,12 +93,7 @@ def train_val_test_split(
     >>> [len(part) for part in parts], parts.y_val.tolist()
     ([6, 2, 2, 6, 2, 2], [1, 0])
     """
-    try:
-        import sklearn.model_selection  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "train_val_test_split() needs scikit-learn: pip install 'dlcore-kernels[sklearn]'"
-        ) from error
+    require("sklearn.model_selection", "train_val_test_split()")
     x, y = _rows(x, "x"), _rows(y, "y")
     n = len(x)
     if len(y) != n:

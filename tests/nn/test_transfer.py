@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore.nn._transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
+from dlcore.nn import fold_batch_norm, load_safetensors, replace_head, save_safetensors
 
 
 def trained(*layers, dtype=np.float32, seed=0):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dlcore.callbacks import ReduceLROnPlateau
 from dlcore.optim import _schedules as schedules
 from dlcore.optim._schedules import (
     ConstantLR,
@@ -22,7 +23,6 @@ from dlcore.optim._schedules import (
     MultiStepLR,
     OneCycleLR,
     PolynomialLR,
-    ReduceLROnPlateau,
     Schedule,
     SequentialLR,
     StepLR,

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from dlcore.preprocessing._images import ImageTransform, cutmix, mixup, one_hot
+from dlcore.functional import one_hot
+from dlcore.preprocessing import ImageTransform, cutmix, mixup
 
 pytest.importorskip("cv2")
 

@@ -889,7 +889,7 @@ def test_a_gradient_of_another_dtype_or_layout(change, dtype, weight):
 
 WRONG_SHAPE = """
 import numpy as np, dlcore as dl
-from dlcore.nn._losses import Loss
+from dlcore.nn import Loss
 
 class Wrong(Loss):
     def value_and_grad(self, outputs, y, *, reduction="mean", out=None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore.callbacks._history import finish, new_figure, saved
+from dlcore._common.plotting import finish_panel, new_figure, saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.training._trainer import Trainer
+
+__all__ = ["LearningCurve", "learning_curve"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class LearningCurve:
                 axes.fill_between(
                     self.sizes, mean - deviation, mean + deviation, color=color, alpha=0.2
                 )
-        finish(axes, "rows trained on", self.monitor)
+        finish_panel(axes, "rows trained on", self.monitor)
         return saved(figure, path)
 
 
@@ -162,7 +164,7 @@ def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
         whole = isinstance(size, int | np.integer)
         if not (1 <= size <= rows if whole else 0 < size <= 1):
             raise ValueError(
-                f"learning_curve: sizes must be accumulation_weights in (0, 1] or numbers of rows from 1 to "
+                f"learning_curve: sizes must be shares in (0, 1] or numbers of rows from 1 to "
                 f"{rows}, not {size}"
             )
         counts.add(int(size) if whole else max(1, round(size * rows)))

@@ -24,11 +24,12 @@ batch_norm_backward       12       12
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_real
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def batch_norm(
     """
     function = "batch_norm"
     x = _floating(function, x, 2)
-    if not 0 <= _number(function, "momentum", momentum) <= 1:
+    if not 0 <= check_real(f"{function}: momentum", momentum) <= 1:
         raise ValueError(f"{function}: momentum must be in [0, 1], got {momentum}")
     spec = _batch_spec(
         function, x, running_mean, running_var, weight, bias, training, momentum, eps
@@ -212,14 +213,8 @@ def _vectors(function: str, x: Array, features: int, **given: Any) -> list[Array
     ]
 
 
-def _number(function: str, name: str, value: Any) -> float:
-    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
-        raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
-
-
 def _check_eps(function: str, eps: float) -> None:
-    if not 0 <= _number(function, "eps", eps) < np.inf:
+    if not 0 <= check_real(f"{function}: eps", eps) < np.inf:
         raise ValueError(f"{function}: eps must be finite and at least 0, got {eps}")
 
 

@@ -1,4 +1,4 @@
-"""What the curves of a fit show."""
+"""What the curves of a fit show: overfitting, underfitting, a good fit, ..."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.callbacks._history import History
+
+__all__ = ["Diagnosis", "diagnose"]
 
 _ADVICE = {
     "too few epochs": "Train for more epochs before judging.",

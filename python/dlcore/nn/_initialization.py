@@ -128,9 +128,9 @@ def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01)
     Parameters
     ----------
     nonlinearity : str or activation layer
-        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; "elu",
-        "gelu" and "silu", which count as "relu", and "softplus", which counts as "linear"; or a
-        layer, such as ``LeakyReLU(0.2)``.
+        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; the name
+        of another activation of dlcore, of which those like ReLU count as "relu", "softplus" as
+        "linear"; or a layer, such as ``LeakyReLU(0.2)``.
     negative_slope : float
         Slope of "leaky_relu"; a `LeakyReLU` layer brings its own.
 

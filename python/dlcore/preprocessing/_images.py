@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_finite, check_name, check_positive_int, check_rng
+from dlcore._common.checks import (
+    check_finite,
+    check_floating,
+    check_name,
+    check_positive_int,
+    check_rng,
+)
 from dlcore._common.optional import require
 
 if TYPE_CHECKING:
@@ -328,8 +334,7 @@ def check_image_shape(function: str, shape: Sequence[int]) -> tuple[int, ...]:
 def as_floats(name: str, x: Any) -> Array:
     """Return an array of float32 or float64 without a copy."""
     array = as_array(x, name)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
+    check_floating(name, array.dtype)
     return array
 
 

@@ -13,12 +13,12 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from cases import CASES, DTYPES
 from contest import Contestant, Failure, measure
 from peers import PEERS
 from report import number, processor, verdict
 
 import dlcore
-from support.cases import CASES, DTYPES
 
 TITLES = {
     "case": "---",

@@ -11,9 +11,8 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from cases import CASES, STEPS
 from serving import serve
-
-from support.cases import CASES, STEPS
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 from support.ulp import ulp_distance

@@ -21,11 +21,11 @@ sys.path += [str(HERE.parent / "training"), str(HERE.parent / "compare")]
 import contest
 import quality
 import speed
+from cases import CASES, DTYPES, QUICK
 from report import processor
 from rounds import contestants
 
 import dlcore
-from support.cases import CASES, DTYPES, QUICK
 
 ASKED = ("mode", "threads", "rounds", "dtype", "seeds")  # what the report repeats
 contest.WORKER = HERE / "worker.py"  # what its processes run, here

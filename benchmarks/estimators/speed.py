@@ -1,11 +1,10 @@
 """How long calls of the estimators take, beside scikit-learn's."""
 
 import numpy as np
+from cases import CASES
 from judgement import check_same
 from report import number, show, verdict
 from rounds import interleaved, median, prepared
-
-from support.cases import CASES
 
 QUARTILES = (25, 75)
 OVERHEAD = 0.05  # the most that the estimator may add to a fit

@@ -14,11 +14,10 @@ from libraries import load
 BENCHMARKS = Path(__file__).parents[1]
 sys.path += [str(BENCHMARKS / "compare"), str(BENCHMARKS / "sweep")]
 
+from cases import CASES
 from datasets import DATASETS
 from serving import serve
 from timing import calls_of_a_batch, seconds
-
-from support.cases import CASES
 
 BATCH_SECONDS = 0.03
 

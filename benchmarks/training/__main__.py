@@ -19,11 +19,11 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "compare"))
 
 import peers
+from cases import CASES, INFERENCE, MORE, PRODUCTS, TARGETS
 from report import number, processor, show, verdict
 from rounds import contestants, measure_calls, measure_training
 
 import dlcore
-from support.cases import CASES, INFERENCE, MORE, PRODUCTS, TARGETS
 
 
 def times(row, seconds, names):

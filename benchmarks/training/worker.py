@@ -15,9 +15,8 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "compare"))
 
+from cases import CASES, INFERENCE, PRODUCTS
 from serving import serve
-
-from support.cases import CASES, INFERENCE, PRODUCTS
 
 WARM = 2  # epochs before the first one that is timed: compiling, allocating
 BATCH_SECONDS = 0.03  # of inferences

@@ -3,9 +3,9 @@
 from functools import partial
 
 import numpy as np
+from cases import BETAS, EPS, LR, MOMENTUM
 
 import dlcore as library
-from support.cases import BETAS, EPS, LR, MOMENTUM
 
 to_numpy = np.asarray
 

@@ -5,8 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from support.cases import BETAS, EPS, LR, MOMENTUM
+from cases import BETAS, EPS, LR, MOMENTUM
 
 library = jax
 to_numpy = np.asarray

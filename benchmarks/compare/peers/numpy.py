@@ -3,8 +3,7 @@
 from functools import partial
 
 import numpy as np
-
-from support.cases import BETAS, EPS, LR, MOMENTUM
+from cases import BETAS, EPS, LR, MOMENTUM
 
 library = np
 to_numpy = np.asarray

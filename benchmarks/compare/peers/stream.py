@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-
-from support.cases import KERNELS
+from cases import KERNELS
 
 library = np
 THREADS = int(os.environ["DLCORE_NUM_THREADS"])

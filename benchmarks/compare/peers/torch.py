@@ -3,9 +3,8 @@
 from functools import partial
 
 import torch
+from cases import BETAS, EPS, LR, MOMENTUM
 from torch.nn import functional as F
-
-from support.cases import BETAS, EPS, LR, MOMENTUM
 
 library = torch
 

@@ -4,9 +4,8 @@ import logging
 from functools import partial
 
 import torch
+from cases import BETAS, EPS, LR, MOMENTUM
 from torch.nn import functional as F
-
-from support.cases import BETAS, EPS, LR, MOMENTUM
 
 from .torch import library, to_numpy
 

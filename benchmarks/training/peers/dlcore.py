@@ -4,9 +4,9 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 import dlcore as library
-from support.cases import BETAS, EPS, MOMENTUM, RATES
 
 
 def network(case):

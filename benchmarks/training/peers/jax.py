@@ -11,9 +11,8 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cases import BETAS, EPS, MOMENTUM, RATES
 from jax import lax
-
-from support.cases import BETAS, EPS, MOMENTUM, RATES
 
 library = jax
 UNROLL = 4  # a tenth faster than 1 in most cases

@@ -1,8 +1,7 @@
 """NumPy: the gradients by hand, and updates in place of all parameters at once."""
 
 import numpy as np
-
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
 
 library = np
 

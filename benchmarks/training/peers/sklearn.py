@@ -4,10 +4,9 @@ They draw their own initial weights, and of two classes they make one output.
 """
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier, MLPRegressor
-
 import sklearn as library
-from support.cases import BETAS, EPS, MOMENTUM, RATES
+from cases import BETAS, EPS, MOMENTUM, RATES
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 library.set_config(assume_finite=True, skip_parameter_validation=True)
 

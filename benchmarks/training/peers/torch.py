@@ -3,10 +3,9 @@
 from itertools import pairwise
 
 import torch
+from cases import BETAS, EPS, MOMENTUM, RATES
 from torch import nn
 from torch.nn import functional as F
-
-from support.cases import BETAS, EPS, MOMENTUM, RATES
 
 library = torch
 LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}

@@ -184,23 +184,28 @@ class MinMaxNormalizer(_Normalizer):
 
     @property
     def data_min_(self) -> Array:
+        """Minimum of each column."""
         return self.stats_.min
 
     @property
     def data_max_(self) -> Array:
+        """Maximum of each column."""
         return self.stats_.max
 
     @property
     def data_range_(self) -> Array:
+        """Maximum less minimum of each column."""
         return self.data_max_ - self.data_min_
 
     @property
     def scale_(self) -> Array:
+        """Factor of each column."""
         low, high = self.feature_range
         return (high - low) / self._divisor()
 
     @property
     def min_(self) -> Array:
+        """What is added after the multiplication by `scale_`."""
         return self.feature_range[0] - self.data_min_ * self.scale_
 
     def _divisor(self) -> Array:
@@ -250,14 +255,17 @@ class ZScoreNormalizer(_Normalizer):
 
     @property
     def mean_(self) -> Array:
+        """Mean of each column."""
         return self.stats_.mean
 
     @property
     def var_(self) -> Array | None:
+        """Population variance of each column; None without `with_std`."""
         return self.stats_.var if self.with_std else None
 
     @property
     def scale_(self) -> Array | None:
+        """Standard deviation of each column, 1 for a constant one; None without `with_std`."""
         if not self.with_std:
             return None
         # scikit-learn's convention: a constant column is not divided. Its bound on the variance

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.checks import check_in
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -149,8 +150,7 @@ def hold_out(
     seed: np.random.SeedSequence,
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and the rows to validate on."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
+    check_in("validation_split", fraction, "[0, 1)")
     n = len(rows.x)
     if validation_data is not None:
         if fraction:

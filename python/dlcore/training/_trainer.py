@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import check_name, check_positive_int
 from dlcore.callbacks._averaging import ExponentialMovingAverage, one_average
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._history import History
@@ -488,9 +488,8 @@ class _Between:
 
 def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
     """Make the optimizer of this name for all parameters of a model."""
-    if name not in _OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {name!r}")
-    made: Optimizer = _OPTIMIZERS[name](model.parameters(), **options)
+    kind = _OPTIMIZERS[check_name("optimizer", name, _OPTIMIZERS)]
+    made: Optimizer = kind(model.parameters(), **options)
     return made
 
 

@@ -58,20 +58,20 @@ def test_quality(tmp_path):
 
 
 @pytest.fixture
-def judgement():
-    spec = util.spec_from_file_location("judgement", ESTIMATORS / "judgement.py")
+def judgment():
+    spec = util.spec_from_file_location("judgment", ESTIMATORS / "judgment.py")
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_other_results_are_found(judgement):
+def test_other_results_are_found(judgment):
     figures = {"dlcore": [1.0, 200.0], "sklearn": [1.001, 200.1], "trainer": [1.0, 200.0]}
-    judgement.check_same("a case", figures, 1e-3)
+    judgment.check_same("a case", figures, 1e-3)
     with pytest.raises(ValueError, match=r"a case: dlcore and sklearn differ by 0\.1"):
-        judgement.check_same("a case", figures, 1e-4)
+        judgment.check_same("a case", figures, 1e-4)
     with pytest.raises(ValueError, match="differ by nan"):
-        judgement.check_same("a case", {"dlcore": [np.nan], "sklearn": [1.0]}, 1e-3)
+        judgment.check_same("a case", {"dlcore": [np.nan], "sklearn": [1.0]}, 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_other_results_are_found(judgement):
         ([-0.01, -0.01], "lower by more than 9 errors"),
     ],
 )
-def test_verdict(judgement, differences, verdict):
+def test_verdict(judgment, differences, verdict):
     scores = np.array([0.5, 0.7, 0.9])[: len(differences)]
-    compared = judgement.compare(scores + differences, scores)
+    compared = judgment.compare(scores + differences, scores)
     assert compared["verdict"] == verdict
     assert compared["difference"] == pytest.approx(np.mean(differences))

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation of arrays, and their gradients: PyTorch's functions of those names.
+"""Batch and layer normalization of arrays, and their gradients: PyTorch's functions of those names.
 
 All raise
 
@@ -41,7 +41,7 @@ __all__ = ["batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backwa
 def layer_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
 ) -> Array:
-    """Normalise along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalize along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalise each feature over the batch: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalize each feature over the batch: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def batch_norm(
     weight, bias : ndarray, shape (C,), optional
         Scale and shift of each feature, of the dtype of `x`.
     training : bool, default False
-        Whether to normalise by the mean and the (population) variance of the batch.
+        Whether to normalize by the mean and the (population) variance of the batch.
     momentum : float, default 0.1
         Weight of this batch in the running mean and variance, in [0, 1].
     eps : float, default 1e-5

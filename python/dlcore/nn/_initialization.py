@@ -217,7 +217,7 @@ def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0)
     """Draw weights uniform in ±gain * sqrt(6 / (fan_in + fan_out)).
 
     Their standard deviation is gain * sqrt(2 / (fan_in + fan_out)), a compromise between the two
-    modes of Kaiming's initialisation.
+    modes of Kaiming's initialization.
 
     Parameters
     ----------

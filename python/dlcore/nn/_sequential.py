@@ -34,7 +34,7 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer
-        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbours must fit.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbors must fit.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional
@@ -224,7 +224,7 @@ class Sequential:
         """Keep a parameter ("0.weight") or a layer ("0") from being trained.
 
         What is frozen does not change by a single bit, and layers below the first one that learns
-        cost no way back. A frozen `BatchNorm1d` normalises by its running statistics in training,
+        cost no way back. A frozen `BatchNorm1d` normalizes by its running statistics in training,
         too, and leaves them as they are.
 
         Raises ValueError for a name that the model does not have.

@@ -100,7 +100,7 @@ class _Normalizer:
         return self
 
     def transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Normalise the columns of `x`.
+        """Normalize the columns of `x`.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class _Normalizer:
         return self._apply("transform", 0, x, out)
 
     def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Map normalised columns back. Parameters, result and errors are those of `transform`."""
+        """Map normalized columns back. Parameters, result and errors are those of `transform`."""
         return self._apply("inverse_transform", 1, x, out)
 
     def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
@@ -231,7 +231,7 @@ class MinMaxNormalizer(_Normalizer):
 class ZScoreNormalizer(_Normalizer):
     """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
 
-    A constant column is centred and not divided.
+    A constant column is centered and not divided.
 
     Parameters
     ----------

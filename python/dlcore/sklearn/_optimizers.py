@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _OfPerceptron(Optimizer):
-    """Regularises the weights of the linear layers alone, as scikit-learn does.
+    """Regularizes the weights of the linear layers alone, as scikit-learn does.
 
     ``penalty`` is its ``alpha``: the loss of a batch has half of it times the sum of the squared
     weights more, divided by the weight of the batch.

@@ -57,7 +57,7 @@ _ADDED_PARAMETERS = """
     dropout : float or array-like of float, default=0.0
         Share of a hidden layer's values that each step sets to 0, one for all layers or one each.
     batch_norm, layer_norm : bool, default=False
-        Normalise each hidden layer, before its activation, over the batch or over its units.
+        Normalize each hidden layer, before its activation, over the batch or over its units.
     l1 : float, default=0.0
         L1 penalty on the weights, by a proximal step that makes them exactly 0.
     weight_decay : float, default=0.01

@@ -57,7 +57,7 @@ class Trainer:
     model : Sequential
         The model, trained in place.
     loss : str or Loss
-        What to minimise: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
+        What to minimize: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
         (or the name of the kernel in full), or an object such as
         ``CrossEntropyLoss(label_smoothing=0.1)``.
     optimizer : optimizer or str, optional

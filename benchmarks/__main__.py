@@ -85,9 +85,13 @@ def check(options, suite, parser):
     wanted = suite.peers if options.peers is None else options.peers.split(",")
     options.peers = [name for name in wanted if name and name != "dlcore"]
     if unknown := set(options.peers) - set(suite.peers):
-        parser.error(f"unknown peers {', '.join(sorted(unknown))}: there are {', '.join(suite.peers)}")
+        parser.error(
+            f"unknown peers {', '.join(sorted(unknown))}: there are {', '.join(suite.peers)}"
+        )
     if options.against and not (options.against / "dlcore" / "__init__.py").exists():
         parser.error(f"--against {options.against}: there is no package dlcore in that folder")
+    if options.chart:
+        import_module("matplotlib")  # if it is not there, that is known before the measurements
     names = suite.cases(options)
     options.cases = [name for name in names if re.search(options.only, name)]
     if not options.cases:
@@ -97,7 +101,7 @@ def check(options, suite, parser):
 def measure_all(suite, options, table):
     """Measure, print and write; return the report."""
     with ExitStack() as stack:
-        names = [*suite.libraries(options, options.cases), *([AGAINST] if options.against else [])]
+        names = [*suite.libraries(options), *([AGAINST] if options.against else [])]
         there, versions = stack.enter_context(processes(names, options.suite, options, note))
         versions = {name: version for name, version in versions.items() if name not in suite.limits}
         spinner = None
@@ -115,7 +119,9 @@ def measure_all(suite, options, table):
         print(f"{listed}; {options.threads} threads, {dlcore.isa()}.\n", flush=True)
         for case in options.cases:
             rows = list(
-                report.rows_of(suite, case, measure(suite, case, there, options, spinner, note), options)
+                report.rows_of(
+                    suite, case, measure(suite, case, there, options, spinner, note), options
+                )
             )
             full["rows"] += rows
             if suite.prints_rows or options.against:

@@ -31,7 +31,9 @@ def describe(versions):
 
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "isa": dlcore.isa(),
         "python": platform.python_version(),
         "versions": versions,

@@ -49,6 +49,7 @@ def rows_of(suite, case, measured, options):
                 "quartiles": np.percentile(own, (25, 75)).tolist(),
                 "ratio": float(np.median(ratios)),
                 "ratio_quartiles": np.percentile(ratios, (25, 75)).tolist(),
+                "ratio_of_least": float(own.min() / values["dlcore"].min()),
                 "rounds": own.tolist(),
                 "must": must,
                 "aim": aim,
@@ -69,7 +70,9 @@ def cells(suite, rows, libraries):
     ours, best = rows["dlcore"], best_peer(rows)
     line = {"case": f"`{ours['name']}`"}
     for name in libraries:
-        line[f"{name}{suite.shown}"] = number(suite.scale * rows[name]["median"]) if name in rows else ""
+        line[f"{name}{suite.shown}"] = (
+            number(suite.scale * rows[name]["median"]) if name in rows else ""
+        )
     if any(name not in ("dlcore", AGAINST) for name in libraries):
         ratio = best and rows[best]["ratio"]
         line["best peer"] = best or ""

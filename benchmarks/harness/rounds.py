@@ -25,6 +25,7 @@ class Times:
     def median(self):
         return statistics.median(self.seconds)
 
+
 def prepared(case, processes, note):
     """Return the times to be measured, by process and variant, of those who can do the case."""
     times = {}

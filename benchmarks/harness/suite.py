@@ -45,7 +45,7 @@ class Suite:
         """Return the names of all cases that the options allow."""
         raise NotImplementedError
 
-    def libraries(self, options, cases):
+    def libraries(self, options):
         """Return the processes to start."""
         return dict.fromkeys(["dlcore", *options.peers, *self.limits])
 
@@ -64,11 +64,11 @@ class Suite:
         """Return the variants that are measured again, for longer."""
         if not options.against:
             return set()
-        least = 1 / (1 + options.tolerance)
         return {
             variant
             for variant, own in times.items()
-            if AGAINST in own and own[AGAINST].median / own["dlcore"].median < least
+            if AGAINST in own
+            and own["dlcore"].median > (1 + options.tolerance) * own[AGAINST].median
         }
 
     def targets(self, case, options):

@@ -21,7 +21,6 @@ def timed(call, calls):
 
 def calibrate(call, batch_seconds):
     """Return the time of a call, the best of three short batches, and how many fill a batch."""
-    call()  # whatever is compiled or allocated once
     calls = 1
     while (seconds := timed(call, calls)[0]) * calls < batch_seconds / 4:
         calls *= 2

@@ -1,6 +1,7 @@
 """The NumPy reference of every kernel, which is readable before it is fast."""
 
-import numpy as library
-from dlcore import reference as functions
+import numpy as np
 
-__all__ = ["functions", "library"]
+from dlcore import reference
+
+library, functions = np, reference

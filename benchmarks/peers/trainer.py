@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
-import dlcore as library
+import dlcore
 from dlcore import Linear, ReLU, Sequential, Trainer
+
+library = dlcore
 
 
 def estimators():

@@ -211,8 +211,8 @@ class Estimators(Suite):
         wanted = options.dtype, FEW if options.few_rows else 1
         return [case.name for case in CASES.values() if (case.dtype, case.share) == wanted]
 
-    def libraries(self, options, cases):
-        needed = {CASES[name].peer for name in cases}
+    def libraries(self, options):
+        needed = {CASES[name].peer for name in options.cases}
         return ["dlcore", *(name for name in options.peers if name in needed)]
 
     def takes(self, library, case, options):
@@ -245,7 +245,8 @@ class Estimators(Suite):
 def overhead(row):
     """Say what the estimator adds to a fit by the bare Trainer."""
     most, share, least = (
-        1 / ratio - 1 for ratio in (row["ratio_quartiles"][0], row["ratio"], row["ratio_quartiles"][1])
+        1 / ratio - 1
+        for ratio in (row["ratio_quartiles"][0], row["ratio"], row["ratio_quartiles"][1])
     )
     met = "met" if share < OVERHEAD else "not met"
     return (

@@ -297,6 +297,13 @@ class Kernels(Suite):
     def cases(self, options):
         return list(registered(options.dtype)) if options.registry else list(CASES)
 
+    def libraries(self, options):
+        return [
+            "dlcore",
+            *(name for name in options.peers if (name == "reference") == options.registry),
+            *(() if options.registry else self.limits),
+        ]
+
     def takes(self, library, case, options):
         return library != "stream" or (not options.registry and CASES[case].large)
 

@@ -67,13 +67,12 @@ def fits(x, y):
 
 def peak_of(batch_size, accumulate):
     """Measure the growth of a process's peak memory in a fit, in MB."""
-    code = (
-        "from benchmarks.suites import options; "
-        f"print(options.grow({batch_size}, {accumulate}))"
-    )
+    code = f"from benchmarks.suites import options; print(options.grow({batch_size}, {accumulate}))"
     # By way of a shell: a child's peak begins at that of the process that it was split from.
     command = ["sh", "-c", f'"{sys.executable}" -c "{code}"']
-    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
 
 
 def grow(batch_size, accumulate):
@@ -85,28 +84,36 @@ def grow(batch_size, accumulate):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def data():
+def data(rows=ROWS):
     """Draw rows and classes."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((ROWS, FEATURES), np.float32)
-    return x, rng.integers(0, CLASSES, ROWS)
+    x = rng.standard_normal((rows, FEATURES), np.float32)
+    return x, rng.integers(0, CLASSES, rows)
+
+
+def rows_of(options):
+    """Return the rows of an epoch."""
+    return ROWS // 10 if options.quick else ROWS
 
 
 class Options(Suite):
     title = "Time epochs with each option of a fit, in microseconds a step."
     rounds = 9
 
+    def complete(self, options, parser):
+        self.steps = rows_of(options) // BATCH
+
     def cases(self, options):
         return [NETWORK]
 
     def prepare(self, peer, case, options):
-        calls = fits(*data())
+        calls = fits(*data(rows_of(options)))
         for call in calls.values():
             call()
         return Prepared(calls, batch_seconds=0)
 
     def values(self, case, times):
-        return [seconds / (ROWS // BATCH) for seconds in times.seconds]
+        return [seconds / self.steps for seconds in times.seconds]
 
     def fields(self, case, variant, times, library):
         plain = self.measured["plain"][library].median

@@ -168,12 +168,15 @@ class Quality(Suite):
 
     def cells(self, rows):
         ours, theirs = rows["dlcore"], rows.get("sklearn")
-        cells = {"score": ours["metric"], "dlcore's fit, ms": number(1e3 * np.median(ours["seconds"]))}
+        cells = {"score": ours["metric"]}
+        for name in ("dlcore", "sklearn"):
+            if name in rows:
+                cells[f"{name}, mean"] = f"{np.mean(rows[name]['rounds']):.4f}"
+                cells[f"{name}'s fit, ms"] = number(1e3 * np.median(rows[name]["seconds"]))
         if theirs:
             compared = ours["compared"]
             difference = round(compared["difference"], 4) + 0.0
             cells |= {
-                "sklearn's, ms": number(1e3 * np.median(theirs["seconds"])),
                 "difference": f"{difference:+.4f} ± {compared['standard_error']:.4f}",
                 "verdict": compared["verdict"],
             }
@@ -187,9 +190,9 @@ class Quality(Suite):
         )
 
     def draw(self, report, path):
-        from benchmarks.harness.chart import draw_scores
+        from benchmarks.suites.quality_chart import draw
 
-        draw_scores(report, path)
+        draw(report, path)
 
 
 SUITE = Quality()

@@ -163,8 +163,8 @@ EDGES = (2, 3, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 66, 80, 96, 
 BY_CLASSES = {
     kernel.name: kernel
     for kernel in (
-    *by_row("softmax", normal, 2, "softmax", EDGES),
-    *by_row("cross_entropy", classes, 2, "cross_entropy_and_grad", EDGES),
-    *(k for k in normalizers(EDGES) if k.name.startswith("z-score")),
+        *by_row("softmax", normal, 2, "softmax", EDGES),
+        *by_row("cross_entropy", classes, 2, "cross_entropy_and_grad", EDGES),
+        *(k for k in normalizers(EDGES) if k.name.startswith("z-score")),
     )
 }

@@ -76,7 +76,7 @@ def test_a_kernel_that_reads_too_far_is_a_fault():
     process = start(
         "-c",
         "import numpy as np, dlcore\n"
-        "from guard_pages import Place, Region\n"
+        "from support.guard_pages import Place, Region\n"
         "x = Place().put(np.zeros(5, np.float32), Region(20))\n"
         "longer = np.lib.stride_tricks.as_strided(x, (6,), writeable=False)\n"
         "dlcore.relu(longer, out=np.empty(6, np.float32))\n",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore._native import threads as parallel
+from dlcore._native import threads
 
 LARGE = 3_000_000
 
@@ -59,8 +59,8 @@ def test_num_threads_no_integer(n):
 )
 def test_number_of_threads_from_the_environment(env, expected, source):
     code = (
-        "import dlcore; from dlcore import parallel;"
-        "print(dlcore.get_num_threads(), parallel.default_num_threads()[1])"
+        "import dlcore; from dlcore._native import threads;"
+        "print(dlcore.get_num_threads(), threads.default_num_threads()[1])"
     )
     assert run_python(code, **env) == f"{expected} {source}"
 
@@ -75,21 +75,21 @@ def test_bad_number_in_the_environment(value):
 def test_quota_of_the_control_group_counts(monkeypatch):
     monkeypatch.delenv("DLCORE_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(parallel, "_usable_cores", lambda: 16)
-    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 3)
-    n, source = parallel.default_num_threads()
+    monkeypatch.setattr(threads, "_usable_cores", lambda: 16)
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: 3)
+    n, source = threads.default_num_threads()
     assert n == 3
     assert "quota" in source
-    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: None)
-    assert parallel.default_num_threads()[0] == 16
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: None)
+    assert threads.default_num_threads()[0] == 16
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("max 100000", None), ("150000 100000", 2), ("20000 100000", 1)]
 )
 def test_quota_file(monkeypatch, text, expected):
-    monkeypatch.setattr(parallel.Path, "read_text", lambda *_: text)
-    assert parallel._cgroup_quota() == expected
+    monkeypatch.setattr(threads.Path, "read_text", lambda *_: text)
+    assert threads._cgroup_quota() == expected
 
 
 def test_same_bits_with_any_number_of_threads(isa):

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 from scipy import sparse
+from sklearn import config_context
+from sklearn import preprocessing as theirs
 from sklearn.base import clone
 from sklearn.utils._test_common.instance_generator import PER_ESTIMATOR_XFAIL_CHECKS
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dlcore import sklearn as ours
-from sklearn import config_context
-from sklearn import preprocessing as theirs
 from support.layouts import LAYOUTS
 from support.sklearn_suite import lenient, scikit_learns_tests
 from support.ulp import ulp_distance

@@ -23,6 +23,8 @@ pytest.importorskip("sklearn", "1.9")
 import joblib
 from scipy import sparse
 from scipy.special import erf, expit, log_softmax, softmax
+from sklearn import config_context, metrics
+from sklearn import neural_network as theirs
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_blobs
@@ -42,8 +44,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dlcore
 from dlcore import sklearn as ours
-from sklearn import config_context, metrics
-from sklearn import neural_network as theirs
 from support.sklearn_suite import lenient, scikit_learns_tests
 
 NAMES = ["MLPClassifier", "MLPRegressor"]

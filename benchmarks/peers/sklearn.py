@@ -8,10 +8,10 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import sklearn as library
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-import sklearn as library
 from benchmarks.settings import BETAS, EPS, MOMENTUM, RATES
 
 to_numpy = np.asarray

@@ -9,7 +9,6 @@ from hypothesis.extra.numpy import arrays, basic_indices
 import dlcore as dl
 from support.cases import CASES, DTYPES
 
-
 dtypes = st.sampled_from(DTYPES)
 ELEMENTWISE = [case for case in CASES if case.kind == "activation" and not case.label]
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <list>
+#include <optional>
 
 #include "bindings/arrays.hpp"
 #include "kernels/activations.hpp"
@@ -57,48 +58,6 @@ inline py::object map_unary(const char* function, py::handle x_object, py::handl
   return returned(out_object, out);
 }
 
-// The name of a gradient: the forward's with "_backward".
-template <class Op>
-inline const char* backward_name() {
-  static const std::string name = std::string(Op::name) + "_backward";
-  return name.c_str();
-}
-
-template <class Op, class... Option>
-inline py::object activation(const py::object& x, Option... option, const py::object& out) {
-  const Op op{option...};
-  return map_unary(Op::name, x, out, Op::cost, [&](auto* y, auto n, auto ahead, auto in) {
-    forward_run(op, y, n, ahead, in[0]);
-  });
-}
-
-inline py::object map_gradient(const char* function, py::handle dy_object, py::handle x_object,
-                               py::handle out_object, double cost, const any_run& f) {
-  kind k;
-  const py::array x = float_array(x_object, {function, "x"}, k);
-  const argument dy_arg{function, "dy"};
-  const py::array dy = float_array_like(dy_object, dy_arg, x, "x");
-  require_shape_of(dy, dy_arg, x, "x");
-  const py::array out =
-      output(out_object, function, x, "x", {{"dy", &dy}, {"x", &x}}, column_major(x));
-  auto views = elementwise_views<3>({&dy, &x, &out});
-  dispatch(k, [&](auto t) {
-    using T = decltype(t);
-    without_gil released;
-    map_arrays<T>(f, views, cost);
-  });
-  return returned(out_object, out);
-}
-
-template <class Op, class... Option>
-inline py::object activation_backward(const py::object& dy, const py::object& x, Option... option,
-                                      const py::object& out) {
-  const Op op{option...};
-  return map_gradient(
-      backward_name<Op>(), dy, x, out, Op::cost,
-      [&](auto* dx, auto n, auto ahead, auto in) { backward_run(op, dx, n, ahead, in[0], in[1]); });
-}
-
 // ---- rows ---------------------------------------------------------------------------------------
 
 inline int class_axis(const py::array& x, std::ptrdiff_t axis, const argument& arg) {
@@ -132,6 +91,13 @@ inline row_view row_view_of(const py::array& a, int axis) {
   collapse(rows);
   v.rows = rows[0];
   return v;
+}
+
+// The name of a gradient: the forward's with "_backward".
+template <class Op>
+inline const char* backward_name() {
+  static const std::string name = std::string(Op::name) + "_backward";
+  return name.c_str();
 }
 
 template <class Op>
@@ -800,25 +766,17 @@ inline py::object affine(const char* function, py::handle x_object, const py::ar
 
 // ---- linear -------------------------------------------------------------------------------------
 
-template <class T>
-inline run_function<T> activation_run(py::handle name) {
-  if (name.is_none()) return nullptr;
-  const auto run = [](auto op) -> run_function<T> {
-    using Op = decltype(op);
-    return [](T* p, std::ptrdiff_t n) { forward_run<T>(default_options<Op>(), p, n, 0, p); };
-  };
-  if (is_text(name, "relu")) return run(relu{});
-  if (is_text(name, "leaky_relu")) return run(leaky_relu{});
-  if (is_text(name, "elu")) return run(elu{});
-  if (is_text(name, "gelu")) return run(gelu{});
-  if (is_text(name, "silu")) return run(silu{});
-  if (is_text(name, "sigmoid")) return run(sigmoid_op{});
-  if (is_text(name, "tanh")) return run(tanh_op{});
-  if (is_text(name, "softplus")) return run(softplus{});
-  throw py::value_error(
-      "linear: activation must be None, 'relu', 'leaky_relu', 'elu', 'gelu', 'silu', 'sigmoid', "
-      "'tanh' or 'softplus', got " +
-      std::string(py::repr(name)));
+// The activation that a name stands for, with the options that it has by default.
+inline std::optional<activation_spec> named_activation(py::handle name) {
+  if (name.is_none()) return std::nullopt;
+  std::string known;
+  for (const activation_kind kind : all_activations) {
+    if (is_text(name, info(kind).name)) return with_standard_options(kind);
+    known += std::string(", '") + info(kind).name + "'";
+  }
+  known.replace(known.rfind(", "), 2, " or ");
+  throw py::value_error("linear: activation must be None" + known + ", got " +
+                        std::string(py::repr(name)));
 }
 
 // An array as rows of contiguous elements, copied where it is not.
@@ -883,7 +841,7 @@ inline py::object linear(py::handle x, py::handle weight, py::handle bias, py::h
                          py::handle out_object) {
   const char* function = "linear";
   linear_call call(function, x, weight, bias);
-  activation_run<float>(activation);
+  const std::optional<activation_spec> spec = named_activation(activation);
   const py::array like = call.like_y();
   const py::array y = output(out_object, function, like, "the result",
                              {{"x", &call.x, false},
@@ -894,12 +852,11 @@ inline py::object linear(py::handle x, py::handle weight, py::handle bias, py::h
   const py::array to = direct ? y : empty_array(like);
   dispatch(call.k, [&](auto type) {
     using T = decltype(type);
-    const run_function<T> run = activation_run<T>(activation);
     linear_layer<T> l = call.layer<T>();
     const rows_of<T> from = contiguous_rows<T>(call.x);
     without_gil released;
     linear_forward<T>(l, {from.first, from.step},
-                      {static_cast<T*>(const_cast<void*>(to.data())), call.out}, call.rows, run);
+                      {static_cast<T*>(const_cast<void*>(to.data())), call.out}, call.rows, spec ? &*spec : nullptr);
   });
   if (!direct) py::module_::import("numpy").attr("copyto")(y, to);
   return returned(out_object, y);

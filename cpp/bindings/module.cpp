@@ -3,6 +3,10 @@
 // Python sees these functions through the thin wrappers of python/dlcore; signatures: _core.pyi.
 #include "bindings/network.hpp"
 
+namespace dlcore {
+void bind_activations(py::module_&);
+}
+
 namespace {
 
 using namespace dlcore;
@@ -55,13 +59,6 @@ void bind_math(py::module_& m) {
 template <class Name>
 using number = double;  // one for each name of an option
 
-template <class Op, class... Name>
-void bind_activation(py::module_& m, Name... option) {
-  m.def(Op::name, activation<Op, number<Name>...>, arg("x"), arg(option)..., arg("out"));
-  m.def(backward_name<Op>(), activation_backward<Op, number<Name>...>, arg("dy"), arg("x"),
-        arg(option)..., arg("out"));
-}
-
 template <class Op>
 void bind_row_activation(py::module_& m) {
   m.def(Op::name, row_activation<Op>, arg("x"), arg("axis"), arg("out"));
@@ -69,16 +66,7 @@ void bind_row_activation(py::module_& m) {
         arg("out"));
 }
 
-void bind_activations(py::module_& m) {
-  bind_activation<relu>(m);
-  bind_activation<leaky_relu>(m, "negative_slope");
-  bind_activation<elu>(m, "alpha");
-  bind_activation<gelu>(m);
-  bind_activation<gelu_tanh>(m);
-  bind_activation<silu>(m);
-  bind_activation<sigmoid_op>(m);
-  bind_activation<tanh_op>(m);
-  bind_activation<softplus>(m, "beta", "threshold");
+void bind_row_activations(py::module_& m) {
   bind_row_activation<softmax>(m);
   bind_row_activation<log_softmax>(m);
 }
@@ -154,7 +142,8 @@ void bind_network(py::module_& m) {
 PYBIND11_MODULE(DLCORE_MODULE, m) {
   bind_settings(m);
   bind_math(m);
-  bind_activations(m);
+  dlcore::bind_activations(m);
+  bind_row_activations(m);
   bind_losses(m);
   bind_optimizers(m);
   bind_normalization(m);

@@ -41,9 +41,6 @@ inline layer_pointer<T> make_layer(const py::tuple& spec) {
   const auto name = spec[0].cast<std::string>();
   const std::ptrdiff_t in = integer_of(item(spec, 1));
   const auto option = [&](std::size_t i) { return number_of(item(spec, 2 + i)); };
-  const auto activation = [&](const auto& op) -> layer_pointer<T> {
-    return std::make_unique<activation_layer<T, std::decay_t<decltype(op)>>>(in, op);
-  };
   if (name == "linear")
     return std::make_unique<linear_layer<T>>(in, integer_of(item(spec, 2)),
                                              data_of<T>(item(spec, 3)), data_of<T>(item(spec, 4)),
@@ -59,15 +56,12 @@ inline layer_pointer<T> make_layer(const py::tuple& spec) {
         in, data_of<T>(item(spec, 2)), data_of<T>(item(spec, 3)), number_of(item(spec, 4)),
         number_of(item(spec, 5)), data_of<T>(item(spec, 6)), data_of<T>(item(spec, 7)),
         data_of<std::int64_t>(item(spec, 8)), integer_of(item(spec, 9)) != 0);
-  if (name == relu::name) return activation(relu{});
-  if (name == leaky_relu::name) return activation(leaky_relu{option(0)});
-  if (name == elu::name) return activation(elu{option(0)});
-  if (name == gelu::name) return activation(gelu{});
-  if (name == gelu_tanh::name) return activation(gelu_tanh{});
-  if (name == silu::name) return activation(silu{});
-  if (name == sigmoid_op::name) return activation(sigmoid_op{});
-  if (name == tanh_op::name) return activation(tanh_op{});
-  if (name == softplus::name) return activation(softplus{option(0), option(1)});
+  activation_spec activation{};
+  if (find_activation(name.c_str(), activation.kind)) {
+    for (std::size_t i = 0; i < info(activation.kind).option_count(); ++i)
+      activation.options[i] = option(i);
+    return std::make_unique<activation_layer<T>>(in, activation);
+  }
   throw py::value_error("unknown layer " + name);
 }
 

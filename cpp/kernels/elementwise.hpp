@@ -65,35 +65,9 @@ inline void map_run(const F& f, T* out, std::ptrdiff_t n, std::ptrdiff_t ahead, 
 template <class T>
 using run_ref = function_ref<void(T*, std::ptrdiff_t, std::ptrdiff_t, const T* const*)>;
 
-// operands: the inputs, then the output. `cost`: nanoseconds an element, roughly.
-template <class T, std::size_t K>
-inline void map_arrays(const run_ref<T>& f, std::array<view, K>& operands, double cost) {
-  constexpr std::size_t inputs = K - 1;
-  order_by_last(operands);
-  collapse(operands);
-  const std::ptrdiff_t n = operands[0].size();
-  const sequence<T> out = output_sequence<T>(operands[inputs], {operands.data(), inputs}, n);
-  sequence<T> in[inputs];
-  bool direct = out.direct();
-  for (std::size_t k = 0; k < inputs; ++k) {
-    in[k] = sequence<T>(operands[k]);
-    direct = direct && in[k].direct();
-  }
-  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * n);
-  const element_chunks chunks(n);
-  const std::ptrdiff_t step = direct ? chunks.size : tile_elements;
-  parallel_for(chunks.count(), nanoseconds<T>(cost, n, direct), [&](std::ptrdiff_t chunk) {
-    T buffer[K][tile_elements];
-    const std::ptrdiff_t end = chunks.end(chunk);
-    for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
-      const std::ptrdiff_t m = std::min(step, end - i);
-      const T* from[inputs];
-      for (std::size_t k = 0; k < inputs; ++k) from[k] = in[k].read(i, m, buffer[k]);
-      T* to = out.write(i, buffer[inputs]);
-      f(to, m, ahead, from);
-      out.finish(i, m, to);
-    }
-  });
-}
+// Applies f to arrays, on several threads where that pays. operands: the inputs, at most two of
+// them, then the output; they are reordered. `cost`: nanoseconds an element of float, roughly.
+template <class T>
+void map_arrays(const run_ref<T>& f, views_of_shape operands, double cost);
 
 }  // namespace dlcore

@@ -381,18 +381,24 @@ class linear_layer : public layer<T> {
 
 // ---- activations --------------------------------------------------------------------------------
 
-template <class T, class Op>
+template <class T>
 class activation_layer : public layer<T> {
  public:
-  activation_layer(std::ptrdiff_t width, const Op& op) : layer<T>(width, width), op_(op) {}
+  activation_layer(std::ptrdiff_t width, const activation_spec& spec)
+      : layer<T>(width, width),
+        spec_(spec),
+        forward_run_(forward_of<T>(spec.kind)),
+        backward_run_(backward_of<T>(spec.kind)) {}
 
-  double cost() const override { return nanoseconds<T>(Op::cost, this->in); }
-  bool over_input() const override { return std::is_same_v<Op, relu>; }
+  bool is_relu() const { return spec_.kind == activation_kind::relu; }
+  double cost() const override { return nanoseconds<T>(dlcore::cost(spec_.kind), this->in); }
+  bool over_input() const override { return is_relu(); }
   double bound_forward(double x, double) const override {
-    const vec<T> at_zero = op_.forward(vec<T>(T(0)));
-    return std::abs(double(at_zero.v[0])) + steepest(op_) * x;
+    T at_zero = 0;
+    forward_run_(spec_.options, &at_zero, 1, 0, &at_zero);
+    return std::abs(double(at_zero)) + lipschitz(spec_) * x;
   }
-  double bound_backward(double dy, double) const override { return steepest(op_) * dy; }
+  double bound_backward(double dy, double) const override { return lipschitz(spec_) * dy; }
   bool done_forward() const override { return done_forward_; }
   bool done_backward() const override { return done_backward_; }
   void leave_forward() { done_forward_ = true; }
@@ -400,7 +406,9 @@ class activation_layer : public layer<T> {
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override {
     each_run(
         x.step == y.step, p.n,
-        [&](std::ptrdiff_t r, std::ptrdiff_t m) { forward_run<T>(op_, y.row(r), m, 0, x.row(r)); },
+        [&](std::ptrdiff_t r, std::ptrdiff_t m) {
+          forward_run_(spec_.options, y.row(r), m, 0, x.row(r));
+        },
         x.step);
   }
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
@@ -408,13 +416,15 @@ class activation_layer : public layer<T> {
     each_run(
         x.step == dy.step && x.step == dx.step, p.n,
         [&](std::ptrdiff_t r, std::ptrdiff_t m) {
-          backward_run<T>(op_, dx.row(r), m, 0, dy.row(r), x.row(r));
+          backward_run_(spec_.options, dx.row(r), m, 0, dy.row(r), x.row(r));
         },
         x.step);
   }
 
  private:
-  Op op_;
+  activation_spec spec_;
+  activation_forward_run<T> forward_run_;
+  activation_backward_run<T> backward_run_;
   bool done_forward_ = false, done_backward_ = false;
 
   // Whole blocks at once where nothing lies between their rows.
@@ -450,8 +460,8 @@ class network {
   // Once all layers are there: what products do of the layers around them as they write.
   void fuse() {
     for (std::size_t l = 0; l < layers.size(); ++l) {
-      auto* own = dynamic_cast<activation_layer<T, relu>*>(layers[l].get());
-      if (!own) continue;
+      auto* own = dynamic_cast<activation_layer<T>*>(layers[l].get());
+      if (!own || !own->is_relu()) continue;
       const auto linear = [&](std::size_t i) {
         return i < layers.size() ? dynamic_cast<linear_layer<T>*>(layers[i].get()) : nullptr;
       };

@@ -5,10 +5,6 @@
 
 namespace dlcore {
 
-// Changes finished elements in place; null: nothing.
-template <class T>
-using run_function = void (*)(T*, std::ptrdiff_t);
-
 // How a product of m rows and n columns is cut for several threads: a function of its shape alone.
 struct product_grid {
   std::ptrdiff_t m, n, rows, columns;
@@ -35,10 +31,12 @@ inline double product_cost(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k)
   return double(m) * double(n) * double(k) * double(sizeof(T)) / 200;
 }
 
+// `activation`: of finished elements, or null.
 template <class T>
 inline void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y,
-                           std::ptrdiff_t rows, run_function<T> activation) {
+                           std::ptrdiff_t rows, const activation_spec* activation) {
   if (rows == 0 || l.out == 0) return;
+  const auto activate = activation ? forward_of<T>(activation->kind) : nullptr;
   const product_grid grid(rows, l.out, panel_columns<T>);
   const double cost = product_cost<T>(rows, l.out, l.in);
   // Where each column belongs to one part alone, the part packs what it needs.
@@ -50,7 +48,10 @@ inline void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y,
     grid.visit(part, [&](auto i, auto n, auto j, auto columns) {
       if (alone) l.pack_outputs(j, j + columns, l.transposed() + j * l.in);
       l.forward_columns(x.from(i), y.from(i), n, j, columns, l.transposed() + j * l.in);
-      for (std::ptrdiff_t r = 0; activation && r < n; ++r) activation(y.row(i + r) + j, columns);
+      for (std::ptrdiff_t r = 0; activate && r < n; ++r) {
+        T* run = y.row(i + r) + j;
+        activate(activation->options, run, columns, 0, run);
+      }
     });
   });
 }

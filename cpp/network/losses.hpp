@@ -209,13 +209,12 @@ class joint_loss : public block_loss<T> {
     if (losses) std::fill_n(losses, n, T(0));
     for (std::size_t k = 0; k < parts_.size(); ++k) {
       struct tag;
+      struct labels_tag;
       const part& p = parts_[k];
       const std::ptrdiff_t values = p.loss->values_of_row();
       const double share = p.weight / double(values) * (factors_ ? factors_[k] : 1.0);
-      T* memory = thread_buffer<T, tag>(n * (values + p.target_width + 1) +
-                                        n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T)));
-      auto* labels = reinterpret_cast<std::int64_t*>(memory);
-      T* of_rows = memory + n * std::ptrdiff_t(sizeof(std::int64_t) / sizeof(T));
+      auto* labels = thread_buffer<std::int64_t, labels_tag>(n);
+      T* of_rows = thread_buffer<T, tag>(n * (values + p.target_width + 1));
       T* missing = of_rows + n * p.target_width;
       T* own = missing + n;
       for (std::ptrdiff_t i = 0; i < n; ++i) {

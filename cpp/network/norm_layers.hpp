@@ -368,11 +368,16 @@ class dropout_layer : public layer<T> {
   static bits shift(bits x) {  // the sign does not come along
     return (x >> N) & bits(std::int32_t((1u << (32 - N)) - 1));
   }
+  // The product modulo 2^32: that of signed numbers would overflow.
+  static bits times(bits x, std::uint32_t factor) {
+    typedef std::uint32_t words __attribute__((vector_size(register_bytes)));
+    return (bits::native)((words)x.v * factor);
+  }
   static bits mix(bits x) {
     x = x ^ shift<16>(x);
-    x = x * bits(std::int32_t(0x7feb352du));
+    x = times(x, 0x7feb352du);
     x = x ^ shift<15>(x);
-    x = x * bits(std::int32_t(0x846ca68bu));
+    x = times(x, 0x846ca68bu);
     return x ^ shift<16>(x);
   }
   static std::uint64_t mix64(std::uint64_t x) {  // splitmix64

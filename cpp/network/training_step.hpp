@@ -629,7 +629,8 @@ class training_step {
     bound_.known = gradient < limit;
     if (bound_.known) {
       rule.bound<T>(gradient, bound_.reach, bound_.parameter);
-      bound_.known = gradient < limit && bound_.reach < limit && bound_.parameter < limit;
+      // Clang would read `bound_.parameter <` as the start of a template's arguments.
+      bound_.known = gradient < limit && limit > bound_.reach && limit > bound_.parameter;
     }
     if (!bound_.known) measures_all_ = true;  // from the next step on
     return bound_.known;

@@ -1,272 +1,52 @@
 """A fast, exact deep-learning core for NumPy arrays on the CPU."""
 
-from dlcore import information, init, reference
+from dlcore import (
+    callbacks,
+    diagnostics,
+    functional,
+    information,
+    init,
+    nn,
+    optim,
+    preprocessing,
+    reference,
+    training,
+)
 from dlcore._native.config import show_config
 from dlcore._native.dispatch import available_isas, isa
 from dlcore._native.dispatch import core as _core
 from dlcore._native.threads import get_num_threads, num_threads, set_num_threads
-from dlcore.callbacks._averaging import (
-    ExponentialMovingAverage,
-    StochasticWeightAveraging,
-    update_batch_norm,
-)
-from dlcore.callbacks._callback import Callback, EarlyStopping
-from dlcore.callbacks._history import History
-from dlcore.callbacks._optuna import OptunaPruning
-from dlcore.diagnostics._diagnosis import Diagnosis, diagnose
-from dlcore.diagnostics._learning_curve import LearningCurve, learning_curve
-from dlcore.diagnostics._lr_find import LearningRates, lr_find
-from dlcore.functional._activations import (
-    elu,
-    elu_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    log_softmax,
-    log_softmax_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
-from dlcore.functional._information import (
-    categorical_cross_entropy,
-    categorical_cross_entropy_and_grad,
-    entropy,
-    label_entropy,
-    relative_entropy,
-)
-from dlcore.functional._linear import linear, linear_backward
-from dlcore.functional._losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_and_grad,
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_and_grad,
-    cross_entropy,
-    cross_entropy_and_grad,
-    huber_loss,
-    huber_loss_and_grad,
-    kl_div,
-    kl_div_and_grad,
-    l1_loss,
-    l1_loss_and_grad,
-    mse_loss,
-    mse_loss_and_grad,
-    nll_loss,
-    nll_loss_and_grad,
-    poisson_nll_loss,
-    poisson_nll_loss_and_grad,
-    quantile_loss,
-    quantile_loss_and_grad,
-    smooth_l1_loss,
-    smooth_l1_loss_and_grad,
-)
-from dlcore.functional._normalization import (
-    batch_norm,
-    batch_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
-from dlcore.nn._initialization import initialize
-from dlcore.nn._layers import (
-    ELU,
-    GELU,
-    BatchNorm1d,
-    Dropout,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
-)
-from dlcore.nn._losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    FocalLoss,
-    HuberLoss,
-    L1Loss,
-    MSELoss,
-    PoissonNLLLoss,
-    QuantileLoss,
-    SmoothL1Loss,
-)
-from dlcore.nn._multi_target import MultiTargetLoss
-from dlcore.nn._sequential import Sequential
-from dlcore.nn._transfer import fold_batch_norm, load_safetensors, replace_head, save_safetensors
-from dlcore.optim._optimizer import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
-from dlcore.optim._schedules import (
-    ConstantLR,
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    MultiStepLR,
-    OneCycleLR,
-    PolynomialLR,
-    ReduceLROnPlateau,
-    Schedule,
-    SequentialLR,
-    StepLR,
-    Warmup,
-)
-from dlcore.preprocessing._images import ImageTransform, cutmix, mixup, one_hot
-from dlcore.preprocessing._scaling import (
-    ColumnStats,
-    MinMaxNormalizer,
-    ZScoreNormalizer,
-    column_stats,
-)
-from dlcore.preprocessing._splitting import Split, train_val_test_split
-from dlcore.training._trainer import Trainer
+from dlcore.callbacks import *
+from dlcore.diagnostics import *
+from dlcore.functional import *
+from dlcore.nn import *
+from dlcore.optim import *
+from dlcore.preprocessing import *
+from dlcore.training import *
 
 __version__: str = _core.version
 
 __all__ = [
-    "ELU",
-    "GELU",
-    "SGD",
-    "Adam",
-    "AdamW",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "Callback",
-    "ColumnStats",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "CrossEntropyLoss",
-    "Diagnosis",
-    "Dropout",
-    "EarlyStopping",
-    "ExponentialLR",
-    "ExponentialMovingAverage",
-    "FocalLoss",
-    "History",
-    "HuberLoss",
-    "ImageTransform",
-    "L1Loss",
-    "LambdaLR",
-    "LayerNorm",
-    "LeakyReLU",
-    "LearningCurve",
-    "LearningRates",
-    "Linear",
-    "LinearLR",
-    "MSELoss",
-    "MinMaxNormalizer",
-    "MultiStepLR",
-    "MultiTargetLoss",
-    "OneCycleLR",
-    "OptunaPruning",
-    "PoissonNLLLoss",
-    "PolynomialLR",
-    "QuantileLoss",
-    "ReLU",
-    "ReduceLROnPlateau",
-    "Schedule",
-    "Sequential",
-    "SequentialLR",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1Loss",
-    "Softplus",
-    "Split",
-    "StepLR",
-    "StochasticWeightAveraging",
-    "Tanh",
-    "Trainer",
-    "Warmup",
-    "ZScoreNormalizer",
     "__version__",
     "available_isas",
-    "batch_norm",
-    "batch_norm_backward",
-    "binary_cross_entropy",
-    "binary_cross_entropy_and_grad",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_and_grad",
-    "categorical_cross_entropy",
-    "categorical_cross_entropy_and_grad",
-    "clip_grad_norm",
-    "clip_grad_value",
-    "column_stats",
-    "cross_entropy",
-    "cross_entropy_and_grad",
-    "cutmix",
-    "diagnose",
-    "elu",
-    "elu_backward",
-    "entropy",
-    "fold_batch_norm",
-    "gelu",
-    "gelu_backward",
     "get_num_threads",
-    "huber_loss",
-    "huber_loss_and_grad",
     "information",
     "init",
-    "initialize",
     "isa",
-    "kl_div",
-    "kl_div_and_grad",
-    "l1_loss",
-    "l1_loss_and_grad",
-    "label_entropy",
-    "layer_norm",
-    "layer_norm_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "learning_curve",
-    "linear",
-    "linear_backward",
-    "load_safetensors",
-    "log_softmax",
-    "log_softmax_backward",
-    "lr_find",
-    "mixup",
-    "mse_loss",
-    "mse_loss_and_grad",
-    "nll_loss",
-    "nll_loss_and_grad",
     "num_threads",
-    "one_hot",
-    "poisson_nll_loss",
-    "poisson_nll_loss_and_grad",
-    "quantile_loss",
-    "quantile_loss_and_grad",
     "reference",
-    "relative_entropy",
-    "relu",
-    "relu_backward",
-    "replace_head",
-    "save_safetensors",
     "set_num_threads",
     "show_config",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "smooth_l1_loss",
-    "smooth_l1_loss_and_grad",
-    "softmax",
-    "softmax_backward",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
-    "train_val_test_split",
-    "update_batch_norm",
 ]
+__all__ += callbacks.__all__
+__all__ += diagnostics.__all__
+__all__ += functional.__all__
+__all__ += nn.__all__
+__all__ += optim.__all__
+__all__ += preprocessing.__all__
+__all__ += training.__all__
+
+
+def __dir__() -> list[str]:
+    """List the public names alone: rooms are how they are made, and no names of their own."""
+    return sorted(__all__)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore.diagnostics._diagnosis import diagnose
+from dlcore.callbacks._diagnosis import diagnose
 
 EPOCHS = np.arange(40)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore.nn._losses import Loss
+from dlcore.nn import Loss
 from support.plain_step import PlainNetwork
 
 F32, F64 = np.float32, np.float64

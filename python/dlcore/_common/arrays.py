@@ -1,4 +1,7 @@
-"""Objects that NumPy reads without a copy, as arrays. Called by the kernels for what is no ndarray."""
+"""Objects that NumPy reads without a copy, as arrays.
+
+The kernels call `as_array` for what is no ndarray.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _COPIED = (str, bytes, list, tuple, int, float, complex, type(None))
 
 
 def as_array(obj: Any, name: str) -> Array:
-    """Return an ndarray that accumulation_weights the memory of `obj`.
+    """Return an ndarray that shares the memory of `obj`.
 
     Parameters
     ----------
@@ -51,9 +54,23 @@ def as_array(obj: Any, name: str) -> Array:
     ) from cause
 
 
+def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
+    """Make sure that x has shape (N, features) and the model's dtype."""
+    array = as_array(x, name)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} is {array.dtype}, the model {dtype}: pass {name}.astype(np.{dtype}), "
+            f"or make the model with Sequential(..., dtype=...)"
+        )
+    if array.ndim != 2 or features not in (None, array.shape[1]):
+        wanted = "features" if features is None else features
+        raise ValueError(f"{name} must have shape (N, {wanted}), not {array.shape}")
+    return array
+
+
 def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
-        # An __array__ from before NumPy 2; _by_old_array plans with it.
+        # An __array__ from before NumPy 2; _by_old_array deals with it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return np.asarray(obj, copy=False)
 

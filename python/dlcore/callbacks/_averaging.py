@@ -1,4 +1,4 @@
-"""Averages of the weights over a fit, and the statistics of batch normalisation that go with them."""
+"""Averages of the weights over a fit, and the statistics of batch normalization that go with them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
-from dlcore.callbacks._callback import Callback, EarlyStopping
+from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.checks import check_in
+from dlcore.callbacks._callback import Callback
+from dlcore.callbacks._early_stopping import EarlyStopping
+from dlcore.functional._column_stats import column_stats
+from dlcore.nn._inference import Inference
 from dlcore.nn._layers import BatchNorm1d
-from dlcore.preprocessing._scaling import column_stats
-from dlcore.training._dataset import as_matrix
-from dlcore.training._step import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
+
+__all__ = ["ExponentialMovingAverage", "StochasticWeightAveraging", "update_batch_norm"]
 
 
 class ExponentialMovingAverage(Callback):
@@ -45,9 +48,7 @@ class ExponentialMovingAverage(Callback):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"ExponentialMovingAverage: decay must be in [0, 1), not {decay}")
-        self.decay = float(decay)
+        self.decay = check_in("ExponentialMovingAverage: decay", decay, "[0, 1)")
         self._other: Array | None = None  # the average in training, the weights in between
         self._is_in_model = False
 
@@ -136,7 +137,7 @@ class StochasticWeightAveraging(Callback):
         """Put the mean into the model."""
         if self.averaged:
             model = self.trainer.model
-            means = model.split(self._mean)
+            means = model._split(self._mean)
             for name, parameter in model.named_parameters().items():
                 if name not in model.frozen:
                     parameter[...] = means[name]

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.checks import check_choice, check_in
+from dlcore._common.plotting import finish_panel, new_figure, saved
+from dlcore.callbacks._diagnosis import Diagnosis, diagnose
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -13,10 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlcore._common.typing import Array
-    from dlcore.diagnostics._diagnosis import Diagnosis
 
-# Panels side by side in a picture.
-_COLUMNS = 3
+__all__ = ["History"]
 
 
 class History(dict[str, list[float]]):
@@ -77,15 +79,13 @@ class History(dict[str, list[float]]):
         Parameters
         ----------
         **options
-            Thresholds of `dlcore.diagnosis.diagnose`, such as ``target_loss`` or ``baseline``.
+            Thresholds of `dlcore.diagnose`, such as ``target_loss`` or ``baseline``.
 
         Returns
         -------
         Diagnosis
             Its text tells the verdict with the numbers, and what to try.
         """
-        from dlcore.diagnostics._diagnosis import diagnose
-
         return diagnose(self, **options)
 
     def plot(
@@ -122,10 +122,8 @@ class History(dict[str, list[float]]):
         ValueError
             There is no epoch or no iteration to draw, or an option is not as described.
         """
-        if by not in ("epoch", "iteration"):
-            raise ValueError(f"history.plot(): by must be 'epoch' or 'iteration', not {by!r}")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"history.plot(): smoothing must be in [0, 1), not {smoothing}")
+        check_choice("history.plot(): by", by, ("epoch", "iteration"))
+        check_in("history.plot(): smoothing", smoothing, "[0, 1)")
         by_epoch = by == "epoch"
         if by_epoch:
             names = [name for name in self if not name.startswith("val_")]
@@ -163,7 +161,7 @@ class History(dict[str, list[float]]):
         if self.stopped_epoch is not None:
             label = f"stopped after epoch {self.stopped_epoch + 1}"
             axes.axvline(self.stopped_epoch + 1, color="gray", linestyle="--", label=label)
-        finish(axes, "epoch", name)
+        finish_panel(axes, "epoch", name)
 
     def _draw_iterations(self, axes: Axes, name: str, smoothing: float) -> None:
         iterations, values = self.iterations["iteration"], self.iterations[name]
@@ -175,7 +173,7 @@ class History(dict[str, list[float]]):
             axes.plot(iterations, values, label=name)
         for end in self.iteration:
             axes.axvline(end, color="gray", linewidth=0.5, alpha=0.4, zorder=0)
-        finish(axes, "iteration", name)
+        finish_panel(axes, "iteration", name)
 
 
 def smoothed(values: list[float], past: float) -> Array:
@@ -194,35 +192,3 @@ def smoothed(values: list[float], past: float) -> Array:
         average = past * average + (1 - past) * value
         result[t] = average / (1 - past ** (t + 1))
     return result
-
-
-def new_figure(function: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure of panels, at most three in a row."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"{function} needs matplotlib: pip install 'dlcore-kernels[plot]'"
-        ) from error
-    columns = max(1, min(panels, _COLUMNS))
-    rows = max(1, -(-panels // columns))
-    figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
-
-
-def saved(figure: Figure, path: str | PathLike[str] | None) -> Figure:
-    """Save a figure, if there is a path; return it."""
-    if path is not None:
-        figure.savefig(path, dpi=150)
-    return figure
-
-
-def finish(axes: Axes, x: str, title: str) -> None:
-    """Add what all panels have."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel(x)
-    axes.set_title(title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.grid(alpha=0.3)
-    axes.legend()

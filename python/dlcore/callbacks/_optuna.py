@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
-from dlcore.callbacks._callback import Callback, check_monitor
+from dlcore._common.optional import require
+from dlcore.callbacks._monitor import MonitorCallback
+
+__all__ = ["OptunaPruning"]
 
 
-class OptunaPruning(Callback):
+class OptunaPruning(MonitorCallback):
     """Report each epoch to a trial of Optuna, and end the fit where it says that the trial is hopeless.
 
     The fit ends with ``optuna.TrialPruned``, which the study expects; model and trainer are as after
@@ -33,24 +36,15 @@ class OptunaPruning(Callback):
     """
 
     def __init__(self, trial: Any, monitor: str = "val_loss") -> None:
-        try:
-            from optuna import TrialPruned
-        except ImportError as error:
-            raise ImportError(
-                "OptunaPruning needs Optuna: pip install 'dlcore-kernels[optuna]'"
-            ) from error
+        self._pruned = require("optuna", "OptunaPruning").TrialPruned
         if not hasattr(trial, "should_prune"):
             raise TypeError(f"OptunaPruning: trial must be one of Optuna's, not {trial!r}")
-        self._pruned = TrialPruned
-        self.trial, self.monitor = trial, monitor
+        super().__init__(monitor)
+        self.trial = trial
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A copy of the trial would have a study of its own.
         return copy.copy(self)
-
-    def on_fit_begin(self) -> None:
-        """Make sure that the value to report is logged."""
-        check_monitor(self, self.monitor)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Report the value; raise ``optuna.TrialPruned`` if the trial is to be pruned."""

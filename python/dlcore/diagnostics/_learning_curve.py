@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore.callbacks._history import finish, new_figure, saved
+from dlcore._common.checks import check_in, check_name
+from dlcore._common.plotting import finish_panel, new_figure, saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.training._trainer import Trainer
+
+__all__ = ["LearningCurve", "learning_curve"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class LearningCurve:
                 axes.fill_between(
                     self.sizes, mean - deviation, mean + deviation, color=color, alpha=0.2
                 )
-        finish(axes, "rows trained on", self.monitor)
+        finish_panel(axes, "rows trained on", self.monitor)
         return saved(figure, path)
 
 
@@ -133,10 +136,7 @@ def learning_curve(
     rng = np.random.default_rng(seed)
     rows = np.arange(len(x))
     if validation_data is None:
-        if not 0 < validation_split < 1:
-            raise ValueError(
-                f"learning_curve: validation_split must be in (0, 1), not {validation_split}"
-            )
+        check_in("learning_curve: validation_split", validation_split, "(0, 1)")
         rows = rng.permutation(rows)
         held = max(1, round(len(rows) * validation_split))
         validation_data = x[rows[:held]], y[rows[:held]]
@@ -162,7 +162,7 @@ def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
         whole = isinstance(size, int | np.integer)
         if not (1 <= size <= rows if whole else 0 < size <= 1):
             raise ValueError(
-                f"learning_curve: sizes must be accumulation_weights in (0, 1] or numbers of rows from 1 to "
+                f"learning_curve: sizes must be shares in (0, 1] or numbers of rows from 1 to "
                 f"{rows}, not {size}"
             )
         counts.add(int(size) if whole else max(1, round(size * rows)))
@@ -173,8 +173,4 @@ def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
 
 def _score(trainer: Trainer, data: tuple[Any, Any], monitor: str) -> float:
     scores = trainer.evaluate(*data)
-    if monitor not in scores:
-        raise ValueError(
-            f"learning_curve: monitor must be one of {', '.join(scores)}, not {monitor!r}"
-        )
-    return scores[monitor]
+    return scores[check_name("learning_curve: monitor", monitor, scores)]

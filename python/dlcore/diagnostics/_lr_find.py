@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.callbacks._history import new_figure, saved, smoothed
-from dlcore.nn._layers import check_positive_int
+from dlcore._common.checks import check_positive_int
+from dlcore._common.plotting import new_figure, saved
+from dlcore.callbacks._history import smoothed
 from dlcore.optim._schedules import LambdaLR
 from dlcore.training._dataset import check_rows, loss_weights
 from dlcore.training._trainer import Trainer, optimizer_named
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
+
+__all__ = ["LearningRates", "lr_find"]
 
 # Share of the past in the smoothed loss.
 _PAST = 0.9

@@ -46,6 +46,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlcore._common.checks import check_choice
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -380,11 +381,8 @@ def softplus_backward(
 
 
 def _gelu_kernel(approximate: str) -> str:
-    if approximate == "none":
-        return "gelu"
-    if approximate == "tanh":
-        return "gelu_tanh"
-    raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
+    check_choice("gelu: approximate", approximate, ("none", "tanh"))
+    return "gelu" if approximate == "none" else "gelu_tanh"
 
 
 def gelu(x: Array, approximate: str = "none", *, out: Array | None = None) -> Array:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore.preprocessing._images import one_hot
+from dlcore._common.checks import check_choice, check_floating
+from dlcore.functional._one_hot import one_hot
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -106,8 +107,8 @@ def label_entropy(labels: Any, *, base: float | None = None, weight: Any = None)
             raise ValueError("label_entropy: weight must be finite and at least 0")
     counts = np.bincount(np.unique(given, return_inverse=True)[1], of_each).astype(np.float64)
     total = counts.sum()
-    accumulation_weights = counts / total if total > 0 else np.zeros(1)
-    return float(entropy(accumulation_weights, base=base))
+    shares = counts / total if total > 0 else np.zeros(1)
+    return float(entropy(shares, base=base))
 
 
 def cross_entropy(p: Array, q: Array, *, base: float | None = None, axis: int = -1) -> Any:
@@ -266,10 +267,7 @@ def _categorical(
     dtype = np.asarray(input).dtype
     if wide.ndim > 2:
         raise ValueError(f"{function}: input must have shape (C,) or (N, C), got {wide.shape}")
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(
-            f"{function}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}"
-        )
+    check_choice(f"{function}: reduction", reduction, ("none", "mean", "sum"))
     classes = wide.shape[-1]
     of_class = np.ones(classes)
     if weight is not None:
@@ -319,8 +317,7 @@ def _pair(function: str, p: Any, q: Any) -> tuple[Array, Array]:
 
 def _probabilities(function: str, name: str, p: Any) -> Array:
     array = as_array(p, f"{function}: {name}")
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}")
+    check_floating(f"{function}: {name}", array.dtype, word="got")
     if array.ndim == 0:
         raise ValueError(f"{function}: {name} must have at least one dimension")
     if ((array < 0) | (array > 1)).any():

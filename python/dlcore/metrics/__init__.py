@@ -1,1 +1,5 @@
-"""Metrics by name, and scikit-learn's scorers."""
+"""Metrics by name, and scikit-learn's scorers: how good outputs are, beside the loss."""
+
+from dlcore.metrics._named import metric_named
+
+__all__ = ["metric_named"]

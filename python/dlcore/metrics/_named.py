@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore.metrics._classification import (
+    Counts,
+    balanced_accuracy_of_classes,
+    balanced_accuracy_of_labels,
+    class_accuracy,
+    count_classes,
+    count_labels,
+    f1,
+    label_accuracy,
+    precision,
+    recall,
+    top_k_accuracy,
+)
+from dlcore.metrics._regression import mae, mse, r2, rmse
 from dlcore.metrics._sklearn import is_scorer, name_of_scorer, score_of, scorer_named
-from dlcore.nn._losses import PoissonNLLLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dlcore._common.protocols import Loss, Metric
     from dlcore._common.typing import Array
-    from dlcore.nn._losses import Loss
 
-# What a metric becomes: (y_true, outputs, weights of the rows) -> value.
-Metric: TypeAlias = "Callable[[Array, Array, Array | None], float]"
+__all__ = ["as_metrics", "metric_named"]
 
 
 def as_metrics(metrics: Sequence[Any] | None, loss: Loss) -> dict[str, Metric]:
@@ -131,9 +143,6 @@ def metric_named(name: str, loss: Loss) -> Metric:
     return _metric(score, name, loss)
 
 
-# ---- what targets and outputs mean
-
-
 def kind_of(loss: Loss) -> str:
     """Tell what the outputs are: logits of "classes" or of yes-or-no "labels", or "values"."""
     # Of three outputs: three classes, or two each.
@@ -149,145 +158,6 @@ def as_truth(kind: str, y_true: Array) -> Array:
         labels: Array = y_true > 0.5
         return labels
     return (y_true if y_true.ndim == 1 else y_true.argmax(1)).astype(np.int64)
-
-
-def predicted_values(loss: Loss, outputs: Array) -> Array:
-    """Return what the outputs predict: themselves, or the rates whose logarithms they are."""
-    return np.exp(outputs, dtype=np.float64) if isinstance(loss, PoissonNLLLoss) else outputs
-
-
-# ---- scores of classes: the truth, the outputs and the weights of the rows
-
-
-class Counts(NamedTuple):
-    """Weights of the rows by class, each of shape (classes,), and of all rows.
-
-    ``among`` says over which classes a score is averaged.
-    """
-
-    hits: Array  # true positives
-    predicted: Array
-    true: Array
-    total: float
-    among: Array
-
-
-def count_classes(true: Array, outputs: Array, weight: Array) -> Counts:
-    """Count one of several classes; of two, class 1 is the positive one."""
-    classes, predicted = outputs.shape[1], outputs.argmax(1)
-    right = predicted == true
-    occurs = np.zeros(classes, np.bool_)
-    occurs[true] = occurs[predicted] = True
-    return Counts(
-        np.bincount(true[right], weight[right], classes),
-        np.bincount(predicted, weight, classes),
-        np.bincount(true, weight, classes),
-        float(weight.sum()),
-        np.array([False, True]) if classes == 2 else occurs,
-    )
-
-
-def count_labels(true: Array, logits: Array, weight: Array) -> Counts:
-    """Count the yes of each output: a logit above 0."""
-    predicted = logits > 0
-    return Counts(
-        weight @ (predicted & true),
-        weight @ predicted,
-        weight @ true,
-        float(weight.sum()),
-        np.ones(logits.shape[1], np.bool_),
-    )
-
-
-def precision(counts: Counts) -> Array:
-    """Share of the rows predicted as a class that are of it."""
-    return _quotient(counts.hits, counts.predicted)
-
-
-def recall(counts: Counts) -> Array:
-    """Share of the rows of a class that are predicted as it."""
-    return _quotient(counts.hits, counts.true)
-
-
-def f1(counts: Counts) -> Array:
-    """Harmonic mean of precision and recall."""
-    return _quotient(2 * counts.hits, counts.predicted + counts.true)
-
-
-def class_accuracy(true: Array, outputs: Array, weight: Array) -> float:
-    """Share of the rows whose largest output is that of their class."""
-    return float(weight @ (outputs.argmax(1) == true) / weight.sum())
-
-
-def label_accuracy(true: Array, logits: Array, weight: Array) -> float:
-    """Share of right signs: a logit above 0 stands for yes."""
-    return float(weight @ ((logits > 0) == true).mean(1) / weight.sum())
-
-
-def top_k_accuracy(true: Array, outputs: Array, weight: Array, k: int) -> float:
-    """Share of the rows whose class is among the k largest outputs."""
-    own = np.take_along_axis(outputs, true[:, np.newaxis], 1)
-    later = np.arange(outputs.shape[1]) > true[:, np.newaxis]
-    larger = ((outputs > own) | ((outputs == own) & later)).sum(1)
-    return float(weight @ (larger < k) / weight.sum())
-
-
-def balanced_accuracy_of_classes(true: Array, outputs: Array, weight: Array) -> float:
-    """Mean recall of the classes that occur."""
-    counts = count_classes(true, outputs, weight)
-    return float(recall(counts)[counts.true > 0].mean())
-
-
-def balanced_accuracy_of_labels(true: Array, logits: Array, weight: Array) -> float:
-    """Mean over the outputs of the mean recall of yes and no, as far as they occur."""
-    counts = count_labels(true, logits, weight)
-    rows = np.stack([counts.true, counts.total - counts.true])
-    hits = np.stack([counts.hits, rows[1] - counts.predicted + counts.hits])
-    return float((_quotient(hits, rows).sum(0) / (rows > 0).sum(0)).mean())
-
-
-def _quotient(a: Array, b: Array) -> Array:
-    result: Array = np.divide(a, b, out=np.zeros(np.shape(a)), where=b > 0)
-    return result
-
-
-# ---- scores of values
-
-
-def mae(true: Array, values: Array, weight: Array) -> float:
-    """Mean absolute error."""
-    return float((weight @ np.abs(_errors(true, values)) / weight.sum()).mean())
-
-
-def mse(true: Array, values: Array, weight: Array) -> float:
-    """Mean squared error."""
-    return float((weight @ _errors(true, values) ** 2 / weight.sum()).mean())
-
-
-def rmse(true: Array, values: Array, weight: Array) -> float:
-    """Root mean squared error of each output, averaged."""
-    return float(np.sqrt(weight @ _errors(true, values) ** 2 / weight.sum()).mean())
-
-
-def r2(true: Array, values: Array, weight: Array) -> float:
-    """Share of the variance that is explained, averaged over the outputs.
-
-    Where the targets are all equal it is 1 for exact outputs and 0 for others; of fewer than two
-    rows it is nan.
-    """
-    if len(true) < 2:
-        return float("nan")
-    mean = np.average(true.astype(np.float64), 0, weight)
-    left, whole = weight @ _errors(true, values) ** 2, weight @ (true - mean) ** 2
-    constant = np.where(left == 0, 1.0, 0.0)
-    return float(np.where(whole == 0, constant, 1 - _quotient(left, whole)).mean())
-
-
-def _errors(true: Array, values: Array) -> Array:
-    return np.subtract(true, values, dtype=np.float64)
-
-
-# ---- names
 
 
 def _averaged(score: Callable[[Counts], Array]) -> dict[str, Callable[..., float]]:
@@ -365,7 +235,7 @@ def _metric(score: Callable[[Array, Array, Array | None], float], name: str, los
                 f"not {y_true.shape}"
             )
         if kind == "values":
-            outputs = predicted_values(loss, outputs)
+            outputs = loss.predicted(outputs)
         return score(as_truth(kind, y_true), outputs, weight)
 
     return metric

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.optional import find, install_line
 from dlcore.functional._activations import sigmoid, softmax
 
 if TYPE_CHECKING:
@@ -39,18 +40,16 @@ def scorer_named(name: str, others: tuple[str, ...]) -> Any:
         It has no such scorer.
     """
     known = f"metrics: {name!r} is not one of {', '.join(map(repr, others))}"
-    try:
-        from sklearn.metrics import get_scorer, get_scorer_names
-    except ImportError as error:
+    sklearn = find("sklearn.metrics")
+    if sklearn is None:
         raise ImportError(
             f"{known} or a function; the names of scikit-learn's scorers need it: "
-            f"pip install 'dlcore-kernels[sklearn]'"
-        ) from error
-    if name not in get_scorer_names():
-        raise ValueError(
-            f"{known}, a function or a scorer of scikit-learn: {', '.join(get_scorer_names())}"
+            f"{install_line('sklearn')}"
         )
-    return get_scorer(name)
+    names = sklearn.get_scorer_names()
+    if name not in names:
+        raise ValueError(f"{known}, a function or a scorer of scikit-learn: {', '.join(names)}")
+    return sklearn.get_scorer(name)
 
 
 def score_of(

@@ -1,1 +1,27 @@
-"""Layers, losses and networks."""
+"""Layers, losses and networks; initial weights, transfer, files of weights."""
+
+from dlcore.nn import (
+    _layers,
+    _losses,
+    _multi_target,
+    _sequential,
+    _serialization,
+    _transfer,
+)
+from dlcore.nn._initialization import initialize
+from dlcore.nn._layers import *
+from dlcore.nn._losses import *
+from dlcore.nn._multi_target import *
+from dlcore.nn._sequential import *
+from dlcore.nn._serialization import *
+from dlcore.nn._transfer import *
+
+__all__: list[str] = []
+__all__ += _layers.__all__
+__all__ += _losses.__all__
+__all__ += _multi_target.__all__
+__all__ += _sequential.__all__
+__all__ += _serialization.__all__
+__all__ += _transfer.__all__
+# The functions for arrays are those of `dlcore.init`.
+__all__ += ["initialize"]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from dlcore.nn._layers import Activation, LeakyReLU, Linear
+from dlcore._common.arrays import as_matrix
+from dlcore._common.checks import check_choice, check_instance, check_name, check_positive
+from dlcore.nn._inference import Inference
+from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
 from dlcore.nn._sequential import Sequential
-from dlcore.training._dataset import as_matrix
-from dlcore.training._step import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,18 +36,6 @@ __all__ = [
     "xavier_normal",
     "xavier_uniform",
 ]
-
-_GAINS = {
-    "linear": 1.0,
-    "sigmoid": 1.0,
-    "softplus": 1.0,
-    "tanh": 5 / 3,
-    "relu": math.sqrt(2),
-    "elu": math.sqrt(2),
-    "gelu": math.sqrt(2),
-    "silu": math.sqrt(2),
-    "selu": 3 / 4,
-}
 
 
 def initialize(
@@ -111,8 +100,7 @@ def initialize(
     >>> model = dl.Sequential(dl.Linear(784, 256), dl.ReLU(), dl.Linear(256, 10))
     >>> dl.initialize(model, "kaiming_normal", seed=0)
     """
-    if not isinstance(model, Sequential):
-        raise TypeError(f"initialize: model must be a Sequential, not {type(model).__name__}")
+    check_instance("initialize: model", model, Sequential)
     _check(method, gain, nonlinearity, mode, x)
     rng = np.random.default_rng(seed)
     values: dict[str, Array] = {}
@@ -140,9 +128,9 @@ def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01)
     Parameters
     ----------
     nonlinearity : str or activation layer
-        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; "elu",
-        "gelu" and "silu", which count as "relu", and "softplus", which counts as "linear"; or a
-        layer, such as ``LeakyReLU(0.2)``.
+        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; the name
+        of another activation of dlcore, of which those like ReLU count as "relu", "softplus" as
+        "linear"; or a layer, such as ``LeakyReLU(0.2)``.
     negative_slope : float
         Slope of "leaky_relu"; a `LeakyReLU` layer brings its own.
 
@@ -159,15 +147,17 @@ def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01)
     """
     if isinstance(nonlinearity, LeakyReLU):
         return calculate_gain("leaky_relu", nonlinearity.negative_slope)
-    name = nonlinearity.kernel if isinstance(nonlinearity, Activation) else nonlinearity
-    if name == "leaky_relu":
-        return math.sqrt(2 / (1 + negative_slope**2))
-    if name not in _GAINS:
-        names = ", ".join((*_GAINS, "leaky_relu"))
-        raise ValueError(
-            f"nonlinearity must be one of {names} or an activation layer, not {name!r}"
-        )
-    return _GAINS[name]
+    if isinstance(nonlinearity, Activation):
+        return nonlinearity.gain
+    gains = {
+        "linear": 1.0,
+        **{name: activation.gain for name, activation in ACTIVATIONS.items()},
+        "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
+        "selu": 3 / 4,
+    }
+    return gains[
+        check_name("nonlinearity", nonlinearity, gains, otherwise=" or an activation layer")
+    ]
 
 
 def kaiming_uniform(
@@ -227,7 +217,7 @@ def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0)
     """Draw weights uniform in ±gain * sqrt(6 / (fan_in + fan_out)).
 
     Their standard deviation is gain * sqrt(2 / (fan_in + fan_out)), a compromise between the two
-    modes of Kaiming's initialisation.
+    modes of Kaiming's initialization.
 
     Parameters
     ----------
@@ -349,8 +339,8 @@ def _draw(
 ) -> dict[str, Array]:
     """Draw the parameters of a layer."""
     if method == "default":
-        return layer.initial_parameters(rng)
-    values = {name: np.zeros(shape) for name, shape in layer.parameter_shapes.items()}
+        return layer._initial_parameters(rng)
+    values = {name: np.zeros(shape) for name, shape in layer._parameter_shapes.items()}
     if method != "zeros":
         values["weight"] = _FUNCTIONS[method](values["weight"].shape, rng, **options)
     return values
@@ -393,8 +383,7 @@ def _check(
     method: str, gain: float | None, nonlinearity: str | Activation | None, mode: str, x: Any
 ) -> None:
     """Raise ValueError for an unknown method or an argument that it does not use."""
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+    check_name("method", method, _METHODS)
     for name, given, takers in (
         ("gain", gain is not None, _WITH_GAIN),
         ("nonlinearity", nonlinearity is not None, _WITH_GAIN),
@@ -405,8 +394,8 @@ def _check(
             raise ValueError(f"initialize: {name} has no meaning for {method!r}")
     if gain is not None and nonlinearity is not None:
         raise ValueError("initialize: give gain or nonlinearity, not both")
-    if gain is not None and not 0 < gain < np.inf:
-        raise ValueError(f"initialize: gain must be positive and finite, not {gain}")
+    if gain is not None:
+        check_positive("initialize: gain", gain)
     if method == "lsuv" and x is None:
         raise ValueError("initialize: 'lsuv' needs x, rows such as the model will be trained on")
 
@@ -420,6 +409,5 @@ def _checked(shape: Sequence[int]) -> tuple[int, int]:
 
 def _fan(shape: Sequence[int], mode: str) -> int:
     out, fan_in = _checked(shape)
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}")
+    check_choice("mode", mode, ("fan_in", "fan_out"))
     return fan_in if mode == "fan_in" else out

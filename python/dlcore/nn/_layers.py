@@ -8,36 +8,75 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dlcore._common.checks import check_choice, check_in, check_positive, check_positive_int
+
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
+__all__ = [
+    "ELU",
+    "GELU",
+    "BatchNorm1d",
+    "Dropout",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+]
+
 
 class Layer:
-    """Base class of the layers: nothing to learn, as many features out as in."""
+    """Base class of the layers: what annotations and ``isinstance`` call a layer.
+
+    Compiled code computes a network, layer by layer, and knows the layers of this package alone: a
+    class of your own may be a subclass of one of them, with other defaults or more attributes, but
+    not of `Layer` itself, and cannot compute anything else. A `Sequential` refuses such a layer. What
+    no layer does is done between two models, by `dlcore.functional` on arrays.
+
+    Attributes
+    ----------
+    in_features, out_features : int or None
+        Width of x, of shape (N, in_features), and of y, of shape (N, out_features); None for a
+        layer with as many features out as in, whatever their number.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> class Head(dl.Linear):
+    ...     def __init__(self, in_features, classes=10):
+    ...         super().__init__(in_features, classes, max_norm=3.0)
+    >>> dl.Sequential(dl.Linear(64, 32), dl.ReLU(), Head(32), seed=0).out_features
+    10
+    """
 
     in_features: int | None = None
     out_features: int | None = None
-    is_bound: bool = False
+    _is_bound: bool = False
 
     @property
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in the order of ``state_dict``."""
         return {}
 
-    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+    def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
         """Draw the initial value of each parameter, in float64."""
         return {}
 
     @property
-    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _buffer_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each array that is kept with the parameters but not trained."""
         return {}
 
-    def initial_buffers(self) -> dict[str, Array]:
+    def _initial_buffers(self) -> dict[str, Array]:
         """Return the initial value of each of them."""
         return {}
 
-    def bind(self, arrays: dict[str, Array]) -> None:
+    def _bind(self, arrays: dict[str, Array]) -> None:
         """Take the arrays that hold the parameters and buffers from now on."""
 
 
@@ -50,10 +89,10 @@ class BoundLayer(Layer):
 
     _arrays: dict[str, Array] | None = None
 
-    def bind(self, arrays: dict[str, Array]) -> None:
+    def _bind(self, arrays: dict[str, Array]) -> None:
         """Take the arrays that hold the parameters and buffers from now on."""
         self._arrays = arrays
-        self.is_bound = True
+        self._is_bound = True
 
     @property
     def _bound(self) -> dict[str, Array]:
@@ -63,7 +102,7 @@ class BoundLayer(Layer):
 
     # A copied or unpickled layer is bound anew by its model, whose arrays hold the values.
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": None, "is_bound": False}
+        return self.__dict__ | {"_arrays": None, "_is_bound": False}
 
 
 class Linear(BoundLayer):
@@ -83,7 +122,7 @@ class Linear(BoundLayer):
     -----
     The parameters come into being when a `Sequential` takes the layer, and live in that model;
     a layer cannot be part of two. Their initial values are uniform in ±1/sqrt(in_features), which
-    is what PyTorch draws: Kaiming's uniform initialisation (He et al., 2015) with a = sqrt(5).
+    is what PyTorch draws: Kaiming's uniform initialization (He et al., 2015) with a = sqrt(5).
     """
 
     in_features: int
@@ -102,8 +141,8 @@ class Linear(BoundLayer):
         self.in_features = int(in_features)
         self.out_features = int(out_features)
         self.has_bias = bool(bias)
-        if max_norm is not None and not 0 < max_norm < math.inf:
-            raise ValueError(f"Linear: max_norm must be positive and finite, not {max_norm!r}")
+        if max_norm is not None:
+            check_positive("Linear: max_norm", max_norm)
         self.max_norm = max_norm
 
     @property
@@ -117,17 +156,17 @@ class Linear(BoundLayer):
         return self._bound["bias"] if self.has_bias else None
 
     @property
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of ``weight`` and, if there is one, of ``bias``."""
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.has_bias:
             shapes["bias"] = (self.out_features,)
         return shapes
 
-    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
+    def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw weight, then bias, from the uniform distribution in ±1/sqrt(in_features)."""
         bound = 1 / math.sqrt(self.in_features)
-        shapes = self.parameter_shapes.items()
+        shapes = self._parameter_shapes.items()
         return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes}
 
     def __repr__(self) -> str:
@@ -138,7 +177,7 @@ class Linear(BoundLayer):
 
 
 class Normalization(BoundLayer):
-    """Base class of the layers that normalise and then scale and shift each feature."""
+    """Base class of the layers that normalize and then scale and shift each feature."""
 
     def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
         name = type(self).__name__
@@ -160,20 +199,20 @@ class Normalization(BoundLayer):
         return self._bound["bias"] if self.has_bias else None
 
     @property
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of ``weight`` and ``bias``, as far as there are any."""
         assert self.in_features is not None
         names = {"weight": self.has_weight, "bias": self.has_bias}
         return {name: (self.in_features,) for name, there in names.items() if there}
 
-    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+    def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
         """Scales are 1, shifts 0."""
         values = {"weight": np.ones, "bias": np.zeros}
-        return {name: values[name](shape) for name, shape in self.parameter_shapes.items()}
+        return {name: values[name](shape) for name, shape in self._parameter_shapes.items()}
 
 
 class BatchNorm1d(Normalization):
-    """Normalise each feature by its mean and variance over the batch, PyTorch's layer of that name.
+    """Normalize each feature by its mean and variance over the batch, PyTorch's layer of that name.
 
     Outside of training the running mean and variance take their place. They are not parameters, but
     part of ``model.state_dict()``, under PyTorch's names.
@@ -208,8 +247,8 @@ class BatchNorm1d(Normalization):
         affine: bool = True,
     ) -> None:
         super().__init__(num_features, eps, bool(affine), bool(affine))
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm1d: momentum must be in [0, 1] or None, not {momentum}")
+        if momentum is not None:
+            check_in("BatchNorm1d: momentum", momentum, "[0, 1]", otherwise=" or None")
         self.momentum = momentum
 
     @property
@@ -228,13 +267,13 @@ class BatchNorm1d(Normalization):
         return self._bound["num_batches_tracked"]
 
     @property
-    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _buffer_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the running mean and variance and of the number of batches."""
         assert self.in_features is not None
         features = (self.in_features,)
         return {"running_mean": features, "running_var": features, "num_batches_tracked": ()}
 
-    def initial_buffers(self) -> dict[str, Array]:
+    def _initial_buffers(self) -> dict[str, Array]:
         """Mean 0, variance 1, no batches."""
         assert self.in_features is not None
         return {
@@ -249,7 +288,7 @@ class BatchNorm1d(Normalization):
 
 
 class LayerNorm(Normalization):
-    """Normalise each row by the mean and variance of its features, PyTorch's layer of that name.
+    """Normalize each row by the mean and variance of its features, PyTorch's layer of that name.
 
     Parameters
     ----------
@@ -298,8 +337,7 @@ class Dropout(Layer):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"Dropout: p must be in [0, 1], not {self.p}")
+        check_in("Dropout: p", self.p, "[0, 1]")
 
 
 @dataclass(frozen=True)
@@ -307,6 +345,8 @@ class Activation(Layer):
     """Base class of the activations: the fields of a subclass are the options of its kernel."""
 
     kernel: ClassVar[str]
+    # The factor that keeps the variance of what goes through, as `calculate_gain` gives it.
+    gain: ClassVar[float] = 1.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -319,6 +359,7 @@ class ReLU(Activation):
     """`dlcore.relu` as a layer."""
 
     kernel = "relu"
+    gain = math.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -334,6 +375,7 @@ class ELU(Activation):
     """`dlcore.elu` as a layer."""
 
     kernel = "elu"
+    gain = math.sqrt(2)
     alpha: float = 1.0
 
 
@@ -342,13 +384,11 @@ class GELU(Activation):
     """`dlcore.gelu` as a layer; ``approximate`` is "none" or "tanh"."""
 
     kernel = "gelu"
+    gain = math.sqrt(2)
     approximate: str = "none"
 
     def __post_init__(self) -> None:
-        if self.approximate not in ("none", "tanh"):
-            raise ValueError(
-                f"GELU: approximate must be 'none' or 'tanh', not {self.approximate!r}"
-            )
+        check_choice("GELU: approximate", self.approximate, ("none", "tanh"))
 
 
 @dataclass(frozen=True)
@@ -356,6 +396,7 @@ class SiLU(Activation):
     """`dlcore.silu` as a layer."""
 
     kernel = "silu"
+    gain = math.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -370,6 +411,7 @@ class Tanh(Activation):
     """`dlcore.tanh` as a layer."""
 
     kernel = "tanh"
+    gain = 5 / 3
 
 
 @dataclass(frozen=True)
@@ -381,7 +423,26 @@ class Softplus(Activation):
     threshold: float = 20.0
 
 
-def check_positive_int(name: str, value: object) -> None:
-    """Raise ValueError for what is not a positive integer."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, not {value!r}")
+# The activations by the name of their kernel: what enumerates them is made of this table.
+ACTIVATIONS: dict[str, type[Activation]] = {
+    activation.kernel: activation
+    for activation in (ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softplus)
+}
+
+
+def check_computable(layer: Layer) -> None:
+    """Raise a TypeError for a layer that compiled code cannot compute."""
+    known = (Linear, BatchNorm1d, LayerNorm, Dropout, *ACTIVATIONS.values())
+    name = type(layer).__name__
+    names = ", ".join(kind.__name__ for kind in known)
+    if not isinstance(layer, known) or getattr(layer, "kernel", "relu") not in ACTIVATIONS:
+        raise TypeError(
+            f"Sequential: {name} is no layer that it can compute; it takes {names} and subclasses "
+            f"of them"
+        )
+    for method in ("forward", "backward", "__call__"):
+        if hasattr(layer, method):
+            raise TypeError(
+                f"Sequential: {name}.{method} would never be called; compiled code computes {names}, "
+                f"and what a layer of your own computes goes between two models"
+            )

@@ -1,4 +1,4 @@
-"""Loss functions as objects, for `Trainer`: the kernels of `dlcore.losses` with their options."""
+"""Loss functions as objects, for `Trainer`: the kernels of `dlcore.functional` with their options."""
 
 from __future__ import annotations
 
@@ -7,37 +7,82 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
 from dlcore.functional import _losses as losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dlcore._common.protocols import Metric
     from dlcore._common.typing import Array
-    from dlcore.metrics._named import Metric
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "HuberLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "PoissonNLLLoss",
+    "QuantileLoss",
+    "SmoothL1Loss",
+]
 
 
 class Loss:
     """Base class of the losses.
 
-    One of your own defines ``value`` and ``value_and_grad`` and, if its targets are not values
-    like the outputs, ``check``.
+    One of your own defines `value_and_grad` and, if its targets are not values like the outputs,
+    `check` and `classes`. The other methods have defaults, which serve a loss whose mean is over
+    all rows. Training calls a loss of your own in Python, between native passes forward and
+    backward.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> class LogCosh(dl.Loss):
+    ...     def value_and_grad(self, outputs, y, *, reduction="mean", out=None):
+    ...         error = outputs - y
+    ...         losses, grad = np.log(np.cosh(error)), np.tanh(error)
+    ...         if reduction == "none":
+    ...             return losses, grad
+    ...         return losses.mean(), grad / grad.size
+    >>> model = dl.Sequential(dl.Linear(3, 1), seed=0)
+    >>> trainer = dl.Trainer(model, loss=LogCosh(), seed=0)
     """
 
-    kernel: ClassVar[str]
     # Whether it also takes the mean of two targets, class probabilities for class indices.
     mixable: ClassVar[bool] = True
 
-    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Keyword arguments of the kernel for outputs of this dtype."""
-        return {}
-
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
-        """Targets as the kernel takes them for outputs of shape (N, width), or a clear error."""
+        """Return the targets as `value_and_grad` takes them, or raise a clear error.
+
+        Parameters
+        ----------
+        y : object
+            What the user gave as targets.
+        name : str
+            What to call them in the message.
+        width : int
+            Features of the outputs, which have the shape (N, width),
+        dtype : dtype
+            and their dtype.
+
+        Returns
+        -------
+        ndarray
+            With a row for each row of the outputs; by default of their shape and dtype.
+        """
         return as_values(y, name, width, dtype)
 
     def classes(self, width: int) -> int | None:  # noqa: ARG002
         """Return the number of classes for outputs of shape (N, width); None without classes."""
         return None
+
+    def predicted(self, outputs: Array) -> Array:
+        """Return the values that the outputs predict, for metrics: by default themselves."""
+        return outputs
 
     def counted(self, y: Array) -> Array:
         """Which rows count at all: an array of bool, of shape (N,)."""
@@ -46,6 +91,12 @@ class Loss:
     def row_weights(self, y: Array) -> Array | None:  # noqa: ARG002
         """Return what each row adds to the denominator of the mean; None if 1 each."""
         return None
+
+    def normalizers(self, y: Array, weight: Array | None = None) -> Array:
+        """Return what each row adds to the denominator of the mean, times its weight."""
+        own = self.row_weights(y)
+        own = np.ones(len(y)) if own is None else own.astype(np.float64, copy=False)
+        return own if weight is None else own * weight
 
     def present(self, y: Array) -> Array | None:  # noqa: ARG002
         """Return what each row adds to the denominators of several targets' means; None if 1 each.
@@ -59,9 +110,16 @@ class Loss:
         return {}
 
     def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
-        """Compute the loss of these outputs."""
-        kernel = getattr(losses, self.kernel)
-        return kernel(outputs, y, reduction=reduction, **self.options(outputs.dtype))
+        """Compute the loss of these outputs: by default with its gradient, which is let go.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (N, width)
+        y : ndarray
+            As `check` returned it.
+        reduction : {"mean", "sum", "none"}
+        """
+        return self.value_and_grad(outputs, y, reduction=reduction)[0]
 
     def weighted_value(
         self, outputs: Array, y: Array, weight: Array | None, normalizer: Array
@@ -75,6 +133,48 @@ class Loss:
     def value_and_grad(
         self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
     ) -> tuple[Any, Array]:
+        """Compute the loss and its gradient: what a loss of your own must define.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (N, width)
+            The outputs of the model, which are not to be changed.
+        y : ndarray
+            As `check` returned it.
+        reduction : {"mean", "sum", "none"}
+            Training asks for "mean", with weights of rows for "none": the losses of the rows, of
+            shape (N,) or (N, k), and the gradient of their sum.
+        out : ndarray, optional
+            Where the gradient may go, of the shape and dtype of the outputs.
+
+        Returns
+        -------
+        loss : scalar or ndarray
+        grad : ndarray
+            Of the (summed) loss with respect to the outputs, of their shape.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define value_and_grad(outputs, y, *, reduction, out)"
+        )
+
+
+class KernelLoss(Loss):
+    """Base class of the losses that are a kernel of `dlcore.functional` with some options."""
+
+    kernel: ClassVar[str]
+
+    def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Keyword arguments of the kernel for outputs of this dtype."""
+        return {}
+
+    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+        """Compute the loss of these outputs."""
+        kernel = getattr(losses, self.kernel)
+        return kernel(outputs, y, reduction=reduction, **self.options(outputs.dtype))
+
+    def value_and_grad(
+        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+    ) -> tuple[Any, Array]:
         """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
         kernel = getattr(losses, f"{self.kernel}_and_grad")
         options = self.options(outputs.dtype)
@@ -82,7 +182,7 @@ class Loss:
         return result
 
 
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(KernelLoss):
     """`dlcore.cross_entropy` of logits (N, C) and class indices (N,) or probabilities (N, C).
 
     Parameters
@@ -103,10 +203,7 @@ class CrossEntropyLoss(Loss):
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
     ) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(
-                f"CrossEntropyLoss: label_smoothing must be in [0, 1], not {label_smoothing}"
-            )
+        check_in("CrossEntropyLoss: label_smoothing", label_smoothing, "[0, 1]")
         self.weight = None if weight is None else np.asarray(weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
@@ -171,7 +268,7 @@ class CrossEntropyLoss(Loss):
         return np.where(counted, self.weight[np.where(counted, y, 0)], 0.0)
 
 
-class BCEWithLogitsLoss(Loss):
+class BCEWithLogitsLoss(KernelLoss):
     """`dlcore.binary_cross_entropy_with_logits` of logits and targets, both of shape (N, k).
 
     Parameters
@@ -205,19 +302,19 @@ class BCEWithLogitsLoss(Loss):
         return super().check(y, name, width, dtype)
 
 
-class MSELoss(Loss):
+class MSELoss(KernelLoss):
     """`dlcore.mse_loss`: the mean squared error."""
 
     kernel = "mse_loss"
 
 
-class L1Loss(Loss):
+class L1Loss(KernelLoss):
     """`dlcore.l1_loss`: the mean absolute error."""
 
     kernel = "l1_loss"
 
 
-class HuberLoss(Loss):
+class HuberLoss(KernelLoss):
     """`dlcore.huber_loss`: squared errors up to ``delta``, absolute ones beyond."""
 
     kernel = "huber_loss"
@@ -232,7 +329,7 @@ class HuberLoss(Loss):
         return {"delta": self.delta}
 
 
-class SmoothL1Loss(Loss):
+class SmoothL1Loss(KernelLoss):
     """`dlcore.smooth_l1_loss`: Huber's loss divided by ``beta``."""
 
     kernel = "smooth_l1_loss"
@@ -247,13 +344,17 @@ class SmoothL1Loss(Loss):
         return {"beta": self.beta}
 
 
-class PoissonNLLLoss(Loss):
+class PoissonNLLLoss(KernelLoss):
     """`dlcore.poisson_nll_loss` of counts, the outputs being the logarithms of their rates."""
 
     kernel = "poisson_nll_loss"
 
+    def predicted(self, outputs: Array) -> Array:
+        """Return the rates, whose logarithms the outputs are."""
+        return np.exp(outputs, dtype=np.float64)
 
-class QuantileLoss(Loss):
+
+class QuantileLoss(KernelLoss):
     """`dlcore.quantile_loss`: the outputs estimate quantiles of the targets.
 
     Parameters
@@ -266,8 +367,12 @@ class QuantileLoss(Loss):
 
     def __init__(self, quantile: Any = 0.5) -> None:
         self.quantile = np.asarray(quantile, np.float64)
-        if self.quantile.ndim > 1 or not ((self.quantile >= 0) & (self.quantile <= 1)).all():
-            raise ValueError(f"QuantileLoss: quantile must be in [0, 1], not {quantile}")
+        if self.quantile.ndim > 1:
+            raise ValueError(
+                f"QuantileLoss: quantile must have shape () or (k,), not {self.quantile.shape}"
+            )
+        for order in self.quantile.ravel().tolist():
+            check_in("QuantileLoss: quantile", order, "[0, 1]")
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Keyword arguments of the kernel for outputs of this dtype."""
@@ -301,13 +406,8 @@ class FocalLoss(Loss):
     mixable = False
 
     def __init__(self, gamma: float = 2.0, loss: str = "cross_entropy") -> None:
-        if not 0 <= gamma < np.inf:
-            raise ValueError(f"FocalLoss: gamma must be finite and at least 0, not {gamma}")
-        if loss not in ("cross_entropy", "bce_with_logits"):
-            raise ValueError(
-                f"FocalLoss: loss must be 'cross_entropy' or 'bce_with_logits', not {loss!r}"
-            )
-        self.gamma = float(gamma)
+        self.gamma = check_not_negative("FocalLoss: gamma", gamma)
+        check_choice("FocalLoss: loss", loss, ("cross_entropy", "bce_with_logits"))
         self.of = as_loss(loss)
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
@@ -351,24 +451,21 @@ class FocalLoss(Loss):
         return loss, grad
 
 
+# The losses by name: that of the kernel, and the same without "_loss".
 LOSSES: dict[str, type[Loss]] = {
-    "cross_entropy": CrossEntropyLoss,
-    "binary_cross_entropy_with_logits": BCEWithLogitsLoss,
-    "bce_with_logits": BCEWithLogitsLoss,
-    "mse": MSELoss,
-    "mse_loss": MSELoss,
-    "l1": L1Loss,
-    "l1_loss": L1Loss,
-    "huber": HuberLoss,
-    "huber_loss": HuberLoss,
-    "smooth_l1": SmoothL1Loss,
-    "smooth_l1_loss": SmoothL1Loss,
-    "poisson_nll": PoissonNLLLoss,
-    "poisson_nll_loss": PoissonNLLLoss,
-    "quantile": QuantileLoss,
-    "quantile_loss": QuantileLoss,
-    "focal": FocalLoss,
-}
+    name: loss
+    for loss in (
+        CrossEntropyLoss,
+        BCEWithLogitsLoss,
+        MSELoss,
+        L1Loss,
+        HuberLoss,
+        SmoothL1Loss,
+        PoissonNLLLoss,
+        QuantileLoss,
+    )
+    for name in (loss.kernel.removesuffix("_loss"), loss.kernel)
+} | {"bce_with_logits": BCEWithLogitsLoss, "focal": FocalLoss}
 
 
 def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
@@ -377,7 +474,7 @@ def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple
     return None if describe is None else describe(loss, width, y, dtype)
 
 
-def _describe(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:  # noqa: ARG001
+def _describe(loss: KernelLoss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:  # noqa: ARG001
     return (loss.kernel, width, *loss.options(dtype).values())
 
 
@@ -439,12 +536,15 @@ def reduced(losses: Array, reduction: str) -> Any:
 
 
 def as_loss(loss: Any) -> Loss:
-    """Return the loss of this name, or the loss itself."""
+    """Return the loss of this name, class or function with its default options, or itself."""
     if isinstance(loss, Loss):
         return loss
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]()
-    raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a loss object, not {loss!r}")
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        return loss()
+    name = getattr(loss, "__name__", "")
+    if name in LOSSES and loss is getattr(losses, name, None):
+        return LOSSES[name]()
+    return LOSSES[check_name("loss", loss, LOSSES, otherwise=" or a loss object")]()
 
 
 def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:

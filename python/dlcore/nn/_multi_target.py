@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_positive_int
 from dlcore.metrics._named import as_metrics
-from dlcore.nn._layers import check_positive_int
 from dlcore.nn._losses import (
     NATIVE,
     CrossEntropyLoss,
@@ -19,13 +19,14 @@ from dlcore.nn._losses import (
     reduced,
     takes_labels,
 )
-from dlcore.training._dataset import Dataset, loss_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dlcore._common.protocols import Metric
     from dlcore._common.typing import Array
-    from dlcore.metrics._named import Metric
+
+__all__ = ["MultiTargetLoss"]
 
 
 class MultiTargetLoss(Loss):
@@ -303,7 +304,7 @@ def _decoded(loss: Loss, own: Array) -> Array:
 
 def _loss_metric(loss: Loss) -> Metric:
     def metric(y: Array, outputs: Array, weight: Array | None) -> float:
-        counts = loss_weights(loss, Dataset(outputs, y, weight))
+        counts = loss.normalizers(y, weight)
         return loss.weighted_value(outputs, y, weight, counts) if counts.any() else float("nan")
 
     return metric

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from dlcore.nn._layers import Layer, Linear
-from dlcore.training._dataset import as_matrix
-from dlcore.training._step import Inference
+from dlcore._common.arrays import as_matrix
+from dlcore._common.checks import check_floating
+from dlcore.nn._inference import Inference
+from dlcore.nn._layers import Layer, Linear, check_computable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dlcore._common.typing import Array
+
+__all__ = ["Sequential"]
 
 
 _IN_USE = "the model is being trained: it cannot be used by another fit or thread until that ends"
@@ -31,36 +34,29 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer
-        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbours must fit.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbors must fit.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional
         Draws the initial weights; the same seed gives the same weights, whose float32 values are
         the rounded float64 ones. None draws different ones each time.
-
-    Attributes
-    ----------
-    flat : ndarray
-        All parameters in one 1-D array, of which those of the layers are views.
     """
 
     def __init__(
         self, *layers: Layer, dtype: npt.DTypeLike = np.float32, seed: int | None = None
     ) -> None:
         _check_layers(layers)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"Sequential: dtype must be float32 or float64, not {self.dtype}")
+        self.dtype = check_floating("Sequential: dtype", dtype)
         rng = np.random.default_rng(seed)
-        initial = [layer.initial_parameters(rng) for layer in layers]
+        initial = [layer._initial_parameters(rng) for layer in layers]
         values = [value.ravel() for parameters in initial for value in parameters.values()]
-        self.flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
+        self._flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self.layers = layers
         self._trainer: int | None = None  # the thread that trains it
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
             for i, layer in enumerate(layers)
-            for name, value in layer.initial_buffers().items()
+            for name, value in layer._initial_buffers().items()
         }
         self._inference: Inference | None = None
         self._frozen: set[str] = set()
@@ -80,7 +76,7 @@ class Sequential:
             inference = self._inference = Inference(self.layers, self.dtype, x.shape[1])
         return inference(x)
 
-    def try_finite(self, x: Any) -> Array | None:
+    def _try_finite(self, x: Any) -> Array | None:
         """Compute the outputs for an array as it should be, without NaN and infinities.
 
         None for any other, and before the model was called for the first time: a way without checks
@@ -88,6 +84,22 @@ class Sequential:
         """
         inference = self._inference
         return None if inference is None or self._trainer else inference.try_call(x, True)
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one 1-D array, of which those of the layers are views.
+
+        ``model.flat[...] = values`` changes them; another array cannot take its place.
+        """
+        return self._flat
+
+    @flat.setter
+    def flat(self, values: object) -> None:
+        if values is not self._flat:  # as after model.flat += 1
+            raise AttributeError(
+                "model.flat cannot be assigned: the layers are views of this array; "
+                "model.flat[...] = values changes the parameters"
+            )
 
     @property
     def in_features(self) -> int | None:
@@ -125,7 +137,7 @@ class Sequential:
 
     def named_parameters(self) -> dict[str, Array]:
         """Return the parameters themselves, not copies, by name."""
-        return self.split(self.flat)
+        return self._split(self.flat)
 
     @overload
     def sparsity(self, by_layer: Literal[False] = False) -> float: ...
@@ -146,11 +158,11 @@ class Sequential:
             return {name: float(zeros[name] / weight.size) for name, weight in weights.items()}
         return float(sum(zeros.values()) / max(1, sum(weight.size for weight in weights.values())))
 
-    def split(self, flat: Array) -> dict[str, Array]:
+    def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``model.flat`` into a view for each parameter, by name."""
         views, start = {}, 0
         for i, layer in enumerate(self.layers):
-            for name, shape in layer.parameter_shapes.items():
+            for name, shape in layer._parameter_shapes.items():
                 stop = start + int(np.prod(shape))
                 views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
                 start = stop
@@ -212,7 +224,7 @@ class Sequential:
         """Keep a parameter ("0.weight") or a layer ("0") from being trained.
 
         What is frozen does not change by a single bit, and layers below the first one that learns
-        cost no way back. A frozen `BatchNorm1d` normalises by its running statistics in training,
+        cost no way back. A frozen `BatchNorm1d` normalizes by its running statistics in training,
         too, and leaves them as they are.
 
         Raises ValueError for a name that the model does not have.
@@ -231,7 +243,7 @@ class Sequential:
         return found
 
     @contextmanager
-    def in_training(self) -> Iterator[None]:
+    def _in_training(self) -> Iterator[None]:
         """Keep others from training the model, and other threads from using it, meanwhile."""
         with _lock:
             if self._trainer is not None:
@@ -248,15 +260,15 @@ class Sequential:
         return {
             f"{i}.{name}": parameters.get(f"{i}.{name}", self._buffers.get(f"{i}.{name}"))  # type: ignore[misc]
             for i, layer in enumerate(self.layers)
-            for name in (*layer.parameter_shapes, *layer.buffer_shapes)
+            for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
 
     def _bind(self) -> None:
-        views = self.split(self.flat)
+        views = self._split(self.flat)
         for i, layer in enumerate(self.layers):
-            arrays = {name: views[f"{i}.{name}"] for name in layer.parameter_shapes}
-            arrays |= {name: self._buffers[f"{i}.{name}"] for name in layer.buffer_shapes}
-            layer.bind(arrays)
+            arrays = {name: views[f"{i}.{name}"] for name in layer._parameter_shapes}
+            arrays |= {name: self._buffers[f"{i}.{name}"] for name in layer._buffer_shapes}
+            layer._bind(arrays)
         # Made for the features of the first x; it reads the arrays that the layers hold now.
         self._inference = None
 
@@ -289,7 +301,8 @@ def _check_layers(layers: tuple[Layer, ...]) -> None:
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers such as Linear(4, 3), not {layer!r}")
-        if layer.is_bound or (layer.parameter_shapes and sum(n is layer for n in layers) > 1):
+        check_computable(layer)
+        if layer._is_bound or (layer._parameter_shapes and sum(n is layer for n in layers) > 1):
             raise ValueError(f"{layer!r} is already part of a model; every place needs its own")
     of_fixed_width = [(i, n) for i, n in enumerate(layers) if n.in_features is not None]
     for (i, layer), (j, following) in pairwise(of_fixed_width):

@@ -1,24 +1,24 @@
-"""From one model to the next: a new head, batch normalisation folded, weights from files."""
+"""From one model to the next: a new head, batch normalization folded."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dlcore._common.checks import check_instance
 from dlcore.nn._layers import BatchNorm1d, Dropout, Linear
 from dlcore.nn._sequential import Sequential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from os import PathLike
+    from collections.abc import Iterator
 
     from dlcore._common.typing import Array
     from dlcore.nn._layers import Layer
 
-__all__ = ["fold_batch_norm", "load_safetensors", "replace_head", "save_safetensors"]
+__all__ = ["fold_batch_norm", "replace_head"]
 
 
 def replace_head(model: Sequential, *layers: Layer, seed: int | None = None) -> Sequential:
@@ -53,7 +53,7 @@ def replace_head(model: Sequential, *layers: Layer, seed: int | None = None) -> 
     >>> model.out_features
     5
     """
-    _check_model("replace_head", model)
+    check_instance("replace_head: model", model, Sequential)
     places = [i for i, layer in enumerate(model.layers) if isinstance(layer, Linear)]
     if not places:
         raise ValueError("replace_head: the model has no Linear layer to replace")
@@ -89,7 +89,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     -------
     Sequential
         A model of the same dtype with the same outputs up to rounding, nothing of it frozen.
-        It is not meant to be trained on: its normalisation no longer follows the batches.
+        It is not meant to be trained on: its normalization no longer follows the batches.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     Notes
     -----
     With the scale ``s = gamma / sqrt(running_var + eps)`` and the shift
-    ``t = beta - running_mean * s`` of the normalisation, ``y = s * x + t``:
+    ``t = beta - running_mean * s`` of the normalization, ``y = s * x + t``:
 
     - after a `Linear` layer: ``weight' = s[:, None] * weight``, ``bias' = s * bias + t``;
     - before it: ``weight' = weight * s``, ``bias' = bias + weight @ t``.
@@ -111,9 +111,9 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     References
     ----------
     Jacob et al.: Quantization and training of neural networks for efficient
-    integer-arithmetic-only inference, CVPR 2018 (section 3.2, batch normalisation folding).
+    integer-arithmetic-only inference, CVPR 2018 (section 3.2, batch normalization folding).
     """
-    _check_model("fold_batch_norm", model)
+    check_instance("fold_batch_norm: model", model, Sequential)
     parts: list[_Part] = []
     for part in _parts(model):
         before = parts[-1] if parts else None
@@ -142,109 +142,6 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     return new
 
 
-def load_safetensors(path: str | PathLike[str], prefix: str = "") -> dict[str, Array]:
-    """Read a safetensors file, such as the ``state_dict`` of a PyTorch model.
-
-    Parameters
-    ----------
-    path : str or path
-        The file, as `save_safetensors` or ``safetensors.torch.save_file`` writes it.
-    prefix : str
-        Read the arrays alone whose names begin with it, and take it off: "net." for the
-        ``torch.nn.Sequential`` that a module has as its attribute ``net``.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The arrays by name, for ``model.load_state_dict``. They have the dtypes of the file: a
-        float16 one is for the caller to convert.
-
-    Raises
-    ------
-    ImportError
-        The package safetensors is not installed.
-    TypeError
-        NumPy does not have the dtype of an array, such as bfloat16.
-    ValueError
-        The file is no safetensors file, or no name begins with the prefix.
-
-    Notes
-    -----
-    ``model.load_state_dict(load_safetensors("weights.safetensors"))`` takes the weights over.
-
-    References
-    ----------
-    The format: https://huggingface.co/docs/safetensors
-    """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise _missing("load_safetensors") from error
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            chosen = [name for name in names if name.startswith(prefix)]
-            if prefix and not chosen:
-                some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
-                raise ValueError(
-                    f"load_safetensors: no name in {path} begins with {prefix!r}; "
-                    f"it has {some or 'no arrays'}"
-                )
-            for name in chosen:
-                dtype = file.get_slice(name).get_dtype()
-                if dtype not in _DTYPES:
-                    raise TypeError(
-                        f"load_safetensors: {name} is {_LONG.get(dtype, dtype)}, which NumPy does "
-                        f"not have: save it as float32, in PyTorch with tensor.float()"
-                    )
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in chosen}
-    except SafetensorError as error:
-        raise ValueError(f"load_safetensors: {path} is no safetensors file: {error}") from error
-
-
-def save_safetensors(state: Mapping[str, Any], path: str | PathLike[str]) -> None:
-    """Write arrays to a safetensors file, which PyTorch and others read.
-
-    Parameters
-    ----------
-    state : mapping of str to array
-        The arrays by name, such as ``model.state_dict()``, of any layout.
-    path : str or path
-        The file, which is replaced if it exists.
-
-    Raises
-    ------
-    ImportError
-        The package safetensors is not installed.
-    TypeError
-        An array holds something else than numbers or bools.
-    """
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise _missing("save_safetensors") from error
-    # The package takes for granted that arrays are contiguous.
-    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-            raise TypeError(f"save_safetensors: {name} is {array.dtype}, not numbers or bools")
-    save_file(arrays, path)
-
-
-# What the format calls the dtypes that NumPy has, and those that are met and that it has not.
-_DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64")
-_LONG = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
-
-
-def _check_model(function: str, model: object) -> None:
-    if not isinstance(model, Sequential):
-        raise TypeError(f"{function}: model must be a Sequential, not {type(model).__name__}")
-
-
-def _missing(name: str) -> ImportError:
-    return ImportError(f"{name}() needs safetensors: pip install 'dlcore-kernels[safetensors]'")
-
-
 def _layer(name: str) -> str:
     """Return the layer's name in that of a parameter: "0" in "0.weight"."""
     return name.partition(".")[0]
@@ -263,14 +160,14 @@ def _parts(model: Sequential) -> Iterator[_Part]:
     state = model.state_dict()
     for i, layer in enumerate(model.layers):
         arrays = {}
-        for name in (*layer.parameter_shapes, *layer.buffer_shapes):
+        for name in (*layer._parameter_shapes, *layer._buffer_shapes):
             value = state[f"{i}.{name}"]
             arrays[name] = value.astype(np.float64) if value.dtype.kind == "f" else value
         yield _Part(copy.copy(layer), arrays)
 
 
 def _scale_and_shift(part: _Part) -> tuple[Array, Array]:
-    """Return s and t of what the normalisation computes outside of training, ``s * x + t``."""
+    """Return s and t of what the normalization computes outside of training, ``s * x + t``."""
     layer, arrays = part.layer, part.arrays
     assert isinstance(layer, BatchNorm1d)
     scale = arrays.get("weight", 1.0) / np.sqrt(arrays["running_var"] + layer.eps)

@@ -1,34 +1,20 @@
-"""Optimizers that update arrays in place, all of them in one fused call: PyTorch's updates exactly.
-
-Largest errors in units in the last place, against a wider reference (where a result is a difference
-of terms, in units of the terms); the tests hold them.
-
-===============  =======  =======
-kernel           float32  float64
-===============  =======  =======
-SGD                    3        3
-Adam                   4        4
-AdamW                  4        4
-clip_grad_norm         4        6
-clip_grad_value        0        0
-===============  =======  =======
-"""
+"""What optimizers share: groups of parameters with options of their own, and their state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._native import dispatch
+from dlcore._common.checks import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlcore._common.typing import Array
 
-__all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm", "clip_grad_value"]
+__all__ = ["Optimizer"]
 
 
 # Arrays, or groups of them: {"params": arrays, option: value, ...}.
@@ -36,16 +22,59 @@ Params = Iterable[Any]
 
 
 class Optimizer:
-    """What the optimizers share: parameters, options by group and the state of each parameter.
+    """Base class of the optimizers: groups of parameters with options of their own, and the state.
 
-    `step` checks every array before it changes one. A parameter may have any layout; parameters must
-    not overlap.
+    One of your own defines `update` and, if it keeps arrays for each parameter from step to step,
+    names them in `state_names`. Groups, learning rates, schedules and state dicts then work as for
+    `Adam`. Training calls its `step` in Python, after each native pass backward. (A `Trainer` takes
+    any object with ``step(grads)`` and ``lr``, too.)
+
+    Parameters
+    ----------
+    params : iterable of ndarray, or of dict
+        The arrays to update, float32 or float64, of any layout; or groups of them, each with
+        options of its own, such as ``[{"params": model.parameters("0"), "lr": 1e-4}, ...]``.
+    options : dict
+        The options by name, "lr" among them: what groups have that bring none of their own.
+
+    Attributes
+    ----------
+    params : list of ndarray
+        All parameters, in the order in which `step` takes their gradients.
+    steps : int
+        Steps that were made.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, parameters share memory, or one is read-only.
+    TypeError
+        If a parameter is no array of float32 or float64.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> class SignMomentum(dl.Optimizer):
+    ...     state_names = ("average",)
+    ...     def __init__(self, params, lr=1e-3, *, beta=0.9):
+    ...         super().__init__(params, {"lr": lr, "beta": beta})
+    ...     def update(self, params, grads, state, options):
+    ...         for p, g, average in zip(params, grads, state["average"], strict=True):
+    ...             average += (1 - options["beta"]) * (g - average)
+    ...             p -= options["lr"] * np.sign(average)
+    >>> model = dl.Sequential(dl.Linear(3, 1), seed=0)
+    >>> trainer = dl.Trainer(model, loss="mse", optimizer=SignMomentum(model.parameters()))
     """
 
+    # The arrays that are kept for each parameter, of its shape and dtype and 0 before the first step.
+    state_names: ClassVar[tuple[str, ...]] = ()
+
     # Options that are numbers, with the range that they must be in.
-    _ranges: Mapping[str, tuple[float, float]] = {}
+    _ranges: Mapping[str, tuple[float, float]] = {"lr": (0, np.inf)}
 
     def __init__(self, params: Params, options: dict[str, Any]) -> None:
+        if "lr" not in options:
+            raise ValueError(f"{self._name}: options must have 'lr', got {', '.join(options)}")
         self.params: list[Array] = []
         self._groups: list[dict[str, Any]] = []  # the options of each group
         self._group_of: list[int] = []  # the group of each parameter
@@ -105,11 +134,7 @@ class Optimizer:
         for name, (low, high) in self._ranges.items():
             values = options[name] if isinstance(options[name], tuple) else (options[name],)
             for value in values:
-                if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat):
-                    raise TypeError(
-                        f"{self._name}: {name} must be a number, got {type(value).__name__}"
-                    )
-                if not low <= float(value) < high:
+                if not low <= check_real(f"{self._name}: {name}", value) < high:
                     below = "" if high == np.inf else f" and less than {high:g}"
                     raise ValueError(
                         f"{self._name}: {name} must be at least {low:g}{below}, got {options[name]}"
@@ -124,12 +149,11 @@ class Optimizer:
                     f"all of them, or for none"
                 )
         self._groups = groups
-        self._values = [self._step_values(options) for options in groups]
 
-    @staticmethod
-    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the options as the kernel takes them."""
-        raise NotImplementedError
+    @property
+    def steps(self) -> int:
+        """Steps that were made."""
+        return self._steps
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -204,7 +228,7 @@ class Optimizer:
             ``{"state": {i: {name: array or number}}, "param_groups": [{option: value, "params": [...]}]}``.
         """
         state = {}
-        if self._state:
+        if self._state or (self._steps and "step" in self._state_names(self._groups[0])):
             step = {"step": self._steps} if "step" in self._state_names(self._groups[0]) else {}
             for i in range(len(self.params)):
                 state[i] = {**step, **{name: a[i].copy() for name, a in self._state.items()}}
@@ -255,8 +279,9 @@ class Optimizer:
         options = {name: group[name] for name in self._groups[0]}
         return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:
-        raise NotImplementedError
+    def _state_names(self, options: Mapping[str, Any]) -> set[str]:  # noqa: ARG002
+        """Name the state of a parameter in a state dict: "step" is the number of steps."""
+        return {"step", *self.state_names}
 
     def _check_state(self, i: int, p: Array, given: Mapping[str, Any], names: set[str]) -> None:
         if given.keys() != names:
@@ -273,21 +298,6 @@ class Optimizer:
             if value.shape != p.shape:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
-    def _penalty(self, group: int) -> float:  # noqa: ARG002
-        """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
-        return 0.0
-
-    def rules(self) -> list[tuple[Any, ...]]:
-        """Return the update as native steps take it: name, how far it is, options, penalty.
-
-        One for each group of parameters, of which `groups` tells.
-        """
-        raise NotImplementedError
-
-    def groups(self) -> list[int]:
-        """Return the number of each parameter's group."""
-        return list(self._group_of)
-
     def state_arrays(self) -> dict[str, list[Array]]:
         """Return the state by name, in the order of the native update; zeros before the first step."""
         if self._state:
@@ -295,8 +305,8 @@ class Optimizer:
         names = sorted(self._state_names(self._groups[0]) - {"step"})
         return {name: self._zeros() for name in names}
 
-    def advance(self, steps: int, state: dict[str, list[Array]]) -> None:
-        """Take over what native steps have done to ``state_arrays()``."""
+    def _advance(self, steps: int, state: dict[str, list[Array]]) -> None:
+        """Take over what steps have done to ``state_arrays()``."""
         if steps:
             self._state = state
             self._steps += steps
@@ -314,31 +324,41 @@ class Optimizer:
         TypeError
             If a gradient has another dtype than its parameter.
         ValueError
-            If the number of gradients or a shape differs, or a gradient accumulation_weights memory with its
+            If the number of gradients or a shape differs, or a gradient shares memory with its
             parameter. Nothing is changed then.
         """
+        given: list[Any] = list(grads)
+        self._check_grads(given)
         state = self.state_arrays()
-        given: list[Any] = grads if isinstance(grads, list) else list(grads)
-        if len(self._groups) == 1:
-            self._step_group(self.params, given, state, self._values[0])
-        else:
-            self._check_grads(given)
-            for group, values in enumerate(self._values):
-                members = self._members(group)
-                params, own, *states = (
-                    [arrays[i] for i in members] for arrays in (self.params, given, *state.values())
-                )
-                self._step_group(params, own, dict(zip(state, states, strict=True)), values)
-        self.advance(1, state)
+        for group, options in enumerate(self._groups):
+            members = self._members(group)
+            own = {name: [arrays[i] for i in members] for name, arrays in state.items()}
+            self.update(
+                [self.params[i] for i in members], [given[i] for i in members], own, dict(options)
+            )
+        self._advance(1, state)
 
-    def _step_group(
+    def update(
         self,
         params: list[Array],
         grads: list[Array],
         state: dict[str, list[Array]],
-        values: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> None:
-        raise NotImplementedError
+        """Update the parameters of one group in place: what an optimizer of your own must define.
+
+        Parameters
+        ----------
+        params, grads : list of ndarray
+            The parameters of the group and their gradients, which are checked.
+        state : dict of lists of ndarray
+            For each of `state_names` an array for each parameter, to be changed in place.
+        options : dict
+            The options of the group, "lr" among them.
+        """
+        raise NotImplementedError(
+            f"{self._name} does not define update(params, grads, state, options)"
+        )
 
     def _check_grads(self, grads: list[Any]) -> None:
         """Check the gradients of all groups; the kernel does so for one."""
@@ -354,92 +374,54 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{name} must have the shape {p.shape}, got {g.shape}")
             if any(np.may_share_memory(g, other) for other in self.params):
-                raise ValueError(f"{name} accumulation_weights memory with a parameter")
+                raise ValueError(f"{name} shares memory with a parameter")
 
 
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum.
+class NativeOptimizer(Optimizer):
+    """Base class of the optimizers whose update is a kernel, one call for all parameters of a group.
 
-    Parameters
-    ----------
-    params : iterable of ndarray, or of dict
-        The arrays to update, float32 or float64; or groups of them with options of their own, such
-        as ``[{"params": model.parameters("0"), "lr": 1e-4}, {"params": model.parameters("2")}]``.
-    lr : float, default 1e-3
-    momentum : float, default 0
-    dampening : float, default 0
-        The gradient enters the momentum times ``1 - dampening``, but for the first step.
-    weight_decay : float, default 0
-        L2 penalty: ``weight_decay * p`` is added to the gradient.
-    nesterov : bool, default False
-    maximize : bool, default False
-    l1 : float, default 0.0
-        L1 penalty as a proximal step after the update, ``sign(p) * max(|p| - lr * l1, 0)``, which
-        makes parameters exactly 0.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range, parameters share memory, or one is read-only.
-    TypeError
-        If a parameter is no array of float32 or float64.
-
-    References
-    ----------
-    Sutskever et al.: On the importance of initialization and momentum in deep learning, ICML 2013;
-    in the form of PyTorch's ``torch.optim.SGD``.
+    Training runs them inside of its native steps.
     """
 
-    _ranges = {  # noqa: RUF012
-        "lr": (0, np.inf),
-        "momentum": (0, np.inf),
-        "weight_decay": (0, np.inf),
-        "l1": (0, np.inf),
-    }
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        *,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        maximize: bool = False,
-        l1: float = 0.0,
-    ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-                "l1": l1,
-            },
-        )
+    def _set_groups(self, groups: list[dict[str, Any]]) -> None:
+        super()._set_groups(groups)
+        self._values = [self._step_values(options) for options in groups]
 
     @staticmethod
     def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "l1")
-        return tuple(options[name] for name in names)
+        """Return the options as the kernel takes them."""
+        raise NotImplementedError
 
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:
-        return {"momentum_buffer"} if options["momentum"] else set()
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        super()._check_options(options)
-        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
-            raise ValueError("SGD: nesterov needs a momentum greater than 0 and no dampening")
+    def _penalty(self, group: int) -> float:  # noqa: ARG002
+        """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
+        return 0.0
 
     def rules(self) -> list[tuple[Any, ...]]:
-        return [
-            ("sgd", not self._state, *values, self._penalty(group))
-            for group, values in enumerate(self._values)
-        ]
+        """Return the update as native steps take it: name, how far it is, options, penalty.
+
+        One for each group of parameters, of which `_parameter_groups` tells.
+        """
+        raise NotImplementedError
+
+    def _parameter_groups(self) -> list[int]:
+        """Return the number of each parameter's group."""
+        return list(self._group_of)
+
+    def step(self, grads: Sequence[Array]) -> None:
+        """Update the parameters in place, in one call of the kernel for each group."""
+        state = self.state_arrays()
+        given: list[Any] = grads if isinstance(grads, list) else list(grads)
+        if len(self._groups) == 1:
+            self._step_group(self.params, given, state, self._values[0])
+        else:
+            self._check_grads(given)
+            for group, values in enumerate(self._values):
+                members = self._members(group)
+                params, own, *states = (
+                    [arrays[i] for i in members] for arrays in (self.params, given, *state.values())
+                )
+                self._step_group(params, own, dict(zip(state, states, strict=True)), values)
+        self._advance(1, state)
 
     def _step_group(
         self,
@@ -448,217 +430,12 @@ class SGD(Optimizer):
         state: dict[str, list[Array]],
         values: tuple[Any, ...],
     ) -> None:
-        buffers = state.get("momentum_buffer")
-        dispatch.core.sgd_step(params, grads, buffers, not self._state, *values)
+        raise NotImplementedError
 
 
-class Adam(Optimizer):
-    """Adam: adaptive rates from running means of the gradient and of its square.
-
-    Parameters
-    ----------
-    params : iterable of ndarray, or of dict
-        The arrays to update, float32 or float64; or groups of them with options of their own, such
-        as ``[{"params": model.parameters("0"), "lr": 1e-4}, {"params": model.parameters("2")}]``.
-    lr : float, default 1e-3
-    betas : (float, float), default (0.9, 0.999)
-        Decay of the mean and of the mean of squares, each at least 0 and less than 1.
-    eps : float, default 1e-8
-        Added to the root of the mean of squares.
-    weight_decay : float, default 0
-        Coupled (L2 penalty: ``weight_decay * p`` is added to the gradient), or decoupled.
-    amsgrad : bool, default False
-        Divide by the largest mean of squares so far.
-    maximize : bool, default False
-    decoupled_weight_decay : bool, default False
-        Multiply parameters by ``1 - lr * weight_decay`` before the update, as in `AdamW`.
-    l1 : float, default 0.0
-        L1 penalty as a proximal step after the update, ``sign(p) * max(|p| - lr * l1, 0)``, which
-        makes parameters exactly 0.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range, parameters share memory, or one is read-only.
-    TypeError
-        If a parameter is no array of float32 or float64.
-
-    References
-    ----------
-    Kingma, Ba: Adam: a method for stochastic optimization, ICLR 2015; Reddi, Kale, Kumar: On the
-    convergence of Adam and beyond, ICLR 2018; in the form of PyTorch's ``torch.optim.Adam``.
-    """
-
-    _ranges = {  # noqa: RUF012
-        "lr": (0, np.inf),
-        "betas": (0, 1),
-        "eps": (0, np.inf),
-        "weight_decay": (0, np.inf),
-        "l1": (0, np.inf),
-    }
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        maximize: bool = False,
-        decoupled_weight_decay: bool = False,
-        l1: float = 0.0,
-    ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": tuple(betas),
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "l1": l1,
-            },
-        )
-
-    @staticmethod
-    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = ("eps", "weight_decay", "decoupled_weight_decay", "maximize", "l1")
-        return (options["lr"], *options["betas"], *(options[name] for name in names))
-
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:
-        names = {"step", "exp_avg", "exp_avg_sq"}
-        return names | {"max_exp_avg_sq"} if options["amsgrad"] else names
-
-    # Whether eps is added before the bias of the mean of squares is corrected.
-    _raw_eps = False
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        if len(options["betas"]) != 2:
-            raise ValueError(f"{self._name}: betas must be two numbers, got {options['betas']}")
-        super()._check_options(options)
-
-    def rules(self) -> list[tuple[Any, ...]]:
-        return [
-            ("adam", self._steps, *values, self._raw_eps, self._penalty(group))
-            for group, values in enumerate(self._values)
-        ]
-
-    def _step_group(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        values: tuple[Any, ...],
-    ) -> None:
-        dispatch.core.adam_step(
-            params,
-            grads,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            state.get("max_exp_avg_sq"),
-            self._steps + 1,
-            *values,
-        )
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: parameters are multiplied by ``1 - lr * weight_decay``.
-
-    Parameters
-    ----------
-    params, lr, betas, eps, amsgrad, maximize, l1
-        As in `Adam`.
-    weight_decay : float, default 1e-2
-
-    References
-    ----------
-    Loshchilov, Hutter: Decoupled weight decay regularization, ICLR 2019.
-    """
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        maximize: bool = False,
-        l1: float = 0.0,
-    ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            l1=l1,
-        )
-
-
-def clip_grad_norm(grads: Sequence[Array], max_norm: float) -> float:
-    """Scale gradients in place so that their common 2-norm is at most `max_norm`.
-
-    The factor is ``max_norm / (norm + 1e-6)`` where that is less than 1, as in PyTorch's
-    ``clip_grad_norm_``.
-
-    Parameters
-    ----------
-    grads : sequence of ndarray of float32 or float64
-    max_norm : float
-        At least 0.
-
-    Returns
-    -------
-    float
-        The norm before, of all elements together, accumulated in float64.
-
-    Raises
-    ------
-    TypeError
-        If an array is not float32 or float64.
-    ValueError
-        If one is read-only, or `max_norm` is negative or NaN. Nothing is changed then.
-    """
-    if not max_norm >= 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be at least 0, got {max_norm}")
-    return dispatch.core.clip_grad_norm(list(grads), max_norm)
-
-
-def clip_grad_value(grads: Sequence[Array], clip_value: float) -> None:
-    """Limit each element of gradients to ``±clip_value``, in place, as PyTorch's ``clip_grad_value_``.
-
-    Parameters
-    ----------
-    grads : sequence of ndarray of float32 or float64
-    clip_value : float
-        At least 0. NaN stays NaN.
-
-    Raises
-    ------
-    TypeError
-        If an array is not float32 or float64.
-    ValueError
-        If one is read-only, or `clip_value` is negative or NaN. Nothing is changed then.
-    """
-    if not clip_value >= 0:
-        raise ValueError(f"clip_grad_value: clip_value must be at least 0, got {clip_value}")
-    arrays: list[Any] = list(grads)
-    for i, g in enumerate(arrays):
-        if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
-            got = getattr(g, "dtype", type(g).__name__)
-            raise TypeError(
-                f"clip_grad_value: grads[{i}] must be a float32 or float64 array, got {got}"
-            )
-        if not g.flags.writeable:
-            raise ValueError(f"clip_grad_value: grads[{i}] is read-only")
-    for g in arrays:
-        np.clip(g, -clip_value, clip_value, out=g)
+def set_lrs(optimizer: Any, lrs: Sequence[float]) -> None:
+    """Set the learning rates of an optimizer, which may be one of the user's own."""
+    if hasattr(optimizer, "set_lrs"):
+        optimizer.set_lrs([float(lr) for lr in lrs])
+    else:
+        optimizer.lr = float(lrs[0])

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, by PyTorch's names and numbers, and `ReduceLROnPlateau`."""
+"""Learning-rate schedules, by PyTorch's names and numbers: values by step, without state."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.callbacks._callback import Callback, check_monitor, direction
-from dlcore.training._step import set_lrs
+from dlcore._common.checks import check_choice, check_int, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dlcore._common.typing import Array
+
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "ExponentialLR",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+    "Warmup",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,8 +48,7 @@ class Schedule:
     per: str = field(default="epoch", kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.per not in ("epoch", "iteration"):
-            raise ValueError(f"{self._name}: per must be 'epoch' or 'iteration', not {self.per!r}")
+        check_choice(f"{self._name}: per", self.per, ("epoch", "iteration"))
 
     def __call__(self, step: int, lr: float) -> float:
         """Compute the learning rate after ``step`` epochs or iterations.
@@ -74,9 +88,9 @@ class Schedule:
         ValueError
             If an argument is not as described, or a rate is negative or not finite.
         """
-        start = _as_int(f"{self._name}: step", start, least=0)
-        count = _as_int(f"{self._name}: count", count, least=0)
-        lr = _as_number(f"{self._name}: lr", lr, "[0, inf)")
+        start = check_int(f"{self._name}: step", start, least=0)
+        count = check_int(f"{self._name}: count", count, least=0)
+        lr = check_number(f"{self._name}: lr", lr, "[0, inf)")
         with np.errstate(over="ignore"):
             rates = self.rates(np.arange(start, start + count), lr)
         bad = np.flatnonzero(~((rates >= 0) & (rates < math.inf)))
@@ -107,11 +121,11 @@ class Schedule:
 
     def _check_count(self, name: str) -> None:
         """Make sure that an argument is a positive integer."""
-        self._set(name, _as_int(f"{self._name}: {name}", getattr(self, name)))
+        self._set(name, check_int(f"{self._name}: {name}", getattr(self, name), least=1))
 
     def _check_number(self, name: str, interval: str) -> None:
         """Make sure that an argument is in an interval such as "(0, 1]"."""
-        self._set(name, _as_number(f"{self._name}: {name}", getattr(self, name), interval))
+        self._set(name, check_number(f"{self._name}: {name}", getattr(self, name), interval))
 
 
 @dataclass(frozen=True, repr=False)
@@ -425,11 +439,7 @@ class OneCycleLR(Schedule):
             self._check_number("max_lr", "(0, inf)")
         self._check_count("total_steps")
         self._check_number("pct_start", "[0, 1]")
-        if self.anneal_strategy not in ("cos", "linear"):
-            raise ValueError(
-                f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', "
-                f"not {self.anneal_strategy!r}"
-            )
+        check_choice("OneCycleLR: anneal_strategy", self.anneal_strategy, ("cos", "linear"))
         self._check_number("div_factor", "(0, inf)")
         self._check_number("final_div_factor", "(0, inf)")
 
@@ -566,143 +576,13 @@ class Warmup(Schedule):
         return SequentialLR([line, after], [self.steps], per=self.per).rates(steps, lr)
 
 
-class ReduceLROnPlateau(Callback):
-    """Multiply the learning rate by ``factor`` when a monitored value improves no more.
-
-    Parameters
-    ----------
-    monitor : str
-        Name of the log to watch, such as "val_loss", "val_accuracy" or "loss".
-    mode : {"auto", "min", "max"}
-        Whether smaller or greater is better; "auto" tells by the name.
-    factor : float
-        In (0, 1).
-    patience : int
-        Epochs in a row without a better value that are put up with; the next one reduces.
-    threshold : float
-        A value is better if it beats the best so far by more than this share of it, in [0, 1),
-    threshold_mode : {"rel", "abs"}
-        or by more than this amount, if "abs".
-    cooldown : int
-        Epochs after a reduction that do not count as without a better value.
-    min_lr : float
-        No learning rate is reduced to less.
-    eps : float
-        A reduction by no more than this is left out.
-
-    Attributes
-    ----------
-    best : float
-        The best value so far; infinite before the first.
-    reductions : list of int
-        Epochs, counted from 0, after which a learning rate was reduced.
-
-    Notes
-    -----
-    The rules are those of PyTorch's class of that name, for every group of the optimizer. Each fit
-    starts anew, with the learning rates that the one before left: the best value, the waiting and
-    ``reductions`` are forgotten, as in Keras. A schedule of the trainer would undo the reductions:
-    `Trainer` takes one or the other.
-    """
-
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        *,
-        mode: str = "auto",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: str = "rel",
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        name = type(self).__name__
-        if threshold_mode not in ("rel", "abs"):
-            raise ValueError(
-                f"{name}: threshold_mode must be 'rel' or 'abs', not {threshold_mode!r}"
-            )
-        self.monitor = monitor
-        self.mode = direction(name, monitor, mode)
-        self.factor = _as_number(f"{name}: factor", factor, "(0, 1)")
-        self.patience = _as_int(f"{name}: patience", patience, least=0)
-        interval = "[0, 1)" if threshold_mode == "rel" else "[0, inf)"
-        self.threshold = _as_number(f"{name}: threshold", threshold, interval)
-        self.threshold_mode = threshold_mode
-        self.cooldown = _as_int(f"{name}: cooldown", cooldown, least=0)
-        self.min_lr = _as_number(f"{name}: min_lr", min_lr, "[0, inf)")
-        self.eps = _as_number(f"{name}: eps", eps, "[0, inf)")
-        self._start_anew()
-
-    def _start_anew(self) -> None:
-        self.best = math.inf if self.mode == "min" else -math.inf
-        self.reductions: list[int] = []
-        self._waited = 0
-        self._cooling = 0
-
-    def on_fit_begin(self) -> None:
-        """Forget an earlier fit; a log of the name to monitor must exist."""
-        check_monitor(self, self.monitor)
-        self._start_anew()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Look at the value of this epoch; reduce the learning rates if it says so."""
-        value = logs[self.monitor]
-        if self._improves(value):
-            self.best, self._waited = value, 0
-        else:
-            self._waited += 1
-        if self._cooling:
-            self._cooling -= 1
-            self._waited = 0
-        if self._waited > self.patience:
-            self._waited, self._cooling = 0, self.cooldown
-            self._reduce(epoch)
-
-    def _improves(self, value: float) -> bool:
-        """Whether the value beats the best so far by more than the threshold."""
-        sign = -1 if self.mode == "min" else 1
-        if self.threshold_mode == "rel":
-            bound = self.best * (1 + sign * self.threshold)
-        else:
-            bound = self.best + sign * self.threshold
-        return value < bound if self.mode == "min" else value > bound
-
-    def _reduce(self, epoch: int) -> None:
-        optimizer = self.trainer.optimizer
-        old = list(getattr(optimizer, "lrs", [optimizer.lr]))  # one's own may have no groups
-        new = [max(lr * self.factor, self.min_lr) for lr in old]
-        new = [b if a - b > self.eps else a for a, b in zip(old, new, strict=True)]
-        if new != old:
-            set_lrs(optimizer, new)
-            self.reductions.append(epoch)
-
-
-def _as_int(name: str, value: object, least: int = 1) -> int:
-    """Return the value, which must be an integer and at least ``least``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer and at least {least}, not {value!r}")
-    return int(value)
-
-
 def _as_milestones(name: str, milestones: Any) -> tuple[int, ...]:
     """Return the milestones, which must be positive integers."""
     if not np.iterable(milestones):
         raise ValueError(f"{name}: milestones must be a sequence of integers, not {milestones!r}")
-    return tuple(_as_int(f"{name}: each of milestones", milestone) for milestone in milestones)
-
-
-def _as_number(name: str, value: Any, interval: str) -> float:
-    """Return the value, which must be in an interval such as "(0, 1]", as float."""
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    inside = isinstance(value, int | float | np.integer | np.floating) and low <= value <= high
-    at_an_open_end = (interval[0] == "(" and value == low) or (
-        interval[-1] == ")" and value == high
+    return tuple(
+        check_int(f"{name}: each of milestones", milestone, least=1) for milestone in milestones
     )
-    if not inside or at_an_open_end or isinstance(value, bool):
-        raise ValueError(f"{name} must be a number in {interval}, not {value!r}")
-    return float(value)
 
 
 def _check_part(whole: Schedule, part: object) -> None:

@@ -1,24 +1,28 @@
-"""Data augmentation: random changes of mini-batches of images, and mixtures of their rows."""
+"""Data augmentation: random changes of mini-batches of images."""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore.nn._layers import check_positive_int
+from dlcore._common.checks import (
+    check_finite,
+    check_floating,
+    check_name,
+    check_positive_int,
+    check_rng,
+)
+from dlcore._common.optional import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Sequence
 
     from dlcore._common.typing import Array
 
-    Mix: TypeAlias = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
-
-__all__ = ["ImageTransform", "cutmix", "mixup", "one_hot"]
+__all__ = ["ImageTransform"]
 
 # OpenCV's names of what lies outside of an image, by those of `numpy.pad`.
 _FILLS = {
@@ -36,7 +40,7 @@ _MAX_CHANNELS = 128
 # In degrees.
 _MAX_SKEW = 89
 
-# Red, green and blue as luma Y (BT.601) and chroma I, Q (NTSC); grey has no chroma.
+# Red, green and blue as luma Y (BT.601) and chroma I, Q (NTSC); gray has no chroma.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
@@ -57,9 +61,9 @@ class ImageTransform:
         Angle of the shear along the rows in degrees, within ±skew, at most 89; positive leans
         the image to the right, like italics.
     scale : float or (low, high)
-        Factor of the size about the centre; a number s stands for (1 - s, 1 + s).
+        Factor of the size about the center; a number s stands for (1 - s, 1 + s).
     shift : float or (low, high)
-        Shift to the right and, drawn separately, down, as accumulation_weights of the width and the height,
+        Shift to the right and, drawn separately, down, as shares of the width and the height,
         within ±shift.
     flip_horizontal : float
         Probability that left and right are exchanged.
@@ -69,10 +73,10 @@ class ImageTransform:
         Smallest share of the area that is kept: a window of the image's proportions and of a share
         drawn from (crop, 1), anywhere in the image, which is resized to the full size.
     brightness, contrast, saturation : float or (low, high)
-        Factors of the values, of the differences from the image's mean grey, and of the differences
-        of each pixel from its grey; a number f stands for (1 - f, 1 + f).
+        Factors of the values, of the differences from the image's mean gray, and of the differences
+        of each pixel from its gray; a number f stands for (1 - f, 1 + f).
     hue : float or (low, high)
-        Angle in degrees by which the colours turn about grey, within ±hue; 120 takes red to green.
+        Angle in degrees by which the colors turn about gray, within ±hue; 120 takes red to green.
         ``saturation`` and ``hue`` need 3 channels: red, green, blue.
     noise : float
         Standard deviation of the Gaussian noise that is added to every value.
@@ -93,14 +97,14 @@ class ImageTransform:
     Notes
     -----
     An image is resampled once, whatever is combined: the pixel at p = (x, y), in pixels to the
-    right of and below the first one, goes to ``L (p - c - d) + c + t`` with the centre c, the
-    offset d of the crop's window from the centre, the shift t and the matrix L = rotation @ skew @
+    right of and below the first one, goes to ``L (p - c - d) + c + t`` with the center c, the
+    offset d of the crop's window from the center, the shift t and the matrix L = rotation @ skew @
     scale @ flip / q, where q is the window's share of a side. With the angles a and b
     ::
 
         rotation = [[cos a, sin a], [-sin a, cos a]]    skew = [[1, -tan b], [0, 1]]
 
-    Then come the colours: in Y, I, Q (luma and chroma) the values become
+    Then come the colors: in Y, I, Q (luma and chroma) the values become
     ``f (c Y + (1 - c) mean(Y))`` and ``f c s R (I, Q)``, where f, c and s are the factors of
     brightness, contrast and saturation and R turns by the hue's angle. Images without 3 channels
     have their values in place of Y. Then comes the noise, and at last the clipping.
@@ -148,8 +152,8 @@ class ImageTransform:
         interpolation: str = "linear",
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        self.shape = _check_shape("ImageTransform", shape)
-        smallest = 1.0 if crop is None else _number("crop", crop, 0, 1, positive=True)
+        self.shape = check_image_shape("ImageTransform", shape)
+        smallest = 1.0 if crop is None else check_finite("crop", crop, 0, 1, positive=True)
         shifts = _bounds("shift", shift, 0)
         # In the order in which they are drawn.
         bounds = {
@@ -172,15 +176,19 @@ class ImageTransform:
         self._low, self._high = np.array(list(bounds.values())).T
         self._flips = np.array(
             [
-                _number("flip_horizontal", flip_horizontal, 0, 1),
-                _number("flip_vertical", flip_vertical, 0, 1),
+                check_finite("flip_horizontal", flip_horizontal, 0, 1),
+                check_finite("flip_vertical", flip_vertical, 0, 1),
             ]
         )
-        self._noise = _number("noise", noise, 0)
+        self._noise = check_finite("noise", noise, 0)
         self._fill = (
-            _choice("fill", fill, _FILLS) if isinstance(fill, str) else _number("fill", fill)
+            check_name("fill", fill, _FILLS, quoted=True)
+            if isinstance(fill, str)
+            else check_finite("fill", fill)
         )
-        self._interpolation = _choice("interpolation", interpolation, _INTERPOLATIONS)
+        self._interpolation = check_name(
+            "interpolation", interpolation, _INTERPOLATIONS, quoted=True
+        )
         self._value_range = None if value_range is None else _pair("value_range", value_range)
 
         def given(neutral: float, *names: str) -> bool:
@@ -192,8 +200,8 @@ class ImageTransform:
             or bool(self._flips.any())
         )
         self._relights = given(1, "brightness", "contrast")
-        self._recolours = given(1, "saturation") or given(0, "hue")
-        if self._recolours and self.shape[2:] != (3,):
+        self._recolors = given(1, "saturation") or given(0, "hue")
+        if self._recolors and self.shape[2:] != (3,):
             raise ValueError(
                 f"saturation and hue need a shape of (height, width, 3), not {self.shape}"
             )
@@ -215,20 +223,20 @@ class ImageTransform:
         ndarray
             Of the batch's shape and dtype.
         """
-        batch = _check_floats("batch", batch)
-        images = _as_images("batch", batch, self.shape)
-        _check_rng(rng)
+        batch = as_floats("batch", batch)
+        images = as_images("batch", batch, self.shape)
+        check_rng("rng", rng)
         drawn = self._low + (self._high - self._low) * rng.random((len(images), len(self._low)))
         values = dict(zip(self._names, drawn.T, strict=True))
         images = self._warp(images, self._matrices(values)) if self._warps else images.copy()
-        if self._recolours:
+        if self._recolors:
             pixels = images.reshape(len(images), math.prod(self.shape[:2]), 3)
-            images = (pixels @ _colour_matrices(values).astype(batch.dtype)).reshape(images.shape)
+            images = (pixels @ _color_matrices(values).astype(batch.dtype)).reshape(images.shape)
         if self._relights:
             factor, contrast = values["brightness"], values["contrast"]
-            grey = _mean_grey(images)
+            gray = _mean_gray(images)
             images *= _per_image(factor * contrast, batch.dtype)
-            images += _per_image(factor * (1 - contrast) * grey, batch.dtype)
+            images += _per_image(factor * (1 - contrast) * gray, batch.dtype)
         if self._noise:
             noise = rng.standard_normal(images.shape, batch.dtype.type)
             images += np.multiply(noise, self._noise, out=noise)
@@ -239,7 +247,7 @@ class ImageTransform:
     def _matrices(self, values: dict[str, Array]) -> Array:
         """Matrices of shape (n, 2, 3) that take each pixel (x, y, 1) to its new place."""
         size = np.array(self.shape[1::-1])  # width and height, as x and y
-        centre = (size - 1) / 2
+        center = (size - 1) / 2
         angle, skew = np.radians(values["rotation"]), np.tan(np.radians(values["skew"]))
         cos, sin = np.cos(angle), np.sin(angle)
         side = np.sqrt(values["crop"])
@@ -247,11 +255,11 @@ class ImageTransform:
         draws = np.stack([values["flip_horizontal"], values["flip_vertical"]], axis=-1)
         signs = np.where(draws < self._flips, -1.0, 1.0)
         linear = linear * (values["scale"] / side)[:, None, None] * signs[:, None, :]
-        # Between the centres of the outermost pixels: the window never reaches what is outside.
+        # Between the centers of the outermost pixels: the window never reaches what is outside.
         window = np.stack([values["crop_x"], values["crop_y"]], axis=-1)
         window *= (1 - side)[:, None] * (size - 1)
         shift = np.stack([values["shift_x"], values["shift_y"]], axis=-1) * size
-        moved = centre + shift - np.einsum("nij,nj->ni", linear, centre + window)
+        moved = center + shift - np.einsum("nij,nj->ni", linear, center + window)
         # A quarter turn then has the cosine 0 and takes pixels to pixels.
         return np.concatenate([linear, moved[:, :, None]], axis=-1).round(12)
 
@@ -269,162 +277,7 @@ class ImageTransform:
         return warped
 
 
-def mixup(alpha: float = 0.2) -> Mix:
-    """Mixtures of pairs of rows and of their targets: ``trainer.fit(x, y, mix=mixup())``.
-
-    Parameters
-    ----------
-    alpha : float
-        Parameter of the Beta distribution of the share: near 0 most batches hardly change, at 1
-        all accumulation_weights are equally likely.
-
-    Returns
-    -------
-    callable
-        ``(x, y, rng) -> (x, y)``, new arrays of the same shapes and dtypes. ``y`` has a row of
-        class probabilities (see `one_hot`) or values of a regression for each row of ``x``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        ``alpha`` is not positive; later, ``x`` or ``y`` is not as described.
-
-    Notes
-    -----
-    ``x = s x + (1 - s) x[partner]`` and the same for y, with the share s drawn from
-    Beta(alpha, alpha), one for the batch, and the partners a random permutation of the rows, as in
-    the paper's program.
-
-    References
-    ----------
-    Zhang, Cisse, Dauphin and Lopez-Paz: mixup: Beyond empirical risk minimization, ICLR 2018.
-    """
-    alpha = _number("alpha", alpha, positive=True)
-
-    def mix(x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        x, y = _check_pair("mixup", x, y, rng)
-        share = rng.beta(alpha, alpha)
-        partner = rng.permutation(len(x))
-        return _blend(x, x[partner], share), _blend(y, y[partner], share)
-
-    return mix
-
-
-def cutmix(shape: Sequence[int], alpha: float = 1.0) -> Mix:
-    """Images with a rectangle of another one, targets by area: ``fit(..., mix=cutmix(shape))``.
-
-    Parameters
-    ----------
-    shape : (height, width) or (height, width, channels)
-        Of an image, of which a row of ``x`` has the values in this order.
-    alpha : float
-        Parameter of the Beta distribution of the share of the area that an image keeps; at 1 all
-        accumulation_weights are equally likely.
-
-    Returns
-    -------
-    callable
-        ``(x, y, rng) -> (x, y)``, new arrays of the same shapes and dtypes. ``y`` has a row of
-        class probabilities (see `one_hot`) or values of a regression for each row of ``x``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        ``shape`` or ``alpha`` is not as described; later, ``x`` or ``y``.
-
-    Notes
-    -----
-    A share s is drawn from Beta(alpha, alpha), one for the batch, and a rectangle of the sides
-    ``sqrt(1 - s)`` of the image's around a pixel that is drawn uniformly; what lies outside of the
-    image is cut off. Its pixels come from the partner, by a random permutation of the rows, and
-    ``y = s y + (1 - s) y[partner]`` with the share that the image really kept.
-
-    References
-    ----------
-    Yun et al.: CutMix: Regularization strategy to train strong classifiers with localizable
-    features, ICCV 2019.
-    """
-    shape = _check_shape("cutmix", shape)
-    alpha = _number("alpha", alpha, positive=True)
-    height, width = shape[:2]
-
-    def mix(x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        x, y = _check_pair("cutmix", x, y, rng)
-        images = _as_images("x", x, shape)
-        side = math.sqrt(1 - rng.beta(alpha, alpha))
-        partner = rng.permutation(len(x))
-        rows, columns = _window(side, height, rng), _window(side, width, rng)
-        mixed = images.copy()
-        mixed[:, rows, columns] = images[partner, rows, columns]
-        pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
-        share = 1 - pasted / (height * width)
-        return mixed.reshape(x.shape), _blend(y, y[partner], share)
-
-    return mix
-
-
-def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Array:
-    """Class indices as rows of class probabilities, 1 for the class and 0 elsewhere.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n,), any integer dtype
-        From 0 to ``classes`` - 1.
-    classes : int
-        How many there are.
-    dtype : float32 or float64
-        Of the result: the model's.
-
-    Returns
-    -------
-    ndarray of shape (n, classes)
-        Of this dtype.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not as described.
-    IndexError
-        A label is out of range.
-
-    Examples
-    --------
-    >>> import numpy as np, dlcore as dl
-    >>> dl.one_hot(np.array([2, 0]), 3)
-    array([[0., 0., 1.],
-           [1., 0., 0.]], dtype=float32)
-    """
-    check_positive_int("classes", classes)
-    labels = as_array(labels, "labels")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be of an integer dtype, not {labels.dtype}")
-    if labels.ndim != 1:
-        raise ValueError(f"labels must have shape (n,), not {labels.shape}")
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    outside = (labels < 0) | (labels >= classes)
-    if outside.any():
-        row = int(outside.argmax())
-        raise IndexError(f"labels[{row}] is {labels[row]}, but the classes are 0 to {classes - 1}")
-    probabilities = np.zeros((len(labels), classes), dtype)
-    probabilities[np.arange(len(labels)), labels] = 1
-    return probabilities
-
-
-def _window(side: float, size: int, rng: np.random.Generator) -> slice:
-    """Draw where the rectangle of this share of an axis lies, less what is outside."""
-    half = int(side * size) // 2
-    centre = int(rng.integers(size))
-    return slice(max(centre - half, 0), min(centre + half, size))
-
-
-def _blend(a: Array, b: Array, share: float) -> Array:
-    """Return ``share a + (1 - share) b``: exactly a where they are equal."""
-    blended: Array = b + share * (a - b)
-    return blended
-
-
-def _colour_matrices(values: dict[str, Array]) -> Array:
+def _color_matrices(values: dict[str, Array]) -> Array:
     """Matrices of shape (n, 3, 3) from which rows (red, green, blue) get saturation and hue."""
     # Positive turns red towards green, which is clockwise in the plane of I and Q.
     angle, factor = np.radians(values["hue"]), values["saturation"]
@@ -437,10 +290,10 @@ def _colour_matrices(values: dict[str, Array]) -> Array:
     return combined
 
 
-def _mean_grey(images: Array) -> Array:
+def _mean_gray(images: Array) -> Array:
     means = images.mean(axis=(1, 2), dtype=np.float64)
-    grey: Array = means @ _YIQ[0] if means.shape[1] == 3 else means.mean(axis=1)
-    return grey
+    gray: Array = means @ _YIQ[0] if means.shape[1] == 3 else means.mean(axis=1)
+    return gray
 
 
 def _per_image(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -448,17 +301,10 @@ def _per_image(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(
-            "ImageTransform needs OpenCV for rotation, skew, scale, shift, flips and crop: "
-            "pip install 'dlcore-kernels[image]'"
-        ) from error
-    return cv2
+    return require("cv2", "ImageTransform", "rotation, skew, scale, shift, flips and crop")
 
 
-def _as_images(name: str, x: Array, shape: tuple[int, ...]) -> Array:
+def as_images(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     """View rows, or copy them if they are not contiguous, as (n, height, width, channels)."""
     if x.shape[1:] not in (shape, (math.prod(shape),)):
         flat = f"(n, {math.prod(shape)})"
@@ -467,7 +313,8 @@ def _as_images(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(x).reshape(len(x), *shape[:2], *(shape[2:] or (1,)))
 
 
-def _check_shape(function: str, shape: Sequence[int]) -> tuple[int, ...]:
+def check_image_shape(function: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of images, (height, width) or (height, width, channels)."""
     try:
         sides = tuple(shape)
     except TypeError:
@@ -484,49 +331,11 @@ def _check_shape(function: str, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(side) for side in sides)
 
 
-def _check_floats(name: str, x: Any) -> Array:
+def as_floats(name: str, x: Any) -> Array:
+    """Return an array of float32 or float64 without a copy."""
     array = as_array(x, name)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
+    check_floating(name, array.dtype)
     return array
-
-
-def _check_rng(rng: Any) -> None:
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__}")
-
-
-def _check_pair(function: str, x: Any, y: Any, rng: Any) -> tuple[Array, Array]:
-    x, y = _check_floats(f"{function}: x", x), as_array(y, f"{function}: y")
-    if y.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"{function}: y must be class probabilities or values, float32 or float64, not "
-            f"{y.dtype}; dlcore.one_hot(labels, classes) makes probabilities of class indices"
-        )
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        raise ValueError(
-            f"{function}: x and y must have equally many rows, not shapes {x.shape} and {y.shape}"
-        )
-    _check_rng(rng)
-    return x, y
-
-
-def _number(
-    name: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    positive: bool = False,
-) -> float:
-    """Return a finite number from low to high as a float, else raise an error."""
-    if isinstance(value, Real) and math.isfinite(value):
-        number = float(value)
-        if low <= number <= high and (number > 0 or not positive):
-            return number
-    kind = "positive" if positive else "finite"
-    limits = "" if low == -math.inf == -high else f" in [{low:g}, {high:g}]"
-    raise ValueError(f"{name} must be a {kind} number{limits}, not {value!r}")
 
 
 def _pair(name: str, pair: Any, *limits: float, positive: bool = False) -> tuple[float, float]:
@@ -534,25 +343,19 @@ def _pair(name: str, pair: Any, *limits: float, positive: bool = False) -> tuple
         low, high = pair
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a pair (low, high), not {pair!r}") from None
-    low = _number(f"low of {name}", low, *limits, positive=positive)
-    high = _number(f"high of {name}", high, *limits, positive=positive)
+    low = check_finite(f"low of {name}", low, *limits, positive=positive)
+    high = check_finite(f"high of {name}", high, *limits, positive=positive)
     if low > high:
         raise ValueError(f"{name} must be a pair (low, high) with low <= high, not {pair!r}")
     return low, high
 
 
 def _bounds(
-    name: str, value: Any, centre: float, *limits: float, positive: bool = False
+    name: str, value: Any, center: float, *limits: float, positive: bool = False
 ) -> tuple[float, float]:
-    """Return the range that a number r stands for, centre ± r; or the pair that is given."""
+    """Return the range that a number r stands for, center ± r; or the pair that is given."""
     if np.ndim(value) > 0:
         return _pair(name, value, *limits, positive=positive)
-    radius = _number(name, value, 0)
-    bounds = (centre - radius, centre + radius)
+    radius = check_finite(name, value, 0)
+    bounds = (center - radius, center + radius)
     return _pair(f"{name}={value!r}", bounds, *limits, positive=positive)
-
-
-def _choice(name: str, value: Any, choices: Collection[str]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}, not {value!r}")
-    return str(value)

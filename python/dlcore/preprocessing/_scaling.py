@@ -1,4 +1,4 @@
-"""Column statistics in one pass, and the normalizers that use them.
+"""Normalizers: maps of columns made of their statistics.
 
 Largest errors in units in the last place, against a wider reference (where a result is a difference
 of terms, in units of the terms); the tests hold them.
@@ -8,136 +8,23 @@ kernel            float32  float64
 ================  =======  =======
 MinMaxNormalizer        1        4
 ZScoreNormalizer        1       64
-column_stats            8        8
 ================  =======  =======
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from dlcore._native import dispatch
+from dlcore.functional._column_stats import stats_of
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
+    from dlcore.functional._column_stats import ColumnStats
 
-__all__ = ["ColumnStats", "MinMaxNormalizer", "ZScoreNormalizer", "column_stats"]
-
-
-@dataclass(eq=False, slots=True)
-class ColumnStats:
-    """Statistics of the columns of a 2-D array, NaN left out.
-
-    Attributes
-    ----------
-    count : ndarray of int64, shape (columns,)
-        Values that are not NaN.
-    mean, var, min, max : ndarray of float64, shape (columns,)
-        `var` is the population variance. A column without values has NaN.
-    """
-
-    count: Array
-    mean: Array
-    var: Array
-    min: Array
-    max: Array
-    # What the mean lost when it was rounded to one double: keeps merging exact for 1e8 +- 1.
-    _mean_low: Array = field(default_factory=lambda: np.zeros(()), repr=False)
-
-    def merge(self, other: ColumnStats) -> ColumnStats:
-        """Return the statistics of both arrays stacked.
-
-        Parameters
-        ----------
-        other : ColumnStats
-            Of as many columns.
-
-        Returns
-        -------
-        ColumnStats
-
-        Raises
-        ------
-        ValueError
-            If the numbers of columns differ.
-
-        References
-        ----------
-        Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
-        variances, 1979.
-        """
-        if self.count.shape != other.count.shape:
-            raise ValueError(
-                f"ColumnStats.merge: other must have {len(self.count)} columns, "
-                f"got {len(other.count)}"
-            )
-        count = self.count + other.count
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            share = other.count / count
-            delta = (other.mean - self.mean) + (other._mean_low - self._mean_low)
-            low = self._mean_low + delta * share
-            mean = self.mean + low
-            low = low - (mean - self.mean)
-            squares = self.var * self.count + other.var * other.count
-            var = (squares + delta * delta * (self.count * share)) / count
-        merged = (count, mean, var, np.fmin(self.min, other.min), np.fmax(self.max, other.max), low)
-        # Columns that one side has no values of are the other's.
-        first, second = self._fields(), other._fields()
-        return ColumnStats(
-            *(
-                np.where(other.count == 0, a, np.where(self.count == 0, b, m))
-                for a, b, m in zip(first, second, merged, strict=True)
-            )
-        )
-
-    def _fields(self) -> tuple[Array, ...]:
-        low = np.broadcast_to(self._mean_low, self.mean.shape)
-        return (self.count, self.mean, self.var, self.min, self.max, low)
-
-
-def column_stats(x: Array) -> ColumnStats:
-    """Count, mean, variance, minimum and maximum of each column, in one pass over memory.
-
-    Sums are float64 and relative to an element of the column, so that values of 1e8 +- 1 keep their
-    variance. NaN is left out; infinities give what arithmetic gives.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64, shape (rows, columns)
-
-    Returns
-    -------
-    ColumnStats
-
-    Raises
-    ------
-    TypeError
-        If `x` is not a float32 or float64 array.
-    ValueError
-        If `x` has not two dimensions.
-
-    References
-    ----------
-    Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Stat. 37, 1983.
-    """
-    return _stats(column_stats.__name__, x)
-
-
-def _stats(function: str, x: Array) -> ColumnStats:
-    stats = ColumnStats(*dispatch.core.column_stats(function, x))
-    if stats.var.max(initial=0.0) < np.inf:  # most of them; of a small table this takes less
-        return stats
-    with np.errstate(over="ignore", invalid="ignore"):
-        too_wide = np.isinf(stats.max - stats.min) & np.isfinite(stats.max) & np.isfinite(stats.min)
-        if too_wide.any():  # differences within the column overflow
-            quarter = ColumnStats(*dispatch.core.column_stats(function, np.ldexp(x, -2)))
-            stats.mean = np.where(too_wide, np.ldexp(quarter.mean, 2), stats.mean)
-            stats.var = np.where(too_wide, np.ldexp(quarter.var, 4), stats.var)
-            stats._mean_low = np.where(too_wide, 0.0, stats._mean_low)
-    return stats
+__all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
 
 
 # A map of columns: (x - subtract) * multiply + add (the three of them in one array), kept between
@@ -199,7 +86,7 @@ class _Normalizer:
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
     def _stats_of(self, method: str, x: Array) -> ColumnStats:
-        stats = _stats(self._names[method], x)
+        stats = stats_of(self._names[method], x)
         if len(x) == 0:
             raise ValueError(
                 f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"
@@ -213,7 +100,7 @@ class _Normalizer:
         return self
 
     def transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Normalise the columns of `x`.
+        """Normalize the columns of `x`.
 
         Parameters
         ----------
@@ -238,7 +125,7 @@ class _Normalizer:
         return self._apply("transform", 0, x, out)
 
     def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Map normalised columns back. Parameters, result and errors are those of `transform`."""
+        """Map normalized columns back. Parameters, result and errors are those of `transform`."""
         return self._apply("inverse_transform", 1, x, out)
 
     def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
@@ -297,23 +184,28 @@ class MinMaxNormalizer(_Normalizer):
 
     @property
     def data_min_(self) -> Array:
+        """Minimum of each column."""
         return self.stats_.min
 
     @property
     def data_max_(self) -> Array:
+        """Maximum of each column."""
         return self.stats_.max
 
     @property
     def data_range_(self) -> Array:
+        """Maximum less minimum of each column."""
         return self.data_max_ - self.data_min_
 
     @property
     def scale_(self) -> Array:
+        """Factor of each column."""
         low, high = self.feature_range
         return (high - low) / self._divisor()
 
     @property
     def min_(self) -> Array:
+        """What is added after the multiplication by `scale_`."""
         return self.feature_range[0] - self.data_min_ * self.scale_
 
     def _divisor(self) -> Array:
@@ -339,7 +231,7 @@ class MinMaxNormalizer(_Normalizer):
 class ZScoreNormalizer(_Normalizer):
     """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
 
-    A constant column is centred and not divided.
+    A constant column is centered and not divided.
 
     Parameters
     ----------
@@ -363,14 +255,17 @@ class ZScoreNormalizer(_Normalizer):
 
     @property
     def mean_(self) -> Array:
+        """Mean of each column."""
         return self.stats_.mean
 
     @property
     def var_(self) -> Array | None:
+        """Population variance of each column; None without `with_std`."""
         return self.stats_.var if self.with_std else None
 
     @property
     def scale_(self) -> Array | None:
+        """Standard deviation of each column, 1 for a constant one; None without `with_std`."""
         if not self.with_std:
             return None
         # scikit-learn's convention: a constant column is not divided. Its bound on the variance

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.optional import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlcore._common.typing import Array
 
+__all__ = ["Split", "train_val_test_split"]
+
 # Draws of groups for each of up to 9 numbers of groups about the expected one.
 _DRAWS = 20
-# How near folds must come to the accumulation_weights of the rows.
+# How near folds must come to the shares of the rows.
 _TOLERANCE = 0.02
 
 
@@ -49,7 +52,7 @@ def train_val_test_split(
         Shares of the rows, which add up to 1; or numbers of rows, which add up to N. The latter two
         may be 0, for empty parts.
     stratify : True or ndarray of shape (N,), optional
-        Classes, True for y: each part has them in the same accumulation_weights as the whole, to within a row.
+        Classes, True for y: each part has them in the same shares as the whole, to within a row.
     groups : ndarray of shape (N,), optional
         Which rows belong together, such as those of one patient: no group comes into two parts. The
         sizes are then met as nearly as the groups allow.
@@ -74,9 +77,9 @@ def train_val_test_split(
 
     Notes
     -----
-    By `train_test_split`, twice, for accumulation_weights of the rows; by `GroupShuffleSplit` for groups, of up
+    By `train_test_split`, twice, for shares of the rows; by `GroupShuffleSplit` for groups, of up
     to 180 draws the one that comes nearest to the sizes; by `StratifiedGroupKFold` for both, as few
-    folds as can be dealt to the parts within 0.02 of the accumulation_weights.
+    folds as can be given to the parts within 0.02 of the shares.
 
     References
     ----------
@@ -90,12 +93,7 @@ def train_val_test_split(
     >>> [len(part) for part in parts], parts.y_val.tolist()
     ([6, 2, 2, 6, 2, 2], [1, 0])
     """
-    try:
-        import sklearn.model_selection  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "train_val_test_split() needs scikit-learn: pip install 'dlcore-kernels[sklearn]'"
-        ) from error
+    require("sklearn.model_selection", "train_val_test_split()")
     x, y = _rows(x, "x"), _rows(y, "y")
     n = len(x)
     if len(y) != n:
@@ -212,16 +210,16 @@ def _of_groups(counts: list[int], groups: Array, seed: int) -> list[Array]:
 
 
 def _of_folds(counts: list[int], classes: Array, groups: Array, seed: int) -> list[Array]:
-    """BatchPlan stratified folds of groups to the parts."""
+    """Give stratified folds of groups to the parts."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    accumulation_weights = np.array(counts) / sum(counts)
-    folds, dealt = _folds(accumulation_weights)
+    shares = np.array(counts) / sum(counts)
+    folds, folds_of = _folds(shares)
     _check_groups(len(np.unique(groups)), folds, counts)
     labels, rows = np.unique(classes, return_counts=True)
     if rows.min() < folds:
         raise ValueError(
-            f"train_val_test_split: stratify with groups plans {folds} folds for these sizes, but "
+            f"train_val_test_split: stratify with groups makes {folds} folds for these sizes, but "
             f"class {labels[rows.argmin()]} has only {rows.min()} rows"
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=_state(seed, 0))
@@ -229,22 +227,20 @@ def _of_folds(counts: list[int], classes: Array, groups: Array, seed: int) -> li
         own = [part for _, part in splitter.split(classes, classes, groups)]
     except ValueError as error:
         raise ValueError(f"train_val_test_split: stratify: {error}") from error
-    ends = np.cumsum(dealt[::-1])
+    ends = np.cumsum(folds_of[::-1])
     test, val, train = np.split(np.arange(folds), ends[:2])
     none = np.empty(0, np.int64)
     return [np.concatenate([none, *(own[fold] for fold in part)]) for part in (train, val, test)]
 
 
-def _folds(accumulation_weights: Array) -> tuple[int, Array]:
-    """Return the fewest folds that can be dealt nearly in these accumulation_weights, and how many to each."""
-    for folds in range(int(np.count_nonzero(accumulation_weights)), 101):
-        dealt = np.where(
-            accumulation_weights > 0, np.maximum(1, np.round(accumulation_weights * folds)), 0
-        ).astype(int)
-        dealt[0] = folds - dealt[1:].sum()
-        if dealt[0] > 0 and abs(dealt / folds - accumulation_weights).max() <= _TOLERANCE:
-            return folds, dealt
-    raise AssertionError("100 folds come nearer than 0.02 to any accumulation_weights")
+def _folds(shares: Array) -> tuple[int, Array]:
+    """Return the fewest folds that can be given nearly in these shares, and how many to each."""
+    for folds in range(int(np.count_nonzero(shares)), 101):
+        folds_of = np.where(shares > 0, np.maximum(1, np.round(shares * folds)), 0).astype(int)
+        folds_of[0] = folds - folds_of[1:].sum()
+        if folds_of[0] > 0 and abs(folds_of / folds - shares).max() <= _TOLERANCE:
+            return folds, folds_of
+    raise AssertionError("100 folds come nearer than 0.02 to any shares")
 
 
 def _check_groups(there: int, needed: int, counts: list[int]) -> None:

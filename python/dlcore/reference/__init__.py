@@ -5,118 +5,31 @@ dtype of their input, ``numpy.longdouble`` included, so a wider input gives a wi
 They are written to be read, not to be fast.
 """
 
-from dlcore.reference._activations import (
-    elu,
-    elu_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    log_softmax,
-    log_softmax_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
+from dlcore.reference import (
+    _activations,
+    _clipping,
+    _column_stats,
+    _linear,
+    _losses,
+    _normalization,
+    _optimizers,
+    _scaling,
 )
-from dlcore.reference._linear import linear, linear_backward
-from dlcore.reference._losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_and_grad,
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_and_grad,
-    cross_entropy,
-    cross_entropy_and_grad,
-    huber_loss,
-    huber_loss_and_grad,
-    kl_div,
-    kl_div_and_grad,
-    l1_loss,
-    l1_loss_and_grad,
-    mse_loss,
-    mse_loss_and_grad,
-    nll_loss,
-    nll_loss_and_grad,
-    poisson_nll_loss,
-    poisson_nll_loss_and_grad,
-    quantile_loss,
-    quantile_loss_and_grad,
-    smooth_l1_loss,
-    smooth_l1_loss_and_grad,
-)
-from dlcore.reference._normalization import (
-    batch_norm,
-    batch_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
-from dlcore.reference._optimizers import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
-from dlcore.reference._scaling import ColumnStats, MinMaxNormalizer, ZScoreNormalizer, column_stats
+from dlcore.reference._activations import *
+from dlcore.reference._clipping import *
+from dlcore.reference._column_stats import *
+from dlcore.reference._linear import *
+from dlcore.reference._losses import *
+from dlcore.reference._normalization import *
+from dlcore.reference._optimizers import *
+from dlcore.reference._scaling import *
 
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "ColumnStats",
-    "MinMaxNormalizer",
-    "ZScoreNormalizer",
-    "batch_norm",
-    "batch_norm_backward",
-    "binary_cross_entropy",
-    "binary_cross_entropy_and_grad",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_and_grad",
-    "clip_grad_norm",
-    "clip_grad_value",
-    "column_stats",
-    "cross_entropy",
-    "cross_entropy_and_grad",
-    "elu",
-    "elu_backward",
-    "gelu",
-    "gelu_backward",
-    "huber_loss",
-    "huber_loss_and_grad",
-    "kl_div",
-    "kl_div_and_grad",
-    "l1_loss",
-    "l1_loss_and_grad",
-    "layer_norm",
-    "layer_norm_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "linear",
-    "linear_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "mse_loss",
-    "mse_loss_and_grad",
-    "nll_loss",
-    "nll_loss_and_grad",
-    "poisson_nll_loss",
-    "poisson_nll_loss_and_grad",
-    "quantile_loss",
-    "quantile_loss_and_grad",
-    "relu",
-    "relu_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "smooth_l1_loss",
-    "smooth_l1_loss_and_grad",
-    "softmax",
-    "softmax_backward",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
-]
+__all__: list[str] = []
+__all__ += _activations.__all__
+__all__ += _clipping.__all__
+__all__ += _column_stats.__all__
+__all__ += _linear.__all__
+__all__ += _losses.__all__
+__all__ += _normalization.__all__
+__all__ += _optimizers.__all__
+__all__ += _scaling.__all__

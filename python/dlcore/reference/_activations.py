@@ -9,6 +9,29 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]
+
 Array = Any  # an array, or where NumPy makes one of a 0-d array a scalar, of a floating dtype
 
 # Infinities and NaN follow the formulas without a warning, as they do in the C++ kernels.

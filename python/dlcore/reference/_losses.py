@@ -11,6 +11,31 @@ import numpy as np
 
 from dlcore.reference._activations import Array, log_softmax, quiet, sigmoid, softplus
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "huber_loss",
+    "huber_loss_and_grad",
+    "kl_div",
+    "kl_div_and_grad",
+    "l1_loss",
+    "l1_loss_and_grad",
+    "mse_loss",
+    "mse_loss_and_grad",
+    "nll_loss",
+    "nll_loss_and_grad",
+    "poisson_nll_loss",
+    "poisson_nll_loss_and_grad",
+    "quantile_loss",
+    "quantile_loss_and_grad",
+    "smooth_l1_loss",
+    "smooth_l1_loss_and_grad",
+]
+
 Labels = Any  # an array of any integer dtype
 Loss = Any  # a NumPy scalar of the input's dtype, with reduction="none" an array
 

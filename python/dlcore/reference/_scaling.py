@@ -1,64 +1,13 @@
-"""Column statistics and the normalizers made of them in plain NumPy."""
+"""Normalizers in plain NumPy."""
 
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
-from dlcore.reference._activations import Array, quiet
+from dlcore.reference._activations import Array
+from dlcore.reference._column_stats import ColumnStats, column_stats
 
-
-class ColumnStats(NamedTuple):
-    """Statistics of the columns of a 2-D array, NaN skipped."""
-
-    count: Array
-    mean: Array
-    var: Array
-    min: Array
-    max: Array
-
-    @quiet
-    def merge(self, other: "ColumnStats") -> "ColumnStats":
-        """Statistics of both parts together (Chan, Golub & LeVeque, 1979).
-
-        ``n = n_a + n_b``; ``mean = (n_a mean_a + n_b mean_b) / n``;
-        ``var = (n_a var_a + n_b var_b + n_a n_b / n (mean_b - mean_a)^2) / n``.
-        """
-        a, b = self._zero_if_empty(), other._zero_if_empty()
-        n = a.count + b.count
-        shift = b.mean - a.mean
-        mean = a.mean + shift * (b.count / n)
-        squares = a.count * a.var + b.count * b.var + a.count * (b.count / n) * shift * shift
-        return ColumnStats(
-            n, mean, squares / n, np.fmin(self.min, other.min), np.fmax(self.max, other.max)
-        )
-
-    def _zero_if_empty(self) -> "ColumnStats":
-        empty = self.count == 0
-        return self._replace(mean=np.where(empty, 0, self.mean), var=np.where(empty, 0, self.var))
-
-
-@quiet
-def column_stats(x: Array) -> ColumnStats:
-    """Count, mean, population variance, minimum and maximum of each column, NaN skipped.
-
-    Two passes in the widest floating type: ``mean = sum(x) / n``, then
-    ``var = sum((x - mean)^2) / n``. A column without a number has count 0 and NaN elsewhere.
-    """
-    present = ~np.isnan(x)
-    wide = x.astype(np.longdouble)
-    count = present.sum(0)
-    mean = np.where(present, wide, 0).sum(0) / count
-    var = np.where(present, (wide - mean) ** 2, 0).sum(0) / count
-    empty = count == 0
-    low = np.where(present, x, np.inf).min(0, initial=np.inf)
-    high = np.where(present, x, -np.inf).max(0, initial=-np.inf)
-    return ColumnStats(
-        count.astype(np.int64),
-        mean.astype(np.float64),
-        var.astype(np.float64),
-        np.where(empty, np.nan, low).astype(np.float64),
-        np.where(empty, np.nan, high).astype(np.float64),
-    )
+__all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
 
 
 class _Normalizer:

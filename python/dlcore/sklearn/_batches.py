@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from dlcore.nn._layers import Linear
-from dlcore.optim._optimizer import SGD
+from dlcore.optim._sgd import SGD
 from dlcore.training._batches import BatchPlan
 from dlcore.training._dataset import Dataset
 from dlcore.training._step import TrainingStep
@@ -27,7 +27,7 @@ _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 
 class Objective(NamedTuple):
-    """What is minimised: a loss of outputs (N, k) and how scikit-learn scales it.
+    """What is minimized: a loss of outputs (N, k) and how scikit-learn scales it.
 
     ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
     what each row adds to the loss whatever the outputs are.
@@ -175,7 +175,7 @@ class FullBatch:
         self._batches = Batches(rows, min(rows_at_once(rows.x), rows.x.shape[0]))
         self._factor = alpha / self._batches.normalizer
         self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
-        slopes = model.split(self._step.gradient)
+        slopes = model._split(self._step.gradient)
         self._weights = [
             (layer.weight, slopes[f"{i}.weight"])
             for i, layer in enumerate(model)

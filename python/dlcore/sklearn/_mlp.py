@@ -90,7 +90,7 @@ class Fit:
     def begin(self) -> None:
         """Tell the callbacks of the fit."""
         for callback in self.active_callbacks:
-            callback.trainer = self  # type: ignore[assignment]
+            callback.trainer = self
             callback.on_fit_begin()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -258,7 +258,7 @@ class PerceptronMixin:
             if self.early_stopping and held is None:
                 X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
             rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
-            with model.in_training():
+            with model._in_training():
                 self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(_DIVERGED)
@@ -554,7 +554,7 @@ class PerceptronMixin:
             array[...] = values.reshape(array.shape)
         rows = as_rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
         loss, grad = FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
-        slopes = model.split(grad)
+        slopes = model._split(grad)
         places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
         parts = [slopes[f"{i}.weight"].T.ravel() for i in places]
         return loss, np.hstack(parts + [slopes[f"{i}.bias"] for i in places])
@@ -572,7 +572,7 @@ class PerceptronMixin:
             check_is_fitted(self)
         model = self._network()
         if "feature_names_in_" not in self.__dict__ and type(X) is np.ndarray and len(X):
-            outputs = model.try_finite(X)  # where scikit-learn's checks have nothing to say
+            outputs = model._try_finite(X)  # where scikit-learn's checks have nothing to say
             if outputs is not None:
                 return outputs
         if check_input:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dlcore.nn._layers import Linear
-from dlcore.optim._optimizer import SGD, Adam, Optimizer
+from dlcore.optim._adam import Adam
+from dlcore.optim._optimizer import Optimizer
+from dlcore.optim._sgd import SGD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _OfPerceptron(Optimizer):
-    """Regularises the weights of the linear layers alone, as scikit-learn does.
+    """Regularizes the weights of the linear layers alone, as scikit-learn does.
 
     ``penalty`` is its ``alpha``: the loss of a batch has half of it times the sum of the squared
     weights more, divided by the weight of the batch.
@@ -30,7 +32,7 @@ class _OfPerceptron(Optimizer):
         self._group_of = [
             0 if isinstance(layer, Linear) and name == "weight" else 1
             for layer in model.layers
-            for name in layer.parameter_shapes
+            for name in layer._parameter_shapes
         ]
         options = self._groups[0]
         self._set_groups([options, {**options, "weight_decay": 0.0, "l1": 0.0}])

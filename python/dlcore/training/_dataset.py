@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
+from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.checks import check_in
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -87,20 +88,6 @@ class MappedFile:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
-    """Make sure that x has shape (N, features) and the model's dtype."""
-    array = as_array(x, name)
-    if array.dtype != dtype:
-        raise TypeError(
-            f"{name} is {array.dtype}, the model {dtype}: pass {name}.astype(np.{dtype}), "
-            f"or make the model with Sequential(..., dtype=...)"
-        )
-    if array.ndim != 2 or features not in (None, array.shape[1]):
-        wanted = "features" if features is None else features
-        raise ValueError(f"{name} must have shape (N, {wanted}), not {array.shape}")
-    return array
-
-
 def as_weights(weight: Any, name: str, rows: int) -> Array:
     """Convert weights of rows to float64: one for each row, finite, none negative."""
     weights = as_array(weight, name)
@@ -142,9 +129,7 @@ def check_counts(loss: Loss, rows: Subset, prefix: str = "") -> None:
 
 def loss_weights(loss: Loss, rows: Dataset | Subset) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
-    weights = loss.row_weights(rows.y)
-    weights = np.ones(len(rows.y)) if weights is None else weights.astype(np.float64, copy=False)
-    return weights if rows.weight is None else weights * rows.weight
+    return loss.normalizers(rows.y, rows.weight)
 
 
 def present(loss: Loss, rows: Dataset) -> Array | None:
@@ -165,8 +150,7 @@ def hold_out(
     seed: np.random.SeedSequence,
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and the rows to validate on."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
+    check_in("validation_split", fraction, "[0, 1)")
     n = len(rows.x)
     if validation_data is not None:
         if fraction:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import Schedule
-from dlcore.training._step import set_lrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from dlcore._native.threads import get_num_threads
-from dlcore.preprocessing._images import one_hot
+from dlcore.functional._one_hot import one_hot
 from dlcore.training._batches import Batches, BatchPlan
 from dlcore.training._dataset import Dataset, MappedFile
 

@@ -1,4 +1,4 @@
-"""Inference and the training step of a feed-forward network, which run in C++.
+"""The training step of a feed-forward network, which run in C++.
 
 Here layers, losses and optimizers are described to the native code.
 """
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dlcore._native import dispatch
-from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, Layer, LayerNorm, Linear
+from dlcore.functional._clipping import clip_grad_norm, clip_grad_value
+from dlcore.nn._inference import describe
+from dlcore.nn._layers import Layer, Linear
 from dlcore.nn._losses import native_loss
-from dlcore.optim._optimizer import SGD, Adam, clip_grad_norm, clip_grad_value
+from dlcore.optim._adam import Adam
+from dlcore.optim._optimizer import set_lrs
+from dlcore.optim._sgd import SGD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
@@ -40,7 +44,7 @@ class Network(Protocol):
     def frozen(self) -> frozenset[str]:
         """Names of the parameters and running statistics to leave as they are."""
 
-    def split(self, flat: Array) -> dict[str, Array]:
+    def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter."""
 
 
@@ -53,70 +57,14 @@ class Optimizer(Protocol):
         """Update the parameters in place."""
 
 
-def describe(
-    layers: Sequence[Layer], width: int, frozen: Collection[str] = ()
-) -> list[tuple[Any, ...]]:
-    """Describe layers that take ``width`` features to the native network."""
-    described: list[tuple[Any, ...]] = []
-    for i, layer in enumerate(layers):
-        if isinstance(layer, Linear):
-            shape = (layer.in_features, layer.out_features)
-            described.append(("linear", *shape, layer.weight, layer.bias, layer.max_norm or 0.0))
-            width = layer.out_features
-        elif isinstance(layer, BatchNorm1d):
-            momentum = -1.0 if layer.momentum is None else layer.momentum
-            running = (layer.running_mean, layer.running_var, layer.num_batches_tracked)
-            options = (layer.eps, momentum, *running, f"{i}.running_mean" in frozen)
-            described.append(("batch_norm", width, layer.weight, layer.bias, *options))
-        elif isinstance(layer, LayerNorm):
-            described.append(("layer_norm", width, layer.weight, layer.bias, layer.eps))
-        elif isinstance(layer, Dropout):
-            described.append(("dropout", width, layer.p, len(described)))
-        elif isinstance(layer, Activation):
-            numbers = dict(layer.options)
-            tanh = numbers.pop("approximate", "none") == "tanh"
-            name = f"{layer.kernel}_tanh" if tanh else layer.kernel
-            described.append((name, width, *map(float, numbers.values())))
-    return described
-
-
-class Inference:
-    """Computes the outputs of layers, block by block of rows, each through all layers.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-    dtype : dtype
-    width : int
-        Features of x.
-    """
-
-    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
-        self.width = width
-        # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
-        # if that is asked for. In a single call, since checks in Python take longer than all that
-        # there is to do for a single row.
-        self.try_call: Callable[..., Array | None] = dispatch.core.Network(
-            dtype == np.float64, describe(layers, width)
-        ).infer
-
-    def __call__(self, x: Array) -> Array:
-        """Compute the outputs for x of shape (N, features), in a new array."""
-        y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
-        if y is None:
-            y = self.try_call(np.array(x, order="C", subok=False))
-        assert y is not None
-        return y
-
-
 def trained_names(model: Network, optimizer: Optimizer) -> list[str]:
     """Name the parameters that the optimizer holds, in its order.
 
     Raises ValueError if it holds an array that is no parameter of the model.
     """
-    own = {_place(array): name for name, array in model.split(model.flat).items()}
+    own = {_place(array): name for name, array in model._split(model.flat).items()}
     held = [
-        _place(array) for array in getattr(optimizer, "params", model.split(model.flat).values())
+        _place(array) for array in getattr(optimizer, "params", model._split(model.flat).values())
     ]
     if not own.keys() >= set(held):
         raise ValueError(
@@ -136,7 +84,7 @@ class TrainingStep:
     model : Network
         Its parameters are updated in place, but for those that are frozen now.
     loss : Loss
-        What to minimise.
+        What to minimize.
     optimizer : Optimizer
         What updates the parameters.
     accumulate : bool
@@ -170,11 +118,15 @@ class TrainingStep:
         self._decay = 0.0
         if average is not None:
             self._average, self._decay = average
-        averages = {} if self._average is None else model.split(self._average)
+        averages = {} if self._average is None else model._split(self._average)
         self._grad = np.zeros_like(model.flat)
-        grads = model.split(self._grad)
+        grads = model._split(self._grad)
         self._grads = [grads[name] for name in names]
-        groups = optimizer.groups() if hasattr(optimizer, "groups") else [0] * len(names)
+        groups = (
+            optimizer._parameter_groups()
+            if hasattr(optimizer, "_parameter_groups")
+            else [0] * len(names)
+        )
         self._trained = [
             (i, *_position(name), groups[i], averages.get(name))
             for i, name in enumerate(names)
@@ -223,7 +175,7 @@ class TrainingStep:
             model.flat.dtype == np.float64,
             describe(model.layers, rows.x.shape[1], model.frozen),
             [
-                tuple(self._learning.get(f"{i}.{name}") for name in layer.parameter_shapes)
+                tuple(self._learning.get(f"{i}.{name}") for name in layer._parameter_shapes)
                 for i, layer in enumerate(model.layers)
             ],
             plan.batch_size,
@@ -317,7 +269,7 @@ class TrainingStep:
             )
         finally:  # Ctrl-C comes up as soon as Python goes on
             following, updates = done.tolist()
-            optimizer.advance(updates, state)
+            optimizer._advance(updates, state)
         if fault == "label":
             raise IndexError(f"a label of step {following + 1} is out of range")
         if fault:
@@ -395,7 +347,7 @@ class TrainingStep:
             raise FloatingPointError(_FAULTS["gradient"])
         parameters = self._model.flat
         before = parameters.copy()
-        own, old = self._model.split(parameters), self._model.split(before)
+        own, old = self._model._split(parameters), self._model._split(before)
         try:
             self._optimizer.step(self._grads)
             for name in self._model.frozen & own.keys():
@@ -407,7 +359,7 @@ class TrainingStep:
             np.copyto(parameters, before)
             raise
         if self._average is not None:
-            averages = self._model.split(self._average)
+            averages = self._model._split(self._average)
             for name in self._learning:  # the others keep every bit, that of -0.0 as well
                 averages[name] += (own[name] - averages[name]) * (1 - self._decay)
         self._native.forget()
@@ -422,14 +374,6 @@ class TrainingStep:
 
 # The updates that native steps know; a class of the user's own may make another one.
 _NATIVE_STEPS = (SGD.step, Adam.step)
-
-
-def set_lrs(optimizer: Any, lrs: Sequence[float]) -> None:
-    """Set the learning rates of an optimizer, which may be one of the user's own."""
-    if hasattr(optimizer, "set_lrs"):
-        optimizer.set_lrs([float(lr) for lr in lrs])
-    else:
-        optimizer.lr = float(lrs[0])
 
 
 _FAULTS = {

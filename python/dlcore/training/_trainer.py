@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_matrix
+from dlcore._common.checks import check_name, check_positive_int
 from dlcore.callbacks._averaging import ExponentialMovingAverage, one_average
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._history import History
+from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.metrics._named import as_metrics
-from dlcore.nn._layers import check_positive_int
 from dlcore.nn._losses import Loss, as_loss
 from dlcore.nn._sequential import Sequential
-from dlcore.optim import _optimizer as optimizers
-from dlcore.optim._schedules import ReduceLROnPlateau
+from dlcore.optim._adam import Adam, AdamW
+from dlcore.optim._sgd import SGD
 from dlcore.training._batches import Batches, BatchPlan, Stream
 from dlcore.training._dataset import (
     Dataset,
     MappedFile,
     Subset,
-    as_matrix,
     check_rows,
     hold_out,
     loss_weights,
@@ -45,7 +46,7 @@ _SLICE = 0.1
 # And of steps on a mapped file, whose pages then are given back.
 _SLICE_OF_MAP = 0.01
 
-_OPTIMIZERS = {"sgd": optimizers.SGD, "adam": optimizers.Adam, "adamw": optimizers.AdamW}
+_OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 class Trainer:
@@ -56,7 +57,7 @@ class Trainer:
     model : Sequential
         The model, trained in place.
     loss : str or Loss
-        What to minimise: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
+        What to minimize: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
         (or the name of the kernel in full), or an object such as
         ``CrossEntropyLoss(label_smoothing=0.1)``.
     optimizer : optimizer or str, optional
@@ -252,7 +253,7 @@ class Trainer:
         if self._rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
         average = one_average(watchers)
-        with self.model.in_training():
+        with self.model._in_training():
             step = TrainingStep(
                 self.model,
                 self.loss,
@@ -487,9 +488,8 @@ class _Between:
 
 def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
     """Make the optimizer of this name for all parameters of a model."""
-    if name not in _OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {name!r}")
-    made: Optimizer = _OPTIMIZERS[name](model.parameters(), **options)
+    kind = _OPTIMIZERS[check_name("optimizer", name, _OPTIMIZERS)]
+    made: Optimizer = kind(model.parameters(), **options)
     return made
 
 

@@ -1,4 +1,4 @@
-"""What the curves of a fit show."""
+"""What the curves of a fit show: overfitting, underfitting, a good fit, ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.callbacks._history import History
 
+__all__ = ["Diagnosis", "diagnose"]
+
 _ADVICE = {
     "too few epochs": "Train for more epochs before judging.",
     "diverging": "Try a smaller learning rate, or clip the gradients.",
@@ -20,7 +22,7 @@ _ADVICE = {
     "too noisy": "Try larger batches, a smaller learning rate, or more rows to validate on.",
     "still improving": "Train longer, or with a larger learning rate.",
     "underfitting": (
-        "Try a larger network, better features, a larger learning rate or less regularisation."
+        "Try a larger network, better features, a larger learning rate or less regularization."
     ),
     "good fit": "More epochs of the same will change little.",
     "no validation data": (
@@ -140,7 +142,7 @@ def diagnose(
     References
     ----------
     Goodfellow, Bengio, Courville: Deep learning, 2016, section 5.2 (underfitting, overfitting and
-    the generalisation gap).
+    the generalization gap).
     Prechelt: Early stopping - but when?, 1998 (the rise over the smallest validation loss).
     """
     curves = _Curves(history, baseline)

@@ -1,0 +1,230 @@
+#include "kernels/activations.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/elementwise.hpp"
+#include "simd/math.hpp"
+
+namespace dlcore {
+
+namespace {
+
+// Members are the options, in the order of the list.
+//
+// NaN stays NaN in every forward: the comparisons are written so that a NaN takes the arm that
+// carries it on.
+
+struct relu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {  // -0 stays -0
+    return select<T>(x < vec<T>(T(0)), vec<T>(T(0)), x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x <= vec<T>(T(0)), vec<T>(T(0)), dy);
+  }
+};
+
+struct leaky_relu {
+  double negative_slope;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), x, x * vec<T>(T(negative_slope)));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(negative_slope)));
+  }
+};
+
+struct elu {
+  double alpha;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), x, vec<T>(T(alpha)) * expm1<T>(x));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * (vec<T>(T(alpha)) * exp<T>(x)));
+  }
+};
+
+struct logistic {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return sigmoid<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    vec<T> e = exp_negative<T>(negative_abs<T>(x)),
+           u = vec<T>(T(1)) + e;  // s (1 - s), without the cancellation
+    return dy * (e / (u * u));
+  }
+};
+
+struct hyperbolic_tangent {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return tanh<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    // 1 - tanh^2 = 4 e / (1 + e)^2, without the cancellation
+    vec<T> e = exp_negative<T>(vec<T>(T(-2)) * abs(x)), u = vec<T>(T(1)) + e;
+    return dy * (vec<T>(T(4)) * e / (u * u));
+  }
+};
+
+struct silu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return x * sigmoid<T>(x);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    const vec<T> one = T(1);
+    return dy * (sigmoid<T>(x) * fma<T>(x, sigmoid<T>(-x), one));
+  }
+};
+
+struct softplus {
+  double beta, threshold;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    vec<T> z = vec<T>(T(beta)) * x;
+    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exp_negative<T>(negative_abs<T>(z)));
+    return select<T>(z > vec<T>(T(threshold)), x, smooth / vec<T>(T(beta)));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    vec<T> z = vec<T>(T(beta)) * x;
+    return select<T>(z > vec<T>(T(threshold)), dy, dy * sigmoid<T>(z));
+  }
+};
+
+// x Phi(x), Phi the normal distribution function.
+struct gelu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return x * normal_cdf<T>(x, normal_exponential<T>(x));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    constexpr T inverse_root_two_pi = T(0.39894228040143267794);
+    vec<T> exponential = normal_exponential<T>(x);
+    return dy * fma<T>(vec<T>(inverse_root_two_pi) * x, exponential, normal_cdf<T>(x, exponential));
+  }
+};
+
+// x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+struct gelu_tanh {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return x * sigmoid<T>(exponent<T>(x).two_u);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    const auto [two_u, x_slope] = exponent<T>(x);
+    return dy * (sigmoid<T>(two_u) * fma<T>(x_slope, sigmoid<T>(-two_u), T(1)));
+  }
+
+ private:
+  template <class T>
+  struct exponent {
+    vec<T> two_u, x_slope;  // 2 u, and x times its derivative
+
+    explicit exponent(vec<T> x) {
+      constexpr double root = 1.5957691216057307118;  // 2 sqrt(2 / pi)
+      constexpr double cubic = 0.044715;
+      // The sigmoid is 0 or 1 long before: no overflow, whose product with 0 would be NaN.
+      x = clamp<T>(x, T(-100), T(100));
+      const vec<T> one = T(1), scaled = vec<T>(T(root)) * x;
+      two_u = scaled * fma<T>(T(cubic), x * x, one);
+      x_slope = scaled * fma<T>(T(3 * cubic), x * x, one);
+    }
+  };
+};
+
+template <class Op>
+inline Op with_options([[maybe_unused]] const double* option) {
+  if constexpr (std::is_empty_v<Op>) return {};
+  else if constexpr (sizeof(Op) == sizeof(double)) return {option[0]};
+  else return {option[0], option[1]};
+}
+
+template <class T, class Op>
+void forward_run(const double* options, T* y, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* x) {
+  const Op op = with_options<Op>(options);
+  map_run<T>([op](vec<T> v) { return op.forward(v); }, y, n, ahead, x);
+}
+template <class T, class Op>
+void backward_run(const double* options, T* dx, std::ptrdiff_t n, std::ptrdiff_t ahead,
+                  const T* dy, const T* x) {
+  const Op op = with_options<Op>(options);
+  map_run<T>([op](vec<T> d, vec<T> v) { return op.backward(d, v); }, dx, n, ahead, dy, x);
+}
+
+constexpr activation_info infos[] = {
+#define DLCORE_ACTIVATION(name, op, cost, lipschitz, ...) \
+  {#name, #name "_backward", cost, {__VA_ARGS__}},
+#include "kernels/activations.inc"
+#undef DLCORE_ACTIVATION
+};
+
+}  // namespace
+
+const activation_info& info(activation_kind kind) { return infos[std::size_t(kind)]; }
+
+bool find_activation(const char* name, activation_kind& kind) {
+  for (const activation_kind k : all_activations)
+    if (std::strcmp(name, info(k).name) == 0) return kind = k, true;
+  return false;
+}
+
+activation_spec with_standard_options(activation_kind kind) {
+  activation_spec spec{kind};
+  for (std::size_t i = 0; i < activation_info::most_options; ++i)
+    spec.options[i] = info(kind).options[i].standard;
+  return spec;
+}
+
+double lipschitz(const activation_spec& activation) {
+  [[maybe_unused]] const double* option = activation.options;
+  switch (activation.kind) {
+#define DLCORE_ACTIVATION(name, op, cost, lipschitz, ...) \
+  case activation_kind::name:                             \
+    return lipschitz;
+#include "kernels/activations.inc"
+#undef DLCORE_ACTIVATION
+  }
+  __builtin_unreachable();
+}
+
+template <class T>
+activation_forward_run<T> forward_of(activation_kind kind) {
+  static constexpr activation_forward_run<T> runs[] = {
+#define DLCORE_ACTIVATION(name, op, ...) forward_run<T, op>,
+#include "kernels/activations.inc"
+#undef DLCORE_ACTIVATION
+  };
+  return runs[std::size_t(kind)];
+}
+template <class T>
+activation_backward_run<T> backward_of(activation_kind kind) {
+  static constexpr activation_backward_run<T> runs[] = {
+#define DLCORE_ACTIVATION(name, op, ...) backward_run<T, op>,
+#include "kernels/activations.inc"
+#undef DLCORE_ACTIVATION
+  };
+  return runs[std::size_t(kind)];
+}
+
+template activation_forward_run<float> forward_of<float>(activation_kind);
+template activation_forward_run<double> forward_of<double>(activation_kind);
+template activation_backward_run<float> backward_of<float>(activation_kind);
+template activation_backward_run<double> backward_of<double>(activation_kind);
+
+}  // namespace dlcore

@@ -1,0 +1,148 @@
+"""Checks of arguments: what they accept is worded once, here.
+
+Each takes the argument's name as the message should say it, such as ``"Linear: in_features"``, and
+returns the value as what it is from then on. What has the wrong type and what is out of range are
+both a ValueError, as in scikit-learn, but for `check_real`. Functions of arrays say what they "got",
+as their kernels do, all others what a value is "not".
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import TYPE_CHECKING, Any, SupportsFloat
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+
+def check_positive_int(name: str, value: object) -> int:
+    """Return a positive integer."""
+    if not _is_int(value) or value < 1:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def check_int(name: str, value: object, least: int) -> int:
+    """Return an integer that is not less than ``least``."""
+    if not _is_int(value) or value < least:  # type: ignore[operator]
+        raise ValueError(f"{name} must be an integer and at least {least}, not {_shown(value)}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def check_number(name: str, value: object, interval: str) -> float:
+    """Return a number in an interval such as "(0, 1]", as float."""
+    if not _is_within(value, interval):
+        raise ValueError(f"{name} must be a number in {interval}, not {_shown(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_in(
+    name: str, value: object, interval: str, *, otherwise: str = "", word: str = "not"
+) -> float:
+    """Return what is in an interval such as "[0, 1)", as float; ``otherwise`` ends the message."""
+    if not _is_within(value, interval):
+        raise ValueError(f"{name} must be in {interval}{otherwise}, {word} {_shown(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a number that is positive and finite, as float."""
+    if not _is_within(value, "(0, inf)"):
+        raise ValueError(f"{name} must be positive and finite, not {_shown(value)}")
+    return float(value)
+
+
+def check_not_negative(name: str, value: Any, *, word: str = "not") -> float:
+    """Return a number that is finite and at least 0, as float."""
+    if not _is_within(value, "[0, inf)"):
+        raise ValueError(f"{name} must be finite and at least 0, {word} {_shown(value)}")
+    return float(value)
+
+
+def check_finite(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    positive: bool = False,
+) -> float:
+    """Return a finite number from low to high, as float."""
+    if isinstance(value, Real) and math.isfinite(value):
+        number = float(value)
+        if low <= number <= high and (number > 0 or not positive):
+            return number
+    kind = "positive" if positive else "finite"
+    limits = "" if low == -math.inf == -high else f" in [{low:g}, {high:g}]"
+    raise ValueError(f"{name} must be a {kind} number{limits}, not {_shown(value)}")
+
+
+def check_real(name: str, value: object) -> float:
+    """Return anything with a float value as float, else raise a TypeError; strings have none."""
+    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return one of a few strings."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {_shown(value)}")
+    return value
+
+
+def check_name(
+    name: str,
+    value: object,
+    names: Collection[str],
+    *,
+    otherwise: str = "",
+    quoted: bool = False,
+) -> str:
+    """Return one of many names; ``otherwise`` says what else is accepted."""
+    if not isinstance(value, str) or value not in names:
+        known = ", ".join(map(repr, names) if quoted else names)
+        raise ValueError(f"{name} must be one of {known}{otherwise}, not {_shown(value)}")
+    return value
+
+
+def check_floating(name: str, dtype: object, *, word: str = "not") -> np.dtype[Any]:
+    """Return float32 or float64 as a dtype, else raise a TypeError."""
+    given = np.dtype(dtype)  # type: ignore[call-overload]
+    if given not in (np.float32, np.float64) or not given.isnative:
+        raise TypeError(f"{name} must be float32 or float64, {word} {given}")
+    return given  # type: ignore[no-any-return]
+
+
+def check_rng(name: str, rng: object) -> np.random.Generator:
+    """Return a generator of random numbers, else raise a TypeError."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name} must be a numpy.random.Generator, not {type(rng).__name__}")
+    return rng
+
+
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Raise a TypeError for what is not of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def _shown(value: object) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_within(value: object, interval: str) -> bool:
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    above = low <= value if interval[0] == "[" else low < value
+    below = value <= high if interval[-1] == "]" else value < high
+    return bool(above and below) and not math.isnan(value)

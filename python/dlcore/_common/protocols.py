@@ -1,0 +1,101 @@
+"""What a room needs of the things that rooms above it make.
+
+A part that must know of a higher floor says here what it asks of it, instead of importing it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+
+    from dlcore._common.typing import Array
+
+# What a metric becomes: (y_true, outputs, weights of the rows or None) -> value.
+Metric: TypeAlias = "Callable[[Array, Array, Array | None], float]"
+
+
+class Layer(Protocol):
+    """A layer of a model; `dlcore.Layer` is the class."""
+
+    in_features: int | None
+    out_features: int | None
+
+
+class Model(Protocol):
+    """What trains; `dlcore.Sequential` is one."""
+
+    dtype: np.dtype[Any]
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The layers, in order."""
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one 1-D array."""
+
+    @property
+    def in_features(self) -> int | None:
+        """Features of x; None if any number will do."""
+
+    @property
+    def out_features(self) -> int | None:
+        """Features of the outputs; None if as many as those of x."""
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the parameters and running statistics that training leaves as they are."""
+
+    def named_parameters(self) -> dict[str, Array]:
+        """Return the parameters themselves by name."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copy the parameters and running statistics."""
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take over parameters and running statistics."""
+
+
+class Loss(Protocol):
+    """What a metric needs of a loss; `dlcore.Loss` is the class."""
+
+    def classes(self, width: int) -> int | None:
+        """Return the number of classes for outputs of shape (N, width); None without classes."""
+
+    def counted(self, y: Array) -> Array:
+        """Which rows count at all."""
+
+    def predicted(self, outputs: Array) -> Array:
+        """Return the values that the outputs predict."""
+
+    def target_metrics(self) -> dict[str, Metric]:
+        """Return the metrics that the loss itself logs."""
+
+
+class Optimizer(Protocol):
+    """What updates parameters; `dlcore.Adam` is one, and one of the user's own may be."""
+
+    lr: float
+
+    def step(self, grads: Sequence[Any]) -> None:
+        """Update the parameters in place."""
+
+
+class Run(Protocol):
+    """The fit that a callback sees."""
+
+    model: Any
+    optimizer: Any
+    history: Any
+    log_names: list[str]
+    active_callbacks: list[Any]
+
+    def stop(self, reason: str) -> None:
+        """End the fit after this epoch."""
+
+    def training_inputs(self) -> Iterator[Array]:
+        """Give x of the rows that the fit trains on, some at a time."""

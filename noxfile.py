@@ -44,7 +44,7 @@ def tsan(session: nox.Session) -> None:
 
 def sanitize(session: nox.Session, name: str) -> None:
     """Build with a sanitizer and test; arguments after ``--`` go to pytest."""
-    session.install("cmake>=3.24", "pybind11>=3.0", ".[test]")
+    session.install("cmake>=3.24", "ninja", "pybind11>=3.0", ".[test]")
     session.run("python", "tests/sanitize.py", name, *session.posargs)
 
 

@@ -3,8 +3,9 @@
     python tests/sanitize.py asan    # AddressSanitizer and UndefinedBehaviorSanitizer
     python tests/sanitize.py tsan    # ThreadSanitizer
 
-Further arguments go to pytest. Compiler and runtime libraries are those of ``CXX``, by default g++.
-The build stays in ``build/asan`` or ``build/tsan``; the package that is tested is a copy there.
+Further arguments go to pytest. The build is that of the CMake preset of this name, the C++ tests run
+first, and the package that is tested is a copy beside the build. The compiler is ``CXX``, by default
+g++.
 """
 
 import os
@@ -12,10 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-
-import pybind11
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -24,8 +22,8 @@ CXX = os.environ.get("CXX", "g++")
 # ThreadSanitizer does not see the barriers of libgomp, so the kernels are serial under it: what can
 # race are the threads that call.
 SANITIZERS = {
-    "asan": ("address,undefined", ("libasan.so", "libubsan.so"), ()),
-    "tsan": ("thread", ("libtsan.so",), ("-DDLCORE_OPENMP=OFF",)),
+    "asan": (("libasan.so", "libubsan.so"), ()),
+    "tsan": (("libtsan.so",), ("-DDLCORE_OPENMP=OFF",)),
 }
 TARGETS = {
     "asan": (
@@ -56,21 +54,10 @@ def run(*command, **options):
 
 def build(name):
     """Build the modules and copy the package beside them; return the folder to import from."""
-    sanitize, _, further = SANITIZERS[name]
     folder = ROOT / "build" / name
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    run(
-        *("cmake", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
-        f"-DCMAKE_CXX_COMPILER={CXX}",
-        f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-        f"-DSKBUILD_PROJECT_NAME={project['name']}",
-        f"-DSKBUILD_PROJECT_VERSION={project['version']}",
-        f"-DDLCORE_SANITIZE={sanitize}",
-        "-DDLCORE_LEVELS=native",
-        *further,
-    )
-    run("cmake", "--build", folder, "--parallel", os.cpu_count())
+    compiler = f"-DCMAKE_CXX_COMPILER={CXX}", f"-DPython_EXECUTABLE={sys.executable}"
+    run("cmake", "--preset", name, *compiler, *SANITIZERS[name][1], cwd=ROOT)
+    run("cmake", "--build", "--preset", name, "--parallel", os.cpu_count(), cwd=ROOT)
     package = folder / "package"
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(
@@ -103,11 +90,13 @@ def without_random_addresses():
 def main():
     name, *arguments = sys.argv[1:]
     package = build(name)
-    # The sanitizer comes first of all libraries, then what it intercepts exceptions of.
-    preload = [library(lib) for lib in (*SANITIZERS[name][1], "libstdc++.so.6")]
-    path = os.pathsep.join(map(str, (package, TESTS)))
-    environment = os.environ | OPTIONS | {"LD_PRELOAD": " ".join(preload), "PYTHONPATH": path}
     start = without_random_addresses() if name == "tsan" else []
+    environment = os.environ | OPTIONS
+    run(*start, "ctest", "--preset", name, cwd=ROOT, env=environment)
+    # The sanitizer comes first of all libraries, then what it intercepts exceptions of.
+    preload = [library(lib) for lib in (*SANITIZERS[name][0], "libstdc++.so.6")]
+    path = os.pathsep.join(map(str, (package, TESTS)))
+    environment |= {"LD_PRELOAD": " ".join(preload), "PYTHONPATH": path}
     targets = [argument for argument in arguments if not argument.startswith("-")]
     pytest = [sys.executable, "-m", "pytest", "-n0", "-s", "-q", "-p", "no:cacheprovider"]
     run(

@@ -541,7 +541,9 @@ def as_loss(loss: Any) -> Loss:
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
         name = loss.__name__
-        raise ValueError(f"loss must be a name or a loss object: write {name}(), not {name}")
+        raise ValueError(  # noqa: TRY004 - as for a name that is unknown
+            f"loss must be a name or a loss object: write {name}(), not {name}"
+        )
     name = getattr(loss, "__name__", "")
     if name in LOSSES and loss is getattr(losses, name, None):
         return LOSSES[name]()

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from sklearn import neural_network as base
 from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -31,7 +32,6 @@ from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities as _outputs
 from dlcore.sklearn._batches import Objective
 from dlcore.sklearn._mlp import ACTIVATIONS, PerceptronMixin
-from sklearn import neural_network as base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -63,8 +63,12 @@ def relu_backward(dy, x):
     return run
 
 
-def adam_step(params, grads):
-    params, grads = [p.copy() for p in params], [g.copy() for g in grads]
+def copied(optimizer):
+    """Prepare an optimizer on arrays of its own."""
+    return lambda params, grads: optimizer([p.copy() for p in params], [g.copy() for g in grads])
+
+
+def adam(params, grads):
     means, squares = ([np.zeros_like(p) for p in params] for _ in range(2))
     work = np.empty_like(params[0])
     b1, b2 = BETAS
@@ -93,8 +97,7 @@ def adam_step(params, grads):
     return run
 
 
-def sgd_momentum_step(params, grads):
-    params, grads = [p.copy() for p in params], [g.copy() for g in grads]
+def sgd_momentum(params, grads, rate=LR):
     velocities = [np.zeros_like(p) for p in params]
     work = np.empty_like(params[0])
 
@@ -102,7 +105,7 @@ def sgd_momentum_step(params, grads):
         for p, g, velocity in zip(params, grads, velocities, strict=True):
             np.multiply(velocity, MOMENTUM, out=velocity)
             np.add(velocity, g, out=velocity)
-            np.multiply(velocity, LR, out=work)
+            np.multiply(velocity, rate, out=work)
             np.subtract(p, work, out=p)
         return params
 
@@ -136,8 +139,8 @@ KERNELS = {
     "bce_with_logits_and_grad": {"in place": bce_with_logits_and_grad},
     "relu": {"maximum": relu},
     "relu_backward": {"multiply by mask": relu_backward},
-    "adam_step": {"in place": adam_step},
-    "sgd_momentum_step": {"in place": sgd_momentum_step},
+    "adam_step": {"in place": copied(adam)},
+    "sgd_momentum_step": {"in place": copied(sgd_momentum)},
     "z_score_fit": {"mean and var": z_score_fit},
     "min_max_fit": {"min and max": min_max_fit},
     "z_score_transform": {"in place": transform},
@@ -184,39 +187,7 @@ def backward(layers, activations, grad, grads):
             grad *= activations[i] > 0
 
 
-def adam(p, g):
-    m, v, work = (np.zeros_like(p) for _ in range(3))
-    b1, b2 = BETAS
-    steps = 0
-
-    def step():
-        nonlocal steps
-        steps += 1
-        for mean, beta in ((m, b1), (v, b2)):
-            mean *= beta
-            np.multiply(g, 1 - beta, out=work)
-            if mean is v:
-                np.multiply(work, g, out=work)
-            mean += work
-        np.sqrt(v, out=work)
-        np.multiply(work, (1 - b2**steps) ** -0.5, out=work)
-        np.add(work, EPS, out=work)
-        np.divide(m, work, out=work)
-        np.multiply(work, RATES["adam"] / (1 - b1**steps), out=work)
-        np.subtract(p, work, out=p)
-
-    return step
-
-
-def sgd(p, g):
-    velocity = np.zeros_like(p)
-
-    def step():
-        np.multiply(velocity, MOMENTUM, out=velocity)
-        np.add(velocity, g, out=velocity)
-        np.subtract(p, RATES["sgd"] * velocity, out=p)
-
-    return step
+OPTIMIZERS = {"adam": adam, "sgd": partial(sgd_momentum, rate=RATES["sgd"])}
 
 
 def views(flat, layers):
@@ -236,7 +207,7 @@ def train(case):
     flat = np.concatenate([array.ravel() for layer in drawn for array in layer])
     flat_grad = np.empty_like(flat)
     layers, grads = views(flat, drawn), views(flat_grad, drawn)
-    step = {"adam": adam, "sgd": sgd}[case.optimizer](flat, flat_grad)
+    step = OPTIMIZERS[case.optimizer]([flat], [flat_grad])
     loss_and_grad = {"cross_entropy": cross_entropy, "mse": mse}[case.loss]
     rng = np.random.default_rng(0)
 

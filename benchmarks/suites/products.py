@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.harness.suite import Prepared, Suite
 from benchmarks.suites.networks import PRODUCTS
-from benchmarks.suites.training import share_of_peak
+from benchmarks.suites.training import peak_cells, peak_fields
 
 
 class Products(Suite):
@@ -33,16 +33,11 @@ class Products(Suite):
         return Prepared({"": call}, info={"error": float(error)})
 
     def fields(self, case, variant, times, library):
-        flops = PRODUCTS[case].flops / times[library].median
-        peak = max(times["peak"].results) if "peak" in times else None
-        return super().fields(case, variant, times, library) | {
-            "flops": flops,
-            "peak": peak,
-            "share_of_peak": flops / peak if peak else None,
-        }
+        fields = super().fields(case, variant, times, library)
+        return fields | peak_fields(PRODUCTS[case].flops, times, library)
 
     def cells(self, rows):
-        return share_of_peak(rows["dlcore"])
+        return peak_cells(rows["dlcore"])
 
 
 SUITE = Products()

@@ -36,28 +36,31 @@ class Training(Suite):
         return [seconds / CASES[case].steps for seconds in times.seconds]
 
     def fields(self, case, variant, times, library):
-        own, case = times[library], CASES[case]
-        flops = case.flops / own.median
-        peak = max(times["peak"].results) if "peak" in times else None
-        return super().fields(case.name, variant, times, library) | {
-            "rows": case.rows,
-            "steps": case.steps,
-            "loss": own.results[-1],
-            "flops": flops,
-            "peak": peak,
-            "share_of_peak": flops / peak if peak else None,
+        fields = super().fields(case, variant, times, library)
+        fields |= peak_fields(CASES[case].flops, times, library)
+        return fields | {
+            "rows": CASES[case].rows,
+            "steps": CASES[case].steps,
+            "loss": times[library].results[-1],
         }
 
     def cells(self, rows):
         ours, best = rows["dlcore"], best_peer(rows)
-        cells = share_of_peak(ours)
+        cells = peak_cells(ours)
         if "slowdown" in ours:
             cells["busy / idle"] = number(ours["slowdown"])
             cells["peer's"] = number(rows[best]["slowdown"]) if best else ""
         return cells
 
 
-def share_of_peak(row):
+def peak_fields(flops, times, library):
+    """Return the operations a second of a library that takes so many, beside the peak."""
+    flops /= times[library].median
+    peak = max(times["peak"].results) if "peak" in times else None
+    return {"flops": flops, "peak": peak, "share_of_peak": flops / peak if peak else None}
+
+
+def peak_cells(row):
     """Return the cells of operations a second."""
     share = row["share_of_peak"]
     return {

@@ -6,7 +6,7 @@
 #include <string>
 #include <variant>
 
-#include "bindings/bindings.hpp"
+#include "bindings/arrays.hpp"
 #include "network/training_step.hpp"
 
 namespace dlcore {
@@ -80,10 +80,6 @@ inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
   const py::tuple spec(object);
   const auto name = spec[0].cast<std::string>();
   const std::ptrdiff_t width = integer_of(item(spec, 1));
-  const auto values = [&](const auto& f, std::vector<T> extra = {}) {
-    return std::unique_ptr<block_loss<T>>(
-        new value_loss<T, std::decay_t<decltype(f)>>(width, f, std::move(extra)));
-  };
   if (name == "focal")
     return std::make_unique<focal_loss<T>>(make_loss<T>(item(spec, 2)), width,
                                            number_of(item(spec, 3)));
@@ -101,16 +97,15 @@ inline std::unique_ptr<block_loss<T>> make_loss(const py::object& object) {
     return std::make_unique<cross_entropy_loss<T>>(
         width, integer_of(item(spec, 2)) != 0, values_of<T>(item(spec, 3)),
         integer_of(item(spec, 4)), number_of(item(spec, 5)));
-  if (name == "binary_cross_entropy_with_logits") {
-    if (spec[2].is_none()) return values(binary_cross_entropy_with_logits<false>{});
-    return values(binary_cross_entropy_with_logits<true>{}, values_of<T>(item(spec, 2)));
+  loss_spec loss{};
+  if (find_loss(name.c_str(), loss.kind)) {
+    if (loss.kind == loss_kind::binary_cross_entropy_with_logits && !spec[2].is_none())
+      loss.kind = loss_kind::binary_cross_entropy_with_logits_and_pos_weight;
+    if (info(loss.kind).option_count() > 0) loss.options[0] = number_of(item(spec, 2));
+    const bool further = info(loss.kind).further;
+    return std::make_unique<value_loss<T>>(
+        width, loss, further ? values_of<T>(item(spec, 2)) : std::vector<T>());
   }
-  if (name == mse_loss::name) return values(mse_loss{});
-  if (name == l1_loss::name) return values(l1_loss{});
-  if (name == smooth_l1_loss::name) return values(smooth_l1_loss{number_of(item(spec, 2))});
-  if (name == huber_loss::name) return values(huber_loss{number_of(item(spec, 2))});
-  if (name == poisson_nll_loss::name) return values(poisson_nll_loss{});
-  if (name == "quantile_loss") return values(quantile_loss{}, values_of<T>(item(spec, 2)));
   throw py::value_error("unknown loss " + name);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "network/layers.hpp"
+#include "simd/sums.hpp"
 
 namespace dlcore {
 

@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "kernels/reductions.hpp"
 #include "network/losses.hpp"
 #include "network/norm_layers.hpp"
 #include "network/packed_weights.hpp"
@@ -654,7 +655,8 @@ class training_step {
   void measure_squares(const update_rule& rule) {
     squares_ = 0;
     for (const trained<T>& p : parameters_)
-      if (rule.penalizes(p)) squares_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)});
+      if (rule.penalizes(p))
+        squares_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)}, parallel_for);
   }
   static double squares_after(const job& own, const update_rule& rule) {
     if (own.panels)
@@ -670,7 +672,7 @@ class training_step {
   double clip_factor(double max_norm) const {
     double squares = 0;
     for (const auto& [p, offset] : offsets_)
-      squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)});
+      squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)}, parallel_for);
     const double factor = max_norm / (std::sqrt(squares) + 1e-6);  // PyTorch's
     return factor >= 1 ? 1.0 : factor;
   }

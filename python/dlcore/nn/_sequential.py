@@ -212,6 +212,8 @@ class Sequential:
                 raise TypeError(
                     f"load_state_dict: {name} is {given[name].dtype}, the model {own[name].dtype}"
                 )
+        self._make_writable()
+        own = self._named_arrays()
         for name in shared:
             own[name][...] = given[name]
 
@@ -262,6 +264,18 @@ class Sequential:
             for i, layer in enumerate(self.layers)
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
+
+    def _make_writable(self) -> None:
+        """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
+
+        Until then all processes that load the file share its memory.
+        """
+        arrays = [self._flat, *self._buffers.values()]
+        if all(array.flags.writeable for array in arrays):
+            return
+        self._flat = np.array(self._flat, subok=False)
+        self._buffers = {name: np.array(value) for name, value in self._buffers.items()}
+        self._bind()
 
     def _bind(self) -> None:
         views = self._split(self.flat)

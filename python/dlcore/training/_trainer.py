@@ -118,8 +118,9 @@ class Trainer:
                 raise ValueError(f"{name} must be positive, not {limit}")
         if clip_grad_norm is not None and clip_grad_value is not None:
             raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
-        self.model = model
         self.loss = as_loss(loss)
+        model._make_writable()
+        self.model = model
         self.optimizer = _as_optimizer(optimizer or "adam", model)
         self.callbacks = list(callbacks or ())
         if isinstance(schedule, ReduceLROnPlateau):

@@ -1,10 +1,6 @@
-// Column statistics in one pass, and the affine map of columns that both normalizers are.
-#pragma once
+#include "kernels/column_stats.hpp"
 
-#include <atomic>
-#include <cmath>
 #include <limits>
-#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -12,33 +8,7 @@
 
 namespace dlcore {
 
-// ---- statistics ---------------------------------------------------------------------------------
-
-// Statistics of columns, kept relative to `shift`, an element of the column: the mean is
-// shift + offset, squares is the sum of squared distances from it. For values of 1e8 +- 1 the
-// offset keeps the digits that a mean in one double has lost.
-struct column_fields {
-  double *count, *shift, *offset, *squares, *least, *largest;
-
-  column_fields from(std::ptrdiff_t c) const {
-    return {count + c, shift + c, offset + c, squares + c, least + c, largest + c};
-  }
-};
-
-// Statistics of this many columns.
-struct column_sums : column_fields {
-  std::ptrdiff_t columns = 0;
-  std::unique_ptr<double[]> storage;
-
-  explicit column_sums(std::ptrdiff_t n) : columns(n) {
-    // Room for whole registers of any dtype.
-    const std::ptrdiff_t room = ceil_div(n, vec<float>::size) * vec<float>::size;
-    storage.reset(new double[6 * room]());
-    double* p = storage.get();
-    for (double** field : {&count, &shift, &offset, &squares, &least, &largest})
-      *field = p, p += room;
-  }
-};
+namespace {
 
 // Adds the statistics of n columns to others of the same columns. Chan, Golub, LeVeque: Updating
 // formulae and a pairwise algorithm for computing sample variances.
@@ -290,8 +260,10 @@ inline column_sums tile_statistics(const view& x, std::ptrdiff_t begin, std::ptr
   return sums;
 }
 
+}  // namespace
+
 template <class T>
-inline column_sums column_statistics(const view& x) {
+column_sums column_statistics(const view& x, chunk_runner run) {
   const std::ptrdiff_t rows = x.shape[0], columns = x.shape[1];
   column_sums all(columns);
   if (rows == 0 || columns == 0) return all;
@@ -303,13 +275,12 @@ inline column_sums column_statistics(const view& x) {
   const std::ptrdiff_t row_chunks = ceil_div(rows, chunk_rows);
   std::vector<column_sums> parts;
   for (std::ptrdiff_t i = 0; i < row_chunks * column_chunks; ++i) parts.emplace_back(0);
-  parallel_for(row_chunks * column_chunks, nanoseconds<T>(0.12, rows * columns),
-               [&](std::ptrdiff_t i) {
-                 const std::ptrdiff_t column = i % column_chunks * width;
-                 const std::ptrdiff_t begin = i / column_chunks * chunk_rows;
-                 parts[i] = tile_statistics<T>(x, begin, std::min(rows, begin + chunk_rows), column,
-                                               std::min(width, columns - column));
-               });
+  run(row_chunks * column_chunks, nanoseconds<T>(0.12, rows * columns), [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t column = i % column_chunks * width;
+    const std::ptrdiff_t begin = i / column_chunks * chunk_rows;
+    parts[i] = tile_statistics<T>(x, begin, std::min(rows, begin + chunk_rows), column,
+                                  std::min(width, columns - column));
+  });
   // A fixed tree over the chunks of rows.
   for (std::ptrdiff_t step = 1; step < row_chunks; step *= 2)
     for (std::ptrdiff_t r = 0; r + step < row_chunks; r += 2 * step)
@@ -322,140 +293,7 @@ inline column_sums column_statistics(const view& x) {
   return all;
 }
 
-// ---- affine maps --------------------------------------------------------------------------------
-
-// y = (x - subtract) multiply + add for each column, then clipped to [low, high]; in double,
-// rounded once to T. NaN stays.
-struct column_map {
-  const double *subtract, *multiply, *add;  // one a column
-  double low, high;
-};
-
-// The map of columns repeated over rows side by side, for runs of elements.
-template <class T>
-struct map_table {
-  const double *subtract, *multiply, *add;  // on a multiple of the register's bytes
-  vec<double> low, high;
-
-  vec<double> apply(vec<double> x, std::ptrdiff_t c) const {
-    return fma<double>(x - load(subtract + c), load(multiply + c), load(add + c));
-  }
-  // m elements, the first of which is element c of the period. Whether some are infinite.
-  template <bool Clip>
-  __attribute__((noinline)) bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
-                                     std::ptrdiff_t ahead) const {
-    constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
-    const auto clip = [&](vec<double> y) {
-      return Clip ? min<double>(max<double>(y, low), high) : y;
-    };
-    const vec<T> inf = std::numeric_limits<T>::infinity();
-    mask<T> infinite = int_of<T>(0);
-    std::ptrdiff_t j = 0;
-    vec<double> y[wide_parts<T>];
-    for (; j + w <= m; j += w) {
-      prefetch(from + j, ahead);
-      infinite = infinite | (abs(load<T>(from + j)) == inf);
-      for (int part = 0; part < wide_parts<T>; ++part)
-        y[part] = clip(apply(load_wide<T>(from + j, part), c + j + part * wd));
-      store_narrow<T>(to + j, y);
-    }
-    if (j == m) return any(infinite);
-    const vec<T> x = load_part<T>(from + j, m - j);
-    infinite = infinite | (abs(x) == inf);
-    T last[w];
-    for (int part = 0; part < wide_parts<T>; ++part)
-      y[part] = clip(apply(widen(x, part), c + j + part * wd));
-    store_narrow<T>(last, y);
-    std::memcpy(to + j, last, (m - j) * sizeof(T));
-    return any(infinite);
-  }
-};
-
-// The same for columns that are contiguous, one after the other.
-template <class T>
-inline bool affine_runs(const column_map& map, bool clip, const std::array<view, 2>& operands) {
-  const std::ptrdiff_t rows = operands[0].shape[0], columns = operands[0].shape[1];
-  const std::ptrdiff_t chunk = even_chunk(rows, chunk_elements, vec<T>::size);
-  const std::ptrdiff_t chunks = ceil_div(rows, chunk);
-  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * rows * columns);
-  std::atomic<bool> infinite{false};
-  parallel_for(columns * chunks, nanoseconds<T>(0.2, rows * columns), [&](std::ptrdiff_t i) {
-    const std::ptrdiff_t c = i / chunks, begin = i % chunks * chunk;
-    const std::ptrdiff_t end = std::min(rows, begin + chunk), n = std::min(rows, tile_elements);
-    alignas(64) double constants[3][tile_elements];
-    const double* of[] = {map.subtract + c, map.multiply + c, map.add + c};
-    for (int k = 0; k < 3; ++k) std::fill_n(constants[k], n, *of[k]);
-    const map_table<T> table{constants[0], constants[1], constants[2], map.low, map.high};
-    const auto column = [&](const view& v) {
-      return reinterpret_cast<T*>(v.data + c * v.strides[1]);
-    };
-    const T* from = column(operands[0]);
-    T* to = column(operands[1]);
-    for (std::ptrdiff_t r = begin; r < end; r += tile_elements) {
-      const std::ptrdiff_t m = std::min(tile_elements, end - r);
-      if (clip ? table.template run<true>(from + r, to + r, m, 0, ahead)
-               : table.template run<false>(from + r, to + r, m, 0, ahead))
-        infinite.store(true, std::memory_order_relaxed);
-    }
-  });
-  return infinite.load();
-}
-
-// Whether some elements are infinite.
-template <class T>
-inline bool affine_columns(const column_map& map, std::array<view, 2> operands) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  const std::ptrdiff_t rows = operands[0].shape[0], columns = operands[0].shape[1];
-  if (rows == 0 || columns == 0) return false;
-  const bool clip = map.low != -std::numeric_limits<double>::infinity() ||
-                    map.high != std::numeric_limits<double>::infinity();
-  const auto is_run = [](const view& v) {
-    const std::ptrdiff_t item = sizeof(T);
-    return aligned<T>(v.data) && v.strides[0] == item && v.strides[1] % item == 0;
-  };
-  if (columns > 1 && rows > w && is_run(operands[0]) && is_run(operands[1]))
-    return affine_runs<T>(map, clip, operands);
-  // Whole registers of rows side by side, several of them where there are many rows.
-  const std::ptrdiff_t whole = w / std::gcd(w, columns);
-  std::ptrdiff_t side = 1;
-  if (whole * columns <= tile_elements)
-    side = whole *
-           std::clamp<std::ptrdiff_t>(rows / (8 * whole), 1, tile_elements / (whole * columns));
-  else if (columns < tile_elements) side = tile_elements / columns;
-  const std::ptrdiff_t period = side * columns, padded = ceil_div(period, w) * w;
-  const std::unique_ptr<vec<double>[]> storage(new vec<double>[3 * padded / vec<double>::size]());
-  double* tables[3];
-  const double* columns_of[] = {map.subtract, map.multiply, map.add};
-  for (int k = 0; k < 3; ++k) {
-    tables[k] = reinterpret_cast<double*>(storage.get()) + k * padded;
-    for (std::ptrdiff_t g = 0; g < side; ++g)
-      std::copy(columns_of[k], columns_of[k] + columns, tables[k] + g * columns);
-  }
-  const map_table<T> table{tables[0], tables[1], tables[2], map.low, map.high};
-  const std::ptrdiff_t n = rows * columns;
-  collapse(operands);
-  const sequence<T> in(operands[0]);
-  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * n);
-  const sequence<T> out = output_sequence<T>(operands[1], {&operands[0], 1}, n);
-  const std::ptrdiff_t chunk_size = even_chunk(n, std::max(chunk_elements, period), period);
-  std::atomic<bool> infinite{false};
-  parallel_for(ceil_div(n, chunk_size), nanoseconds<T>(0.2, n), [&](std::ptrdiff_t chunk) {
-    bool found = false;
-    T from_buffer[tile_elements], to_buffer[tile_elements];
-    const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_size);
-    for (std::ptrdiff_t begin = chunk * chunk_size; begin < end; begin += period)
-      for (std::ptrdiff_t c = 0; c < period && begin + c < end; c += tile_elements) {
-        const std::ptrdiff_t i = begin + c;
-        const std::ptrdiff_t m = std::min({tile_elements, period - c, end - i});
-        const T* from = in.read(i, m, from_buffer);
-        T* to = out.write(i, to_buffer);
-        found |= clip ? table.template run<true>(from, to, m, c, ahead)
-                      : table.template run<false>(from, to, m, c, ahead);
-        out.finish(i, m, to);
-      }
-    if (found) infinite.store(true, std::memory_order_relaxed);
-  });
-  return infinite.load();
-}
+template column_sums column_statistics<float>(const view&, chunk_runner);
+template column_sums column_statistics<double>(const view&, chunk_runner);
 
 }  // namespace dlcore

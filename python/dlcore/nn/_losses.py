@@ -536,15 +536,15 @@ def reduced(losses: Array, reduction: str) -> Any:
 
 
 def as_loss(loss: Any) -> Loss:
-    """Return the loss of this name, class or function with its default options, or itself."""
+    """Return the loss of this name or function, with its default options, or itself."""
     if isinstance(loss, Loss):
         return loss
-    if isinstance(loss, type) and issubclass(loss, Loss):
-        return loss()
     name = getattr(loss, "__name__", "")
     if name in LOSSES and loss is getattr(losses, name, None):
         return LOSSES[name]()
-    return LOSSES[check_name("loss", loss, LOSSES, otherwise=" or a loss object")]()
+    example = loss.__name__ if isinstance(loss, type) and issubclass(loss, Loss) else "MSELoss"
+    otherwise = f" or a loss object such as {example}()"
+    return LOSSES[check_name("loss", loss, LOSSES, otherwise=otherwise)]()
 
 
 def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:

@@ -34,17 +34,11 @@ if TYPE_CHECKING:
     from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.training._dataset import Dataset
 
+# scikit-learn's names beside those of the layers.
 ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     "identity": None,
     "logistic": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "sigmoid": nn.Sigmoid,
+    **nn.ACTIVATIONS,
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 

@@ -84,7 +84,7 @@ class TrainingStep:
     model : Network
         Its parameters are updated in place, but for those that are frozen now.
     loss : Loss
-        What to minimise.
+        What to minimize.
     optimizer : Optimizer
         What updates the parameters.
     accumulate : bool

@@ -310,7 +310,7 @@ template <class T>
 double nll_loss(const row_shape& shape, const std::array<row_view, 2>& operands,
                 const index_view& target, const row_loss_options<T>& options, const view& losses,
                 chunk_runner run) {
-  const auto& [x, dx] = operands;
+  const row_view &x = operands[0], &dx = operands[1];
   constexpr std::ptrdiff_t tile = 256;
   const std::ptrdiff_t chunk = ceil_div(shape.chunk(), tile) * tile;
   std::vector<double> sums(ceil_div(shape.rows, chunk));

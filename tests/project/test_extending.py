@@ -71,8 +71,8 @@ def test_a_loss_says_which_method_it_lacks():
         Empty().value(X, X)
 
 
-@pytest.mark.parametrize("loss", [dl.MSELoss, dl.MSELoss(), dl.mse_loss, "mse", "mse_loss"])
-def test_a_loss_by_class_object_function_or_name(loss):
+@pytest.mark.parametrize("loss", [dl.MSELoss(), dl.mse_loss, "mse", "mse_loss"])
+def test_a_loss_by_object_function_or_name(loss):
     expected = fit()[0].flat
     np.testing.assert_array_equal(fit(loss)[0].flat, expected)
 
@@ -81,6 +81,11 @@ def test_a_loss_by_class_object_function_or_name(loss):
 def test_what_is_no_loss_is_refused(loss):
     with pytest.raises(ValueError, match=r"loss must be one of cross_entropy, .* or a loss object"):
         dl.Trainer(line(), loss=loss)
+
+
+def test_a_loss_class_is_told_how_to_be_written():
+    with pytest.raises(ValueError, match=r"or a loss object such as HuberLoss\(\), not <class"):
+        dl.Trainer(line(), loss=dl.HuberLoss)
 
 
 # ---- an optimizer

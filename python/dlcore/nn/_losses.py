@@ -536,11 +536,14 @@ def reduced(losses: Array, reduction: str) -> Any:
 
 
 def as_loss(loss: Any) -> Loss:
-    """Return the loss of this name, class or function with its default options, or itself."""
+    """Return the loss of this name or function with its default options, or itself."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
-        return loss()
+        name = loss.__name__
+        raise ValueError(  # noqa: TRY004 - as for a name that is unknown
+            f"loss must be a name or a loss object: write {name}(), not {name}"
+        )
     name = getattr(loss, "__name__", "")
     if name in LOSSES and loss is getattr(losses, name, None):
         return LOSSES[name]()

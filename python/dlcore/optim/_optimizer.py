@@ -85,8 +85,14 @@ class Optimizer:
         self._check_params()
         self._set_groups(groups)
 
-    def _take_params(self, params: Params, options: dict[str, Any]) -> list[dict[str, Any]]:
+    def _take_params(self, params: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
         """Take the parameters, and return the options of each group."""
+        if not isinstance(params, Iterable):
+            called = " write model.parameters()" if callable(params) else ""
+            raise TypeError(
+                f"{self._name}: params must be arrays or groups of them, "
+                f"got {type(params).__name__};{called}".rstrip(";")
+            )
         given: list[Any] = [params] if isinstance(params, Mapping) else list(params)
         are_groups = [isinstance(group, Mapping) for group in given]
         if any(are_groups) and not all(are_groups):

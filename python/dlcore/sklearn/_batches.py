@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
-    from dlcore.training._learning_rate import Rates
+    from dlcore.training._learning_rate import ScheduledLearningRates
 
 # Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
@@ -128,7 +128,7 @@ class Batches:
         rng: np.random.RandomState | None,
         key: int,
         alpha: float,
-        rates: Rates,
+        learning_rates: ScheduledLearningRates,
     ) -> float:
         """Learn from all batches; return the mean of their losses, the penalty included."""
         if rng is not None:
@@ -138,7 +138,7 @@ class Batches:
         plan = self._plan(objective, key)
         losses = np.zeros(len(plan))
         squares = np.zeros(len(plan)) if alpha else None
-        lrs = rates.of_updates(len(plan))
+        lrs = learning_rates.of_updates(len(plan))
         updates = step.run(
             plan,
             losses=losses,
@@ -148,7 +148,7 @@ class Batches:
             seconds=0.1,
             between=lambda _: None,
         )
-        rates.end_updates(updates, lrs)
+        learning_rates.end_updates(updates, lrs)
         losses = losses * objective.value_scale + self._constants(objective, plan.normalizers)
         if squares is not None:
             losses += (

@@ -79,8 +79,8 @@ _COMMON = """
     Parameters
     ----------
     activation : str or list of str, default="relu"
-        "identity", "logistic" (or "sigmoid"), "tanh", "relu", "leaky_relu", "elu", "gelu", "silu"
-        or "softplus", one for all hidden layers or one each.
+        "identity", "logistic", "tanh", "relu" or another of dlcore's elementwise activations by the
+        name of its function, one for all hidden layers or one each.
     solver : {"lbfgs", "sgd", "adam", "adamw"}, default="adam"
         "adamw" is Adam with ``weight_decay``, beside ``alpha``, which is part of the loss.
     learning_rate : {"constant", "invscaling", "adaptive"} or callable, default="constant"

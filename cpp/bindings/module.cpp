@@ -1,10 +1,11 @@
 // The extension module, a table of contents. Compiled once for each instruction-set level.
 //
 // Python sees these functions through the thin wrappers of python/dlcore; signatures: _core.pyi.
-#include "bindings/network.hpp"
+#include "bindings/bindings.hpp"
 
 namespace dlcore {
 void bind_activations(py::module_&);
+void bind_network(py::module_&);
 }
 
 namespace {
@@ -119,24 +120,6 @@ void bind_linear(py::module_& m) {
   m.def("linear_backward", linear_gradients, arg("dy"), arg("x"), arg("weight"));
 }
 
-void bind_network(py::module_& m) {
-  m.def("normalize", normalize_rows, arg("is_double"), arg("spec"), arg("x"), arg("y"));
-  m.def("normalize_backward", normalize_rows_backward, arg("is_double"), arg("spec"), arg("dy"),
-        arg("x"), arg("dx"), arg("grads"));
-  py::class_<py_network>(m, "Network", py::module_local())
-      .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
-      .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
-  py::class_<py_training_step>(m, "TrainingStep", py::module_local())
-      .def(py::init<bool, const py::list&, const py::list&, std::ptrdiff_t, const object&, bool>(),
-           arg("is_double"), arg("layers"), arg("grads"), arg("batch_size"), arg("loss"),
-           arg("accumulate"))
-      .def("forward", &py_training_step::forward, arg("x"), arg("rows"), arg("out"), arg("key"))
-      .def("backward", &py_training_step::backward, arg("slopes"))
-      .def("forget", &py_training_step::forget)
-      .def("undo", &py_training_step::undo)
-      .def("run", &py_training_step::run, arg("job"));
-}
-
 }  // namespace
 
 PYBIND11_MODULE(DLCORE_MODULE, m) {
@@ -148,5 +131,5 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   bind_optimizers(m);
   bind_normalization(m);
   bind_linear(m);
-  bind_network(m);
+  dlcore::bind_network(m);
 }

@@ -6,8 +6,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/gemm.hpp"
 #include "kernels/losses.hpp"
-#include "network/layers.hpp"
+#include "network/rows.hpp"
 
 namespace dlcore {
 

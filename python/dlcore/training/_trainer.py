@@ -413,7 +413,7 @@ class Trainer:
                     plan,
                     losses=losses,
                     lrs=lrs,
-                    seen=outputs,
+                    outputs=outputs,
                     seconds=_SLICE_OF_MAP if mapped else _SLICE,
                     between=between,
                 )

@@ -42,7 +42,7 @@ def exported_from(module: ModuleType) -> list[str]:
 class Public(SphinxDirective):
     """What dlcore exports from a module: an overview, the module's docstring, each name in full.
 
-    They stand under their public names, ``dlcore.relu`` and not ``dlcore.activations.relu``. The
+    They stand under their public names, ``dlcore.relu`` and not by the module that defines them. The
     option ``members`` tells which methods of classes are shown: their own, none, or the inherited
     ones as well; ``except`` names what has an entry elsewhere.
     """
@@ -50,7 +50,6 @@ class Public(SphinxDirective):
     required_arguments = 1
     option_spec: ClassVar = {
         "members": lambda given: directives.choice(given, tuple(_MEMBERS)),
-        "exclude-members": directives.unchanged,
         "except": directives.unchanged,
     }
 
@@ -77,8 +76,6 @@ class Public(SphinxDirective):
         if not is_class:
             return [f".. autofunction:: {name}"]
         options = _MEMBERS[self.options.get("members", "own")]
-        if "exclude-members" in self.options:
-            options = [*options, f":exclude-members: {self.options['exclude-members']}"]
         return [f".. autoclass:: {name}", *(f"   {option}" for option in options)]
 
 

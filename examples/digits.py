@@ -21,7 +21,7 @@ SMOOTHING = 0.1
 
 
 def load_data():
-    """Rows to train on, to validate on and to test on: x of 64 normalised pixels, y from 0 to 9."""
+    """Rows to train on, to validate on and to test on: x of 64 normalized pixels, y from 0 to 9."""
     x, y = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)
     x, x_val, y, y_val = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)

@@ -19,7 +19,7 @@ EPOCHS = 100
 
 
 def load_data(seed):
-    """Rows to train on and to test on: x of 30 normalised measurements, y 1 for benign."""
+    """Rows to train on and to test on: x of 30 normalized measurements, y 1 for benign."""
     x, y = load_breast_cancer(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.3, stratify=y, random_state=seed)
     normalizer = dl.ZScoreNormalizer().fit(x)

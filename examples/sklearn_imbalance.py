@@ -95,6 +95,6 @@ for metric in ("accuracy", "balanced_accuracy", "average_precision", "loss"):
 
 # %% [markdown]
 # The first epochs teach the network to say "no". The accuracy is at 97 % then, the balanced accuracy
-# at 0.5, and both stay there for so long that the fit ends before it has learnt anything. The average
+# at 0.5, and both stay there for so long that the fit ends before it has learned anything. The average
 # precision sees that the eights move up in the ranking before the first of them is found. It cannot
 # see how sure the network is: once the ranking stays as it is, the fit ends. The loss sees both.

@@ -89,7 +89,7 @@ for dropout, (lower, _, upper) in diabetes.items():
 
 # %% [markdown]
 # Without dropout the network follows the rows that it learns from too closely: its intervals are
-# too narrow for others. Coverage on rows that were not learnt is what to look at.
+# too narrow for others. Coverage on rows that were not learned is what to look at.
 
 # %% [markdown]
 # ## A picture
@@ -97,14 +97,14 @@ for dropout, (lower, _, upper) in diabetes.items():
 # `python sklearn_quantiles.py intervals.png` says where to save it.
 
 # %%
-BLUE, PALE, RED, GREY = "tab:blue", "#cfe1f0", "tab:red", "0.5"
+BLUE, PALE, RED, GRAY = "tab:blue", "#cfe1f0", "tab:red", "0.5"
 figure = Figure(figsize=(11, 4.4), layout="constrained")
 left, right = figure.subplots(1, 2)
 
 x = np.linspace(0, 1, 300)
 lower, middle, upper = model.predict(x[:, np.newaxis]).T
 left.fill_between(x, lower, upper, color=PALE, linewidth=0, label="10 % to 90 %")
-left.plot(X_test[:600, 0], y_test[:600], ".", color=GREY, markersize=3, label="test value")
+left.plot(X_test[:600, 0], y_test[:600], ".", color=GRAY, markersize=3, label="test value")
 left.plot(x, middle, color=BLUE, label="median")
 for i, z in enumerate([-1.2816, 0, 1.2816]):  # those of the normal distribution
     label = "true quantiles" if i == 0 else None
@@ -115,7 +115,7 @@ lower, middle, upper = diabetes[0.5]
 inside = (lower <= y) & (y <= upper)
 rank = middle.argsort().argsort()
 right.vlines(rank, lower, upper, color=PALE, linewidth=1.5, label="10 % to 90 %")
-for part, color, label in ((inside, GREY, "value inside"), (~inside, RED, "value outside")):
+for part, color, label in ((inside, GRAY, "value inside"), (~inside, RED, "value outside")):
     right.plot(rank[part], y[part], ".", color=color, markersize=4, label=label)
 right.plot(np.sort(middle), color=BLUE, label="median")
 title = f"Diabetes: {inside.sum()} of {len(y)} values inside"

@@ -46,7 +46,7 @@ def learn(X, y):
 
 # %% [markdown]
 # Each chunk is a test first and a lesson then (prequential evaluation): all rows serve for both,
-# and no accuracy is of rows that were learnt. The copy made at the drift learns no more.
+# and no accuracy is of rows that were learned. The copy made at the drift learns no more.
 
 # %%
 learn(*chunks[0])

@@ -1,7 +1,7 @@
 // The activations of kernels/activations.inc.
 #include "kernels/activations.hpp"
 
-#include "bindings/bindings.hpp"
+#include "bindings/elementwise.hpp"
 
 namespace dlcore {
 

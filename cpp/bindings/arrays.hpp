@@ -8,8 +8,9 @@
 #include <initializer_list>
 #include <string>
 
+#include "core/labels.hpp"
+#include "core/parallel.hpp"
 #include "core/strided_view.hpp"
-#include "kernels/losses.hpp"
 
 namespace dlcore {
 
@@ -46,10 +47,17 @@ struct without_gil {
 // No array, false as a bool; py::array's own default is an empty one.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
-inline std::string shape_text(const py::array& a) {
+inline bool is_text(py::handle object, const char* text) {
+  return PyUnicode_Check(object.ptr()) && PyUnicode_CompareWithASCIIString(object.ptr(), text) == 0;
+}
+
+inline std::string shape_text(const std::vector<py::ssize_t>& shape) {
   std::string s = "(";
-  for (py::ssize_t d = 0; d < a.ndim(); ++d) s += (d ? ", " : "") + std::to_string(a.shape(d));
-  return s + (a.ndim() == 1 ? ",)" : ")");
+  for (std::size_t d = 0; d < shape.size(); ++d) s += (d ? ", " : "") + std::to_string(shape[d]);
+  return s + (shape.size() == 1 ? ",)" : ")");
+}
+inline std::string shape_text(const py::array& a) {
+  return shape_text(std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()));
 }
 
 // The object as an ndarray that shares its memory; TypeError if NumPy cannot read it without a

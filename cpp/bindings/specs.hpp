@@ -194,7 +194,7 @@ inline layer_spec<T> read_layer(py::handle object) {
     dropout_spec spec{};
     spec.features = of.integer("features");
     spec.p = of.number("p");
-    spec.index = of.key("index");
+    spec.stream = of.key("stream");
     of.end();
     return spec;
   }
@@ -231,29 +231,6 @@ template <class T>
 inline std::vector<T> read_columns(fields& of, const char* name, std::ptrdiff_t width) {
   const T* const values = of.array<T>(name, width);
   return values ? std::vector<T>(values, values + width) : std::vector<T>();
-}
-
-// An elementwise loss by the name of its kernel; without `option` and `columns` for one that has
-// none.
-template <class T>
-inline loss_pointer<T> make_elementwise_loss(const std::string& kernel, std::ptrdiff_t width,
-                                             std::optional<double> option, std::vector<T> columns) {
-  const auto make = [&](const auto& f, std::vector<T> extra = {}) -> loss_pointer<T> {
-    return std::make_unique<value_loss<T, std::decay_t<decltype(f)>>>(width, f, std::move(extra));
-  };
-  if (kernel == "binary_cross_entropy_with_logits") {
-    if (columns.empty()) return make(binary_cross_entropy_with_logits<false>{});
-    return make(binary_cross_entropy_with_logits<true>{}, std::move(columns));
-  }
-  if (kernel == "quantile_loss" && !columns.empty())
-    return make(quantile_loss{}, std::move(columns));
-  if (kernel == mse_loss::name) return make(mse_loss{});
-  if (kernel == l1_loss::name) return make(l1_loss{});
-  if (kernel == poisson_nll_loss::name) return make(poisson_nll_loss{});
-  if (kernel == smooth_l1_loss::name && option) return make(smooth_l1_loss{*option});
-  if (kernel == huber_loss::name && option) return make(huber_loss{*option});
-  throw py::value_error("ElementwiseLossSpec: kernel must be a loss that has its options, got " +
-                        kernel);
 }
 
 // None: null, for a loss of the caller's own.
@@ -299,7 +276,16 @@ inline loss_pointer<T> read_loss(py::handle object) {
   const std::optional<double> option = of.optional_number("option");
   std::vector<T> columns = read_columns<T>(of, "columns", width);
   of.end();
-  return make_elementwise_loss<T>(kernel, width, option, std::move(columns));
+  loss_spec loss{};
+  if (!find_loss(kernel.c_str(), loss.kind))
+    throw py::value_error("ElementwiseLossSpec: kernel must be a loss, got " + kernel);
+  if (loss.kind == loss_kind::binary_cross_entropy_with_logits && !columns.empty())
+    loss.kind = loss_kind::binary_cross_entropy_with_logits_and_pos_weight;
+  if ((info(loss.kind).option_count() > 0) != option.has_value() ||
+      (info(loss.kind).further != nullptr) == columns.empty())
+    of.wrong("kernel", "a loss that takes these options", object);
+  loss.options[0] = option.value_or(0);
+  return std::make_unique<value_loss<T>>(width, loss, std::move(columns));
 }
 
 // ---- optimizers ---------------------------------------------------------------------------------

@@ -5,21 +5,14 @@
 // may still hold; a thread that is done claims chunks of the others, so that one whose core is
 // taken by another process holds up a chunk, not its half of the work. A thread that does not get
 // to run at all still holds up the end of the region: then the next ones go without it for a while.
+//
+// What is thrown in a region comes out of it.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <vector>
-
-#include "simd/vec.hpp"
-
-#if defined(_OPENMP)
-#include <omp.h>
-#include <pthread.h>
-#endif
 
 namespace dlcore {
 
@@ -38,58 +31,12 @@ struct thread_settings {
   // 58378).
   std::atomic<bool> forked{false};
 
-  static thread_settings& get() {
-    static thread_settings settings;
-    return settings;
-  }
+  static thread_settings& get();
 
  private:
-  thread_settings() {
-#if defined(_OPENMP)
-    pthread_atfork(nullptr, nullptr, [] { get().forked.store(true, std::memory_order_relaxed); });
-#endif
-  }
+  thread_settings();
 };
-
-// Opening a region costs some 2 to 5 us; below this estimate of the serial time it does not pay.
-inline constexpr double serial_nanoseconds = 9e3;
-
-// Whether the other cores are taken: the caller of a region had to wait for its end much longer
-// than a chunk takes. One core is then as much as there is to have; every so often, and less often
-// the longer it lasts, a region tries the others again.
-class crowding {
- public:
-  static crowding& get() {
-    static crowding c;
-    return c;
-  }
-  static std::int64_t now() {
-    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
-  }
-  bool stay_serial(std::int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
-  // A region from `begin` to `end`, in which the caller had no work from `idle` on. A chunk takes
-  // about `chunk`.
-  void learn(std::int64_t begin, std::int64_t idle, std::int64_t end, double chunk) {
-    const std::int64_t waited = end - idle;
-    if (double(waited) < 50e3 + 4 * chunk || waited < (idle - begin) / 4) {
-      pause_.store(shortest, std::memory_order_relaxed);
-      return;
-    }
-    const std::int64_t pause = pause_.load(std::memory_order_relaxed);
-    until_.store(end + pause, std::memory_order_relaxed);
-    pause_.store(std::min(2 * pause, longest), std::memory_order_relaxed);
-  }
-
- private:
-  static constexpr std::int64_t shortest = 1'000'000, longest = 16'000'000;
-  std::atomic<std::int64_t> until_{0}, pause_{shortest};
-};
-
-// A thread's chunks, on a cache line of their own.
-struct alignas(64) share {
-  std::atomic<std::ptrdiff_t> next{0};
-  std::ptrdiff_t end = 0;
-};
+bool has_openmp();
 
 // A function that lives elsewhere, called by its address: what is around it is compiled once.
 template <class Signature>
@@ -110,50 +57,18 @@ class function_ref<Result(Args...)> {
 };
 
 // Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
-// `nanoseconds` on one, pays for them. `run` must not throw. before(t, threads): how many chunks
-// are the shares of the threads below t.
-inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds,
-                         function_ref<void(std::ptrdiff_t)> run,
-                         function_ref<std::ptrdiff_t(int, int)> before) {
-#if defined(_OPENMP)
-  const thread_settings& settings = thread_settings::get();
-  const int threads = settings.threads.load(std::memory_order_relaxed);
-  crowding& crowd = crowding::get();
-  std::int64_t begin;
-  if (threads > 1 && chunks > 1 && nanoseconds > serial_nanoseconds && !omp_in_parallel() &&
-      !settings.forked.load(std::memory_order_relaxed) &&
-      !crowd.stay_serial(begin = crowding::now())) {
-    std::int64_t idle = 0;
-    std::vector<share> shares(threads);
-    for (int t = 0; t < threads; ++t) {
-      shares[t].next = before(t, threads);
-      shares[t].end = before(t + 1, threads);
-    }
-#pragma omp parallel num_threads(threads)
-    {
-      const int mine = omp_get_thread_num();
-      for (int t = 0; t < threads; ++t) {
-        share& s = shares[(mine + t) % threads];
-        for (std::ptrdiff_t i; (i = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;)
-          run(i);
-      }
-      stream_fence();
-      if (mine == 0) idle = crowding::now();
-    }
-    crowd.learn(begin, idle, crowding::now(), nanoseconds / double(chunks));
-    return;
-  }
-#else
-  (void)nanoseconds, (void)before;
-#endif
-  for (std::ptrdiff_t i = 0; i < chunks; ++i) run(i);
-  stream_fence();
-}
+// `nanoseconds` on one, pays for them. Once a call has thrown, no further ones begin, and what it
+// threw comes out. before(t, threads): how many chunks are the shares of the threads below t.
+void parallel_for(std::ptrdiff_t chunks, double nanoseconds, function_ref<void(std::ptrdiff_t)> run,
+                  function_ref<std::ptrdiff_t(int, int)> before);
 // Equal shares.
-inline void parallel_for(std::ptrdiff_t chunks, double nanoseconds,
-                         function_ref<void(std::ptrdiff_t)> run) {
-  parallel_for(chunks, nanoseconds, run, [&](int t, int threads) { return chunks * t / threads; });
-}
+void parallel_for(std::ptrdiff_t chunks, double nanoseconds,
+                  function_ref<void(std::ptrdiff_t)> run);
+// On the caller's thread.
+void serial_for(std::ptrdiff_t chunks, double nanoseconds, function_ref<void(std::ptrdiff_t)> run);
+
+// What kernels over whole arrays leave to the caller: parallel_for, or serial_for within a region.
+using chunk_runner = void (*)(std::ptrdiff_t, double, function_ref<void(std::ptrdiff_t)>);
 
 // Shares of chunks that cost differently.
 class dealt {

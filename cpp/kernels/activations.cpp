@@ -161,8 +161,8 @@ void forward_run(const double* options, T* y, std::ptrdiff_t n, std::ptrdiff_t a
   map_run<T>([op](vec<T> v) { return op.forward(v); }, y, n, ahead, x);
 }
 template <class T, class Op>
-void backward_run(const double* options, T* dx, std::ptrdiff_t n, std::ptrdiff_t ahead,
-                  const T* dy, const T* x) {
+void backward_run(const double* options, T* dx, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* dy,
+                  const T* x) {
   const Op op = with_options<Op>(options);
   map_run<T>([op](vec<T> d, vec<T> v) { return op.backward(d, v); }, dx, n, ahead, dy, x);
 }

@@ -8,24 +8,14 @@
 // Serial: callers bring the threads.
 #pragma once
 
-#include <memory>
+#include <algorithm>
+#include <limits>
 
-#include "core/parallel.hpp"
+#include "core/workspace.hpp"
+#include "kernels/packing.hpp"
 #include "simd/vec.hpp"
 
 namespace dlcore {
-
-// A tile of C that the registers hold, with room for a row of B and an element of A.
-inline constexpr int tile_registers = 2;
-#if defined(__AVX512F__)
-inline constexpr int tile_rows = 14;
-#elif defined(__aarch64__)
-inline constexpr int tile_rows = 12;
-#else
-inline constexpr int tile_rows = 6;
-#endif
-template <class T>
-inline constexpr std::ptrdiff_t panel_columns = tile_registers * vec<T>::size;
 
 // Terms that are added up by themselves, so that the error grows with their number and that of the
 // blocks instead of with k; their panel of B stays in the first cache.
@@ -33,19 +23,6 @@ inline constexpr std::ptrdiff_t block_terms = 256;
 // Tiles that are packed at a time; they stay in the second cache.
 inline constexpr std::ptrdiff_t block_tiles = 8;
 
-// Memory of this thread that stays for the next call: one for each Tag and element type.
-template <class T, class Tag>
-inline T* thread_buffer(std::ptrdiff_t n) {
-  thread_local std::unique_ptr<vec<T>[]> memory;
-  thread_local std::ptrdiff_t size = 0;
-  if (n > size) {
-    memory.reset();
-    size = 0;
-    memory.reset(new vec<T>[ceil_div(n, vec<T>::size)]);
-    size = ceil_div(n, vec<T>::size) * vec<T>::size;
-  }
-  return reinterpret_cast<T*>(memory.get());
-}
 struct product_tag;
 
 // The elements that `product` needs to pack A, and a panel of B, which may write up to a register
@@ -53,93 +30,6 @@ struct product_tag;
 template <class T>
 inline constexpr std::ptrdiff_t product_scratch =
     (block_tiles * tile_rows + panel_columns<T>)*block_terms;
-
-// ---- packing ------------------------------------------------------------------------------------
-
-// to[p * step + i] = from[i * row_step + p] for p < k, i < n; 0 for n <= i < width. room: step is
-// width, and up to a register beyond the end may be written.
-template <class T>
-__attribute__((always_inline)) inline void transpose_block(const T* from, std::ptrdiff_t row_step,
-                                                           std::ptrdiff_t n, std::ptrdiff_t width,
-                                                           std::ptrdiff_t k, T* to,
-                                                           std::ptrdiff_t step, bool room) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  for (std::ptrdiff_t p = 0; p < k; p += w) {
-    const std::ptrdiff_t terms = std::min(w, k - p);
-    for (std::ptrdiff_t i = 0; i < width; i += w) {
-      vec<T> x[w];
-#pragma GCC unroll 16
-      for (std::ptrdiff_t r = 0; r < w; ++r) {
-        const T* row = from + (i + r) * row_step + p;
-        if (i + r >= n) x[r] = T(0);
-        else x[r] = terms == w ? load<T>(row) : load_part<T>(row, terms);
-      }
-      transpose<T>(x);
-      // What goes beyond the width is overwritten by the next term, unless that has been here
-      // before.
-      const bool whole = i + w <= width || (room && width < w);
-      T* at = to + p * step + i;
-#pragma GCC unroll 16
-      for (std::ptrdiff_t q = 0; q < w; ++q) {
-        if (q >= terms) break;
-        if (whole) store<T>(at + q * step, x[q]);
-        else store_part<T>(at + q * step, x[q], width - i);
-      }
-    }
-  }
-}
-template <class T>
-__attribute__((noinline)) void transpose_any(const T* from, std::ptrdiff_t row_step,
-                                             std::ptrdiff_t n, std::ptrdiff_t width,
-                                             std::ptrdiff_t k, T* to, std::ptrdiff_t step,
-                                             bool room) {
-  transpose_block<T>(from, row_step, n, width, k, to, step, room);
-}
-// To a panel: what packs weights before a step, and a tenth faster.
-template <class T>
-__attribute__((noinline)) void transpose_to_panel(const T* from, std::ptrdiff_t row_step,
-                                                  std::ptrdiff_t n, std::ptrdiff_t k, T* to) {
-  transpose_block<T>(from, row_step, n, panel_columns<T>, k, to, panel_columns<T>, true);
-}
-// The same for rows that begin at row(0), row(1), ..., an even distance apart.
-template <class T, class Row>
-inline void transpose_rows(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
-                           T* to, std::ptrdiff_t step, bool room) {
-  transpose_any<T>(row(0), n > 1 ? row(1) - row(0) : 0, n, width, k, to, step, room);
-}
-// Rows next to each other, in memory with room for one more register.
-template <class T, class Row>
-inline void pack_transposed(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width,
-                            std::ptrdiff_t k, T* to) {
-  if (width != panel_columns<T>) transpose_rows<T>(row, n, width, k, to, width, true);
-  else transpose_to_panel<T>(row(0), n > 1 ? row(1) - row(0) : 0, n, k, to);
-}
-
-// to[p * width + i] = first[p * step + i] for p < k, i < n; 0 for n <= i < width.
-template <class T>
-__attribute__((noinline)) void pack_matrix(const T* first, std::ptrdiff_t step, std::ptrdiff_t n,
-                                           std::ptrdiff_t width, std::ptrdiff_t k, T* to) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  // A row is at the most a few lines, and the next ones are too far away for the processor to see.
-  const std::ptrdiff_t ahead = 12 * step * std::ptrdiff_t(sizeof(T));
-  for (std::ptrdiff_t p = 0; p < k; ++p, to += width) {
-    const T* from = first + p * step;
-    prefetch(from, ahead);
-    prefetch(from + n - 1, ahead);
-    for (std::ptrdiff_t i = 0; i < width; i += w) {
-      const std::ptrdiff_t there = std::clamp<std::ptrdiff_t>(n - i, 0, w);
-      const vec<T> x = there == w ? load<T>(from + i) : load_part<T>(from + i, there);
-      if (i + w <= width) store<T>(to + i, x);
-      else store_part<T>(to + i, x, width - i);
-    }
-  }
-}
-
-template <class T, class Row>
-inline void pack_straight(const Row& row, std::ptrdiff_t n, std::ptrdiff_t width, std::ptrdiff_t k,
-                          T* to) {
-  pack_matrix<T>(row(0), k > 1 ? row(1) - row(0) : 0, n, width, k, to);
-}
 
 // ---- a tile -------------------------------------------------------------------------------------
 
@@ -182,111 +72,10 @@ struct tile_target {
   finish<T> last;
 };
 
-// What a whole tile adds, where there is nothing to add.
+// Multiplies the tile of `height` rows, one of those that have a kernel; `rows` of them are stored.
 template <class T>
-inline constexpr T zeros[panel_columns<T>] = {};
-
-// Writes a tile that is no whole one, from memory: `rows` rows of `columns`.
-template <class T>
-__attribute__((noinline)) void finish_part(const T* sum, const tile_target<T>& target,
-                                           std::ptrdiff_t rows, std::ptrdiff_t columns) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  const vec<T> least = target.last.least, zero = T(0);
-  for (std::ptrdiff_t i = 0; i < rows; ++i)
-    for (std::ptrdiff_t j = 0; j < columns; j += w) {
-      const std::ptrdiff_t lanes = std::min(w, columns - j);
-      const auto read = [&](const T* from, std::ptrdiff_t step) {
-        const T* p = from + i * step + j;
-        return lanes == w ? load<T>(p) : load_part<T>(p, lanes);
-      };
-      vec<T> x = load<T>(sum + i * panel_columns<T> + j);
-      x = (target.start ? read(target.start, target.start_step) : zero) + x;  // -0 is no more
-      x = max<T>(x, least);
-      if (target.last.gate)
-        x = select<T>(read(target.last.gate, target.last.gate_step) <= zero, zero, x);
-      T* c = target.c + i * target.step + j;
-      if (lanes == w) store<T>(c, x);
-      else store_part<T>(c, x, lanes);
-    }
-}
-
-// `rows` <= Rows are stored; `a` holds Rows.
-template <class T, int Rows, int Registers>
-__attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source<T>& source,
-                                             const panel<T>& b, const tile_target<T>& target,
-                                             std::ptrdiff_t rows) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  vec<T> sum[Rows][Registers];
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i)
-#pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r) sum[i][r] = T(0);
-  const T* p = b.first;
-  // Addresses of every third row: the processor adds one and two steps by itself.
-  const std::ptrdiff_t row_step = source.row_step;
-  const T* a[(Rows + 2) / 3];
-#pragma GCC unroll 8
-  for (int i = 0; i < (Rows + 2) / 3; ++i) a[i] = source.first + 3 * i * row_step;
-  const std::ptrdiff_t ahead = rows_ahead * b.step * std::ptrdiff_t(sizeof(T));
-  for (std::ptrdiff_t t = 0; t < k; ++t, p += b.step) {
-    vec<T> row[Registers];
-#pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r) prefetch(p + r * w, ahead);
-    prefetch(a[0], source.ahead);
-#pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r) row[r] = load<T>(p + r * w);
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      const vec<T> x = a[i / 3][i % 3 * row_step];
-#pragma GCC unroll 2
-      for (int r = 0; r < Registers; ++r) sum[i][r] = fma<T>(x, row[r], sum[i][r]);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < (Rows + 2) / 3; ++i) a[i] += source.term_step;
-  }
-  if (rows < Rows || b.columns < Registers * w) {
-    T memory[Rows * panel_columns<T>];
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i)
-#pragma GCC unroll 2
-      for (int r = 0; r < Registers; ++r)
-        store<T>(memory + i * panel_columns<T> + r * w, sum[i][r]);
-    return finish_part<T>(memory, target, rows, b.columns);
-  }
-  const vec<T> least = target.last.least, zero = T(0);
-  const T* start = target.start ? target.start : zeros<T>;
-  const std::ptrdiff_t start_step = target.start ? target.start_step : 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i, start += start_step)
-#pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r)
-      sum[i][r] = max<T>(load<T>(start + r * w) + sum[i][r], least);
-  const T* gate = target.last.gate;
-  if (gate)
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i, gate += target.last.gate_step)
-#pragma GCC unroll 2
-      for (int r = 0; r < Registers; ++r)
-        sum[i][r] = select<T>(load<T>(gate + r * w) <= zero, zero, sum[i][r]);
-  T* c = target.c;
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i, c += target.step)
-#pragma GCC unroll 2
-    for (int r = 0; r < Registers; ++r) store<T>(c + r * w, sum[i][r]);
-}
-
-// The tile of `height` rows, one of those that have a kernel.
-template <class T, int Rows = tile_rows>
-inline void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_source<T>& a,
-                          const panel<T>& b, const tile_target<T>& target, std::ptrdiff_t rows) {
-  if constexpr (Rows > 1) {
-    if (height < Rows)
-      return multiply_rows<T, (Rows > 2 ? Rows - 2 : 1)>(height, k, a, b, target, rows);
-  }
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  if (b.columns > w) multiply_tile<T, Rows, 2>(k, a, b, target, rows);
-  else multiply_tile<T, Rows, 1>(k, a, b, target, rows);
-}
+void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_source<T>& a,
+                   const panel<T>& b, const tile_target<T>& target, std::ptrdiff_t rows);
 
 // The height of the tiles that m rows are cut into: as few as tile_rows allows, none much smaller
 // than the others, the last one no higher than its own rows need.

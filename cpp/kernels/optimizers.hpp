@@ -132,56 +132,8 @@ struct parameter {
   std::ptrdiff_t size;
 };
 
-// Applies the update to every parameter: one parallel region for all of them.
+// Applies sgd or adam to every parameter: one parallel region for all of them.
 template <class T, class F, std::size_t K>
-inline void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameters) {
-  struct piece {
-    const parameter<T, K>* of;
-    std::ptrdiff_t begin, end;
-  };
-  std::vector<piece> pieces;
-  std::ptrdiff_t total = 0;
-  for (const auto& p : parameters) {
-    total += p.size;
-    const element_chunks chunks(p.size);
-    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i)
-      pieces.push_back({&p, chunks.begin(i), chunks.end(i)});
-  }
-  const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * total);
-  parallel_for(std::ptrdiff_t(pieces.size()), nanoseconds<T>(F::cost, total),
-               [&](std::ptrdiff_t c) {
-                 const piece& part = pieces[c];
-                 T buffer[K][tile_elements];
-                 T* p[K];
-                 for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
-                   const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
-                   for (std::size_t k = 0; k < K; ++k)
-                     p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
-                   update_run<T>(f, p, n, ahead, std::make_index_sequence<K>());
-                   for (std::size_t k = 0; k < K; ++k)
-                     if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
-                 }
-               });
-}
-
-// The sum of the squares of all elements, in double.
-template <class T>
-inline double sum_of_squares(std::array<view, 1> x) {
-  collapse(x);
-  const sequence<T> in(x[0]);
-  const element_chunks chunks(x[0].size());
-  std::vector<double> sums(chunks.count());
-  parallel_for(chunks.count(), nanoseconds<T>(0.2, chunks.n), [&](std::ptrdiff_t chunk) {
-    vec<double> sum = 0.0;
-    visit_chunk(in, chunks, chunk, [&](vec<T> v) {
-      for (int part = 0; part < wide_parts<T>; ++part) {
-        const vec<double> d = widen(v, part);
-        sum = fma<double>(d, d, sum);
-      }
-    });
-    sums[chunk] = reduce_add(sum);
-  });
-  return tree_sum(sums.data(), chunks.count());
-}
+void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameters);
 
 }  // namespace dlcore

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "kernels/losses.hpp"
+#include "core/labels.hpp"
 #include "network/rows.hpp"
 
 namespace dlcore {

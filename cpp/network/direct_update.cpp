@@ -1,6 +1,6 @@
 #include "network/direct_update.hpp"
 
-#include "kernels/gemm.hpp"
+#include "core/workspace.hpp"
 
 namespace dlcore {
 

@@ -38,7 +38,7 @@ std::uint64_t mix64(std::uint64_t x) {  // splitmix64
 
 template <class T>
 dropout_layer<T>::dropout_layer(const dropout_spec& spec)
-    : layer<T>(spec.features, spec.features), p_(spec.p), index_(spec.index) {
+    : layer<T>(spec.features, spec.features), p_(spec.p), stream_(spec.stream) {
   this->cost = nanoseconds<T>(0.4, this->in);
   this->forward_growth = this->backward_growth = {p_ < 1 ? 1 / (1 - p_) : 1, 0};
 }
@@ -65,7 +65,7 @@ void dropout_layer<T>::drop(rows_of<const T> x, rows_of<T> y, const pass& p) con
   const bool none = bound > 2147483647.0;
   const bits least = std::int32_t(none ? 2147483647.0 : bound);
   for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-    const std::uint64_t key = mix64(mix64(p.key + index_) + std::uint64_t(p.begin + r));
+    const std::uint64_t key = mix64(mix64(p.key + stream_) + std::uint64_t(p.begin + r));
     const bits a = std::int32_t(std::uint32_t(key)), b = std::int32_t(std::uint32_t(key >> 32));
     const T* from = x.row(r);
     T* to = y.row(r);

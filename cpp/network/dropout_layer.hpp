@@ -19,7 +19,7 @@ class dropout_layer : public layer<T> {
 
  private:
   double p_;
-  std::uint64_t index_;
+  std::uint64_t stream_;
 
   void drop(rows_of<const T> x, rows_of<T> y, const pass& p) const;
 };

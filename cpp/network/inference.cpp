@@ -3,7 +3,7 @@
 #include <atomic>
 #include <utility>
 
-#include "kernels/gemm.hpp"
+#include "core/workspace.hpp"
 
 namespace dlcore {
 

@@ -6,7 +6,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/gemm.hpp"
+#include "core/labels.hpp"
+#include "core/workspace.hpp"
+#include "kernels/cross_entropy.hpp"
 #include "kernels/losses.hpp"
 #include "network/rows.hpp"
 
@@ -95,18 +97,16 @@ class cross_entropy_loss : public block_loss<T> {
              double scale, T* losses, rows_of<T> gradient) const override {
     row_loss_options<T> options = options_;
     options.scale = scale;
-    loss_sink<T> sink{losses ? view_of_run(losses, n) : view(), {}};
+    const view each = losses ? view_of_run(losses, n) : view();
     const row_shape shape{n, classes_, true};
     const row_view x = row_view_of_rows(outputs.first, n, outputs.step);
     const row_view dx = row_view_of_rows(gradient.first, n, gradient.step);
-    if (!labels_) {
-      const std::array<row_view, 3> views{x, row_view_of_rows(target.values, n, classes_), dx};
-      return row_loss<T>(shape, views, 2.0, cross_entropy_probabilities<T, true>{options, sink});
-    }
+    if (!labels_)
+      return cross_entropy<T>(shape, {x, row_view_of_rows(target.values, n, classes_), dx}, options,
+                              each, serial_for);
     index_view labels;
     labels.rows = view_of_run(const_cast<std::int64_t*>(target.labels), n);
-    const std::array<row_view, 2> views{x, dx};
-    return row_loss<T>(shape, views, 0.8, cross_entropy_indices<T, true>{labels, options, sink});
+    return cross_entropy<T>(shape, {x, dx}, labels, options, each, serial_for);
   }
 
  private:
@@ -116,39 +116,29 @@ class cross_entropy_loss : public block_loss<T> {
   row_loss_options<T> options_;
 };
 
-// Whether an elementwise loss takes a further input for each column.
-template <class F>
-inline constexpr bool by_column =
-    std::is_same_v<F, binary_cross_entropy_with_logits<true>> || std::is_same_v<F, quantile_loss>;
-
-// An elementwise loss; `extra`: a further input of the kernel for each column, or none.
-template <class T, class F>
+// An elementwise loss; `further`: the third input of the kernel for each column, where it has one.
+template <class T>
 class value_loss : public block_loss<T> {
  public:
-  value_loss(std::ptrdiff_t width, const F& f, std::vector<T> extra = {})
-      : width_(width), f_(f), extra_(std::move(extra)) {}
+  value_loss(std::ptrdiff_t width, const loss_spec& spec, std::vector<T> further = {})
+      : width_(width), spec_(spec), further_(std::move(further)) {}
   std::ptrdiff_t values_of_row() const override { return width_; }
 
   double run(rows_of<const T> outputs, const block_of_targets<T>& target, std::ptrdiff_t n,
              double scale, T* losses, rows_of<T> gradient) const override {
-    const view x = view_of_rows(outputs.first, n, width_, outputs.step);
-    const view t = view_of_rows(target.values, n, width_, width_);
-    view to = losses ? view_of_rows<T>(losses, n, width_, width_) : view();
-    view dx = view_of_rows<T>(gradient.first, n, width_, gradient.step);
-    if constexpr (by_column<F>) {
-      view extra = view_of_rows(extra_.data(), n, width_, 0);
-      std::array<view, 3> inputs{x, t, extra};
-      return elementwise_loss<T>(f_, inputs, to, dx, scale);
-    } else {
-      std::array<view, 2> inputs{x, t};
-      return elementwise_loss<T>(f_, inputs, to, dx, scale);
-    }
+    loss_operands operands;
+    operands.add_input(view_of_rows(outputs.first, n, width_, outputs.step));
+    operands.add_input(view_of_rows(target.values, n, width_, width_));
+    if (info(spec_.kind).further) operands.add_input(view_of_rows(further_.data(), n, width_, 0));
+    operands.add_outputs(losses ? view_of_rows<T>(losses, n, width_, width_) : view(),
+                         view_of_rows<T>(gradient.first, n, width_, gradient.step));
+    return elementwise_loss<T>(spec_, operands, scale, serial_for);
   }
 
  private:
   std::ptrdiff_t width_;
-  F f_;
-  std::vector<T> extra_;
+  loss_spec spec_;
+  std::vector<T> further_;
 };
 
 // (1 - p)^gamma l of a loss l = -log p, unweighted: little for what is nearly right already.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "network/layer.hpp"
+#include "simd/sums.hpp"
 
 namespace dlcore {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/reductions.hpp"
 #include "network/losses.hpp"
 
 namespace dlcore {
@@ -112,7 +113,7 @@ template <class T>
 double rollback_update<T>::clip_factor(double max_norm) const {
   double squares = 0;
   for (const auto& [p, offset] : offsets_)
-    squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)});
+    squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)}, parallel_for);
   const double factor = max_norm / (std::sqrt(squares) + 1e-6);  // PyTorch's
   return factor >= 1 ? 1.0 : factor;
 }

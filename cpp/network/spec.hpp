@@ -43,7 +43,7 @@ struct batch_norm_spec {
 struct dropout_spec {
   std::ptrdiff_t features;
   double p;
-  std::uint64_t index;  // tells the layers of a network apart
+  std::uint64_t stream;  // of random numbers: another one for each layer of a network
 };
 
 struct activation_layer_spec {

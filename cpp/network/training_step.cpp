@@ -4,6 +4,9 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/workspace.hpp"
+#include "kernels/reductions.hpp"
+
 namespace dlcore {
 
 // A mini-batch of an epoch.
@@ -236,7 +239,8 @@ template <class T>
 void training_step<T>::measure_squared_norm(const optimizer& by) {
   squared_norm_ = 0;
   for (const trained_parameter<T>& p : parameters_)
-    if (by.penalizes(p)) squared_norm_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)});
+    if (by.penalizes(p))
+      squared_norm_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)}, parallel_for);
 }
 
 template class training_step<float>;

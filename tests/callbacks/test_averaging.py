@@ -498,9 +498,9 @@ def test_statistics_far_from_0_keep_their_digits():
     x = 1e8 + rng.normal(size=(1000, 4))
     model = dl.Sequential(dl.BatchNorm1d(4), dtype=F64)
     dl.update_batch_norm(model, np.split(x, 10))
-    centred = x - 1e8
-    np.testing.assert_allclose(model[0].running_mean - 1e8, centred.mean(0), atol=3e-8)
-    np.testing.assert_allclose(model[0].running_var, centred.var(0, ddof=1), rtol=1e-7)
+    centered = x - 1e8
+    np.testing.assert_allclose(model[0].running_mean - 1e8, centered.mean(0), atol=3e-8)
+    np.testing.assert_allclose(model[0].running_var, centered.var(0, ddof=1), rtol=1e-7)
 
 
 def test_parameters_and_frozen_statistics_stay():

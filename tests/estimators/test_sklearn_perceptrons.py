@@ -702,7 +702,7 @@ def squared(outputs, y):
 
 
 @pytest.mark.parametrize("params", [{"clip_grad_norm": 0.05}, {"l1": 0.7}, {"solver": "adamw"}])
-def test_regularised_step_by_hand(params):
+def test_regularized_step_by_hand(params):
     start, (x, y) = Start(), data("regression")
     sgd = {"solver": "sgd", "momentum": 0, "callbacks": [start], "weight_decay": 0.4, "alpha": 9}
     estimator = ours.MLPRegressor(**STEP, **(sgd | params), random_state=0).fit(x, y)
@@ -930,7 +930,7 @@ def test_dropout_is_reproducible(name):
 
 @pytest.mark.parametrize("params", [{"batch_norm": True}, {"layer_norm": True}], ids=name_of)
 @each_kind
-def test_normalised_networks_learn(kind, params):
+def test_normalized_networks_learn(kind, params):
     x, y = data(kind, rows=300)
     x = x * [1, 100, 1e-2, 1, 1] + 3
     params = params | {"learning_rate_init": 0.03, "max_iter": 60, "hidden_layer_sizes": 20}
@@ -1045,7 +1045,7 @@ def test_early_stopping_looks_at_the_given_rows(kind, metric, params, weighted):
         waited = 0 if score >= top + 1e-4 else waited + 1
         top = max(top, score)
     assert waited == 4 or estimator.n_iter_ == 25
-    # All rows were learnt from: as without early stopping.
+    # All rows were learned from: as without early stopping.
     epochs = estimator.n_iter_
     plain = make(ours, kind, **params | {"max_iter": epochs, "tol": 0, "n_iter_no_change": 99})
     assert bits(plain.fit(x, y)) == bits(seen.estimators[-1])

@@ -274,7 +274,7 @@ def test_mean_over_ten_million_rows_keeps_its_digits(dtype):
     np.testing.assert_allclose(loss, dl.cross_entropy(logits[:1], target[:1]), rtol=rtol)
 
 
-# Normalisation
+# Normalization
 
 
 def test_variance_of_large_offset(dtype, isa):

@@ -364,7 +364,7 @@ def test_wrong_optimizer_option(name, options):
         getattr(dl, name)([np.ones(3, np.float32)], **options)
 
 
-# Normalisation
+# Normalization
 
 
 @pytest.mark.parametrize("name", ["MinMaxNormalizer", "ZScoreNormalizer"])

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation as functions, beyond what test_parity compares with the reference."""
+"""Batch and layer normalization as functions, beyond what test_parity compares with the reference."""
 
 import numpy as np
 import pytest
@@ -252,7 +252,7 @@ def test_one_row_of_several_values_has_one():
 
 @DTYPES
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0), (2, 3, 0), (0, 3, 5)], ids=str)
-def test_nothing_to_normalise(shape, dtype):
+def test_nothing_to_normalize(shape, dtype):
     x, dy, weight, bias, mean, var = draw(shape, shape[1], dtype)
     kept = mean.copy(), var.copy()
     for training in (True, False):
@@ -331,7 +331,7 @@ def test_any_number_of_threads_gives_the_same_bits(shape, dtype):
 
 
 @DTYPES
-def test_a_layer_of_batch_normalisation_gives_what_the_function_gives(dtype):
+def test_a_layer_of_batch_normalization_gives_what_the_function_gives(dtype):
     x, dy, weight, bias, *_ = draw((24, 3), 3, dtype)
     model = dl.Sequential(dl.BatchNorm1d(3, eps=1e-3, momentum=0.3), dtype=dtype)
     model[0].weight[...], model[0].bias[...] = weight, bias
@@ -355,7 +355,7 @@ def test_a_layer_of_batch_normalisation_gives_what_the_function_gives(dtype):
 
 @DTYPES
 def test_layers_below_get_the_gradient_of_the_function(dtype):
-    """One step of SGD with lr 1 on a linear layer below each of the normalisations."""
+    """One step of SGD with lr 1 on a linear layer below each of the normalizations."""
     x, dy, weight, bias, *_ = draw((24, 3), 3, dtype)
     for layer, name in ((dl.BatchNorm1d(3), "batch"), (dl.LayerNorm(3), "layer")):
         model = dl.Sequential(dl.Linear(3, 3), layer, dtype=dtype, seed=0)

@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays, basic_indices
 
 import dlcore as dl
 from support.cases import CASES, DTYPES
-
-settings.register_profile("dlcore", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("dlcore")
 
 dtypes = st.sampled_from(DTYPES)
 ELEMENTWISE = [case for case in CASES if case.kind == "activation" and not case.label]

@@ -1,4 +1,4 @@
-"""Layers that behave in another way in training: dropout, batch and layer normalisation."""
+"""Layers that behave in another way in training: dropout, batch and layer normalization."""
 
 import copy
 import pickle

@@ -220,7 +220,7 @@ def test_repr_shows_the_layers():
 # ---- errors
 
 
-def test_neighbours_must_fit():
+def test_neighbors_must_fit():
     with pytest.raises(
         ValueError, match=r"layer 2, Linear\(6, 2\), takes 6 .* layer 0, .* gives 5"
     ):

@@ -1,4 +1,4 @@
-"""New heads, folded batch normalisation, safetensors files, parameters by name and sparsity."""
+"""New heads, folded batch normalization, safetensors files, parameters by name and sparsity."""
 
 import builtins
 import json
@@ -267,8 +267,8 @@ def test_weights_from_pytorch_give_its_outputs(tmp_path, prefix):
     model = dl.Sequential(*layers)
     path = pytorch_file(tmp_path / "weights.safetensors", prefix)
     model.load_state_dict(load_safetensors(path, prefix=prefix))
-    # Row (3, 1): (2, 5), normalised (2.5, 5), 2.5 + 10 + 0.25.
-    # Row (0, 2): (-2, -1), normalised (-5.5, -1), cut off, 0.25.
+    # Row (3, 1): (2, 5), normalized (2.5, 5), 2.5 + 10 + 0.25.
+    # Row (0, 2): (-2, -1), normalized (-5.5, -1), cut off, 0.25.
     x = np.array([[3, 1], [0, 2]], np.float32)
     np.testing.assert_array_equal(model(x), [[12.75], [0.25]])
     assert model[1].num_batches_tracked == 8

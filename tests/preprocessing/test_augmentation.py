@@ -161,7 +161,7 @@ def test_a_positive_skew_leans_to_the_right():
     np.testing.assert_array_equal(transformed(x, skew=(45, 45)), y)
 
 
-def test_scale_is_about_the_centre():
+def test_scale_is_about_the_center():
     x = images(1, 5, 5)[0]
     twice = transformed(x, scale=(2, 2))
     np.testing.assert_array_equal(twice[::2, ::2], x[1:4, 1:4])
@@ -246,7 +246,7 @@ def test_a_crop_is_a_window_of_the_image():
     assert abs(np.corrcoef(position.T)[0, 1]) < 0.2
 
 
-# Colours and noise
+# Colors and noise
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -257,47 +257,47 @@ def test_brightness_multiplies(dtype):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_contrast_is_about_the_mean_grey(channels):
+def test_contrast_is_about_the_mean_gray(channels):
     x = images(3, 5, 4, channels)
     weights = [0.299, 0.587, 0.114] if channels == 3 else np.full(channels, 1 / channels)
-    grey = (x @ weights).mean(axis=(1, 2)).reshape(3, 1, 1, 1)
+    gray = (x @ weights).mean(axis=(1, 2)).reshape(3, 1, 1, 1)
     y = ImageTransform((5, 4, channels), contrast=(1.5, 1.5))(x, rng())
-    np.testing.assert_allclose(y, grey + 1.5 * (x - grey), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(y, gray + 1.5 * (x - gray), rtol=1e-4, atol=1e-6)
     flat = ImageTransform((5, 4, channels), contrast=(0, 0))(x, rng())
-    np.testing.assert_allclose(flat, np.broadcast_to(grey, x.shape), rtol=1e-5)
+    np.testing.assert_allclose(flat, np.broadcast_to(gray, x.shape), rtol=1e-5)
 
 
-def test_saturation_is_about_the_grey_of_each_pixel():
+def test_saturation_is_about_the_gray_of_each_pixel():
     x = images(3, 5, 4, 3)
-    grey = (x @ [0.299, 0.587, 0.114])[..., None]
+    gray = (x @ [0.299, 0.587, 0.114])[..., None]
     y = ImageTransform((5, 4, 3), saturation=(0.3, 0.3))(x, rng())
-    np.testing.assert_allclose(y, grey + 0.3 * (x - grey), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(y, gray + 0.3 * (x - gray), rtol=1e-4, atol=1e-6)
 
 
-def test_hue_turns_about_grey():
+def test_hue_turns_about_gray():
     x = images(3, 5, 4, 3)
 
-    def turn(angle, colours):
-        return ImageTransform((5, 4, 3), hue=(angle, angle))(colours, rng())
+    def turn(angle, colors):
+        return ImageTransform((5, 4, 3), hue=(angle, angle))(colors, rng())
 
     np.testing.assert_allclose(turn(360, x), x, atol=1e-6)
     np.testing.assert_allclose(turn(50, turn(70, x)), turn(120, x), atol=1e-6)
     np.testing.assert_allclose(turn(77, x) @ [0.299, 0.587, 0.114], x @ [0.299, 0.587, 0.114], 1e-5)
-    grey = np.full_like(x, 0.4)
-    np.testing.assert_allclose(turn(77, grey), grey, rtol=1e-5)
+    gray = np.full_like(x, 0.4)
+    np.testing.assert_allclose(turn(77, gray), gray, rtol=1e-5)
     red, green, blue = (np.broadcast_to(row, x.shape) for row in np.eye(3, dtype=np.float32))
-    for colour, channel in ((red, 1), (green, 2), (blue, 0)):
-        assert (turn(120, colour).argmax(axis=-1) == channel).all()
+    for color, channel in ((red, 1), (green, 2), (blue, 0)):
+        assert (turn(120, color).argmax(axis=-1) == channel).all()
 
 
-def test_colours_together_are_those_of_the_formula():
+def test_colors_together_are_those_of_the_formula():
     x = images(1, 4, 4, 3, dtype=np.float64)
     options = {"brightness": 1.2, "contrast": 0.7, "saturation": 1.4}
     pairs = {name: (value, value) for name, value in options.items()}
     y = ImageTransform((4, 4, 3), hue=(0, 0), **pairs)(x, rng())
-    grey = (x @ [0.299, 0.587, 0.114])[..., None]
-    luma = 1.2 * (0.7 * grey + 0.3 * grey.mean())
-    np.testing.assert_allclose(y, luma + 1.2 * 0.7 * 1.4 * (x - grey), rtol=1e-12)
+    gray = (x @ [0.299, 0.587, 0.114])[..., None]
+    luma = 1.2 * (0.7 * gray + 0.3 * gray.mean())
+    np.testing.assert_allclose(y, luma + 1.2 * 0.7 * 1.4 * (x - gray), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])

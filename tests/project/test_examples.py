@@ -32,7 +32,7 @@ def test_by_hand_and_with_the_trainer_the_network_is_the_same(capsys):
         np.testing.assert_allclose(mine, by_hand, rtol=1e-3, atol=2e-4)
 
 
-def test_the_digits_are_learnt_as_well_as_by_scikit_learn(tmp_path, monkeypatch, capsys):
+def test_the_digits_are_learned_as_well_as_by_scikit_learn(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     import digits
 
@@ -136,7 +136,7 @@ def test_intervals_hold_the_share_that_they_promise(tmp_path, monkeypatch, capsy
     assert picture.stat().st_size > 10_000
 
 
-def test_a_stream_is_learnt_and_learnt_again_after_a_drift(monkeypatch, capsys):
+def test_a_stream_is_learned_and_learned_again_after_a_drift(monkeypatch, capsys):
     run_notebook("sklearn_streaming", monkeypatch=monkeypatch)
     shown = capsys.readouterr().out
     rows = re.findall(r"^(.+?)  +(0\.\d+) +(0\.\d+) +(0\.\d+)$", shown, re.MULTILINE)

@@ -37,7 +37,7 @@ def test_package_holds(name):
     assert (PACKAGE / name).is_file()
 
 
-def test_licence_and_readme_are_in_the_metadata():
+def test_license_and_readme_are_in_the_metadata():
     assert DISTRIBUTION.metadata["License-Expression"] == "BSD-3-Clause"
     assert "## Train a network" in DISTRIBUTION.metadata.get_payload()
 

@@ -434,7 +434,7 @@ NORMS += [(0, 4), (1, 5), (1009, 10), (7001, 33), (127, 1000)]
 
 
 def norm(name, axis, label="", *, running=False, **options) -> list[Case]:
-    """Return a normalisation of matrices, mean and variance along an axis, and its gradients."""
+    """Return a normalization of matrices, mean and variance along an axis, and its gradients."""
     forward = getattr(reference, name)
     common = {
         "kind": "norm",
@@ -457,11 +457,11 @@ def norm(name, axis, label="", *, running=False, **options) -> list[Case]:
 
     def size(y, *, x, weight, bias, **rest):
         # x - mean cancels where a feature is far from 0.
-        centre = np.abs(x).max(axis, keepdims=True, initial=0)
-        centre = centre + np.abs(rest["running_mean"]) if running else centre
+        center = np.abs(x).max(axis, keepdims=True, initial=0)
+        center = center + np.abs(rest["running_mean"]) if running else center
         spread = np.sqrt(rest["running_var"]) if running else deviation(x, axis)
         spread = np.maximum(spread, 3e-3)
-        return (np.abs(weight) * (np.abs(y) + centre / spread) + np.abs(bias),)
+        return (np.abs(weight) * (np.abs(y) + center / spread) + np.abs(bias),)
 
     return [
         Case(

@@ -113,7 +113,7 @@ def draw_linear_backward(rng, shape, dtype):
 
 
 def draw_norm(rng, shape, dtype, *, running=False, backward=False):
-    """Draw the arguments of a normalisation, features of different sizes and offsets."""
+    """Draw the arguments of a normalization, features of different sizes and offsets."""
     features = shape[1]
     x = normal(rng, shape, dtype) * uniform(rng, features, dtype, 0.5, 2) + normal(
         rng, features, dtype

@@ -186,7 +186,7 @@ def tables(case, dtype):
 
 
 def matrices(case, dtype):
-    """Yield the arguments of normalisations."""
+    """Yield the arguments of normalizations."""
     for shape in itertools.product((1, 2, 3, 5, 8, 17, 33, 64, 65, 130, 131), CLASSES):
         yield shape, case.inputs(shape, dtype)
 

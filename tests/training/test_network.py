@@ -814,6 +814,10 @@ def fit_of(loss, optimizer, dtype, kind, **options):
     return quiet_fit(trainer, x, y, 5, batch_size=8, **fit_options), model.flat
 
 
+def sum_of_outputs(targets, outputs):
+    return float(outputs.sum())
+
+
 OPTIONS = [
     {},
     {"accumulate": 3},
@@ -821,8 +825,11 @@ OPTIONS = [
     {"sample_weight": np.linspace(0, 1, 50)},
     {"freeze": "2.weight"},
     {"accumulate": 2, "clip_grad_norm": 0.05, "freeze": "0"},
-    {"metrics": [lambda _, outputs: float(outputs.sum())]},
+    {"metrics": [sum_of_outputs]},
 ]
+each_option = pytest.mark.parametrize(
+    "options", OPTIONS, ids=["none", *("-".join(options) for options in OPTIONS[1:])]
+)
 
 
 def assert_same_fit(a, b, dtype):
@@ -833,7 +840,7 @@ def assert_same_fit(a, b, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@each_option
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_ones_own(name, options, dtype):
     loss, kind = LOSSES[name]
@@ -844,7 +851,7 @@ def test_losses_of_ones_own(name, options, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@each_option
 def test_optimizers_of_ones_own(options, dtype):
     a = fit_of("mse", lambda m: PlainSGD(m.parameters(), 0.05), dtype, "values", **options)
     b = fit_of("mse", lambda m: dl.SGD(m.parameters(), lr=0.05), dtype, "values", **options)

@@ -189,7 +189,7 @@ def test_any_network(data):
 
 
 @STEPPERS
-def test_an_element_has_no_neighbours(name, isa):
+def test_an_element_has_no_neighbors(name, isa):
     """Zeros beside it in a register, such as those that fill a panel, change none of its bits."""
     rng = np.random.default_rng(0)
     values, steps = rng.normal(size=(1000, 16)), rng.normal(size=(5, 1000, 16))

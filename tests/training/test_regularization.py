@@ -226,7 +226,7 @@ def regression():
 
 
 def converged(*, l1=0.0, weight_decay=0.0, kind=dl.SGD):
-    """Minimise by full batches; the bias has no penalty. Return the model and its gradient."""
+    """Minimize by full batches; the bias has no penalty. Return the model and its gradient."""
     x, y = regression()
     model = dl.Sequential(dl.Linear(8, 1), dtype=F64, seed=0)
     groups = [

@@ -14,7 +14,7 @@ F64 = np.float64
 
 
 def blobs(n=60, features=4, classes=3, seed=0, dtype=F64):
-    """Rows around a centre for each class."""
+    """Rows around a center for each class."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, n)
     return (rng.normal(size=(n, features)) + 2 * rng.normal(size=(classes, features))[y]).astype(

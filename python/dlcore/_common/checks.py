@@ -2,7 +2,8 @@
 
 Each takes the argument's name as the message should say it, such as ``"Linear: in_features"``, and
 returns the value as what it is from then on. What has the wrong type and what is out of range are
-both a ValueError, as in scikit-learn, but for `check_real`.
+both a ValueError, as in scikit-learn, but for `check_real`. Functions of arrays say what they "got",
+as their kernels do, all others what a value is "not".
 """
 
 from __future__ import annotations
@@ -20,42 +21,44 @@ if TYPE_CHECKING:
 def check_positive_int(name: str, value: object) -> int:
     """Return a positive integer."""
     if not _is_int(value) or value < 1:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def check_int(name: str, value: object, least: int) -> int:
     """Return an integer that is not less than ``least``."""
     if not _is_int(value) or value < least:  # type: ignore[operator]
-        raise ValueError(f"{name} must be an integer and at least {least}, not {value!r}")
+        raise ValueError(f"{name} must be an integer and at least {least}, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def check_number(name: str, value: object, interval: str) -> float:
     """Return a number in an interval such as "(0, 1]", as float."""
     if not _is_within(value, interval):
-        raise ValueError(f"{name} must be a number in {interval}, not {value!r}")
+        raise ValueError(f"{name} must be a number in {interval}, not {_shown(value)}")
     return float(value)  # type: ignore[arg-type]
 
 
-def check_in(name: str, value: object, interval: str, *, otherwise: str = "") -> float:
+def check_in(
+    name: str, value: object, interval: str, *, otherwise: str = "", word: str = "not"
+) -> float:
     """Return what is in an interval such as "[0, 1)", as float; ``otherwise`` ends the message."""
     if not _is_within(value, interval):
-        raise ValueError(f"{name} must be in {interval}{otherwise}, not {value!r}")
+        raise ValueError(f"{name} must be in {interval}{otherwise}, {word} {_shown(value)}")
     return float(value)  # type: ignore[arg-type]
 
 
 def check_positive(name: str, value: Any) -> float:
     """Return a number that is positive and finite, as float."""
     if not _is_within(value, "(0, inf)"):
-        raise ValueError(f"{name} must be positive and finite, not {value!r}")
+        raise ValueError(f"{name} must be positive and finite, not {_shown(value)}")
     return float(value)
 
 
-def check_not_negative(name: str, value: Any) -> float:
+def check_not_negative(name: str, value: Any, *, word: str = "not") -> float:
     """Return a number that is finite and at least 0, as float."""
     if not _is_within(value, "[0, inf)"):
-        raise ValueError(f"{name} must be finite and at least 0, not {value!r}")
+        raise ValueError(f"{name} must be finite and at least 0, {word} {_shown(value)}")
     return float(value)
 
 
@@ -74,7 +77,7 @@ def check_finite(
             return number
     kind = "positive" if positive else "finite"
     limits = "" if low == -math.inf == -high else f" in [{low:g}, {high:g}]"
-    raise ValueError(f"{name} must be a {kind} number{limits}, not {value!r}")
+    raise ValueError(f"{name} must be a {kind} number{limits}, not {_shown(value)}")
 
 
 def check_real(name: str, value: object) -> float:
@@ -88,7 +91,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return one of a few strings."""
     if not isinstance(value, str) or value not in choices:
         *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {_shown(value)}")
     return value
 
 
@@ -103,15 +106,15 @@ def check_name(
     """Return one of many names; ``otherwise`` says what else is accepted."""
     if not isinstance(value, str) or value not in names:
         known = ", ".join(map(repr, names) if quoted else names)
-        raise ValueError(f"{name} must be one of {known}{otherwise}, not {value!r}")
+        raise ValueError(f"{name} must be one of {known}{otherwise}, not {_shown(value)}")
     return value
 
 
-def check_floating(name: str, dtype: object) -> np.dtype[Any]:
+def check_floating(name: str, dtype: object, *, word: str = "not") -> np.dtype[Any]:
     """Return float32 or float64 as a dtype, else raise a TypeError."""
     given = np.dtype(dtype)  # type: ignore[call-overload]
-    if given not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, not {given}")
+    if given not in (np.float32, np.float64) or not given.isnative:
+        raise TypeError(f"{name} must be float32 or float64, {word} {given}")
     return given  # type: ignore[no-any-return]
 
 
@@ -126,6 +129,10 @@ def check_instance(name: str, value: object, kind: type) -> None:
     """Raise a TypeError for what is not of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def _shown(value: object) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _is_int(value: object) -> bool:

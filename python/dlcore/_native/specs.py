@@ -64,11 +64,11 @@ class BatchNormSpec(NamedTuple):
 
 
 class DropoutSpec(NamedTuple):
-    """Elements that are 0 with probability ``p``; ``index`` tells layers of a network apart."""
+    """Elements that are 0 with probability ``p``; ``stream`` tells layers of a network apart."""
 
     features: int
     p: float
-    index: int
+    stream: int
 
 
 class ActivationSpec(NamedTuple):

@@ -1,4 +1,4 @@
-"""Averages of the weights over a fit, and the statistics of batch normalisation that go with them."""
+"""Averages of the weights over a fit, and the statistics of batch normalization that go with them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _ADVICE = {
     "too noisy": "Try larger batches, a smaller learning rate, or more rows to validate on.",
     "still improving": "Train longer, or with a larger learning rate.",
     "underfitting": (
-        "Try a larger network, better features, a larger learning rate or less regularisation."
+        "Try a larger network, better features, a larger learning rate or less regularization."
     ),
     "good fit": "More epochs of the same will change little.",
     "no validation data": (
@@ -142,7 +142,7 @@ def diagnose(
     References
     ----------
     Goodfellow, Bengio, Courville: Deep learning, 2016, section 5.2 (underfitting, overfitting and
-    the generalisation gap).
+    the generalization gap).
     Prechelt: Early stopping - but when?, 1998 (the rise over the smallest validation loss).
     """
     curves = _Curves(history, baseline)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_in, check_name
 from dlcore._common.plotting import finish_panel, new_figure, saved
 
 if TYPE_CHECKING:
@@ -135,10 +136,7 @@ def learning_curve(
     rng = np.random.default_rng(seed)
     rows = np.arange(len(x))
     if validation_data is None:
-        if not 0 < validation_split < 1:
-            raise ValueError(
-                f"learning_curve: validation_split must be in (0, 1), not {validation_split}"
-            )
+        check_in("learning_curve: validation_split", validation_split, "(0, 1)")
         rows = rng.permutation(rows)
         held = max(1, round(len(rows) * validation_split))
         validation_data = x[rows[:held]], y[rows[:held]]
@@ -175,8 +173,4 @@ def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
 
 def _score(trainer: Trainer, data: tuple[Any, Any], monitor: str) -> float:
     scores = trainer.evaluate(*data)
-    if monitor not in scores:
-        raise ValueError(
-            f"learning_curve: monitor must be one of {', '.join(scores)}, not {monitor!r}"
-        )
-    return scores[monitor]
+    return scores[check_name("learning_curve: monitor", monitor, scores)]

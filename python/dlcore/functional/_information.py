@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_choice
+from dlcore._common.checks import check_choice, check_floating
 from dlcore.functional._one_hot import one_hot
 
 if TYPE_CHECKING:
@@ -317,8 +317,7 @@ def _pair(function: str, p: Any, q: Any) -> tuple[Array, Array]:
 
 def _probabilities(function: str, name: str, p: Any) -> Array:
     array = as_array(p, f"{function}: {name}")
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}")
+    check_floating(f"{function}: {name}", array.dtype, word="got")
     if array.ndim == 0:
         raise ValueError(f"{function}: {name} must have at least one dimension")
     if ((array < 0) | (array > 1)).any():

@@ -54,8 +54,8 @@ def linear(
         Of the dtype of `x`, as `bias`.
     bias : ndarray, shape (out,), optional
     activation : str, optional
-        Name of an elementwise activation, which is applied with its default options while the result
-        is in the cache: "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "softplus".
+        Name of an elementwise activation, such as "relu", which is applied with its default options
+        while the result is in the cache.
     out : ndarray, optional
         Where the result goes, of its shape and dtype; it must not overlap an argument.
 

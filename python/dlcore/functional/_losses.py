@@ -128,7 +128,7 @@ def cross_entropy(
     Parameters
     ----------
     logits : ndarray of float32 or float64, shape (C,), (N, C) or (N, C, d1, ...)
-        Unnormalised log-probabilities of C classes. A class of -inf is masked.
+        Unnormalized log-probabilities of C classes. A class of -inf is masked.
     target : ndarray
         Class indices of any integer dtype, shape (), (N,) or (N, d1, ...); or class probabilities of
         the dtype and shape of `logits`. A probability of 0 adds exactly 0, at a masked class too.

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation of arrays, and their gradients: PyTorch's functions of those names.
+"""Batch and layer normalization of arrays, and their gradients: PyTorch's functions of those names.
 
 All raise
 
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_real
+from dlcore._common.checks import check_floating, check_in, check_not_negative, check_real
 from dlcore._native import dispatch
 from dlcore._native.specs import BatchNormSpec, LayerNormSpec
 
@@ -42,7 +42,7 @@ __all__ = ["batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backwa
 def layer_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
 ) -> Array:
-    """Normalise along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalize along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalise each feature over the batch: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalize each feature over the batch: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def batch_norm(
     weight, bias : ndarray, shape (C,), optional
         Scale and shift of each feature, of the dtype of `x`.
     training : bool, default False
-        Whether to normalise by the mean and the (population) variance of the batch.
+        Whether to normalize by the mean and the (population) variance of the batch.
     momentum : float, default 0.1
         Weight of this batch in the running mean and variance, in [0, 1].
     eps : float, default 1e-5
@@ -135,8 +135,8 @@ def batch_norm(
     """
     function = "batch_norm"
     x = _floating(function, x, 2)
-    if not 0 <= check_real(f"{function}: momentum", momentum) <= 1:
-        raise ValueError(f"{function}: momentum must be in [0, 1], got {momentum}")
+    momentum = check_real(f"{function}: momentum", momentum)
+    check_in(f"{function}: momentum", momentum, "[0, 1]", word="got")
     spec = _batch_spec(
         function, x, running_mean, running_var, weight, bias, training, momentum, eps
     )
@@ -191,8 +191,7 @@ def batch_norm_backward(
 
 def _floating(function: str, x: Any, ndim: int) -> Array:
     array = as_array(x, f"{function}: x")
-    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        raise TypeError(f"{function}: x must be float32 or float64, got {array.dtype}")
+    check_floating(f"{function}: x", array.dtype, word="got")
     if array.ndim < ndim:
         raise ValueError(f"{function}: x must have at least {ndim} dimensions, got {array.shape}")
     return array
@@ -215,8 +214,7 @@ def _vectors(function: str, x: Array, features: int, **given: Any) -> list[Array
 
 
 def _check_eps(function: str, eps: float) -> None:
-    if not 0 <= check_real(f"{function}: eps", eps) < np.inf:
-        raise ValueError(f"{function}: eps must be finite and at least 0, got {eps}")
+    check_not_negative(f"{function}: eps", check_real(f"{function}: eps", eps), word="got")
 
 
 def _layer_spec(function: str, x: Array, weight: Any, bias: Any, eps: float) -> LayerNormSpec:

@@ -88,7 +88,7 @@ def describe(
                 )
             )
         elif isinstance(layer, Dropout):
-            specs.append(DropoutSpec(width, layer.p, index=len(specs)))
+            specs.append(DropoutSpec(width, layer.p, stream=len(specs)))
         elif isinstance(layer, Activation):
             specs.append(_describe_activation(layer, width))
     return tuple(specs)

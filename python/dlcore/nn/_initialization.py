@@ -128,9 +128,9 @@ def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01)
     Parameters
     ----------
     nonlinearity : str or activation layer
-        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; "elu",
-        "gelu" and "silu", which count as "relu", and "softplus", which counts as "linear"; or a
-        layer, such as ``LeakyReLU(0.2)``.
+        "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu", with PyTorch's values; the name
+        of another activation of dlcore, of which those like ReLU count as "relu", "softplus" as
+        "linear"; or a layer, such as ``LeakyReLU(0.2)``.
     negative_slope : float
         Slope of "leaky_relu"; a `LeakyReLU` layer brings its own.
 
@@ -217,7 +217,7 @@ def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0)
     """Draw weights uniform in ±gain * sqrt(6 / (fan_in + fan_out)).
 
     Their standard deviation is gain * sqrt(2 / (fan_in + fan_out)), a compromise between the two
-    modes of Kaiming's initialisation.
+    modes of Kaiming's initialization.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ class Linear(BoundLayer):
     -----
     The parameters come into being when a `Sequential` takes the layer, and live in that model;
     a layer cannot be part of two. Their initial values are uniform in ±1/sqrt(in_features), which
-    is what PyTorch draws: Kaiming's uniform initialisation (He et al., 2015) with a = sqrt(5).
+    is what PyTorch draws: Kaiming's uniform initialization (He et al., 2015) with a = sqrt(5).
     """
 
     in_features: int
@@ -177,7 +177,7 @@ class Linear(BoundLayer):
 
 
 class Normalization(BoundLayer):
-    """Base class of the layers that normalise and then scale and shift each feature."""
+    """Base class of the layers that normalize and then scale and shift each feature."""
 
     def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
         name = type(self).__name__
@@ -212,7 +212,7 @@ class Normalization(BoundLayer):
 
 
 class BatchNorm1d(Normalization):
-    """Normalise each feature by its mean and variance over the batch, PyTorch's layer of that name.
+    """Normalize each feature by its mean and variance over the batch, PyTorch's layer of that name.
 
     Outside of training the running mean and variance take their place. They are not parameters, but
     part of ``model.state_dict()``, under PyTorch's names.
@@ -288,7 +288,7 @@ class BatchNorm1d(Normalization):
 
 
 class LayerNorm(Normalization):
-    """Normalise each row by the mean and variance of its features, PyTorch's layer of that name.
+    """Normalize each row by the mean and variance of its features, PyTorch's layer of that name.
 
     Parameters
     ----------

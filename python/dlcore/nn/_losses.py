@@ -369,8 +369,12 @@ class QuantileLoss(KernelLoss):
 
     def __init__(self, quantile: Any = 0.5) -> None:
         self.quantile = np.asarray(quantile, np.float64)
-        if self.quantile.ndim > 1 or not ((self.quantile >= 0) & (self.quantile <= 1)).all():
-            raise ValueError(f"QuantileLoss: quantile must be in [0, 1], not {quantile}")
+        if self.quantile.ndim > 1:
+            raise ValueError(
+                f"QuantileLoss: quantile must have shape () or (k,), not {self.quantile.shape}"
+            )
+        for order in self.quantile.ravel().tolist():
+            check_in("QuantileLoss: quantile", order, "[0, 1]")
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Keyword arguments of the kernel for outputs of this dtype."""

@@ -34,7 +34,7 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer
-        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbours must fit.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbors must fit.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional
@@ -212,6 +212,8 @@ class Sequential:
                 raise TypeError(
                     f"load_state_dict: {name} is {given[name].dtype}, the model {own[name].dtype}"
                 )
+        self._make_writable()
+        own = self._named_arrays()
         for name in shared:
             own[name][...] = given[name]
 
@@ -224,7 +226,7 @@ class Sequential:
         """Keep a parameter ("0.weight") or a layer ("0") from being trained.
 
         What is frozen does not change by a single bit, and layers below the first one that learns
-        cost no way back. A frozen `BatchNorm1d` normalises by its running statistics in training,
+        cost no way back. A frozen `BatchNorm1d` normalizes by its running statistics in training,
         too, and leaves them as they are.
 
         Raises ValueError for a name that the model does not have.
@@ -262,6 +264,18 @@ class Sequential:
             for i, layer in enumerate(self.layers)
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
+
+    def _make_writable(self) -> None:
+        """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
+
+        Until then all processes that load the file share its memory.
+        """
+        arrays = [self._flat, *self._buffers.values()]
+        if all(array.flags.writeable for array in arrays):
+            return
+        self._flat = np.array(self._flat, subok=False)
+        self._buffers = {name: np.array(value) for name, value in self._buffers.items()}
+        self._bind()
 
     def _bind(self) -> None:
         views = self._split(self.flat)

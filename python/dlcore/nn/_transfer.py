@@ -89,7 +89,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     -------
     Sequential
         A model of the same dtype with the same outputs up to rounding, nothing of it frozen.
-        It is not meant to be trained on: its normalisation no longer follows the batches.
+        It is not meant to be trained on: its normalization no longer follows the batches.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     Notes
     -----
     With the scale ``s = gamma / sqrt(running_var + eps)`` and the shift
-    ``t = beta - running_mean * s`` of the normalisation, ``y = s * x + t``:
+    ``t = beta - running_mean * s`` of the normalization, ``y = s * x + t``:
 
     - after a `Linear` layer: ``weight' = s[:, None] * weight``, ``bias' = s * bias + t``;
     - before it: ``weight' = weight * s``, ``bias' = bias + weight @ t``.
@@ -111,7 +111,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     References
     ----------
     Jacob et al.: Quantization and training of neural networks for efficient
-    integer-arithmetic-only inference, CVPR 2018 (section 3.2, batch normalisation folding).
+    integer-arithmetic-only inference, CVPR 2018 (section 3.2, batch normalization folding).
     """
     check_instance("fold_batch_norm: model", model, Sequential)
     parts: list[_Part] = []
@@ -167,7 +167,7 @@ def _parts(model: Sequential) -> Iterator[_Part]:
 
 
 def _scale_and_shift(part: _Part) -> tuple[Array, Array]:
-    """Return s and t of what the normalisation computes outside of training, ``s * x + t``."""
+    """Return s and t of what the normalization computes outside of training, ``s * x + t``."""
     layer, arrays = part.layer, part.arrays
     assert isinstance(layer, BatchNorm1d)
     scale = arrays.get("weight", 1.0) / np.sqrt(arrays["running_var"] + layer.eps)

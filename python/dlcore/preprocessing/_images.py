@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_finite, check_name, check_positive_int, check_rng
+from dlcore._common.checks import (
+    check_finite,
+    check_floating,
+    check_name,
+    check_positive_int,
+    check_rng,
+)
 from dlcore._common.optional import require
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ _MAX_CHANNELS = 128
 # In degrees.
 _MAX_SKEW = 89
 
-# Red, green and blue as luma Y (BT.601) and chroma I, Q (NTSC); grey has no chroma.
+# Red, green and blue as luma Y (BT.601) and chroma I, Q (NTSC); gray has no chroma.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
@@ -55,7 +61,7 @@ class ImageTransform:
         Angle of the shear along the rows in degrees, within ±skew, at most 89; positive leans
         the image to the right, like italics.
     scale : float or (low, high)
-        Factor of the size about the centre; a number s stands for (1 - s, 1 + s).
+        Factor of the size about the center; a number s stands for (1 - s, 1 + s).
     shift : float or (low, high)
         Shift to the right and, drawn separately, down, as shares of the width and the height,
         within ±shift.
@@ -67,10 +73,10 @@ class ImageTransform:
         Smallest share of the area that is kept: a window of the image's proportions and of a share
         drawn from (crop, 1), anywhere in the image, which is resized to the full size.
     brightness, contrast, saturation : float or (low, high)
-        Factors of the values, of the differences from the image's mean grey, and of the differences
-        of each pixel from its grey; a number f stands for (1 - f, 1 + f).
+        Factors of the values, of the differences from the image's mean gray, and of the differences
+        of each pixel from its gray; a number f stands for (1 - f, 1 + f).
     hue : float or (low, high)
-        Angle in degrees by which the colours turn about grey, within ±hue; 120 takes red to green.
+        Angle in degrees by which the colors turn about gray, within ±hue; 120 takes red to green.
         ``saturation`` and ``hue`` need 3 channels: red, green, blue.
     noise : float
         Standard deviation of the Gaussian noise that is added to every value.
@@ -91,14 +97,14 @@ class ImageTransform:
     Notes
     -----
     An image is resampled once, whatever is combined: the pixel at p = (x, y), in pixels to the
-    right of and below the first one, goes to ``L (p - c - d) + c + t`` with the centre c, the
-    offset d of the crop's window from the centre, the shift t and the matrix L = rotation @ skew @
+    right of and below the first one, goes to ``L (p - c - d) + c + t`` with the center c, the
+    offset d of the crop's window from the center, the shift t and the matrix L = rotation @ skew @
     scale @ flip / q, where q is the window's share of a side. With the angles a and b
     ::
 
         rotation = [[cos a, sin a], [-sin a, cos a]]    skew = [[1, -tan b], [0, 1]]
 
-    Then come the colours: in Y, I, Q (luma and chroma) the values become
+    Then come the colors: in Y, I, Q (luma and chroma) the values become
     ``f (c Y + (1 - c) mean(Y))`` and ``f c s R (I, Q)``, where f, c and s are the factors of
     brightness, contrast and saturation and R turns by the hue's angle. Images without 3 channels
     have their values in place of Y. Then comes the noise, and at last the clipping.
@@ -194,8 +200,8 @@ class ImageTransform:
             or bool(self._flips.any())
         )
         self._relights = given(1, "brightness", "contrast")
-        self._recolours = given(1, "saturation") or given(0, "hue")
-        if self._recolours and self.shape[2:] != (3,):
+        self._recolors = given(1, "saturation") or given(0, "hue")
+        if self._recolors and self.shape[2:] != (3,):
             raise ValueError(
                 f"saturation and hue need a shape of (height, width, 3), not {self.shape}"
             )
@@ -223,14 +229,14 @@ class ImageTransform:
         drawn = self._low + (self._high - self._low) * rng.random((len(images), len(self._low)))
         values = dict(zip(self._names, drawn.T, strict=True))
         images = self._warp(images, self._matrices(values)) if self._warps else images.copy()
-        if self._recolours:
+        if self._recolors:
             pixels = images.reshape(len(images), math.prod(self.shape[:2]), 3)
-            images = (pixels @ _colour_matrices(values).astype(batch.dtype)).reshape(images.shape)
+            images = (pixels @ _color_matrices(values).astype(batch.dtype)).reshape(images.shape)
         if self._relights:
             factor, contrast = values["brightness"], values["contrast"]
-            grey = _mean_grey(images)
+            gray = _mean_gray(images)
             images *= _per_image(factor * contrast, batch.dtype)
-            images += _per_image(factor * (1 - contrast) * grey, batch.dtype)
+            images += _per_image(factor * (1 - contrast) * gray, batch.dtype)
         if self._noise:
             noise = rng.standard_normal(images.shape, batch.dtype.type)
             images += np.multiply(noise, self._noise, out=noise)
@@ -241,7 +247,7 @@ class ImageTransform:
     def _matrices(self, values: dict[str, Array]) -> Array:
         """Matrices of shape (n, 2, 3) that take each pixel (x, y, 1) to its new place."""
         size = np.array(self.shape[1::-1])  # width and height, as x and y
-        centre = (size - 1) / 2
+        center = (size - 1) / 2
         angle, skew = np.radians(values["rotation"]), np.tan(np.radians(values["skew"]))
         cos, sin = np.cos(angle), np.sin(angle)
         side = np.sqrt(values["crop"])
@@ -249,11 +255,11 @@ class ImageTransform:
         draws = np.stack([values["flip_horizontal"], values["flip_vertical"]], axis=-1)
         signs = np.where(draws < self._flips, -1.0, 1.0)
         linear = linear * (values["scale"] / side)[:, None, None] * signs[:, None, :]
-        # Between the centres of the outermost pixels: the window never reaches what is outside.
+        # Between the centers of the outermost pixels: the window never reaches what is outside.
         window = np.stack([values["crop_x"], values["crop_y"]], axis=-1)
         window *= (1 - side)[:, None] * (size - 1)
         shift = np.stack([values["shift_x"], values["shift_y"]], axis=-1) * size
-        moved = centre + shift - np.einsum("nij,nj->ni", linear, centre + window)
+        moved = center + shift - np.einsum("nij,nj->ni", linear, center + window)
         # A quarter turn then has the cosine 0 and takes pixels to pixels.
         return np.concatenate([linear, moved[:, :, None]], axis=-1).round(12)
 
@@ -271,7 +277,7 @@ class ImageTransform:
         return warped
 
 
-def _colour_matrices(values: dict[str, Array]) -> Array:
+def _color_matrices(values: dict[str, Array]) -> Array:
     """Matrices of shape (n, 3, 3) from which rows (red, green, blue) get saturation and hue."""
     # Positive turns red towards green, which is clockwise in the plane of I and Q.
     angle, factor = np.radians(values["hue"]), values["saturation"]
@@ -284,10 +290,10 @@ def _colour_matrices(values: dict[str, Array]) -> Array:
     return combined
 
 
-def _mean_grey(images: Array) -> Array:
+def _mean_gray(images: Array) -> Array:
     means = images.mean(axis=(1, 2), dtype=np.float64)
-    grey: Array = means @ _YIQ[0] if means.shape[1] == 3 else means.mean(axis=1)
-    return grey
+    gray: Array = means @ _YIQ[0] if means.shape[1] == 3 else means.mean(axis=1)
+    return gray
 
 
 def _per_image(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -328,8 +334,7 @@ def check_image_shape(function: str, shape: Sequence[int]) -> tuple[int, ...]:
 def as_floats(name: str, x: Any) -> Array:
     """Return an array of float32 or float64 without a copy."""
     array = as_array(x, name)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
+    check_floating(name, array.dtype)
     return array
 
 
@@ -346,11 +351,11 @@ def _pair(name: str, pair: Any, *limits: float, positive: bool = False) -> tuple
 
 
 def _bounds(
-    name: str, value: Any, centre: float, *limits: float, positive: bool = False
+    name: str, value: Any, center: float, *limits: float, positive: bool = False
 ) -> tuple[float, float]:
-    """Return the range that a number r stands for, centre ± r; or the pair that is given."""
+    """Return the range that a number r stands for, center ± r; or the pair that is given."""
     if np.ndim(value) > 0:
         return _pair(name, value, *limits, positive=positive)
     radius = check_finite(name, value, 0)
-    bounds = (centre - radius, centre + radius)
+    bounds = (center - radius, center + radius)
     return _pair(f"{name}={value!r}", bounds, *limits, positive=positive)

@@ -118,8 +118,8 @@ def cutmix(shape: Sequence[int], alpha: float = 1.0) -> Mix:
 def _window(side: float, size: int, rng: np.random.Generator) -> slice:
     """Draw where the rectangle of this share of an axis lies, less what is outside."""
     half = int(side * size) // 2
-    centre = int(rng.integers(size))
-    return slice(max(centre - half, 0), min(centre + half, size))
+    center = int(rng.integers(size))
+    return slice(max(center - half, 0), min(center + half, size))
 
 
 def _blend(a: Array, b: Array, share: float) -> Array:

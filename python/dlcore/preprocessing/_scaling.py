@@ -100,7 +100,7 @@ class _Normalizer:
         return self
 
     def transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Normalise the columns of `x`.
+        """Normalize the columns of `x`.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class _Normalizer:
         return self._apply("transform", 0, x, out)
 
     def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
-        """Map normalised columns back. Parameters, result and errors are those of `transform`."""
+        """Map normalized columns back. Parameters, result and errors are those of `transform`."""
         return self._apply("inverse_transform", 1, x, out)
 
     def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
@@ -184,23 +184,28 @@ class MinMaxNormalizer(_Normalizer):
 
     @property
     def data_min_(self) -> Array:
+        """Minimum of each column."""
         return self.stats_.min
 
     @property
     def data_max_(self) -> Array:
+        """Maximum of each column."""
         return self.stats_.max
 
     @property
     def data_range_(self) -> Array:
+        """Maximum less minimum of each column."""
         return self.data_max_ - self.data_min_
 
     @property
     def scale_(self) -> Array:
+        """Factor of each column."""
         low, high = self.feature_range
         return (high - low) / self._divisor()
 
     @property
     def min_(self) -> Array:
+        """What is added after the multiplication by `scale_`."""
         return self.feature_range[0] - self.data_min_ * self.scale_
 
     def _divisor(self) -> Array:
@@ -226,7 +231,7 @@ class MinMaxNormalizer(_Normalizer):
 class ZScoreNormalizer(_Normalizer):
     """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
 
-    A constant column is centred and not divided.
+    A constant column is centered and not divided.
 
     Parameters
     ----------
@@ -250,14 +255,17 @@ class ZScoreNormalizer(_Normalizer):
 
     @property
     def mean_(self) -> Array:
+        """Mean of each column."""
         return self.stats_.mean
 
     @property
     def var_(self) -> Array | None:
+        """Population variance of each column; None without `with_std`."""
         return self.stats_.var if self.with_std else None
 
     @property
     def scale_(self) -> Array | None:
+        """Standard deviation of each column, 1 for a constant one; None without `with_std`."""
         if not self.with_std:
             return None
         # scikit-learn's convention: a constant column is not divided. Its bound on the variance

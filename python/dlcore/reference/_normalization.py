@@ -1,4 +1,4 @@
-"""Batch and layer normalisation of arrays, and their gradients."""
+"""Batch and layer normalization of arrays, and their gradients."""
 
 from __future__ import annotations
 

@@ -4,12 +4,9 @@
 line to change. Needs scikit-learn 1.9 or later, which only this module imports.
 """
 
-try:
-    from sklearn import __version__ as _version
-except ImportError as error:
-    raise ImportError(
-        "dlcore.sklearn needs scikit-learn: pip install 'dlcore-kernels[sklearn]'"
-    ) from error
+from dlcore._common.optional import require
+
+_version = require("sklearn", "dlcore.sklearn").__version__
 if tuple(map(int, _version.split(".")[:2])) < (1, 9):
     raise ImportError(f"dlcore.sklearn needs scikit-learn 1.9 or later, found {_version}")
 

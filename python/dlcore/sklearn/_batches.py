@@ -27,7 +27,7 @@ _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 
 class Objective(NamedTuple):
-    """What is minimised: a loss of outputs (N, k) and how scikit-learn scales it.
+    """What is minimized: a loss of outputs (N, k) and how scikit-learn scales it.
 
     ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
     what each row adds to the loss whatever the outputs are.

@@ -192,6 +192,7 @@ class PerceptronMixin:
 
     def _take_coefs(self: Any) -> None:
         """Copy ``coefs_`` and ``intercepts_`` into the network."""
+        self.model_._make_writable()
         for layer, coef, intercept in zip(
             self._linear_layers(), self.coefs_, self.intercepts_, strict=True
         ):
@@ -251,6 +252,8 @@ class PerceptronMixin:
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
         model = self._network()
+        model._make_writable()
+        self._show_coefs()
         objective = self._objective()
         if self.solver == "lbfgs":
             self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)

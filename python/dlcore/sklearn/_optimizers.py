@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dlcore.nn._layers import Linear
 from dlcore.optim._adam import Adam
 from dlcore.optim._optimizer import Optimizer
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _OfPerceptron(Optimizer):
-    """Regularises the weights of the linear layers alone, as scikit-learn does.
+    """Regularizes the weights of the linear layers alone, as scikit-learn does.
 
     ``penalty`` is its ``alpha``: the loss of a batch has half of it times the sum of the squared
     weights more, divided by the weight of the batch.
@@ -28,6 +30,7 @@ class _OfPerceptron(Optimizer):
     def bind(self, model: Sequential, penalty: float) -> None:
         """Update the parameters of this model, with that penalty."""
         self.params = model.parameters()
+        self._state = _writable(self._state)
         self._alpha = penalty
         self._group_of = [
             0 if isinstance(layer, Linear) and name == "weight" else 1
@@ -61,10 +64,18 @@ class _OfPerceptron(Optimizer):
         if other._state.keys() == self._names() and all(
             [a.shape for a in arrays] == shapes for arrays in other._state.values()
         ):
-            self._state, self._steps = other._state, other._steps
+            self._state, self._steps = _writable(other._state), other._steps
 
     def _names(self) -> set[str]:
         return self._state_names(self._groups[0]) - {"step"}
+
+
+def _writable(state: dict[str, list[Array]]) -> dict[str, list[Array]]:
+    """Copy what cannot be written: state that was loaded as a read-only map of a file."""
+    return {
+        name: [a if a.flags.writeable else np.array(a) for a in arrays]
+        for name, arrays in state.items()
+    }
 
 
 class MomentumSGD(_OfPerceptron, SGD):

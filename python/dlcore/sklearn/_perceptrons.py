@@ -6,6 +6,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from sklearn import neural_network as base
 from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -31,7 +32,6 @@ from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities as _outputs
 from dlcore.sklearn._batches import Objective
 from dlcore.sklearn._mlp import ACTIVATIONS, PerceptronMixin
-from sklearn import neural_network as base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ _ADDED_PARAMETERS = """
     dropout : float or array-like of float, default=0.0
         Share of a hidden layer's values that each step sets to 0, one for all layers or one each.
     batch_norm, layer_norm : bool, default=False
-        Normalise each hidden layer, before its activation, over the batch or over its units.
+        Normalize each hidden layer, before its activation, over the batch or over its units.
     l1 : float, default=0.0
         L1 penalty on the weights, by a proximal step that makes them exactly 0.
     weight_decay : float, default=0.01

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn import get_config, preprocessing
 from sklearn.base import _fit_context
 from sklearn.preprocessing._data import _handle_zeros_in_scale, _is_constant_feature
 from sklearn.utils import assert_all_finite, check_array
@@ -20,7 +21,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnStats, column_stats
-from sklearn import get_config, preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

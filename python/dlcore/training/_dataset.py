@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.checks import check_in
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -62,19 +63,20 @@ class MappedFile:
     """The file that an array is mapped from, as far as it is in memory; nothing for other arrays.
 
     Pages that were read count as memory of the process until they are given back, so that reading a
-    file larger than the memory looks like using it up.
+    file larger than the memory looks like using it up. Only those of a `numpy.memmap` that shares
+    its file are given back: the file holds what is in them. The pages of a private map (mode "c")
+    and of an anonymous one are nowhere else, and of a bare `mmap.mmap` nobody knows what it is.
     """
 
     def __init__(self, array: Array) -> None:
         self._map: mmap.mmap | None = None
         base: Any = array
+        is_shared = False
         while base is not None and not isinstance(base, mmap.mmap):
-            # What is changed in a private map is nowhere else.
-            if isinstance(base, np.memmap) and base.mode == "c":
-                return
+            is_shared |= isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+")
             base = getattr(base, "base", None)
-        if base is not None and len(base) >= self.least and hasattr(mmap, "MADV_DONTNEED"):
-            self._map = base
+        if is_shared and base is not None and len(base) >= self.least:
+            self._map = base if hasattr(mmap, "MADV_DONTNEED") else None
 
     least = 1 << 26  # bytes of a map that is worth it
 
@@ -149,8 +151,7 @@ def hold_out(
     seed: np.random.SeedSequence,
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and the rows to validate on."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation_split must be in [0, 1), not {fraction}")
+    check_in("validation_split", fraction, "[0, 1)")
     n = len(rows.x)
     if validation_data is not None:
         if fraction:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from dlcore._common.optional import find
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -120,11 +122,10 @@ class IterationLog:
 
 
 def _bar(total: int | None, name: str) -> Any:
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
+    tqdm = find("tqdm")
+    if tqdm is None:
         return None
-    return tqdm(
+    return tqdm.tqdm(
         total=total, desc=name, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True
     )
 

@@ -12,7 +12,7 @@ from dlcore.nn._inference import describe
 from dlcore.nn._losses import native_loss
 from dlcore.optim._adam import Adam
 from dlcore.optim._sgd import SGD
-from dlcore.training._step_python import FAULTS, Diverged, PythonStep, quiet
+from dlcore.training._step_python import FAULTS, Diverged, PythonStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class TrainingStep:
     model : Network
         Its parameters are updated in place, but for those that are frozen now.
     loss : Loss
-        What to minimise.
+        What to minimize.
     optimizer : Optimizer
         What updates the parameters.
     accumulate : bool
@@ -140,7 +140,7 @@ class TrainingStep:
         """The gradient of the last `compute_gradient`, laid out as ``model.flat``."""
         return self._gradient
 
-    @quiet
+    @np.errstate(all="ignore")
     def compute_gradient(self, plan: BatchPlan) -> Array:
         """Compute the loss of each batch and the sum of their gradients, without an update.
 

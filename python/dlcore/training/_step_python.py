@@ -28,9 +28,6 @@ FAULTS = {
     "parameters": "the updated parameters are not finite",
 }
 
-# A network that diverges is found by its loss, not by a warning from the middle of a step.
-quiet = np.errstate(all="ignore")
-
 
 class Diverged(FloatingPointError):
     """What happened in which batch."""
@@ -103,7 +100,8 @@ class PythonStep:
         for batch in range(len(plan)):
             if lrs is not None:
                 set_lrs(self._optimizer, lrs[updates])
-            with quiet:
+            # A network that diverges is found by its loss, not by a warning from inside a step.
+            with np.errstate(all="ignore"):
                 try:
                     losses[batch], of_batch = self.compute_gradient(plan, x, batch)
                     if plan.completes_update(batch) and self._pending:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import check_name, check_positive_int
 from dlcore.callbacks._averaging import ExponentialMovingAverage, one_average
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._history import History
@@ -57,7 +57,7 @@ class Trainer:
     model : Sequential
         The model, trained in place.
     loss : str or Loss
-        What to minimise: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
+        What to minimize: "cross_entropy", "bce_with_logits", "mse", "l1", "huber", "smooth_l1"
         (or the name of the kernel in full), or an object such as
         ``CrossEntropyLoss(label_smoothing=0.1)``.
     optimizer : optimizer or str, optional
@@ -118,8 +118,9 @@ class Trainer:
                 raise ValueError(f"{name} must be positive, not {limit}")
         if clip_grad_norm is not None and clip_grad_value is not None:
             raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
-        self.model = model
         self.loss = as_loss(loss)
+        model._make_writable()
+        self.model = model
         self.optimizer = _as_optimizer(optimizer or "adam", model)
         self.callbacks = list(callbacks or ())
         if isinstance(schedule, ReduceLROnPlateau):
@@ -488,9 +489,8 @@ class _Between:
 
 def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
     """Make the optimizer of this name for all parameters of a model."""
-    if name not in _OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, not {name!r}")
-    made: Optimizer = _OPTIMIZERS[name](model.parameters(), **options)
+    kind = _OPTIMIZERS[check_name("optimizer", name, _OPTIMIZERS)]
+    made: Optimizer = kind(model.parameters(), **options)
     return made
 
 

@@ -1,0 +1,103 @@
+"""dlcore itself, with outputs given by ``out=``, and fits as a user would call them."""
+
+from functools import partial
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+
+import dlcore as library
+from benchmarks.settings import BETAS, EPS, LR, MOMENTUM, RATES
+
+functions = library  # of the registry of kernels
+to_numpy = np.asarray
+
+
+def into(function):
+    """Prepare a kernel that writes into an array shaped like its first argument."""
+    return lambda *inputs: partial(function, *inputs, out=np.empty_like(inputs[0]))
+
+
+def step(optimizer, params, grads):
+    params, grads = [p.copy() for p in params], [g.copy() for g in grads]
+    update = optimizer(params, LR).step
+
+    def run():
+        update(grads)
+        return params
+
+    return run
+
+
+def fit(normalizer, results, x):
+    n = normalizer()
+
+    def run():
+        n.fit(x)
+        return [getattr(n, name) for name in results]
+
+    return run
+
+
+def transform(normalizer, x, *_):
+    return partial(normalizer().fit(x).transform, x, out=np.empty_like(x))
+
+
+adam = partial(library.Adam, betas=BETAS, eps=EPS)
+sgd = partial(library.SGD, momentum=MOMENTUM)
+z_score, min_max = library.ZScoreNormalizer, library.MinMaxNormalizer
+KERNELS = {
+    "cross_entropy_and_grad": {"out": into(library.cross_entropy_and_grad)},
+    "bce_with_logits_and_grad": {"out": into(library.binary_cross_entropy_with_logits_and_grad)},
+    "relu": {"out": into(library.relu)},
+    "relu_backward": {"out": into(library.relu_backward)},
+    "adam_step": {"Adam": partial(step, adam)},
+    "sgd_momentum_step": {"SGD": partial(step, sgd)},
+    "z_score_fit": {"fit": partial(fit, z_score, ("mean_", "var_"))},
+    "min_max_fit": {"fit": partial(fit, min_max, ("data_min_", "data_max_"))},
+    "z_score_transform": {"out": partial(transform, z_score)},
+    "min_max_transform": {"out": partial(transform, min_max)},
+}
+
+
+def network(case):
+    layers = []
+    for i, (fan_in, fan_out) in enumerate(pairwise(case.widths)):
+        layers += [library.ReLU()] * (i > 0) + [library.Linear(fan_in, fan_out)]
+    model = library.Sequential(*layers, dtype=case.dtype, seed=0)
+    flat = [array for layer in case.parameters() for array in layer]
+    model.load_state_dict(dict(zip(model.state_dict(), flat, strict=True)))
+    return model
+
+
+def train(case):
+    x, y = case.data()
+    model, rate = network(case), RATES[case.optimizer]
+    if case.optimizer == "adam":
+        optimizer = library.Adam(model.parameters(), rate, betas=BETAS, eps=EPS)
+    else:
+        optimizer = library.SGD(model.parameters(), rate, momentum=MOMENTUM)
+    trainer = library.Trainer(model, loss=case.loss, optimizer=optimizer, seed=0)
+    options = {"epochs": 1, "batch_size": case.batch, "verbose": 0}
+    return lambda: trainer.fit(x, y, **options)["loss"][-1]
+
+
+def infer(case, x):
+    return partial(network(case), x)
+
+
+def product(case, x, weight, dy):
+    if case.form == "forward":
+        return partial(library.linear, x, weight, out=np.empty_like(dy))
+    return lambda: library.linear_backward(dy, x, weight)[:2]
+
+
+def estimators():
+    from dlcore.sklearn import MinMaxScaler, MLPClassifier, MLPRegressor, StandardScaler
+
+    return SimpleNamespace(
+        MinMaxScaler=MinMaxScaler,
+        MLPClassifier=MLPClassifier,
+        MLPRegressor=MLPRegressor,
+        StandardScaler=StandardScaler,
+    )

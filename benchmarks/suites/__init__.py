@@ -1,0 +1,12 @@
+"""The suites: the cases, and what of them is timed."""
+
+NAMES = (
+    "kernels",
+    "sizes",
+    "training",
+    "inference",
+    "products",
+    "estimators",
+    "quality",
+    "options",
+)

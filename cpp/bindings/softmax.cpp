@@ -1,0 +1,87 @@
+#include "kernels/softmax.hpp"
+
+#include "bindings/rows.hpp"
+
+namespace dlcore {
+
+namespace {
+
+// `kernel(type, shape, views)`: forward or backward, of the type that its first argument has.
+template <class Kernel>
+py::object forward(const char* function, const py::object& x_object, std::ptrdiff_t axis,
+                   const py::object& out_object, const Kernel& kernel) {
+  kind k;
+  const py::array x = float_array(x_object, {function, "x"}, k);
+  const int at = class_axis(x, axis, {function, "axis"});
+  const py::array out = output(out_object, function, x, "x", {{"x", &x}});
+  const std::array<row_view, 2> views{row_view_of(x, at), row_view_of(out, at)};
+  const row_shape shape = row_shape_of(x, at);
+  dispatch(k, [&](auto t) {
+    without_gil released;
+    kernel(t, shape, views);
+  });
+  return returned(out_object, out);
+}
+
+template <class Kernel>
+py::object backward(const char* function, const py::object& dy_object, const py::object& y_object,
+                    std::ptrdiff_t axis, const py::object& out_object, const Kernel& kernel) {
+  kind k;
+  const py::array y = float_array(y_object, {function, "y"}, k);
+  const argument dy_arg{function, "dy"};
+  const py::array dy = float_array_like(dy_object, dy_arg, y, "y");
+  require_shape_of(dy, dy_arg, y, "y");
+  const int at = class_axis(y, axis, {function, "axis"});
+  const py::array out = output(out_object, function, y, "y", {{"dy", &dy}, {"y", &y}});
+  const std::array<row_view, 3> views{row_view_of(dy, at), row_view_of(y, at),
+                                      row_view_of(out, at)};
+  const row_shape shape = row_shape_of(y, at);
+  dispatch(k, [&](auto t) {
+    without_gil released;
+    kernel(t, shape, views);
+  });
+  return returned(out_object, out);
+}
+
+}  // namespace
+
+void bind_softmax(py::module_& m) {
+  using py::arg;
+  m.def(
+      "softmax",
+      [](const py::object& x, std::ptrdiff_t axis, const py::object& out) {
+        return forward("softmax", x, axis, out, [](auto t, const auto& shape, const auto& views) {
+          softmax<decltype(t)>(shape, views, parallel_for);
+        });
+      },
+      arg("x"), arg("axis"), arg("out"));
+  m.def(
+      "softmax_backward",
+      [](const py::object& dy, const py::object& y, std::ptrdiff_t axis, const py::object& out) {
+        return backward("softmax_backward", dy, y, axis, out,
+                        [](auto t, const auto& shape, const auto& views) {
+                          softmax_backward<decltype(t)>(shape, views, parallel_for);
+                        });
+      },
+      arg("dy"), arg("y"), arg("axis"), arg("out"));
+  m.def(
+      "log_softmax",
+      [](const py::object& x, std::ptrdiff_t axis, const py::object& out) {
+        return forward("log_softmax", x, axis, out,
+                       [](auto t, const auto& shape, const auto& views) {
+                         log_softmax<decltype(t)>(shape, views, parallel_for);
+                       });
+      },
+      arg("x"), arg("axis"), arg("out"));
+  m.def(
+      "log_softmax_backward",
+      [](const py::object& dy, const py::object& y, std::ptrdiff_t axis, const py::object& out) {
+        return backward("log_softmax_backward", dy, y, axis, out,
+                        [](auto t, const auto& shape, const auto& views) {
+                          log_softmax_backward<decltype(t)>(shape, views, parallel_for);
+                        });
+      },
+      arg("dy"), arg("y"), arg("axis"), arg("out"));
+}
+
+}  // namespace dlcore

@@ -1,0 +1,385 @@
+#include "kernels/cross_entropy.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "kernels/row_sums.hpp"
+
+namespace dlcore {
+
+namespace {
+
+// The labels of one register of rows: ignored ones read as class 0 and are masked.
+template <class T>
+struct row_targets : lane_labels<T> {
+  vec<T> weight;  // of the label's class; 0 where ignored
+  mask<T> ignored;
+};
+
+// The labels of a block of rows, all read at once: vectors that are loaded right after their
+// elements were stored wait for them.
+template <class T>
+struct block_targets {
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+  std::int64_t index[max_groups * w] = {};
+  std::array<row_targets<T>, max_groups> of;
+
+  block_targets(const index_view& target, std::ptrdiff_t row, std::ptrdiff_t n) {
+    target.read(row, n, index);
+  }
+  __attribute__((noinline)) void take(int g, std::ptrdiff_t ignore_index, const T* class_weight) {
+    row_targets<T>& t = of[g];
+    vec<std::int64_t> labels[wide_parts<T>], skip[wide_parts<T>];
+    for (int part = 0; part < wide_parts<T>; ++part) {
+      const std::ptrdiff_t at = part * vec<std::int64_t>::size;
+      labels[part] = load(index + g * w + at);
+      skip[part] = labels[part] == vec<std::int64_t>(ignore_index);
+      labels[part] = labels[part] & ~skip[part];
+      store(t.index + at, labels[part]);
+    }
+    t.ignored = narrow_lanes<T>(skip);
+    t.lanes = narrow_lanes<T>(labels);
+    t.weight = T(1);
+    if (class_weight) {
+      T weights[w];
+      for (std::ptrdiff_t i = 0; i < w; ++i) weights[i] = class_weight[t.index[i]];
+      t.weight = load<T>(weights);
+    }
+    t.weight = select<T>(t.ignored, T(0), t.weight);
+  }
+};
+
+// Where the losses of the rows go: an array of them, or a sum for each chunk.
+template <class T>
+struct loss_sink {
+  view losses;  // no data: sum
+  std::vector<wide_sum<T>> sums;
+
+  // The losses of n rows from `row` on, in the first n lanes.
+  __attribute__((noinline)) void take(std::ptrdiff_t chunk, vec<T> loss, std::ptrdiff_t row,
+                                      std::ptrdiff_t n) {
+    if (losses.data) {
+      T lanes[vec<T>::size];
+      store<T>(lanes, loss);
+      scatter(losses, row, n, lanes);
+    } else {
+      sums[chunk].add(first_lanes<T>(loss, n));
+    }
+  }
+  double total() const {
+    if (sums.size() == 1) return sums[0].total();
+    std::vector<double> totals;
+    for (const wide_sum<T>& sum : sums) totals.push_back(sum.total());
+    return tree_sum(totals.data(), std::ptrdiff_t(totals.size()));
+  }
+};
+
+// Cross-entropy of rows of logits with class indices. operands: logits, gradient.
+template <class T, bool Grad>
+struct cross_entropy_indices {
+  const index_view& target;
+  const row_loss_options<T>& options;
+  loss_sink<T>& sink;
+
+  // The sum of w (largest - x), for the smoothed part of the target.
+  struct distances {
+    const T* weights;
+    row_values<T>& to;
+    block_sum<T> sum;
+
+    template <class Part, class J>
+    void add(const Part& part, J j, vec<T> x, vec<T> largest) {
+      vec<T> d = largest - x;
+      if (weights) {
+        // A class of weight 0 adds nothing, even where its logit is -inf.
+        const vec<T> w = part.per_class(weights, j), zero = T(0);
+        d = select<T>(w == zero, zero, d * w);
+      }
+      sum.add(part.valid(d, j));
+    }
+    template <class Part>
+    void finish(const Part& part) {
+      part.set(to, part.sum(sum));
+    }
+  };
+
+  template <class Axis>
+  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
+    const vec<T> zero = T(0);
+    const T* w = options.class_weight;
+    const vec<T> spread = T(options.label_smoothing / double(axis.classes));
+    const vec<T> kept_share = T(1.0 - options.label_smoothing);
+    const bool smooth = options.label_smoothing != 0;
+    block_targets<T> targets(target, axis.first_row, axis.n);
+    row_sums<T> sums;
+    row_values<T> x_t, distance;
+    // Before the exponentials, which may take the place of the logits.
+    axis.each_group([&](int g) {
+      targets.take(g, options.ignore_index, options.class_weight);
+      x_t[g] = distance[g] = zero;
+    });
+    axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
+    if (smooth) sum_rows<T, Grad>(axis, sums, [&] { return distances{w, distance, {}}; });
+    else sum_rows<T, Grad>(axis, sums, [] { return no_companion(); });
+
+    // Of the gradient: at the label, of every exponential, of every class (smoothed alone).
+    row_values<T> g_t, factor, share, ignored;  // ignored: a mask's bits
+    axis.each_group([&](int g) {
+      const row_targets<T>& t = targets.of[g];
+      const vec<T> log = sums.log(g);
+      vec<T> loss = t.weight * (log + (sums.largest[g] - x_t[g]));
+      if (smooth)
+        loss = kept_share * loss + spread * (log * vec<T>(T(options.weight_sum)) + distance[g]);
+      sink.take(chunk, select<T>(t.ignored, zero, loss), axis.row(g), axis.rows(g));
+
+      if constexpr (Grad) {
+        const vec<T> scale = select<T>(t.ignored, zero, vec<T>(T(options.scale)));
+        const vec<T> own = scale * t.weight * kept_share;
+        vec<T> all = own;
+        if (smooth) all += scale * spread * vec<T>(T(options.weight_sum));
+        const vec<T> inverse = sums.inverse(g);
+        factor[g] = inverse * all;
+        share[g] = scale * spread;
+        // p - 1 at the label, from the sums kept apart: exact where p is nearly 1.
+        const vec<T> e_t = exp_negative<T>(x_t[g] - sums.largest[g]);
+        vec<T> at_label = own * (((e_t - sums.ties[g]) - sums.others[g]) * inverse);
+        if (smooth) at_label += share[g] * fma<T>(e_t * inverse, T(options.weight_sum), -t.weight);
+        g_t[g] = select<T>(t.ignored, zero, at_label);
+        ignored[g] = bit_cast<T>(t.ignored);
+      }
+    });
+
+    if constexpr (Grad)
+      axis.each([&](const auto& part) {
+        const row_targets<T>& t = targets.of[part.g];
+        const vec<T> largest = part.of(sums.largest), f = part.of(factor), s = part.of(share);
+        const vec<T> at_label = part.of(g_t);
+        const mask<T> skip = bit_cast<int_of<T>>(part.of(ignored));
+        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
+        part.write([&](auto j) {
+          vec<T> g = part.kept(j, again) * f;
+          if (smooth) g = g - (w ? s * part.per_class(w, j) : s);
+          return part.with_label(j, t, at_label, select<T>(skip, zero, g));
+        });
+        part.put_label(t, at_label);
+      });
+  }
+};
+
+// Cross-entropy of rows of logits with class probabilities. operands: logits, target, gradient.
+template <class T, bool Grad>
+struct cross_entropy_probabilities {
+  const row_loss_options<T>& options;
+  loss_sink<T>& sink;
+
+  // The targets q of a class: smoothed and weighted.
+  template <class Part, class J>
+  vec<T> weighted_target(const Part& part, J j) const {
+    const vec<T> spread = T(options.label_smoothing / double(part.classes));
+    const vec<T> kept_share = T(1.0 - options.label_smoothing);
+    const vec<T> q = fma<T>(part.in(1, j, T(0)), kept_share, spread);
+    return options.class_weight ? q * part.per_class(options.class_weight, j) : q;
+  }
+
+  // The sums of q and of q (largest - x).
+  struct target_sums {
+    const cross_entropy_probabilities& of;
+    row_values<T>&to_mass, &to_distance;
+    block_sum<T> mass, distance;
+
+    template <class Part, class J>
+    void add(const Part& part, J j, vec<T> x, vec<T> largest) {
+      const vec<T> q = of.weighted_target(part, j), zero = T(0);
+      mass.add(part.valid(q, j));
+      // A class of probability 0 adds nothing, even where its logit is -inf.
+      distance.add(part.valid(select<T>(q == zero, zero, q * (largest - x)), j));
+    }
+    template <class Part>
+    void finish(const Part& part) {
+      part.set(to_mass, part.sum(mass));
+      part.set(to_distance, part.sum(distance));
+    }
+  };
+
+  template <class Axis>
+  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
+    row_sums<T> sums;
+    row_values<T> mass, distance, factor;
+    axis.each_group([&](int g) { mass[g] = distance[g] = T(0); });
+    sum_rows<T, Grad>(axis, sums, [&] { return target_sums{*this, mass, distance, {}, {}}; });
+    axis.each_group([&](int g) {
+      sink.take(chunk, fma<T>(sums.log(g), mass[g], distance[g]), axis.row(g), axis.rows(g));
+      factor[g] = vec<T>(T(options.scale)) * sums.inverse(g);
+    });
+    if constexpr (Grad)
+      axis.each([&](const auto& part) {
+        const vec<T> largest = part.of(sums.largest), ties = part.of(sums.ties);
+        const vec<T> others = part.of(sums.others), total = part.of(mass), f = part.of(factor);
+        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
+        part.write([&](auto j) {
+          // total e - q (ties + others), the large terms first: they cancel exactly where p is q.
+          const vec<T> q = weighted_target(part, j);
+          const vec<T> large = fma<T>(-q, ties, total * part.kept(j, again));
+          return f * fma<T>(-q, others, large);
+        });
+      });
+  }
+};
+
+template <class T, class Kernel, std::size_t K>
+inline double row_loss(const row_shape& shape, const std::array<row_view, K>& operands, double cost,
+                       chunk_runner run, const Kernel& kernel) {
+  kernel.sink.sums.assign(shape.chunks(), {});
+  for_rows<T>(shape, operands, cost, run, kernel);
+  return kernel.sink.total();
+}
+
+}  // namespace
+
+template <class T>
+index_summary check_indices(const index_view& target, std::ptrdiff_t rows, std::ptrdiff_t classes,
+                            std::ptrdiff_t ignore_index, const T* class_weight, chunk_runner run) {
+  constexpr std::ptrdiff_t chunk_size = 16384, tile = 256;
+  const std::ptrdiff_t chunks = ceil_div(rows, chunk_size);
+  std::vector<double> weights(chunks);
+  std::atomic<std::ptrdiff_t> first_bad{PTRDIFF_MAX};
+  const auto is_bad = [&](std::int64_t i) {
+    return (i != ignore_index) & (std::uint64_t(i) >= std::uint64_t(classes));
+  };
+  run(chunks, 0.3 * double(rows), [&](std::ptrdiff_t chunk) {
+    std::int64_t index[tile];
+    double sum = 0;
+    const std::ptrdiff_t end = std::min(rows, (chunk + 1) * chunk_size);
+    for (std::ptrdiff_t row = chunk * chunk_size; row < end; row += tile) {
+      const std::ptrdiff_t n = std::min(tile, end - row);
+      target.read(row, n, index);
+      std::ptrdiff_t bad = 0, kept = 0;
+      for (std::ptrdiff_t i = 0; i < n; ++i) {
+        bad += is_bad(index[i]);
+        kept += index[i] != ignore_index;
+      }
+      if (bad > 0) {
+        const std::ptrdiff_t first = row + (std::find_if(index, index + n, is_bad) - index);
+        std::ptrdiff_t known = first_bad.load();
+        while (first < known && !first_bad.compare_exchange_weak(known, first)) {
+        }
+        return;
+      }
+      if (!class_weight) {
+        sum += double(kept);
+        continue;
+      }
+      double parts[8] = {};  // short sums, so that the error does not grow with the rows
+      for (std::ptrdiff_t i = 0; i < n; ++i)
+        if (index[i] != ignore_index) parts[i % 8] += double(class_weight[index[i]]);
+      sum += tree_sum(parts, 8);
+    }
+    weights[chunk] = sum;
+  });
+  const std::ptrdiff_t bad = first_bad.load();
+  return {bad == PTRDIFF_MAX ? -1 : bad, tree_sum(weights.data(), chunks)};
+}
+
+template <class T>
+double cross_entropy(const row_shape& shape, const std::array<row_view, 2>& operands,
+                     const index_view& target, const row_loss_options<T>& options,
+                     const view& losses, chunk_runner run) {
+  loss_sink<T> sink{losses, {}};
+  if (operands.back().rows.data)
+    return row_loss<T>(shape, operands, 0.8, run,
+                       cross_entropy_indices<T, true>{target, options, sink});
+  return row_loss<T>(shape, operands, 0.6, run,
+                     cross_entropy_indices<T, false>{target, options, sink});
+}
+
+template <class T>
+double cross_entropy(const row_shape& shape, const std::array<row_view, 3>& operands,
+                     const row_loss_options<T>& options, const view& losses, chunk_runner run) {
+  loss_sink<T> sink{losses, {}};
+  if (operands.back().rows.data)
+    return row_loss<T>(shape, operands, 2.0, run,
+                       cross_entropy_probabilities<T, true>{options, sink});
+  return row_loss<T>(shape, operands, 1.5, run,
+                     cross_entropy_probabilities<T, false>{options, sink});
+}
+
+// Negative log-likelihood of rows of log-probabilities: a loss and a slope a row, so scalars, where
+// the vectors of the losses above would be much code for nothing. Without gradient dx has no data.
+template <class T>
+double nll_loss(const row_shape& shape, const std::array<row_view, 2>& operands,
+                const index_view& target, const row_loss_options<T>& options, const view& losses,
+                chunk_runner run) {
+  const auto& [x, dx] = operands;
+  constexpr std::ptrdiff_t tile = 256;
+  const std::ptrdiff_t chunk = ceil_div(shape.chunk(), tile) * tile;
+  std::vector<double> sums(ceil_div(shape.rows, chunk));
+  const double cost = (dx.rows.data ? 0.3 * double(shape.classes) : 0) + 3;
+  run(std::ptrdiff_t(sums.size()), cost * double(shape.rows), [&](std::ptrdiff_t i) {
+    std::int64_t label[tile];
+    T loss[tile], slope[tile];
+    const std::ptrdiff_t end = std::min(shape.rows, (i + 1) * chunk);
+    for (std::ptrdiff_t row = i * chunk; row < end; row += tile) {
+      const std::ptrdiff_t n = std::min(tile, end - row);
+      const auto each = [&](const view& rows, const auto& f) {
+        std::ptrdiff_t r = 0;
+        for_each_run(rows, row, n, [&](char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
+          for (std::ptrdiff_t k = 0; k < run; ++k) f(p + k * stride, r++);
+        });
+      };
+      target.read(row, n, label);
+      each(x.rows, [&](const char* p, std::ptrdiff_t r) {
+        const bool ignored = label[r] == options.ignore_index;
+        T value = 0, weight = ignored ? T(0) : T(1);
+        if (!ignored) {
+          std::memcpy(&value, p + label[r] * x.class_stride, sizeof(T));
+          if (options.class_weight) weight = options.class_weight[label[r]];
+        }
+        loss[r] = ignored ? T(0) : -weight * value;
+        slope[r] = ignored ? T(0) : -weight * T(options.scale);
+        if (!losses.data) sums[i] += double(loss[r]);
+      });
+      if (losses.data) scatter(losses, row, n, loss);
+      if (!dx.rows.data) continue;
+      const T zero = 0;
+      if (dx.class_stride == sizeof(T)) {
+        each(dx.rows, [&](char* p, std::ptrdiff_t) {
+          std::memset(p, 0, shape.classes * sizeof(T));  // the bytes of 0
+        });
+      } else {
+        for (std::ptrdiff_t c = 0; c < shape.classes; ++c) {
+          view of_class = dx.rows;
+          of_class.data += c * dx.class_stride;
+          each(of_class, [&](char* p, std::ptrdiff_t) { std::memcpy(p, &zero, sizeof(T)); });
+        }
+      }
+      each(dx.rows, [&](char* p, std::ptrdiff_t r) {
+        if (label[r] != options.ignore_index)
+          std::memcpy(p + label[r] * dx.class_stride, &slope[r], sizeof(T));
+      });
+    }
+  });
+  return tree_sum(sums.data(), std::ptrdiff_t(sums.size()));
+}
+
+template index_summary check_indices<float>(const index_view&, std::ptrdiff_t, std::ptrdiff_t,
+                                            std::ptrdiff_t, const float*, chunk_runner);
+template double cross_entropy<float>(const row_shape&, const std::array<row_view, 2>&,
+                                     const index_view&, const row_loss_options<float>&, const view&,
+                                     chunk_runner);
+template double cross_entropy<float>(const row_shape&, const std::array<row_view, 3>&,
+                                     const row_loss_options<float>&, const view&, chunk_runner);
+template double nll_loss<float>(const row_shape&, const std::array<row_view, 2>&, const index_view&,
+                                const row_loss_options<float>&, const view&, chunk_runner);
+template index_summary check_indices<double>(const index_view&, std::ptrdiff_t, std::ptrdiff_t,
+                                             std::ptrdiff_t, const double*, chunk_runner);
+template double cross_entropy<double>(const row_shape&, const std::array<row_view, 2>&,
+                                      const index_view&, const row_loss_options<double>&,
+                                      const view&, chunk_runner);
+template double cross_entropy<double>(const row_shape&, const std::array<row_view, 3>&,
+                                      const row_loss_options<double>&, const view&, chunk_runner);
+template double nll_loss<double>(const row_shape&, const std::array<row_view, 2>&,
+                                 const index_view&, const row_loss_options<double>&, const view&,
+                                 chunk_runner);
+
+}  // namespace dlcore

@@ -1,0 +1,68 @@
+// Sums of registers, per lane, with little error.
+#pragma once
+
+#include "simd/vec.hpp"
+
+namespace dlcore {
+
+// Per-lane sums in double, whatever T is.
+template <class T>
+struct wide_sum {
+  vec<double> parts[wide_parts<T>];
+
+  wide_sum() {
+    for (auto& p : parts) p = vec<double>(0.0);
+  }
+  void add(vec<T> x) {
+    for (int i = 0; i < wide_parts<T>; ++i) parts[i] += widen(x, i);
+  }
+  // The sum of each lane, rounded to T.
+  vec<T> lanes() const {
+    if constexpr (std::is_same_v<T, double>) return parts[0];
+    else return narrow(parts[0], parts[1]);
+  }
+  double total() const {
+    vec<double> sum = parts[0];
+    for (int i = 1; i < wide_parts<T>; ++i) sum += parts[i];
+    return reduce_add(sum);
+  }
+};
+
+// Per-lane sums that add in T, fast, but no more than `block` terms before they go to double.
+template <class T>
+struct block_sum {
+  static constexpr int block = 16;
+  wide_sum<T> flushed;
+  vec<T> open = T(0);
+  int count = 0;
+
+  block_sum() = default;
+  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
+  block_sum(const block_sum& s) { *this = s; }
+  block_sum& operator=(const block_sum& s) {
+    for (int i = 0; i < wide_parts<T>; ++i) flushed.parts[i] = s.flushed.parts[i];
+    open = s.open;
+    count = s.count;
+    return *this;
+  }
+
+  void add(vec<T> x) {
+    open += x;
+    if (++count == block) flush();
+  }
+  void flush() {
+    flushed.add(open);
+    open = T(0);
+    count = 0;
+  }
+  vec<T> lanes() {
+    flush();
+    return flushed.lanes();
+  }
+  double total() {
+    flush();
+    return flushed.total();
+  }
+};
+
+}  // namespace dlcore

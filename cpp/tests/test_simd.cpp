@@ -1,0 +1,130 @@
+#include <cmath>
+#include <limits>
+
+#include "simd/math.hpp"
+#include "simd/sums.hpp"
+#include "tests/check.hpp"
+
+namespace {
+
+using namespace dlcore;
+
+// Elements that tell lanes apart.
+template <class T>
+void fill(T* x, std::ptrdiff_t n) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) x[i] = T(i) * T(0.75) - T(3);
+}
+
+template <class T>
+void parts_touch_what_they_name() {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  T from[w], to[w + 1];
+  fill(from, w);
+  for (std::ptrdiff_t n = 0; n < w; ++n) {
+    const vec<T> x = load_part<T>(from, n, T(7));
+    for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(x.v[i] == (i < n ? from[i] : T(7)));
+    for (T& t : to) t = T(9);
+    store_part<T>(to, load<T>(from), n);
+    for (std::ptrdiff_t i = 0; i <= w; ++i) CHECK(to[i] == (i < n ? from[i] : T(9)));
+    const vec<T> first = first_lanes<T>(load<T>(from), n);
+    for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(first.v[i] == (i < n ? from[i] : T(0)));
+  }
+}
+
+template <class T>
+void operations_of_lanes() {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  T from[w];
+  fill(from, w);
+  const vec<T> x = load<T>(from), two = T(2), not_a_number = nan;
+  for (std::ptrdiff_t i = 0; i < w; ++i) {
+    const T e = from[i], product = e * T(2) + T(2);  // exact
+    CHECK((fma<T>(x, two, two)).v[i] == product);
+    CHECK((max<T>(x, two)).v[i] == std::max(e, T(2)));
+    CHECK((min<T>(x, two)).v[i] == std::min(e, T(2)));
+    CHECK(abs<T>(x).v[i] == std::abs(e));
+    CHECK(sqrt<T>(x * x).v[i] == std::abs(e));
+    CHECK(std::abs(root<T>(x * x).v[i] - std::abs(e)) <=
+          std::abs(e) * 2 * std::numeric_limits<T>::epsilon());
+    CHECK(std::abs(quotient<T>(two, x).v[i] - T(2) / e) <=
+              std::abs(T(2) / e) * 2 * std::numeric_limits<T>::epsilon() ||
+          e == 0);
+    CHECK((max<T>(x, not_a_number)).v[i] == e);
+    CHECK(std::isnan((max<T>(not_a_number, x)).v[i]));
+  }
+  CHECK(!any(x != x));
+  CHECK(any(x == vec<T>(from[w - 1])));
+  CHECK(any_less<T>(vec<T>(T(-4)), x));
+  CHECK(!any_less<T>(x, vec<T>(T(-4))));
+}
+
+template <class T>
+void lanes_between_registers() {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  vec<T> x[w];
+  for (std::ptrdiff_t i = 0; i < w; ++i)
+    for (std::ptrdiff_t j = 0; j < w; ++j) x[i].v[j] = T(i * w + j);
+  transpose<T>(x);
+  for (std::ptrdiff_t i = 0; i < w; ++i)
+    for (std::ptrdiff_t j = 0; j < w; ++j) CHECK(x[i].v[j] == T(j * w + i));
+
+  T from[2 * w], to[w];
+  fill(from, 2 * w);
+  const vec<T> odd =
+      gather_lanes<T>(from, iota<int_of<T>>() * vec<int_of<T>>(int_of<T>(2 * sizeof(T))));
+  for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(odd.v[i] == from[2 * i]);
+
+  vec<double> wide[wide_parts<T>];
+  double sum = 0;
+  T largest = from[0];
+  for (int part = 0; part < wide_parts<T>; ++part) {
+    wide[part] = widen(load<T>(from), part);
+    const vec<double> loaded = load_wide<T>(from, part);
+    for (std::ptrdiff_t i = 0; i < vec<double>::size; ++i) {
+      CHECK(wide[part].v[i] == double(from[part * vec<double>::size + i]));
+      CHECK(loaded.v[i] == wide[part].v[i]);
+    }
+  }
+  store_narrow<T>(to, wide);
+  block_sum<T> blocks;
+  blocks.add(load<T>(from));
+  for (std::ptrdiff_t i = 0; i < w; ++i) {
+    CHECK(to[i] == from[i]);
+    sum += double(from[i]);
+    largest = std::max(largest, from[i]);
+  }
+  CHECK(reduce_add(load<T>(from)) == T(sum));
+  CHECK(reduce_max(load<T>(from)) == largest);
+  CHECK(blocks.total() == sum);
+}
+
+// tests/native/test_math.py holds the errors; here only that each set has the functions right.
+template <class T>
+void functions() {
+  for (double x : {-3.0, -0.5, 0.0, 0.25, 4.0}) {
+    const auto near = [](T a, double b) {
+      return std::abs(double(a) - b) <= 1e-6 * (1 + std::abs(b));
+    };
+    CHECK(near(exp(vec<T>(T(x))).v[0], std::exp(x)));
+    CHECK(near(expm1(vec<T>(T(x))).v[0], std::expm1(x)));
+    CHECK(near(tanh(vec<T>(T(x))).v[0], std::tanh(x)));
+    if (x > 0) CHECK(near(log(vec<T>(T(x))).v[0], std::log(x)));
+    if (x > -1) CHECK(near(log1p(vec<T>(T(x))).v[0], std::log1p(x)));
+  }
+}
+
+template <class T>
+void all() {
+  parts_touch_what_they_name<T>();
+  operations_of_lanes<T>();
+  lanes_between_registers<T>();
+  functions<T>();
+}
+
+}  // namespace
+
+void test_simd() {
+  all<float>();
+  all<double>();
+}

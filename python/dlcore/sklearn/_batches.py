@@ -144,7 +144,7 @@ class Batches:
             losses=losses,
             squares=squares,
             lrs=lrs,
-            seen=None,
+            outputs=None,
             seconds=0.1,
             between=lambda _: None,
         )

@@ -364,7 +364,7 @@ class Trainer(Run):
                     plan,
                     losses=losses,
                     lrs=lrs,
-                    seen=outputs,
+                    outputs=outputs,
                     seconds=_SLICE_OF_MAP if mapped else _SLICE,
                     between=between,
                 )

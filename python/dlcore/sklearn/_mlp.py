@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
-from dlcore.sklearn._batches import FullBatch, PerceptronBatches, ScaledLoss, as_rows, rows_at_once
+from dlcore.sklearn._batches import Batches, FullBatch, Objective, as_rows, rows_at_once
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_epochs
@@ -61,7 +61,7 @@ class Validation(NamedTuple):
 class Fit(Run):
     """A fit of an estimator as its callbacks see it."""
 
-    def __init__(self, estimator: Any, batches: PerceptronBatches, log_names: list[str]) -> None:
+    def __init__(self, estimator: Any, batches: Batches, log_names: list[str]) -> None:
         self.estimator = estimator
         self.model: Sequential = estimator.model_
         self.optimizer = estimator._optimizer
@@ -85,13 +85,13 @@ class _Epochs:
         self,
         run: Fit,
         step: TrainingStep,
-        scaled_loss: ScaledLoss,
+        objective: Objective,
         held: Validation | None,
         incremental: bool,
     ) -> None:
         self._run, self._batches, self._step = run, run._batches, step
         self._estimator = estimator = run.estimator
-        self._scaled_loss, self._held, self._incremental = scaled_loss, held, incremental
+        self._objective, self._held, self._incremental = objective, held, incremental
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
@@ -99,7 +99,7 @@ class _Epochs:
         key = int(of._random_state.randint(2**31)) if self._draws else 0
         rng = of._random_state if of.shuffle else None
         of.loss_ = self._batches.run(
-            self._step, self._scaled_loss, rng, key, of.alpha, of._learning_rates
+            self._step, self._objective, rng, key, of.alpha, of._learning_rates
         )
         of.n_iter_ += 1
         of.t_ += self._batches.rows
@@ -109,7 +109,7 @@ class _Epochs:
         return {"loss": of.loss_}
 
     def validate(self) -> dict[str, float]:
-        logs: dict[str, float] = self._estimator._validate(self._scaled_loss, self._held)
+        logs: dict[str, float] = self._estimator._validate(self._objective, self._held)
         self._estimator._count_improvement()
         return logs
 
@@ -271,15 +271,15 @@ class PerceptronMixin:
         model = self._network()
         model._make_writable()
         self._show_coefs()
-        scaled_loss = self._scaled_loss()
+        objective = self._objective()
         if self.solver == "lbfgs":
-            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), scaled_loss)
+            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
         else:
             if self.early_stopping and held is None:
                 X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
             rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
             with model._in_training():
-                self._fit_stochastic(rows, scaled_loss, held, incremental, epochs or self.max_iter)
+                self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(_DIVERGED)
         return self
@@ -361,7 +361,7 @@ class PerceptronMixin:
     def _fit_stochastic(
         self: Any,
         rows: Dataset,
-        scaled_loss: ScaledLoss,
+        objective: Objective,
         held: Validation | None,
         incremental: bool,
         epochs: int,
@@ -378,13 +378,11 @@ class PerceptronMixin:
                 "clipped",
                 stacklevel=5,
             )
-        batches = PerceptronBatches(
-            rows, min(200 if self.batch_size == "auto" else self.batch_size, n)
-        )
+        batches = Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
         average = one_average(list(self.callbacks or ()))
         step = TrainingStep(
             self.model_,
-            scaled_loss.loss,
+            objective.loss,
             self._optimizer,
             max_norm=self.clip_grad_norm,
             average=None if average is None else average.begin(self.model_),
@@ -395,7 +393,7 @@ class PerceptronMixin:
         self.history_ = fit.history
         self._begin_records(held, incremental)
         try:
-            work = _Epochs(fit, step, scaled_loss, held, incremental)
+            work = _Epochs(fit, step, objective, held, incremental)
             self._run_epochs(fit, work, average, epochs)
         finally:
             fit.let_go()
@@ -444,12 +442,12 @@ class PerceptronMixin:
             self._no_improvement_count = 0
             self.best_validation_score_, self._best_state = -math.inf, None
 
-    def _validate(self: Any, scaled_loss: ScaledLoss, held: Validation | None) -> dict[str, float]:
+    def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
         """Record how good the network is on rows to validate on."""
         if held is None:
             return {}
         outputs = self._run_network(held.X)
-        logs = {"val_loss": scaled_loss.mean(outputs, held.targets, held.weight)}
+        logs = {"val_loss": objective.mean(outputs, held.targets, held.weight)}
         self.validation_loss_curve_.append(logs["val_loss"])
         if self.early_stopping:
             logs["val_score"] = self._validation_score(held, outputs, logs["val_loss"])
@@ -515,10 +513,10 @@ class PerceptronMixin:
             print(message)
         return self._no_improvement_count > 0
 
-    def _fit_lbfgs(self: Any, rows: Dataset, scaled_loss: ScaledLoss) -> None:
+    def _fit_lbfgs(self: Any, rows: Dataset, objective: Objective) -> None:
         model: Sequential = self.model_
         result = scipy.optimize.minimize(
-            FullBatch(model, rows, scaled_loss, self.alpha),
+            FullBatch(model, rows, objective, self.alpha),
             model.flat.astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -540,7 +538,7 @@ class PerceptronMixin:
         for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
             array[...] = values.reshape(array.shape)
         rows = as_rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
-        loss, grad = FullBatch(model, rows, self._scaled_loss(), self.alpha)(model.flat)
+        loss, grad = FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
         slopes = model._split(grad)
         places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
         parts = [slopes[f"{i}.weight"].T.ravel() for i in places]

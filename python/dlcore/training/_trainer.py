@@ -243,7 +243,7 @@ class Trainer(Run):
                 self.model, self.loss, rows, validation_data, validation_split, self._split_seed
             )
             weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
-            source = Batches(weighted, index, batch_size, self.accumulate, self.loss)
+            source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
             if transform is not None or mix is not None:
                 classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
                 if mix is not None:

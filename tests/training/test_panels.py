@@ -10,8 +10,8 @@ from test_network import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
 
 import dlcore as dl
 from dlcore._native import dispatch
+from dlcore.training import _loop as training
 from dlcore.training import _progress as progress
-from dlcore.training import _trainer as training
 
 SHAPES = pytest.mark.parametrize(
     "widths",

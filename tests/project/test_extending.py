@@ -83,11 +83,6 @@ def test_what_is_no_loss_is_refused(loss):
         dl.Trainer(line(), loss=loss)
 
 
-def test_a_loss_class_is_told_how_to_be_written():
-    with pytest.raises(ValueError, match=r"or a loss object such as HuberLoss\(\), not <class"):
-        dl.Trainer(line(), loss=dl.HuberLoss)
-
-
 # ---- an optimizer
 
 

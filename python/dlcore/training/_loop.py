@@ -150,7 +150,7 @@ def run_batches(
             losses=losses,
             squares=squares,
             lrs=lrs,
-            seen=outputs,
+            outputs=outputs,
             seconds=_SLICE_OF_MAP if mapped else _SLICE,
             between=between,
         )

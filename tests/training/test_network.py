@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import dlcore as dl
 from dlcore import reference
 from dlcore.nn import _losses as objectives
-from dlcore.training import _trainer as training
+from dlcore.training import _loop as training
 from support.layouts import LAYOUTS, broadcast
 from support.networks import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
 from support.plain_step import PlainNetwork, loss_and_slope, plain_fit

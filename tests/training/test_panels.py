@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import dlcore as dl
 from dlcore._native import dispatch
+from dlcore.training import _loop as training
 from dlcore.training import _progress as progress
-from dlcore.training import _trainer as training
 from support.networks import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
 
 SHAPES = pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.sparse
 
 from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
-from dlcore.training._batches import BatchPlan
+from dlcore.training import _batches as batches
 from dlcore.training._dataset import Dataset
 from dlcore.training._step import TrainingStep
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
-    from dlcore.training._learning_rate import ScheduledLearningRates
+    from dlcore.training._batches import BatchPlan
 
 # Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 
-class Objective(NamedTuple):
+class ScaledLoss(NamedTuple):
     """What is minimized: a loss of outputs (N, k) and how scikit-learn scales it.
 
     ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
@@ -62,19 +63,24 @@ def rows_at_once(X: Any) -> int:
     return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // X.shape[1]))
 
 
-class Batches:
-    """Mini-batches in scikit-learn's order, and its mean of their losses; ``rows`` is their number."""
+class Batches(batches.Batches):
+    """Mini-batches in scikit-learn's order, with its mean of their losses."""
 
-    def __init__(self, rows: Dataset, batch_size: int) -> None:
-        self._rows, self._batch_size = rows, int(batch_size)
-        n = self.rows = rows.x.shape[0]
-        self._order = np.arange(n)
-        self._starts = np.arange(0, n, self._batch_size)
-        self._sizes = np.diff(self._starts, append=n).astype(np.float64)
+    def __init__(self, loss: ScaledLoss, rows: Dataset, batch_size: int) -> None:
+        super().__init__(loss.loss, rows, np.arange(rows.x.shape[0]), int(batch_size), 1)
+        self._loss = loss
+        self._sizes = np.diff(self._starts, append=self.rows).astype(np.float64)
         self._constant: Array | None = None
 
-    def __len__(self) -> int:
-        return len(self._starts)
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self._index)
+
+    @property
+    def normalizer(self) -> float:
+        """The weight of all rows."""
+        return float(np.add.reduceat(self._loss_weights[self._index], self._starts).sum())
 
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""
@@ -84,100 +90,63 @@ class Batches:
             some = x[start : start + step]
             yield some.toarray() if scipy.sparse.issparse(some) else some
 
-    @property
-    def normalizer(self) -> float:
-        """The weight of all rows."""
-        return float(self._normalizers().sum())
+    def _draw_order(self, rng: Any) -> Array:
+        """Shuffle the order of the epoch before, as scikit-learn does."""
+        if rng is not None:
+            places = np.arange(self.rows)
+            rng.shuffle(places)
+            self._index = self._index[places]
+        return self._index
 
-    def _normalizers(self) -> Array:
-        weight = self._rows.weight
-        return self._sizes if weight is None else np.add.reduceat(weight[self._order], self._starts)
+    def epoch(self, rng: Any, key: int) -> Iterator[BatchPlan]:
+        """Draw the batches of an epoch, whose gradients are scaled as scikit-learn's are."""
+        for plan in super().epoch(rng, key):
+            scaled = self._loss.gradient_scale * plan.accumulation_weights
+            yield replace(plan, accumulation_weights=scaled)
 
-    def _plan(self, objective: Objective, key: int, total: float | None = None) -> BatchPlan:
-        normalizers = self._normalizers()
-        accumulation_weights = objective.gradient_scale * (
-            np.ones_like(normalizers) if total is None else normalizers / total
-        )
-        return BatchPlan(
-            self._rows,
-            self._order,
-            self._batch_size,
-            normalizers,
-            accumulation_weights * (normalizers > 0),
-            1,
-            key,
-        )
+    def all_rows(self) -> BatchPlan:
+        """Return the batches of one update by all rows."""
+        plan = next(super().epoch(None, 0))
+        parts = plan.normalizers / float(plan.normalizers.sum())
+        scaled = self._loss.gradient_scale * parts * (plan.normalizers > 0)
+        return replace(plan, accumulation_weights=scaled)
 
-    def _constants(self, objective: Objective, normalizers: Array) -> Array | float:
-        """Compute what each batch's mean loss has more, whatever the outputs are."""
-        if objective.constant is None:
-            return 0.0
+    def scaled_losses(self, plan: BatchPlan, losses: Array) -> Array:
+        """Return the mean loss of each batch as scikit-learn scales it."""
+        scaled: Array = losses * self._loss.value_scale
+        if self._loss.constant is None:
+            return scaled
         if self._constant is None:
-            self._constant = objective.constant(self._rows.y)
+            self._constant = self._loss.constant(self._rows.y)
         values: Array = self._constant
         if self._rows.weight is not None:
             values = values * self._rows.weight
-        return np.add.reduceat(values[self._order], self._starts) / np.where(
-            normalizers > 0, normalizers, 1
-        )
+        sums = np.add.reduceat(values[plan.order], self._starts)
+        return scaled + sums / np.where(plan.normalizers > 0, plan.normalizers, 1)
 
-    def run(
-        self,
-        step: TrainingStep,
-        objective: Objective,
-        rng: np.random.RandomState | None,
-        key: int,
-        alpha: float,
-        learning_rates: ScheduledLearningRates,
+    def mean_loss(
+        self, plan: BatchPlan, losses: Array, squares: Array | None, alpha: float
     ) -> float:
-        """Learn from all batches; return the mean of their losses, the penalty included."""
-        if rng is not None:
-            places = np.arange(len(self._order))
-            rng.shuffle(places)
-            self._order = self._order[places]
-        plan = self._plan(objective, key)
-        losses = np.zeros(len(plan))
-        squares = np.zeros(len(plan)) if alpha else None
-        lrs = learning_rates.of_updates(len(plan))
-        updates = step.run(
-            plan,
-            losses=losses,
-            squares=squares,
-            lrs=lrs,
-            outputs=None,
-            seconds=0.1,
-            between=lambda _: None,
-        )
-        learning_rates.end_updates(updates, lrs)
-        losses = losses * objective.value_scale + self._constants(objective, plan.normalizers)
+        """Return the mean of the losses of an epoch's batches, the L2 penalty included."""
+        losses = self.scaled_losses(plan, losses)
         if squares is not None:
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
         return float(losses @ self._sizes / self._sizes.sum())
 
-    def compute_gradient(self, step: TrainingStep, objective: Objective) -> float:
-        """Compute the loss of all rows, and its gradient in the step's memory."""
-        normalizers = self._normalizers()
-        total = float(normalizers.sum())
-        losses = step.compute_gradient(self._plan(objective, 0, total))
-        losses = losses * objective.value_scale + self._constants(objective, normalizers)
-        return float(losses @ normalizers / total)
-
 
 class FullBatch:
     """The loss of all rows, with its L2 penalty, and its gradient."""
 
-    def __init__(
-        self, model: Sequential, rows: Dataset, objective: Objective, alpha: float
-    ) -> None:
-        self._model, self._objective = model, objective
-        self._batches = Batches(rows, min(rows_at_once(rows.x), rows.x.shape[0]))
+    def __init__(self, model: Sequential, rows: Dataset, loss: ScaledLoss, alpha: float) -> None:
+        self._model = model
+        self._batches = Batches(loss, rows, min(rows_at_once(rows.x), rows.x.shape[0]))
         self._factor = alpha / self._batches.normalizer
-        self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
-        slopes = model._split(self._step.gradient)
+        self._step = TrainingStep(model, loss.loss, SGD(model.parameters()), accumulate=True)
+        gradients = model._split(self._step.gradient)
         self._weights = [
-            (layer.weight, slopes[f"{i}.weight"])
+            (layer.weight, gradients[f"{i}.weight"])
             for i, layer in enumerate(model)
             if isinstance(layer, Linear)
         ]
@@ -186,10 +155,12 @@ class FullBatch:
         """Compute both for parameters laid out as ``model.flat``."""
         self._model.flat[...] = parameters
         try:
-            loss = self._batches.compute_gradient(self._step, self._objective)
+            plan = self._batches.all_rows()
+            losses = self._batches.scaled_losses(plan, self._step.compute_gradient(plan))
         except FloatingPointError:
             return math.inf, np.zeros(parameters.shape)
-        for weight, slope in self._weights:
-            slope += weight.dtype.type(self._factor) * weight
+        loss = float(losses @ plan.normalizers / plan.normalizers.sum())
+        for weight, gradient in self._weights:
+            gradient += weight.dtype.type(self._factor) * weight
             loss += 0.5 * self._factor * float(np.vdot(weight, weight))
         return loss, self._step.gradient.astype(np.float64)

@@ -21,10 +21,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
-from dlcore.sklearn._batches import Batches, FullBatch, Objective, as_rows, rows_at_once
+from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows, rows_at_once
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.training._learning_rate import ScheduledLearningRates
-from dlcore.training._loop import Run, run_epochs
+from dlcore.training._loop import Run, run_batches, run_epochs
+from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, TrainingStep
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Validation(NamedTuple):
     weight: Array | None
 
 
-class Fit(Run):
+class EstimatorRun(Run):
     """A fit of an estimator as its callbacks see it."""
 
     def __init__(self, estimator: Any, batches: Batches, log_names: list[str]) -> None:
@@ -83,24 +84,26 @@ class _Epochs:
 
     def __init__(
         self,
-        run: Fit,
+        run: EstimatorRun,
         step: TrainingStep,
-        objective: Objective,
+        loss: ScaledLoss,
         held: Validation | None,
         incremental: bool,
     ) -> None:
         self._run, self._batches, self._step = run, run._batches, step
         self._estimator = estimator = run.estimator
-        self._objective, self._held, self._incremental = objective, held, incremental
+        self._loss, self._held, self._incremental = loss, held, incremental
+        self._log = IterationLog(run.history, Progress(0, epochs=0, steps=None), None)
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
         of = self._estimator
         key = int(of._random_state.randint(2**31)) if self._draws else 0
         rng = of._random_state if of.shuffle else None
-        of.loss_ = self._batches.run(
-            self._step, self._objective, rng, key, of.alpha, of._learning_rates
-        )
+        for plan in self._batches.epoch(rng, key):
+            squares = np.zeros(len(plan)) if of.alpha else None
+            losses = run_batches(self._step, plan, of._learning_rates, self._log, squares=squares)
+            of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1
         of.t_ += self._batches.rows
         of.loss_curve_.append(of.loss_)
@@ -109,13 +112,12 @@ class _Epochs:
         return {"loss": of.loss_}
 
     def validate(self) -> dict[str, float]:
-        logs: dict[str, float] = self._estimator._validate(self._objective, self._held)
+        logs: dict[str, float] = self._estimator._validate(self._loss, self._held)
         self._estimator._count_improvement()
         return logs
 
-    def counts(self, epoch: int) -> dict[str, int]:
-        batches = len(self._batches)
-        return {"batches": batches, "iteration": batches * (epoch + 1)}
+    def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
+        return {"batches": len(self._batches), "iteration": self._log.iteration}
 
     def end(self, epoch: int, logs: dict[str, float]) -> None:
         pass
@@ -271,15 +273,15 @@ class PerceptronMixin:
         model = self._network()
         model._make_writable()
         self._show_coefs()
-        objective = self._objective()
+        loss = self._scaled_loss()
         if self.solver == "lbfgs":
-            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
+            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), loss)
         else:
             if self.early_stopping and held is None:
                 X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
             rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
             with model._in_training():
-                self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
+                self._fit_stochastic(rows, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(_DIVERGED)
         return self
@@ -361,7 +363,7 @@ class PerceptronMixin:
     def _fit_stochastic(
         self: Any,
         rows: Dataset,
-        objective: Objective,
+        loss: ScaledLoss,
         held: Validation | None,
         incremental: bool,
         epochs: int,
@@ -378,35 +380,35 @@ class PerceptronMixin:
                 "clipped",
                 stacklevel=5,
             )
-        batches = Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        batches = Batches(loss, rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
         average = one_average(list(self.callbacks or ()))
         step = TrainingStep(
             self.model_,
-            objective.loss,
+            loss.loss,
             self._optimizer,
             max_norm=self.clip_grad_norm,
             average=None if average is None else average.begin(self.model_),
         )
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
-        fit = Fit(self, batches, log_names)
-        self.history_ = fit.history
+        run = EstimatorRun(self, batches, log_names)
+        self.history_ = run.history
         self._begin_records(held, incremental)
         try:
-            work = _Epochs(fit, step, objective, held, incremental)
-            self._run_epochs(fit, work, average, epochs)
+            work = _Epochs(run, step, loss, held, incremental)
+            self._run_epochs(run, work, average, epochs)
         finally:
-            fit.let_go()
+            run.let_go()
 
     def _run_epochs(
         self: Any,
-        fit: Fit,
+        run: EstimatorRun,
         work: _Epochs,
         average: ExponentialMovingAverage | None,
         epochs: int,
     ) -> None:
         try:
-            run_epochs(fit, work, epochs, self._learning_rates, average)
+            run_epochs(run, work, epochs, self._learning_rates, average)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         except Diverged:
@@ -416,7 +418,7 @@ class PerceptronMixin:
             self.loss_ = math.nan
             self.loss_curve_.append(math.nan)
             self.validation_scores_.append(math.nan)
-        fit._tell("on_fit_end")
+        run._tell("on_fit_end")
         if self.early_stopping and (best := self._best_state) is not None:
             self.model_.load_state_dict(best)
 
@@ -442,12 +444,12 @@ class PerceptronMixin:
             self._no_improvement_count = 0
             self.best_validation_score_, self._best_state = -math.inf, None
 
-    def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
+    def _validate(self: Any, loss: ScaledLoss, held: Validation | None) -> dict[str, float]:
         """Record how good the network is on rows to validate on."""
         if held is None:
             return {}
         outputs = self._run_network(held.X)
-        logs = {"val_loss": objective.mean(outputs, held.targets, held.weight)}
+        logs = {"val_loss": loss.mean(outputs, held.targets, held.weight)}
         self.validation_loss_curve_.append(logs["val_loss"])
         if self.early_stopping:
             logs["val_score"] = self._validation_score(held, outputs, logs["val_loss"])
@@ -513,10 +515,10 @@ class PerceptronMixin:
             print(message)
         return self._no_improvement_count > 0
 
-    def _fit_lbfgs(self: Any, rows: Dataset, objective: Objective) -> None:
+    def _fit_lbfgs(self: Any, rows: Dataset, loss: ScaledLoss) -> None:
         model: Sequential = self.model_
         result = scipy.optimize.minimize(
-            FullBatch(model, rows, objective, self.alpha),
+            FullBatch(model, rows, loss, self.alpha),
             model.flat.astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -538,11 +540,11 @@ class PerceptronMixin:
         for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
             array[...] = values.reshape(array.shape)
         rows = as_rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
-        loss, grad = FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
-        slopes = model._split(grad)
+        loss, grad = FullBatch(model, rows, self._scaled_loss(), self.alpha)(model.flat)
+        gradients = model._split(grad)
         places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
-        parts = [slopes[f"{i}.weight"].T.ravel() for i in places]
-        return loss, np.hstack(parts + [slopes[f"{i}.bias"] for i in places])
+        parts = [gradients[f"{i}.weight"].T.ravel() for i in places]
+        return loss, np.hstack(parts + [gradients[f"{i}.bias"] for i in places])
 
     # ---- inference ----
 

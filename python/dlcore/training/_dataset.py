@@ -201,8 +201,9 @@ def class_weights(
     Parameters
     ----------
     class_weight : mapping, array or "balanced"
-        Weights by class, 1 for a class not named; or one for each class. "balanced" is N / (classes * rows of the class),
-        which gives every class the same total weight (King & Zeng, 2001; as in scikit-learn).
+        Weights by class, 1 for a class not named; or one for each class. "balanced" is
+        N / (classes * rows of the class), which gives every class the same total weight
+        (King & Zeng, 2001; as in scikit-learn).
     y : ndarray of shape (N,) or (N, 1)
         Classes.
     classes : int or None

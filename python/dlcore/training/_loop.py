@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from dlcore.callbacks._history import History
+from dlcore.training._dataset import MappedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,7 +16,15 @@ if TYPE_CHECKING:
     from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.callbacks._callback import Callback
     from dlcore.nn._sequential import Sequential
+    from dlcore.training._batches import BatchPlan
     from dlcore.training._learning_rate import ScheduledLearningRates
+    from dlcore.training._progress import IterationLog
+    from dlcore.training._step import TrainingStep
+
+# Seconds of native steps between two looks at Python: its signals, the progress bar.
+_SLICE = 0.1
+# And of steps on a mapped file, whose pages then are given back.
+_SLICE_OF_MAP = 0.01
 
 
 class Run:
@@ -109,3 +120,42 @@ def run_epochs(
             run.history.stopped_epoch = epoch
         if epochs.has_converged() or run._is_stopping:
             break
+
+
+def run_batches(
+    step: TrainingStep,
+    plan: BatchPlan,
+    learning_rates: ScheduledLearningRates,
+    log: IterationLog,
+    *,
+    outputs: Array | None = None,
+    squares: Array | None = None,
+) -> Array:
+    """Learn from batches, by the learning rates of their updates; return the loss of each.
+
+    ``outputs`` and ``squares`` are filled in as `TrainingStep.run` does.
+    """
+    mapped = MappedFile(plan.rows.x)
+    losses = np.zeros(len(plan))
+    lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
+    log.begin(plan, losses, learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
+
+    def between(done: int) -> None:
+        mapped.release()
+        log.up_to(done)
+
+    try:
+        updates = step.run(
+            plan,
+            losses=losses,
+            squares=squares,
+            lrs=lrs,
+            outputs=outputs,
+            seconds=_SLICE_OF_MAP if mapped else _SLICE,
+            between=between,
+        )
+    finally:
+        mapped.release()
+    learning_rates.end_updates(updates, lrs)
+    between(len(plan))
+    return losses

@@ -88,15 +88,15 @@ class AugmentedBatches:
 
     def _begin(self, plan: BatchPlan, start: int, size: int) -> _Piece:
         """Set threads to make some batches, from ``start`` on."""
-        numbers = plan.order[start * plan.batch_size : (start + size) * plan.batch_size]
-        x = np.empty((len(numbers), *plan.rows.x.shape[1:]), plan.rows.x.dtype)
+        indices = plan.order[start * plan.batch_size : (start + size) * plan.batch_size]
+        x = np.empty((len(indices), *plan.rows.x.shape[1:]), plan.rows.x.dtype)
         batches = range(start, min(start + size, len(plan)))
         slots = (x[i * plan.batch_size : (i + 1) * plan.batch_size] for i in range(size))
         targets = [
             self._pool.submit(self._change, plan, batch, slot)
             for batch, slot in zip(batches, slots, strict=False)
         ]
-        return _Piece(start, numbers, x, targets)
+        return _Piece(start, indices, x, targets)
 
     def _finish(self, plan: BatchPlan, piece: _Piece) -> Iterator[BatchPlan]:
         """Wait for batches, and give them."""
@@ -104,7 +104,7 @@ class AugmentedBatches:
         given = plan.rows
         MappedFile(given.x).release()
         weights = (given.weight, given.sample_weight)
-        own = (w if w is None else w[piece.numbers] for w in weights)
+        own = (w if w is None else w[piece.indices] for w in weights)
         rows = Dataset(piece.x, y, *own)
         # The key of a batch is that which it has in one run of all of them.
         key = (plan.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
@@ -116,9 +116,9 @@ class AugmentedBatches:
     def _change(self, plan: BatchPlan, batch: int, x: Array) -> Array:
         """Fill in x of a batch, changed; return its targets."""
         rng = np.random.default_rng([plan.key, batch])
-        numbers = plan.indices(batch)
-        np.take(plan.rows.x, numbers, axis=0, out=x)
-        y: Array = plan.rows.y[numbers]
+        indices = plan.indices(batch)
+        np.take(plan.rows.x, indices, axis=0, out=x)
+        y: Array = plan.rows.y[indices]
         changed = x
         if self._transform is not None:
             changed = _checked("transform", "x", self._transform(x, rng), x)
@@ -136,7 +136,7 @@ class AugmentedBatches:
 
 class _Piece(NamedTuple):
     start: int  # the first batch
-    numbers: Array  # of the rows
+    indices: Array  # of the rows
     x: Array  # is being filled in
     targets: list[Future[Array]]  # of each batch
 

@@ -98,16 +98,16 @@ class IterationLog:
         """Begin with other batches, whose losses are filled in."""
         self._plan, self._batch_losses = plan, losses
         self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
-        self._seen = 0
+        self._updates = self._batches = 0  # of the plan, that are logged
 
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
         plan = self._plan
         ready = self._lrs.size if done == len(plan) else done // plan.accumulate
         if self._every is None:
-            self.iteration += ready - self._seen
-            self._seen = ready
-        for update in range(self._seen, ready):
+            self.iteration += ready - self._updates
+            self._updates = ready
+        for update in range(self._updates, ready):
             self.iteration += 1
             batches = slice(update * plan.accumulate, (update + 1) * plan.accumulate)
             self._losses.append(
@@ -118,7 +118,9 @@ class IterationLog:
                 self._history.record_iterations([self.iteration], [loss], [lr])
                 self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
                 self._losses.clear()
-        self._seen = ready
+        self._updates = ready
+        self._progress.step(done - self._batches)
+        self._batches = done
 
 
 def _bar(total: int | None, name: str) -> Any:

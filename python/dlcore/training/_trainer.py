@@ -20,7 +20,7 @@ from dlcore.nn._losses import Loss, as_loss
 from dlcore.nn._sequential import Sequential
 from dlcore.optim._adam import Adam, AdamW
 from dlcore.optim._sgd import SGD
-from dlcore.training._batches import Batches, BatchPlan, Stream
+from dlcore.training._batches import Batches, BatchPlan
 from dlcore.training._dataset import (
     Dataset,
     MappedFile,
@@ -31,21 +31,17 @@ from dlcore.training._dataset import (
     weigh_classes,
 )
 from dlcore.training._learning_rate import ScheduledLearningRates
-from dlcore.training._loop import Run, run_epochs
+from dlcore.training._loop import Run, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, Optimizer, TrainingStep, trained_names
+from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dlcore._common.typing import Array
     from dlcore.optim._schedules import Schedule
-
-# Seconds of native steps between two looks at Python: its signals, the progress bar.
-_SLICE = 0.1
-# And of steps on a mapped file, whose pages then are given back.
-_SLICE_OF_MAP = 0.01
 
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
@@ -317,8 +313,10 @@ class Trainer(Run):
         ):
             if given:
                 raise ValueError(f"{name} needs x and y as arrays; x is an iterable of batches")
-        if class_weight is not None and not isinstance(class_weight, Mapping):
-            raise ValueError("for an iterable of batches class_weight must be a dict")
+        if isinstance(class_weight, str):
+            raise ValueError(  # noqa: TRY004 - "balanced" is right for arrays
+                "for an iterable of batches class_weight must be a dict or an array"
+            )
 
         def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Dataset:
             rows = check_rows(self.model, self.loss, x, y, weight, prefix)
@@ -342,58 +340,41 @@ class Trainer(Run):
         epoch: int,
         plans: Iterable[BatchPlan],
         step: TrainingStep,
-        progress: Progress,
         log: IterationLog,
     ) -> tuple[dict[str, float], int]:
-        """Train one epoch; return its loss and metrics over the rows as they were seen, and its batches."""
+        """Train one epoch; return its loss and metrics before each update, and its number of batches."""
         total = weight = 0.0
         batches = 0
-        seen: list[tuple[Dataset, Array, Array]] = []  # data, rows of it and outputs
+        measured: list[tuple[Dataset, Array, Array]] = []  # data, rows of it and outputs
         for plan in plans:
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
-                seen.append((plan.rows, plan.order, outputs))
-            mapped = MappedFile(plan.rows.x)
-            losses = np.zeros(len(plan))
-            lrs = self._learning_rates.of_updates(-(-len(plan) // plan.accumulate))
-            log.begin(plan, losses, self._learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
-            between = _Between(progress, mapped, log)
+                measured.append((plan.rows, plan.order, outputs))
             try:
-                updates = step.run(
-                    plan,
-                    losses=losses,
-                    lrs=lrs,
-                    outputs=outputs,
-                    seconds=_SLICE_OF_MAP if mapped else _SLICE,
-                    between=between,
-                )
+                losses = run_batches(step, plan, self._learning_rates, log, outputs=outputs)
             except Diverged as error:
                 raise FloatingPointError(
                     f"the training diverged in epoch {epoch + 1}, "
                     f"step {batches + error.batch + 1}: {error}; "
                     f"the model has its parameters from before that step"
                 ) from None
-            finally:
-                mapped.release()
-            self._learning_rates.end_updates(updates, lrs)
-            between(len(plan))
             total += float((losses * plan.normalizers).sum())
             weight += float(plan.normalizers.sum())
             batches += len(plan)
         logs = {"loss": total / weight}
-        return (logs | self._measure_all(seen) if seen else logs), batches
+        return (logs | self._measure_all(measured) if measured else logs), batches
 
-    def _measure_all(self, seen: list[tuple[Dataset, Array, Array]]) -> dict[str, float]:
+    def _measure_all(self, measured: list[tuple[Dataset, Array, Array]]) -> dict[str, float]:
         """Measure the outputs of an epoch."""
-        y = np.concatenate([rows.y[order] for rows, order, _ in seen])
-        outputs = np.concatenate([outputs for *_, outputs in seen])
+        y = np.concatenate([rows.y[order] for rows, order, _ in measured])
+        outputs = np.concatenate([outputs for *_, outputs in measured])
         weight = None
-        if any(rows.sample_weight is not None for rows, *_ in seen):
+        if any(rows.sample_weight is not None for rows, *_ in measured):
             weight = np.concatenate(
                 [
                     np.ones(len(order)) if rows.sample_weight is None else rows.sample_weight[order]
-                    for rows, order, _ in seen
+                    for rows, order, _ in measured
                 ]
             )
         return self._measure(y, outputs, weight)
@@ -450,7 +431,7 @@ class _Epochs:
             trainer._shuffle_rng if self._shuffle else None,
             int(trainer._layer_rng.integers(2**63)),
         )
-        logs, self._batches = trainer._train(epoch, plans, self._step, self._progress, self._log)
+        logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
         return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
 
     def validate(self) -> dict[str, float]:
@@ -467,20 +448,6 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
-
-
-class _Between:
-    """What there is to do now and then between two batches of an epoch."""
-
-    def __init__(self, progress: Progress, mapped: MappedFile, log: IterationLog) -> None:
-        self._progress, self._mapped, self._log = progress, mapped, log
-        self._done = 0
-
-    def __call__(self, done: int) -> None:
-        self._mapped.release()
-        self._log.up_to(done)
-        self._progress.step(done - self._done)
-        self._done = done
 
 
 def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:

@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.10.14"]
 # ///
-"""One-word commands: ``nox -s tests``, ``lint``, ``bench``, ``docs``, ``build``."""
+"""One-word commands: ``nox -s tests``, ``lint``, ``asan``, ``tsan``, ``bench``, ``docs``, ``build``."""
 
 from pathlib import Path
 
@@ -28,6 +28,24 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("clang-format", "--dry-run", "--Werror", *map(str, Path("cpp").rglob("*.[ch]pp")))
     session.run("mypy")
+
+
+@nox.session(default=False)
+def asan(session: nox.Session) -> None:
+    """Run tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    sanitize(session, "asan")
+
+
+@nox.session(default=False)
+def tsan(session: nox.Session) -> None:
+    """Run tests of threads under ThreadSanitizer."""
+    sanitize(session, "tsan")
+
+
+def sanitize(session: nox.Session, name: str) -> None:
+    """Build with a sanitizer and test; arguments after ``--`` go to pytest."""
+    session.install("cmake>=3.24", "ninja", "pybind11>=3.0", ".[test]")
+    session.run("python", "tests/sanitize.py", name, *session.posargs)
 
 
 @nox.session(default=False)

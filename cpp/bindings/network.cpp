@@ -1,25 +1,259 @@
-#include "bindings/network.hpp"
+// Networks and their training steps as Python sees them. The Python package alone makes them, of
+// the descriptions of specs.hpp; objects here keep what they are described with, and with it the
+// arrays.
+#include <variant>
+
+#include "bindings/specs.hpp"
+#include "network/inference.hpp"
+#include "network/normalization_layer.hpp"
+#include "network/training_step.hpp"
 
 namespace dlcore {
 
+namespace {
+
+kind kind_of(bool is_double) { return is_double ? kind::float64 : kind::float32; }
+
+// ---- a normalization by itself ------------------------------------------------------------------
+
+// f(layer) of the one that is described, of the dtype of x.
+template <class F>
+void with_layer(py::handle spec, const py::array& x, const F& f) {
+  dispatch(float_kind(x, {"normalize", "x"}), [&](auto type) {
+    using T = decltype(type);
+    const std::unique_ptr<layer<T>> own = make_layer<T>(read_layer<T>(spec));
+    f(*own, x.shape(0), [&](const py::array& a) {
+      return rows_of<T>{static_cast<T*>(const_cast<void*>(a.data())), own->in};
+    });
+  });
+}
+
+// Of matrices in rows without gaps.
+void normalize_rows(py::handle spec, const py::array& x, const py::array& y) {
+  with_layer(spec, x, [&](auto& own, std::ptrdiff_t rows, const auto& matrix) {
+    const auto from = matrix(x).read(), to = matrix(y);
+    without_gil released;
+    normalize(own, from, to, rows);
+  });
+}
+void normalize_rows_backward(py::handle spec, const py::array& dy, const py::array& x,
+                             const py::array& dx) {
+  with_layer(spec, x, [&](auto& own, std::ptrdiff_t rows, const auto& matrix) {
+    const auto from = matrix(x).read(), gradient = matrix(dy).read();
+    const auto to = matrix(dx);
+    without_gil released;
+    normalize_backward(own, gradient, from, to, rows);
+  });
+}
+
+// ---- inference ----------------------------------------------------------------------------------
+
+class py_network {
+ public:
+  py_network(bool is_double, const py::tuple& layers)
+      : layers_(layers),
+        ndarray_(py::module_::import("numpy").attr("ndarray")),
+        dtype_(is_double ? py::dtype::of<double>() : py::dtype::of<float>()) {
+    dispatch(kind_of(is_double), [&](auto type) {
+      using T = decltype(type);
+      network_ = std::make_unique<inference<T>>(read_layers<T>(layers));
+    });
+  }
+
+  // The outputs, in a new array, for one as it should be: of the network's dtype and width, rows
+  // contiguous, `finite`: without NaN and infinities. None for anything else. It is one call, since
+  // for a single row checks in Python take longer than all the rest.
+  py::object infer(const py::object& x, bool finite) {
+    if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != ndarray_.ptr()) return py::none();
+    const auto a = py::reinterpret_borrow<py::array>(x);
+    return std::visit([&](auto& own) { return run(*own, a, finite); }, network_);
+  }
+
+ private:
+  py::tuple layers_;  // what keeps the parameters
+  py::object ndarray_;
+  py::dtype dtype_;
+  std::variant<std::unique_ptr<inference<float>>, std::unique_ptr<inference<double>>> network_;
+
+  template <class T>
+  py::object run(inference<T>& net, const py::array& x, bool finite) const {
+    const std::ptrdiff_t item = sizeof(T);
+    const py::dtype dtype = x.dtype();
+    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in())
+      return py::none();
+    if (x.size() > 0 && (x.strides(1) != item || x.strides(0) % item != 0 ||
+                         reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) != 0))
+      return py::none();
+    const std::ptrdiff_t rows = x.shape(0);
+    py::array out(dtype_, std::vector<py::ssize_t>{rows, net.out()});
+    const rows_of<const T> from{static_cast<const T*>(x.data()), x.strides(0) / item};
+    const rows_of<T> to{static_cast<T*>(out.mutable_data()), net.out()};
+    bool fine;
+    {
+      without_gil released;
+      fine = net.run(from, to, rows, finite);
+    }
+    return fine ? py::object(out) : py::none();
+  }
+};
+
+// ---- training -----------------------------------------------------------------------------------
+
+template <class T>
+void copy_rows(rows_of<const T> from, rows_of<T> to, std::ptrdiff_t n, std::ptrdiff_t width) {
+  for (std::ptrdiff_t r = 0; r < n; ++r) std::copy(from.row(r), from.row(r) + width, to.row(r));
+}
+
+template <class T>
+class step_of {
+ public:
+  step_of(const py::tuple& layers, std::ptrdiff_t batch_size, const py::object& loss,
+          bool accumulate)
+      : net_(read_layers<T>(layers)),
+        batch_size_(batch_size),
+        has_loss_(!loss.is_none()),
+        takes_labels_(false),
+        step_(net_, batch_size, made(loss), accumulate) {}
+
+  void forward(const py::object& x, const py::array& indices, const py::array& outputs,
+               std::uint64_t key) {
+    const matrix_rows<T> from = read_rows<T>(x);
+    const std::ptrdiff_t n = indices.size();
+    if (from.width != net_.in() || !is_array_of<std::int64_t>(indices) || n > batch_size_)
+      throw py::value_error("forward: x or indices do not fit the training step");
+    const rows_of<T> to = matrix(outputs, "outputs", n);
+    const auto* first = static_cast<const std::int64_t*>(indices.data());
+    without_gil released;
+    step_.forward(from, first, n, key);
+    copy_rows<T>(step_.outputs().read(), to, n, net_.out());
+  }
+  void backward(const py::array& gradient) {
+    const std::ptrdiff_t n = gradient.shape(0);
+    if (n > batch_size_) throw py::value_error("backward: gradient has too many rows");
+    const rows_of<T> from = matrix(gradient, "gradient", n);
+    without_gil released;
+    copy_rows<T>(from.read(), step_.output_gradients(), n, net_.out());
+    step_.backward(n);
+  }
+  void finish_update(const py::tuple& parameters, double average_decay) {
+    optimizer by;
+    by.average_decay = average_decay;
+    const auto specs = read_parameters<T>(parameters, net_.layers, std::size_t(-1), by.states);
+    without_gil released;
+    step_.finish_update(specs, by);
+  }
+  void forget() { step_.forget(); }
+  void undo() { step_.undo(); }
+
+  const char* run(const py::object& spec, epoch_progress& progress) {
+    if (!has_loss_) throw py::value_error("run: the training step has no loss");
+    std::optional<index_view> labels;
+    epoch_spec<T> epoch = read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, labels);
+    const py::object between = spec.attr("between");
+    std::exception_ptr error;
+    const auto goes_on = [&](std::ptrdiff_t batches) {
+      py::gil_scoped_acquire acquired;
+      try {
+        between(batches);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      return !error;
+    };
+    outcome result;
+    {
+      without_gil released;
+      result = step_.run(epoch, goes_on, progress);
+    }
+    if (error) std::rethrow_exception(error);
+    constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
+    return names[int(result)];
+  }
+
+ private:
+  network<T> net_;
+  std::ptrdiff_t batch_size_;
+  bool has_loss_, takes_labels_;
+  training_step<T> step_;
+
+  std::unique_ptr<block_loss<T>> made(const py::object& spec) {
+    std::unique_ptr<block_loss<T>> loss = read_loss<T>(spec);
+    takes_labels_ = loss && loss->takes_labels();
+    return loss;
+  }
+  rows_of<T> matrix(const py::array& a, const char* name, std::ptrdiff_t n) const {
+    if (!is_array_of<T>(a) || !has_flag(a, c_contiguous) || a.size() != n * net_.out())
+      throw py::value_error(std::string(name) + " does not fit the training step");
+    return {static_cast<T*>(const_cast<void*>(a.data())), net_.out()};
+  }
+};
+
+class py_training_step {
+ public:
+  py_training_step(bool is_double, const py::tuple& layers, std::ptrdiff_t batch_size,
+                   const py::object& loss, bool accumulate)
+      : layers_(layers) {
+    if (batch_size < 1) throw py::value_error("batch_size must be at least 1");
+    dispatch(kind_of(is_double), [&](auto type) {
+      using T = decltype(type);
+      step_ = std::make_unique<step_of<T>>(layers, batch_size, loss, accumulate);
+    });
+  }
+  void forward(const py::object& x, const py::array& indices, const py::array& outputs,
+               std::uint64_t key) {
+    std::visit([&](auto& s) { s->forward(x, indices, outputs, key); }, step_);
+  }
+  void backward(const py::array& gradient) {
+    std::visit([&](auto& s) { s->backward(gradient); }, step_);
+  }
+  void finish_update(const py::tuple& parameters, double average_decay) {
+    std::visit([&](auto& s) { s->finish_update(parameters, average_decay); }, step_);
+  }
+  void forget() {
+    std::visit([&](auto& s) { s->forget(); }, step_);
+  }
+  void undo() {
+    std::visit([&](auto& s) { s->undo(); }, step_);
+  }
+  // What went wrong, or "". Exceptions of the epoch's `between` end it after the batch before.
+  const char* run(const py::object& epoch) {
+    progress = {};
+    const py::object kept = epoch;  // the caller may let go of it meanwhile
+    const char* fault = std::visit([&](auto& s) { return s->run(kept, progress); }, step_);
+    return fault;
+  }
+
+  epoch_progress progress;  // of the last run
+
+ private:
+  py::tuple layers_;  // what keeps the parameters and gradients
+  std::variant<std::unique_ptr<step_of<float>>, std::unique_ptr<step_of<double>>> step_;
+};
+
+}  // namespace
+
 void bind_network(py::module_& m) {
   using py::arg;
-  using py::object;
-  m.def("normalize", normalize_rows, arg("is_double"), arg("spec"), arg("x"), arg("y"));
-  m.def("normalize_backward", normalize_rows_backward, arg("is_double"), arg("spec"), arg("dy"),
-        arg("x"), arg("dx"), arg("grads"));
+  m.def("normalize", normalize_rows, arg("spec"), arg("x"), arg("y"));
+  m.def("normalize_backward", normalize_rows_backward, arg("spec"), arg("dy"), arg("x"), arg("dx"));
   py::class_<py_network>(m, "Network", py::module_local())
-      .def(py::init<bool, const py::list&>(), arg("is_double"), arg("layers"))
+      .def(py::init<bool, const py::tuple&>(), arg("is_double"), arg("layers"))
       .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
   py::class_<py_training_step>(m, "TrainingStep", py::module_local())
-      .def(py::init<bool, const py::list&, const py::list&, std::ptrdiff_t, const object&, bool>(),
-           arg("is_double"), arg("layers"), arg("grads"), arg("batch_size"), arg("loss"),
-           arg("accumulate"))
-      .def("forward", &py_training_step::forward, arg("x"), arg("rows"), arg("out"), arg("key"))
-      .def("backward", &py_training_step::backward, arg("slopes"))
+      .def(py::init<bool, const py::tuple&, std::ptrdiff_t, const py::object&, bool>(),
+           arg("is_double"), arg("layers"), arg("batch_size"), arg("loss"), arg("accumulate"))
+      .def("forward", &py_training_step::forward, arg("x"), arg("indices"), arg("outputs"),
+           arg("key"))
+      .def("backward", &py_training_step::backward, arg("gradient"))
+      .def("finish_update", &py_training_step::finish_update, arg("parameters"),
+           arg("average_decay"))
       .def("forget", &py_training_step::forget)
       .def("undo", &py_training_step::undo)
-      .def("run", &py_training_step::run, arg("job"));
+      .def("run", &py_training_step::run, arg("epoch"))
+      .def_property_readonly("batches",
+                             [](const py_training_step& s) { return s.progress.batches; })
+      .def_property_readonly("updates",
+                             [](const py_training_step& s) { return s.progress.updates; });
 }
 
 }  // namespace dlcore

@@ -6,9 +6,11 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/labels.hpp"
+#include "core/workspace.hpp"
 #include "kernels/cross_entropy.hpp"
 #include "kernels/losses.hpp"
-#include "network/layers.hpp"
+#include "network/rows.hpp"
 
 namespace dlcore {
 

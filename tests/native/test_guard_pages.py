@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dlcore
+from support import guarded_models
 from support.guard_pages import FAMILIES
 
 TESTS = Path(__file__).parents[1]
@@ -26,29 +27,36 @@ def start(*arguments):
     )
 
 
-def check(family, directory, *everything):
-    """Run the family at all instruction sets at once; each process must end well."""
-    records = {isa: directory / isa for isa in dlcore.available_isas()}
-    processes = {
-        isa: start("-m", "support.guard_pages", isa, family, record, *everything)
-        for isa, record in records.items()
-    }
-    outputs = {isa: process.communicate() for isa, process in processes.items()}
-    for isa, process in processes.items():
-        last = records[isa].read_text().strip()
-        assert process.returncode == 0, f"{isa}, {last}:\n{outputs[isa][1]}"
-        assert int(outputs[isa][0].split()[0]) > 10_000
+def check(isa, family, directory, *everything, least=10_000):
+    """Run the family in a process of its own, which must end well after so many calls."""
+    record = directory / "record"
+    process = start("-m", "support.guard_pages", isa, family, record, *everything)
+    output, errors = process.communicate()
+    assert process.returncode == 0, f"{isa}, {record.read_text().strip()}:\n{errors}"
+    assert int(output.split()[0]) > least
 
 
+each_isa = pytest.mark.parametrize("level", dlcore.available_isas())
+
+
+@each_isa
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_beyond_the_arrays_is_touched(family, tmp_path):
-    check(family, tmp_path)
+def test_nothing_beyond_the_arrays_is_touched(family, level, tmp_path):
+    check(level, family, tmp_path)
+
+
+@each_isa
+@pytest.mark.parametrize(("family", "least"), [("inference", 4000), ("fits", 400)])
+def test_a_network_touches_nothing_beyond_its_arrays(family, least, level, tmp_path):
+    assert family in guarded_models.FAMILIES
+    check(level, family, tmp_path, least=least)
 
 
 @pytest.mark.slow
+@each_isa
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_beyond_the_arrays_is_touched_at_any_alignment(family, tmp_path):
-    check(family, tmp_path, "all")
+def test_nothing_beyond_the_arrays_is_touched_at_any_alignment(family, level, tmp_path):
+    check(level, family, tmp_path, "all")
 
 
 TOUCH = """
@@ -83,3 +91,24 @@ def test_a_kernel_that_reads_too_far_is_a_fault():
     )
     process.communicate()
     assert process.returncode == -signal.SIGSEGV
+
+
+TOO_FAR = """
+import numpy as np, dlcore as dl
+from support.guarded_models import model_of, put
+from support.guard_pages import Place
+x, y = put(np.zeros((8, 5), np.float32), Place()), np.zeros((9, 3), np.float32)
+longer = np.lib.stride_tricks.as_strided(x, (9, 5), writeable=False)
+model = model_of("odd", np.float32, Place())
+trainer = dl.Trainer(model, loss="mse", optimizer=dl.SGD(model.parameters(), lr=0.1))
+{call}
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["model(longer)", "trainer.fit(longer, y, epochs=1, batch_size=4, verbose=0)"]
+)
+def test_a_network_that_reads_too_far_is_a_fault(call):
+    process = start("-c", TOO_FAR.format(call=call))
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGSEGV, errors

@@ -1,7 +1,8 @@
 """One list a family: what enumerates the activations and the losses is made from it, or held to it.
 
 The list of the activations is `cpp/kernels/activations.inc`, which the extension module shows as
-`core.activations()`: the options of each with their defaults, and its Lipschitz constant.
+`core.activations()`: the options of each with their defaults, and its Lipschitz constant. That of the
+elementwise losses is `losses.inc`, shown as `core.losses()`: the options, and the third input.
 """
 
 import inspect
@@ -22,6 +23,7 @@ from support.cases import CASES
 
 ROOT = Path(__file__).parents[2]
 LISTED = dispatch.core.activations()
+LISTED_LOSSES = dispatch.core.losses()
 # GELU's approximation is a kernel of its own, and an option of the function.
 NAMES = [name for name in LISTED if name != "gelu_tanh"]
 CASED = {case.name for case in CASES}
@@ -112,6 +114,16 @@ def test_a_loss_is_in_all_places(name):
         assert options(getattr(dlcore, function)) == options(getattr(reference, function))
         assert function in CASED
     assert hasattr(dispatch.core, name)
+
+
+@pytest.mark.parametrize("name", LISTED_LOSSES)
+def test_a_listed_loss_has_its_options_and_a_class(name):
+    numbers, third = LISTED_LOSSES[name]
+    own = {n: v for n, v in options(getattr(dlcore, name)).items() if n not in ("reduction", third)}
+    assert own == numbers
+    assert name in LOSS_NAMES
+    assert LOSSES[name].kernel == name
+    assert LOSSES[name.removesuffix("_loss")] is LOSSES[name]
 
 
 @pytest.mark.parametrize("name", LOSSES)

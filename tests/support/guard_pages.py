@@ -4,10 +4,13 @@ A fault ends the process, so tests run this file in one of its own, which keeps 
 about to make in the file RECORD:
 
     python -m support.guard_pages ISA FAMILY RECORD [all]
+
+The families "inference" and "fits" are those of `support.guarded_models`.
 """
 
 import ctypes
 import faulthandler
+import functools
 import itertools
 import math
 import mmap
@@ -46,7 +49,9 @@ class Region:
         self.low = mmap.PAGESIZE
         self.high = self.low + self.size
         self.memory = mmap.mmap(-1, self.high + mmap.PAGESIZE)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        # Arrays lie in what is no memory map to the library, which treats those apart.
+        self.bytes = (ctypes.c_char * len(self.memory)).from_buffer(self.memory)
+        start = ctypes.addressof(self.bytes)
         libc = ctypes.CDLL(None, use_errno=True)
         for page in (0, self.high):
             no_access = ctypes.c_void_p(start + page), ctypes.c_size_t(mmap.PAGESIZE), 0
@@ -68,7 +73,7 @@ class Place:
         if step != 1:
             shape = (*shape[:-1], step * shape[-1])
         at = region.high - self.gap - step * x.nbytes if self.behind else region.low + self.gap
-        there = np.ndarray(shape, x.dtype, region.memory, at)
+        there = np.ndarray(shape, x.dtype, region.bytes, at)
         if step != 1:
             there = there[..., step - 1 if self.behind else 0 :: step]
         if self.step < 0 and x.ndim:
@@ -82,13 +87,22 @@ class Place:
         """Return whether the bytes between the data and the page are what they were."""
         return region.memory[self._gap_in(region)] == FILL[: self.gap]
 
+    @functools.cached_property
+    def text(self):
+        """What a record says of it."""
+        return repr(self).encode()
+
     def nth(self, i):
         """Return the place of a call's array of number i: in one call there are several gaps."""
-        return Place(self.behind, self.gap * (2 * i + 1) % GAPS) if self.gap else self
+        return GAPPED[self.behind][self.gap * (2 * i + 1) % GAPS] if self.gap else self
 
     def _gap_in(self, region):
         at = region.high - self.gap if self.behind else region.low
         return slice(at, at + self.gap)
+
+
+# By the side, then by the gap. There are a million calls, so that places are made once.
+GAPPED = [[Place(behind, gap) for gap in range(GAPS)] for behind in (False, True)]
 
 
 class GuardedCore:
@@ -98,7 +112,7 @@ class GuardedCore:
         self._core = core
         self._regions = [Region(0)]
         self._used = 0  # regions, by the call that is made
-        self.place = Place()
+        self.place = GAPPED[True][0]
         self.calls = 0
 
     def __getattr__(self, name):
@@ -128,7 +142,9 @@ class GuardedCore:
             elif self._regions[i].size < size:
                 self._regions[i] = Region(size)
             place = self.place.nth(i)
-            return (replace(place, step=1) if own else place).put(argument, self._regions[i])
+            if own and place.step != 1:
+                place = replace(place, step=1)
+            return place.put(argument, self._regions[i])
         if isinstance(argument, list | tuple):
             return type(argument)(self._guarded(x, own) for x in argument)
         return argument
@@ -146,13 +162,13 @@ def places(i, shape, everything):
     if everything and not long:
         yield from EVERYWHERE
         return
-    yield Place(behind=True)
-    yield Place(behind=False)
+    yield GAPPED[True][0]
+    yield GAPPED[False][0]
     if long:
-        yield Place(gap=i % GAPS)
+        yield GAPPED[True][i % GAPS]
         return
     side, gap = divmod(7 * i, GAPS)
-    yield Place(bool(side & 1), gap)
+    yield GAPPED[side & 1][gap]
     if i % 4 == 0:
         yield Place(bool(i & 4), step=(2, -1)[i // 8 % 2])
 
@@ -236,6 +252,25 @@ def columns_call(case):
     return there_and_back
 
 
+def products_call(case):
+    """Return a function that gives the kernel an output too, if it takes one."""
+    if not case.takes_out:
+        return case.run
+    kernel = partial(getattr(dlcore, case.name), **case.options)
+
+    def call(inputs):
+        x, weight = inputs["x"], inputs["weight"]
+        kernel(**inputs, out=np.empty((len(x), len(weight)), x.dtype))
+
+    return call
+
+
+def products(case, dtype):
+    """Yield the arguments of linear layers: rows, features and outputs around the tiles."""
+    for shape in itertools.product((1, 2, 5, 14, 15, 29, 65), (1, 3, 16, 17, 64), CLASSES):
+        yield shape, case.inputs(shape, dtype)
+
+
 # For each family the kinds of its cases, its inputs and how it is called.
 FAMILIES = {
     "elementwise": (("activation", "loss"), lengths, elementwise_call),
@@ -243,16 +278,16 @@ FAMILIES = {
     "optimizers": (("optimizer",), lengths, optimizer_call),
     "columns": (("columns",), tables, columns_call),
     "norms": (("norm",), matrices, lambda case: case.run),
+    "linear": (("linear",), products, products_call),
 }
 
 
-def call_everything(isa, family, record, everything):
+def call_everything(core, family, record, everything):
     """Call every kernel of a family; return the number of calls."""
     kinds, inputs_of, call_of = FAMILIES[family]
     cases = [case for case in CASES if case.kind in kinds]
     assert cases
-    dispatch.core = core = GuardedCore(dispatch.load(isa))
-    core.set_num_threads(2)
+    dispatch.core = core = GuardedCore(core)
     for case, dtype in itertools.product(cases, DTYPES):
         call = call_of(case)
         label = f"{case} of {dtype.__name__}, "
@@ -261,9 +296,10 @@ def call_everything(isa, family, record, everything):
         if everything or repr(case) in STREAMED_KERNELS:
             drawn = itertools.chain(drawn, streamed(case, dtype))
         for i, (shape, inputs) in enumerate(drawn):
+            where = f"{label}{shape}, ".encode()
             for place in places(i, shape, everything):
                 core.place = place
-                record[:] = f"{label}{shape}, {place}".encode().ljust(RECORD_BYTES)
+                record[:] = (where + place.text).ljust(RECORD_BYTES)
                 call(inputs)
         assert core.calls > before, f"{case} was not called"
     return core.calls
@@ -271,11 +307,23 @@ def call_everything(isa, family, record, everything):
 
 def main():
     """Call all that the command line names."""
+    from support import guarded_models
+
     faulthandler.enable()
     isa, family, path, *everything = sys.argv[1:]
+    dispatch.core = core = dispatch.load(isa)
+    core.set_num_threads(2)
     Path(path).write_bytes(b" " * RECORD_BYTES)
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), RECORD_BYTES) as record:
-        print(call_everything(isa, family, record, bool(everything)), "calls")
+        if family in guarded_models.FAMILIES:
+
+            def note(text):
+                record[:] = text.encode().ljust(RECORD_BYTES)
+
+            calls = guarded_models.FAMILIES[family](note)
+        else:
+            calls = call_everything(core, family, record, bool(everything))
+    print(calls, "calls")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_network import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
 
 import dlcore as dl
 from dlcore._native import dispatch
 from dlcore.training import _progress as progress
 from dlcore.training import _trainer as training
+from support.networks import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
 
 SHAPES = pytest.mark.parametrize(
     "widths",

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 Metric: TypeAlias = "Callable[[Array, Array, Array | None], float]"
 
 
-class Layer(Protocol):
-    """A layer of a model; `dlcore.Layer` is the class."""
-
-    in_features: int | None
-    out_features: int | None
-
-
 class Model(Protocol):
     """What trains; `dlcore.Sequential` is one."""
 
@@ -59,6 +52,9 @@ class Model(Protocol):
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take over parameters and running statistics."""
 
+    def _split(self, flat: Array) -> dict[str, Array]:
+        """Split an array laid out as ``flat`` into a view for each parameter, by name."""
+
 
 class Loss(Protocol):
     """What a metric needs of a loss; `dlcore.Loss` is the class."""
@@ -88,11 +84,25 @@ class Optimizer(Protocol):
 class Run(Protocol):
     """The fit that a callback sees."""
 
-    model: Any
-    optimizer: Any
-    history: Any
-    log_names: list[str]
-    active_callbacks: list[Any]
+    @property
+    def model(self) -> Model:
+        """The model that is trained."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What updates its parameters."""
+
+    @property
+    def history(self) -> Any:
+        """The `History` so far."""
+
+    @property
+    def log_names(self) -> list[str]:
+        """What each epoch logs."""
+
+    @property
+    def active_callbacks(self) -> Sequence[Any]:
+        """All callbacks of this fit."""
 
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""

@@ -18,8 +18,8 @@ from dlcore.nn._layers import BatchNorm1d
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
-    from dlcore.nn._sequential import Sequential
 
 __all__ = ["ExponentialMovingAverage", "StochasticWeightAveraging", "update_batch_norm"]
 
@@ -52,13 +52,13 @@ class ExponentialMovingAverage(Callback):
         self._other: Array | None = None  # the average in training, the weights in between
         self._is_in_model = False
 
-    def begin(self, model: Sequential) -> tuple[Array, float]:
+    def begin(self, model: Model) -> tuple[Array, float]:
         """Begin with the weights of a model; return where the average goes, and the decay."""
         self._other = model.flat.copy()
         self._is_in_model = False
         return self._other, self.decay
 
-    def show(self, model: Sequential, *, average: bool) -> None:
+    def show(self, model: Model, *, average: bool) -> None:
         """Put the average into the model, or the weights themselves."""
         if average != self._is_in_model:
             assert self._other is not None
@@ -144,7 +144,7 @@ class StochasticWeightAveraging(Callback):
             _recompute(model, self.trainer.training_inputs)
 
 
-def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> None:
+def update_batch_norm(model: Model, inputs: Array | Iterable[Array]) -> None:
     """Set the running statistics of all `BatchNorm1d` layers to those of all rows.
 
     Layer by layer, from the first on, each with the outputs of the layers below as they are in
@@ -175,7 +175,7 @@ def update_batch_norm(model: Sequential, inputs: Array | Iterable[Array]) -> Non
     _recompute(model, lambda: pieces)
 
 
-def _batch_norms(model: Sequential) -> list[tuple[int, BatchNorm1d]]:
+def _batch_norms(model: Model) -> list[tuple[int, BatchNorm1d]]:
     """List the layers whose running statistics may change, with their numbers."""
     return [
         (i, layer)
@@ -184,7 +184,7 @@ def _batch_norms(model: Sequential) -> list[tuple[int, BatchNorm1d]]:
     ]
 
 
-def _recompute(model: Sequential, inputs: Callable[[], Iterable[Array]]) -> None:
+def _recompute(model: Model, inputs: Callable[[], Iterable[Array]]) -> None:
     """Recompute the running statistics, with all rows anew for each layer."""
     for i, layer in _batch_norms(model):
         stats = None

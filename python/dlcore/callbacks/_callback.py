@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlcore._common.protocols import Run
@@ -37,3 +37,20 @@ class Callback:
 
     def on_fit_end(self) -> None:
         """After the last epoch."""
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """Return a list of callbacks, empty for None; TypeError if it is none."""
+    if isinstance(callbacks, Callback):
+        name = type(callbacks).__name__
+        raise TypeError(f"callbacks must be a list, got one {name}: write callbacks=[{name}(...)]")
+    given = list(callbacks or ())
+    for callback in given:
+        if isinstance(callback, type):
+            name = callback.__name__
+            raise TypeError(
+                f"a callback must be an instance of Callback: write {name}(...), not {name}"
+            )
+        if not isinstance(callback, Callback):
+            raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
+    return given

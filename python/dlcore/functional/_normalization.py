@@ -31,6 +31,7 @@ import numpy as np
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_floating, check_in, check_not_negative, check_real
 from dlcore._native import dispatch
+from dlcore._native.specs import BatchNormSpec, LayerNormSpec
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -144,8 +145,8 @@ def batch_norm(
         if given is not None and not getattr(getattr(given, "flags", None), "writeable", False):
             raise ValueError(f"{function}: {name} must be a writeable array in training")
     y = _normalized(spec, _features_last(x))
-    for given, now in zip(running, spec[6:8], strict=False):
-        if given is not None and given is not now:  # it had to be copied
+    for given, now in zip(running, (spec.running_mean, spec.running_var), strict=False):
+        if given is not None and now is not None and given is not now:  # it had to be copied
             np.copyto(given, now)
     return _features_back(y, x)
 
@@ -216,15 +217,11 @@ def _check_eps(function: str, eps: float) -> None:
     check_not_negative(f"{function}: eps", check_real(f"{function}: eps", eps), word="got")
 
 
-def _layer_spec(function: str, x: Array, weight: Any, bias: Any, eps: float) -> tuple[Any, ...]:
+def _layer_spec(function: str, x: Array, weight: Any, bias: Any, eps: float) -> LayerNormSpec:
     _check_eps(function, eps)
     features = x.shape[-1]
-    return (
-        "layer_norm",
-        features,
-        *_vectors(function, x, features, weight=weight, bias=bias),
-        float(eps),
-    )
+    weight, bias = _vectors(function, x, features, weight=weight, bias=bias)
+    return LayerNormSpec(features, weight, bias, float(eps))
 
 
 def _batch_spec(
@@ -237,18 +234,28 @@ def _batch_spec(
     training: bool,
     momentum: float,
     eps: float,
-) -> tuple[Any, ...]:
+) -> BatchNormSpec:
     _check_eps(function, eps)
     if (running_mean is None) != (running_var is None):
         raise ValueError(f"{function}: running_mean and running_var go together")
     if not training and running_mean is None:
         raise ValueError(f"{function}: running_mean and running_var are needed unless training")
     features = x.shape[1]
-    scale_and_shift = _vectors(function, x, features, weight=weight, bias=bias)
-    running = _vectors(function, x, features, running_mean=running_mean, running_var=running_var)
-    batches = np.zeros((), np.int64)
-    options = (float(eps), float(momentum), *running, batches, not training)
-    return ("batch_norm", features, *scale_and_shift, *options)
+    weight, bias = _vectors(function, x, features, weight=weight, bias=bias)
+    running_mean, running_var = _vectors(
+        function, x, features, running_mean=running_mean, running_var=running_var
+    )
+    return BatchNormSpec(
+        features,
+        weight,
+        bias,
+        eps=float(eps),
+        momentum=float(momentum),
+        running_mean=running_mean,
+        running_var=running_var,
+        num_batches_tracked=np.zeros((), np.int64),
+        is_frozen=not training,
+    )
 
 
 def _rows(x: Array) -> Array:
@@ -267,17 +274,19 @@ def _features_back(y: Array, x: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(y.reshape(shape), -1, 1))
 
 
-def _normalized(spec: tuple[Any, ...], rows: Array) -> Array:
+def _normalized(spec: BatchNormSpec | LayerNormSpec, rows: Array) -> Array:
     y = np.empty_like(rows)
     if y.size:
-        dispatch.core.normalize(rows.dtype == np.float64, spec, rows, y)
+        dispatch.core.normalize(spec, rows, y)
     return y
 
 
-def _gradients(spec: tuple[Any, ...], dy: Array, rows: Array) -> tuple[Array, Array, Array]:
+def _gradients(
+    spec: BatchNormSpec | LayerNormSpec, dy: Array, rows: Array
+) -> tuple[Array, Array, Array]:
     dx = np.empty_like(rows)
     dweight, dbias = np.zeros((2, rows.shape[1]), rows.dtype)
     if dx.size:
-        is_double = rows.dtype == np.float64
-        dispatch.core.normalize_backward(is_double, spec, dy, rows, dx, [dweight, dbias])
+        spec = spec._replace(weight_grad=dweight, bias_grad=dbias)
+        dispatch.core.normalize_backward(spec, dy, rows, dx)
     return dx, dweight, dbias

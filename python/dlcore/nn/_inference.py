@@ -7,40 +7,98 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
+from dlcore._native.specs import (
+    ActivationSpec,
+    BatchNormSpec,
+    DropoutSpec,
+    LayerNormSpec,
+    LinearSpec,
+)
 from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dlcore._common.typing import Array
+    from dlcore._native.specs import LayerSpec
     from dlcore.nn._layers import Layer
 
 
 def describe(
-    layers: Sequence[Layer], width: int, frozen: Collection[str] = ()
-) -> list[tuple[Any, ...]]:
-    """Describe layers that take ``width`` features to the native network."""
-    described: list[tuple[Any, ...]] = []
+    layers: Sequence[Layer],
+    width: int,
+    frozen: Collection[str] = (),
+    grads: Mapping[str, Array] | None = None,
+) -> tuple[LayerSpec, ...]:
+    """Describe layers to the native network.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    width : int
+        Features that they take.
+    frozen : collection of str
+        Names of the parameters and running statistics that training leaves as they are.
+    grads : mapping of str to ndarray, optional
+        Where the gradients of the parameters go that are trained, by their names.
+    """
+    specs: list[LayerSpec] = []
     for i, layer in enumerate(layers):
+        weight_grad, bias_grad = (
+            (None, None) if grads is None else (grads.get(f"{i}.weight"), grads.get(f"{i}.bias"))
+        )
         if isinstance(layer, Linear):
-            shape = (layer.in_features, layer.out_features)
-            described.append(("linear", *shape, layer.weight, layer.bias, layer.max_norm or 0.0))
+            specs.append(
+                LinearSpec(
+                    layer.in_features,
+                    layer.out_features,
+                    layer.weight,
+                    layer.bias,
+                    max_norm=layer.max_norm or 0.0,
+                    weight_grad=weight_grad,
+                    bias_grad=bias_grad,
+                )
+            )
             width = layer.out_features
         elif isinstance(layer, BatchNorm1d):
-            momentum = -1.0 if layer.momentum is None else layer.momentum
-            running = (layer.running_mean, layer.running_var, layer.num_batches_tracked)
-            options = (layer.eps, momentum, *running, f"{i}.running_mean" in frozen)
-            described.append(("batch_norm", width, layer.weight, layer.bias, *options))
+            specs.append(
+                BatchNormSpec(
+                    width,
+                    layer.weight,
+                    layer.bias,
+                    eps=layer.eps,
+                    momentum=layer.momentum,
+                    running_mean=layer.running_mean,
+                    running_var=layer.running_var,
+                    num_batches_tracked=layer.num_batches_tracked,
+                    is_frozen=f"{i}.running_mean" in frozen,
+                    weight_grad=weight_grad,
+                    bias_grad=bias_grad,
+                )
+            )
         elif isinstance(layer, LayerNorm):
-            described.append(("layer_norm", width, layer.weight, layer.bias, layer.eps))
+            specs.append(
+                LayerNormSpec(
+                    width,
+                    layer.weight,
+                    layer.bias,
+                    eps=layer.eps,
+                    weight_grad=weight_grad,
+                    bias_grad=bias_grad,
+                )
+            )
         elif isinstance(layer, Dropout):
-            described.append(("dropout", width, layer.p, len(described)))
+            specs.append(DropoutSpec(width, layer.p, stream=len(specs)))
         elif isinstance(layer, Activation):
-            numbers = dict(layer.options)
-            tanh = numbers.pop("approximate", "none") == "tanh"
-            name = f"{layer.kernel}_tanh" if tanh else layer.kernel
-            described.append((name, width, *map(float, numbers.values())))
-    return described
+            specs.append(_describe_activation(layer, width))
+    return tuple(specs)
+
+
+def _describe_activation(layer: Activation, width: int) -> ActivationSpec:
+    options = dict(layer.options)
+    tanh = options.pop("approximate", "none") == "tanh"
+    kernel = f"{layer.kernel}_tanh" if tanh else layer.kernel
+    return ActivationSpec(width, kernel, tuple(map(float, options.values())))
 
 
 class Inference:
@@ -57,8 +115,8 @@ class Inference:
     def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
         self.width = width
         # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
-        # if that is asked for. In a single call, since checks in Python take longer than all that
-        # there is to do for a single row.
+        # if that is asked for. It is a single call, since checks in Python take longer than all
+        # that there is to do for a single row.
         self.try_call: Callable[..., Array | None] = dispatch.core.Network(
             dtype == np.float64, describe(layers, width)
         ).infer

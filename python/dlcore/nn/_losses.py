@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
+from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
 from dlcore.functional import _losses as losses
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from dlcore._common.protocols import Metric
     from dlcore._common.typing import Array
+    from dlcore._native.specs import LossSpec
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -468,22 +470,32 @@ LOSSES: dict[str, type[Loss]] = {
 } | {"bce_with_logits": BCEWithLogitsLoss, "focal": FocalLoss}
 
 
-def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+def native_loss(loss: Loss, width: int, y: Array, dtype: np.dtype[Any]) -> LossSpec | None:
     """Describe the loss to the native step; None for one of the user's own."""
     describe = NATIVE.get(type(loss))
     return None if describe is None else describe(loss, width, y, dtype)
 
 
-def _describe(loss: KernelLoss, width: int, y: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:  # noqa: ARG001
-    return (loss.kernel, width, *loss.options(dtype).values())
+def _describe(
+    loss: KernelLoss,
+    width: int,
+    y: Array,  # noqa: ARG001
+    dtype: np.dtype[Any],
+) -> ElementwiseLossSpec:
+    return ElementwiseLossSpec(width, loss.kernel, *loss.options(dtype).values())
 
 
 def _describe_cross_entropy(
     loss: CrossEntropyLoss, width: int, y: Array, dtype: np.dtype[Any]
-) -> tuple[Any, ...]:
-    weight, *options = loss.options(dtype).values()
-    weight = None if weight is None else np.ascontiguousarray(weight)
-    return (loss.kernel, width, y.ndim == 1, weight, *options)
+) -> CrossEntropySpec:
+    weight = loss.options(dtype)["weight"]
+    return CrossEntropySpec(
+        width,
+        takes_labels=y.ndim == 1,
+        weight=None if weight is None else np.ascontiguousarray(weight),
+        ignore_index=loss.ignore_index,
+        label_smoothing=loss.label_smoothing,
+    )
 
 
 def _describe_bce(
@@ -491,9 +503,10 @@ def _describe_bce(
     width: int,
     y: Array,  # noqa: ARG001
     dtype: np.dtype[Any],
-) -> tuple[Any, ...]:
+) -> ElementwiseLossSpec:
     weight = loss.options(dtype).get("pos_weight")
-    return (loss.kernel, width, None if weight is None else np.ascontiguousarray(weight))
+    columns = None if weight is None else np.ascontiguousarray(weight)
+    return ElementwiseLossSpec(width, loss.kernel, columns=columns)
 
 
 def _describe_quantile(
@@ -501,19 +514,21 @@ def _describe_quantile(
     width: int,
     y: Array,  # noqa: ARG001
     dtype: np.dtype[Any],
-) -> tuple[Any, ...]:
-    return (loss.kernel, width, np.resize(loss.options(dtype)["quantile"], width))
+) -> ElementwiseLossSpec:
+    columns = np.resize(loss.options(dtype)["quantile"], width)
+    return ElementwiseLossSpec(width, loss.kernel, columns=columns)
 
 
 def _describe_focal(
     loss: FocalLoss, width: int, y: Array, dtype: np.dtype[Any]
-) -> tuple[Any, ...] | None:
+) -> FocalSpec | CrossEntropySpec | ElementwiseLossSpec:
     of = native_loss(loss.of, width, y, dtype)
-    return of if loss.gamma == 0 else ("focal", width, of, loss.gamma)
+    assert isinstance(of, CrossEntropySpec | ElementwiseLossSpec)
+    return of if loss.gamma == 0 else FocalSpec(width, of, loss.gamma)
 
 
 # How each loss is described to the native step: f(loss, width, y, dtype).
-NATIVE: dict[type[Loss], Callable[..., tuple[Any, ...] | None]] = {
+NATIVE: dict[type[Loss], Callable[..., Any]] = {
     **dict.fromkeys((MSELoss, L1Loss, HuberLoss, SmoothL1Loss, PoissonNLLLoss), _describe),
     CrossEntropyLoss: _describe_cross_entropy,
     BCEWithLogitsLoss: _describe_bce,
@@ -536,11 +551,14 @@ def reduced(losses: Array, reduction: str) -> Any:
 
 
 def as_loss(loss: Any) -> Loss:
-    """Return the loss of this name, class or function with its default options, or itself."""
+    """Return the loss of this name or function with its default options, or itself."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
-        return loss()
+        name = loss.__name__
+        raise ValueError(  # noqa: TRY004 - as for a name that is unknown
+            f"loss must be a name or a loss object: write {name}(), not {name}"
+        )
     name = getattr(loss, "__name__", "")
     if name in LOSSES and loss is getattr(losses, name, None):
         return LOSSES[name]()

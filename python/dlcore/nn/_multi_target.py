@@ -9,6 +9,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_positive_int
+from dlcore._native.specs import JointSpec, TargetSpec
 from dlcore.metrics._named import as_metrics
 from dlcore.nn._losses import (
     NATIVE,
@@ -315,15 +316,15 @@ def _describe(
     width: int,
     y: Array,  # noqa: ARG001
     dtype: np.dtype[Any],
-) -> tuple[Any, ...]:
+) -> JointSpec:
     labels = np.empty(0, np.int64)
-    parts = [
-        (NATIVE[type(own)](own, w, labels, dtype), target_width, weight)
-        for own, w, target_width, weight in zip(
+    targets = (
+        TargetSpec(NATIVE[type(own)](own, own_width, labels, dtype), target_width, weight)
+        for own, own_width, target_width, weight in zip(
             loss.losses, loss.widths, loss.target_widths, loss.weights, strict=True
         )
-    ]
-    return ("joint", width, parts)
+    )
+    return JointSpec(width, tuple(targets))
 
 
 NATIVE[MultiTargetLoss] = _describe

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
+from dlcore._native.specs import AdamSpec, AdamState, OptimizerSpec
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
@@ -118,11 +119,27 @@ class Adam(NativeOptimizer):
             raise ValueError(f"{self._name}: betas must be two numbers, got {options['betas']}")
         super()._check_options(options)
 
-    def rules(self) -> list[tuple[Any, ...]]:
-        return [
-            ("adam", self._steps, *values, self._raw_eps, self._penalty(group))
-            for group, values in enumerate(self._values)
-        ]
+    def _spec(self) -> OptimizerSpec:
+        groups = (
+            AdamSpec(
+                lr=options["lr"],
+                beta1=options["betas"][0],
+                beta2=options["betas"][1],
+                eps=options["eps"],
+                weight_decay=options["weight_decay"],
+                decoupled=options["decoupled_weight_decay"],
+                maximize=options["maximize"],
+                l1=options["l1"],
+                penalty=self._penalty(group),
+                raw_eps=self._raw_eps,
+            )
+            for group, options in enumerate(self._groups)
+        )
+        return OptimizerSpec(tuple(groups), self._steps)
+
+    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> AdamState:
+        largest = state["max_exp_avg_sq"][i] if "max_exp_avg_sq" in state else None
+        return AdamState(state["exp_avg"][i], state["exp_avg_sq"][i], largest)
 
     def _step_group(
         self,

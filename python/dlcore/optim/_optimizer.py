@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlcore._common.typing import Array
+    from dlcore._native.specs import AdamState, OptimizerSpec, SGDState
 
 __all__ = ["Optimizer"]
 
@@ -85,8 +86,14 @@ class Optimizer:
         self._check_params()
         self._set_groups(groups)
 
-    def _take_params(self, params: Params, options: dict[str, Any]) -> list[dict[str, Any]]:
+    def _take_params(self, params: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
         """Take the parameters, and return the options of each group."""
+        if not isinstance(params, Iterable):
+            called = " write model.parameters()" if callable(params) else ""
+            raise TypeError(
+                f"{self._name}: params must be arrays or groups of them, "
+                f"got {type(params).__name__};{called}".rstrip(";")
+            )
         given: list[Any] = [params] if isinstance(params, Mapping) else list(params)
         are_groups = [isinstance(group, Mapping) for group in given]
         if any(are_groups) and not all(are_groups):
@@ -299,7 +306,7 @@ class Optimizer:
                 raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
 
     def state_arrays(self) -> dict[str, list[Array]]:
-        """Return the state by name, in the order of the native update; zeros before the first step."""
+        """Return the state by name; zeros before the first step."""
         if self._state:
             return self._state
         names = sorted(self._state_names(self._groups[0]) - {"step"})
@@ -396,11 +403,12 @@ class NativeOptimizer(Optimizer):
         """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
         return 0.0
 
-    def rules(self) -> list[tuple[Any, ...]]:
-        """Return the update as native steps take it: name, how far it is, options, penalty.
+    def _spec(self) -> OptimizerSpec:
+        """Describe the parameter groups to native steps."""
+        raise NotImplementedError
 
-        One for each group of parameters, of which `_parameter_groups` tells.
-        """
+    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> SGDState | AdamState:
+        """Describe the state of a parameter, of ``state_arrays()``, to native steps."""
         raise NotImplementedError
 
     def _parameter_groups(self) -> list[int]:

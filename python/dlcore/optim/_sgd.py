@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
+from dlcore._native.specs import OptimizerSpec, SGDSpec, SGDState
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
@@ -106,11 +107,15 @@ class SGD(NativeOptimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum greater than 0 and no dampening")
 
-    def rules(self) -> list[tuple[Any, ...]]:
-        return [
-            ("sgd", not self._state, *values, self._penalty(group))
-            for group, values in enumerate(self._values)
-        ]
+    def _spec(self) -> OptimizerSpec:
+        groups = (
+            SGDSpec(**options, penalty=self._penalty(group), is_first=not self._state)
+            for group, options in enumerate(self._groups)
+        )
+        return OptimizerSpec(tuple(groups), self._steps)
+
+    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> SGDState:
+        return SGDState(state["momentum_buffer"][i] if "momentum_buffer" in state else None)
 
     def _step_group(
         self,

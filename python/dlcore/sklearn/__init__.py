@@ -10,7 +10,8 @@ _version = require("sklearn", "dlcore.sklearn").__version__
 if tuple(map(int, _version.split(".")[:2])) < (1, 9):
     raise ImportError(f"dlcore.sklearn needs scikit-learn 1.9 or later, found {_version}")
 
-from dlcore.sklearn._perceptrons import MLPClassifier, MLPRegressor
+from dlcore.sklearn._classifier import MLPClassifier
+from dlcore.sklearn._regressor import MLPRegressor
 from dlcore.sklearn._scalers import MinMaxScaler, StandardScaler
 
 __all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler"]

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
-from dlcore.training._batches import BatchPlan
+from dlcore.training._batches import Batches, BatchPlan
 from dlcore.training._dataset import Dataset
 from dlcore.training._step import TrainingStep
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
-    from dlcore.training._learning_rate import Rates
+    from dlcore.training._learning_rate import ScheduledLearningRates
 
 # Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 
-class Objective(NamedTuple):
+class ScaledLoss(NamedTuple):
     """What is minimized: a loss of outputs (N, k) and how scikit-learn scales it.
 
     ``targets(y)`` are what the loss takes for the y of ``_validate_input``, ``constant(targets)``
@@ -62,19 +62,14 @@ def rows_at_once(X: Any) -> int:
     return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // X.shape[1]))
 
 
-class Batches:
+class PerceptronBatches(Batches):
     """Mini-batches in scikit-learn's order, and its mean of their losses; ``rows`` is their number."""
 
     def __init__(self, rows: Dataset, batch_size: int) -> None:
-        self._rows, self._batch_size = rows, int(batch_size)
         n = self.rows = rows.x.shape[0]
-        self._order = np.arange(n)
-        self._starts = np.arange(0, n, self._batch_size)
+        super().__init__(rows, np.arange(n), int(batch_size), accumulate=1)
         self._sizes = np.diff(self._starts, append=n).astype(np.float64)
         self._constant: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self._starts)
 
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""
@@ -87,81 +82,71 @@ class Batches:
     @property
     def normalizer(self) -> float:
         """The weight of all rows."""
-        return float(self._normalizers().sum())
+        return float(self._plan(self._index, 0).normalizers.sum())
 
-    def _normalizers(self) -> Array:
-        weight = self._rows.weight
-        return self._sizes if weight is None else np.add.reduceat(weight[self._order], self._starts)
+    def _scaled_plan(
+        self, scaled_loss: ScaledLoss, key: int, total: float | None = None
+    ) -> BatchPlan:
+        """Plan an epoch whose batches weigh alike, or as much as their share of a total."""
+        plan = self._plan(self._index, key)
+        weights = np.ones(len(plan)) if total is None else plan.normalizers / total
+        weights = scaled_loss.gradient_scale * weights * (plan.normalizers > 0)
+        return plan._replace(accumulation_weights=weights)
 
-    def _plan(self, objective: Objective, key: int, total: float | None = None) -> BatchPlan:
-        normalizers = self._normalizers()
-        accumulation_weights = objective.gradient_scale * (
-            np.ones_like(normalizers) if total is None else normalizers / total
-        )
-        return BatchPlan(
-            self._rows,
-            self._order,
-            self._batch_size,
-            normalizers,
-            accumulation_weights * (normalizers > 0),
-            1,
-            key,
-        )
-
-    def _constants(self, objective: Objective, normalizers: Array) -> Array | float:
+    def _constants(self, scaled_loss: ScaledLoss, normalizers: Array) -> Array | float:
         """Compute what each batch's mean loss has more, whatever the outputs are."""
-        if objective.constant is None:
+        if scaled_loss.constant is None:
             return 0.0
         if self._constant is None:
-            self._constant = objective.constant(self._rows.y)
+            self._constant = scaled_loss.constant(self._rows.y)
         values: Array = self._constant
         if self._rows.weight is not None:
             values = values * self._rows.weight
-        return np.add.reduceat(values[self._order], self._starts) / np.where(
+        return np.add.reduceat(values[self._index], self._starts) / np.where(
             normalizers > 0, normalizers, 1
         )
 
     def run(
         self,
         step: TrainingStep,
-        objective: Objective,
+        scaled_loss: ScaledLoss,
         rng: np.random.RandomState | None,
         key: int,
         alpha: float,
-        rates: Rates,
+        learning_rates: ScheduledLearningRates,
     ) -> float:
         """Learn from all batches; return the mean of their losses, the penalty included."""
         if rng is not None:
-            places = np.arange(len(self._order))
+            places = np.arange(self.rows)
             rng.shuffle(places)
-            self._order = self._order[places]
-        plan = self._plan(objective, key)
+            self._index = self._index[places]
+        plan = self._scaled_plan(scaled_loss, key)
         losses = np.zeros(len(plan))
         squares = np.zeros(len(plan)) if alpha else None
-        lrs = rates.of_updates(len(plan))
+        lrs = learning_rates.of_updates(len(plan))
         updates = step.run(
             plan,
             losses=losses,
             squares=squares,
             lrs=lrs,
-            seen=None,
+            outputs=None,
             seconds=0.1,
             between=lambda _: None,
         )
-        rates.end_updates(updates, lrs)
-        losses = losses * objective.value_scale + self._constants(objective, plan.normalizers)
+        learning_rates.end_updates(updates, lrs)
+        losses = losses * scaled_loss.value_scale + self._constants(scaled_loss, plan.normalizers)
         if squares is not None:
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
         return float(losses @ self._sizes / self._sizes.sum())
 
-    def compute_gradient(self, step: TrainingStep, objective: Objective) -> float:
+    def compute_gradient(self, step: TrainingStep, scaled_loss: ScaledLoss) -> float:
         """Compute the loss of all rows, and its gradient in the step's memory."""
-        normalizers = self._normalizers()
+        normalizers = self._plan(self._index, 0).normalizers
         total = float(normalizers.sum())
-        losses = step.compute_gradient(self._plan(objective, 0, total))
-        losses = losses * objective.value_scale + self._constants(objective, normalizers)
+        losses = step.compute_gradient(self._scaled_plan(scaled_loss, 0, total))
+        losses = losses * scaled_loss.value_scale + self._constants(scaled_loss, normalizers)
         return float(losses @ normalizers / total)
 
 
@@ -169,12 +154,12 @@ class FullBatch:
     """The loss of all rows, with its L2 penalty, and its gradient."""
 
     def __init__(
-        self, model: Sequential, rows: Dataset, objective: Objective, alpha: float
+        self, model: Sequential, rows: Dataset, scaled_loss: ScaledLoss, alpha: float
     ) -> None:
-        self._model, self._objective = model, objective
-        self._batches = Batches(rows, min(rows_at_once(rows.x), rows.x.shape[0]))
+        self._model, self._scaled_loss = model, scaled_loss
+        self._batches = PerceptronBatches(rows, min(rows_at_once(rows.x), rows.x.shape[0]))
         self._factor = alpha / self._batches.normalizer
-        self._step = TrainingStep(model, objective.loss, SGD(model.parameters()), accumulate=True)
+        self._step = TrainingStep(model, scaled_loss.loss, SGD(model.parameters()), accumulate=True)
         slopes = model._split(self._step.gradient)
         self._weights = [
             (layer.weight, slopes[f"{i}.weight"])
@@ -186,7 +171,7 @@ class FullBatch:
         """Compute both for parameters laid out as ``model.flat``."""
         self._model.flat[...] = parameters
         try:
-            loss = self._batches.compute_gradient(self._step, self._objective)
+            loss = self._batches.compute_gradient(self._step, self._scaled_loss)
         except FloatingPointError:
             return math.inf, np.zeros(parameters.shape)
         for weight, slope in self._weights:

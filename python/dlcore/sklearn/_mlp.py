@@ -19,12 +19,12 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dlcore.callbacks._averaging import one_average
-from dlcore.callbacks._history import History
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
-from dlcore.sklearn._batches import Batches, FullBatch, Objective, as_rows, rows_at_once
+from dlcore.sklearn._batches import FullBatch, PerceptronBatches, ScaledLoss, as_rows, rows_at_once
 from dlcore.sklearn._optimizers import make_optimizer
-from dlcore.training._learning_rate import Rates
+from dlcore.training._learning_rate import ScheduledLearningRates
+from dlcore.training._loop import Run, run_epochs
 from dlcore.training._step import Diverged, TrainingStep
 
 if TYPE_CHECKING:
@@ -32,20 +32,13 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.callbacks._averaging import ExponentialMovingAverage
-    from dlcore.callbacks._callback import Callback
     from dlcore.training._dataset import Dataset
 
+# scikit-learn's names beside those of the layers.
 ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     "identity": None,
     "logistic": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "sigmoid": nn.Sigmoid,
+    **nn.ACTIVATIONS,
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 
@@ -65,57 +58,81 @@ class Validation(NamedTuple):
     weight: Array | None
 
 
-class Fit:
-    """A fit as `dlcore.Callback` sees it: what `dlcore.Trainer` is in a fit of its own."""
+class Fit(Run):
+    """A fit of an estimator as its callbacks see it."""
 
-    def __init__(self, estimator: Any, batches: Batches, log_names: list[str]) -> None:
+    def __init__(self, estimator: Any, batches: PerceptronBatches, log_names: list[str]) -> None:
         self.estimator = estimator
         self.model: Sequential = estimator.model_
         self.optimizer = estimator._optimizer
-        self.history = History()
-        self.log_names = log_names
-        self.is_stopping = False
-        self.active_callbacks: list[Callback] = list(estimator.callbacks or ())
         self._batches = batches
+        self._open(estimator.callbacks or (), log_names)
 
     def training_inputs(self) -> Iterator[Array]:
         """Give X of the rows that the fit trains on, some at a time: for callbacks."""
         return self._batches.inputs()
 
-    def stop(self, reason: str) -> None:
-        """End the fit after this epoch."""
-        self.is_stopping = True
-        self.history.reason = reason
-
-    def begin(self) -> None:
-        """Tell the callbacks of the fit."""
-        for callback in self.active_callbacks:
-            callback.trainer = self
-            callback.on_fit_begin()
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Tell them of an epoch."""
-        for callback in self.active_callbacks:
-            callback.on_epoch_begin(epoch)
-
-    def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
-        """Tell them, and record, what the epoch logged."""
-        batches = len(self._batches)
-        self.history.record(epoch, logs, batches=batches, iteration=batches * (epoch + 1))
-        for callback in self.active_callbacks:
-            callback.on_epoch_end(epoch, logs)
-        if self.is_stopping:
-            self.history.stopped_epoch = epoch
-
-    def end(self) -> None:
-        """Tell them of the end."""
-        for callback in self.active_callbacks:
-            callback.on_fit_end()
-
     def let_go(self) -> None:
-        """Let go of them, however the fit ended: clones of the estimator copy them."""
+        """Let go of the callbacks, however the fit ended: clones of the estimator copy them."""
         for callback in self.active_callbacks:
             callback.__dict__.pop("trainer", None)
+
+
+class _Epochs:
+    """The epochs of an estimator's fit, which ends when scikit-learn's does."""
+
+    def __init__(
+        self,
+        run: Fit,
+        step: TrainingStep,
+        scaled_loss: ScaledLoss,
+        held: Validation | None,
+        incremental: bool,
+    ) -> None:
+        self._run, self._batches, self._step = run, run._batches, step
+        self._estimator = estimator = run.estimator
+        self._scaled_loss, self._held, self._incremental = scaled_loss, held, incremental
+        self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
+
+    def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
+        of = self._estimator
+        key = int(of._random_state.randint(2**31)) if self._draws else 0
+        rng = of._random_state if of.shuffle else None
+        of.loss_ = self._batches.run(
+            self._step, self._scaled_loss, rng, key, of.alpha, of._learning_rates
+        )
+        of.n_iter_ += 1
+        of.t_ += self._batches.rows
+        of.loss_curve_.append(of.loss_)
+        if of.verbose:
+            print(f"Iteration {of.n_iter_}, loss = {of.loss_:.8f}")
+        return {"loss": of.loss_}
+
+    def validate(self) -> dict[str, float]:
+        logs: dict[str, float] = self._estimator._validate(self._scaled_loss, self._held)
+        self._estimator._count_improvement()
+        return logs
+
+    def counts(self, epoch: int) -> dict[str, int]:
+        batches = len(self._batches)
+        return {"batches": batches, "iteration": batches * (epoch + 1)}
+
+    def end(self, epoch: int, logs: dict[str, float]) -> None:
+        pass
+
+    def has_converged(self) -> bool:
+        of = self._estimator
+        # The loss of other rows than before tells nothing about convergence.
+        if of._converges() and (of.early_stopping or not self._incremental):
+            return True
+        if not self._incremental and of.n_iter_ == of.max_iter and not self._run._is_stopping:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({of.max_iter}) reached and "
+                "the optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=7,
+            )
+        return False
 
 
 class PerceptronMixin:
@@ -254,15 +271,15 @@ class PerceptronMixin:
         model = self._network()
         model._make_writable()
         self._show_coefs()
-        objective = self._objective()
+        scaled_loss = self._scaled_loss()
         if self.solver == "lbfgs":
-            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), objective)
+            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), scaled_loss)
         else:
             if self.early_stopping and held is None:
                 X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
             rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
             with model._in_training():
-                self._fit_stochastic(rows, objective, held, incremental, epochs or self.max_iter)
+                self._fit_stochastic(rows, scaled_loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(_DIVERGED)
         return self
@@ -344,7 +361,7 @@ class PerceptronMixin:
     def _fit_stochastic(
         self: Any,
         rows: Dataset,
-        objective: Objective,
+        scaled_loss: ScaledLoss,
         held: Validation | None,
         incremental: bool,
         epochs: int,
@@ -353,7 +370,7 @@ class PerceptronMixin:
         self._optimizer = self._make_optimizer(incremental)
         if self._optimizer is not before:  # else the schedule goes on
             schedule = self.learning_rate if callable(self.learning_rate) else None
-            self._rates = Rates(schedule, self._optimizer)
+            self._learning_rates = ScheduledLearningRates(schedule, self._optimizer)
         n = rows.x.shape[0]
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
@@ -361,11 +378,13 @@ class PerceptronMixin:
                 "clipped",
                 stacklevel=5,
             )
-        batches = Batches(rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        batches = PerceptronBatches(
+            rows, min(200 if self.batch_size == "auto" else self.batch_size, n)
+        )
         average = one_average(list(self.callbacks or ()))
         step = TrainingStep(
             self.model_,
-            objective.loss,
+            scaled_loss.loss,
             self._optimizer,
             max_norm=self.clip_grad_norm,
             average=None if average is None else average.begin(self.model_),
@@ -376,55 +395,20 @@ class PerceptronMixin:
         self.history_ = fit.history
         self._begin_records(held, incremental)
         try:
-            self._run_epochs(fit, batches, step, objective, held, average, incremental, epochs)
+            work = _Epochs(fit, step, scaled_loss, held, incremental)
+            self._run_epochs(fit, work, average, epochs)
         finally:
             fit.let_go()
 
     def _run_epochs(
         self: Any,
         fit: Fit,
-        batches: Batches,
-        step: TrainingStep,
-        objective: Objective,
-        held: Validation | None,
+        work: _Epochs,
         average: ExponentialMovingAverage | None,
-        incremental: bool,
         epochs: int,
     ) -> None:
-        n = batches.rows
-        draws = any(isinstance(layer, nn.Dropout) for layer in self.model_.layers)
-        fit.begin()
         try:
-            for epoch in range(epochs):
-                if average is not None:
-                    average.show(self.model_, average=False)
-                fit.begin_epoch(epoch)
-                self._rates.begin_epoch()
-                key = int(self._random_state.randint(2**31)) if draws else 0
-                rng = self._random_state if self.shuffle else None
-                self.loss_ = batches.run(step, objective, rng, key, self.alpha, self._rates)
-                self._rates.end_epoch()
-                if average is not None:
-                    average.show(self.model_, average=True)
-                self.n_iter_ += 1
-                self.t_ += n
-                self.loss_curve_.append(self.loss_)
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                logs = {"loss": self.loss_} | self._validate(objective, held)
-                self._count_improvement()
-                fit.end_epoch(epoch, logs)
-                # The loss of other rows than before tells nothing about convergence.
-                has_converged = self._converges() and (self.early_stopping or not incremental)
-                if has_converged or fit.is_stopping:
-                    break
-                if not incremental and self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
-                        "the optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=5,
-                    )
+            run_epochs(fit, work, epochs, self._learning_rates, average)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         except Diverged:
@@ -434,7 +418,7 @@ class PerceptronMixin:
             self.loss_ = math.nan
             self.loss_curve_.append(math.nan)
             self.validation_scores_.append(math.nan)
-        fit.end()
+        fit._tell("on_fit_end")
         if self.early_stopping and (best := self._best_state) is not None:
             self.model_.load_state_dict(best)
 
@@ -460,12 +444,12 @@ class PerceptronMixin:
             self._no_improvement_count = 0
             self.best_validation_score_, self._best_state = -math.inf, None
 
-    def _validate(self: Any, objective: Objective, held: Validation | None) -> dict[str, float]:
+    def _validate(self: Any, scaled_loss: ScaledLoss, held: Validation | None) -> dict[str, float]:
         """Record how good the network is on rows to validate on."""
         if held is None:
             return {}
         outputs = self._run_network(held.X)
-        logs = {"val_loss": objective.mean(outputs, held.targets, held.weight)}
+        logs = {"val_loss": scaled_loss.mean(outputs, held.targets, held.weight)}
         self.validation_loss_curve_.append(logs["val_loss"])
         if self.early_stopping:
             logs["val_score"] = self._validation_score(held, outputs, logs["val_loss"])
@@ -531,10 +515,10 @@ class PerceptronMixin:
             print(message)
         return self._no_improvement_count > 0
 
-    def _fit_lbfgs(self: Any, rows: Dataset, objective: Objective) -> None:
+    def _fit_lbfgs(self: Any, rows: Dataset, scaled_loss: ScaledLoss) -> None:
         model: Sequential = self.model_
         result = scipy.optimize.minimize(
-            FullBatch(model, rows, objective, self.alpha),
+            FullBatch(model, rows, scaled_loss, self.alpha),
             model.flat.astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -556,7 +540,7 @@ class PerceptronMixin:
         for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
             array[...] = values.reshape(array.shape)
         rows = as_rows(X, self._targets(y, model.dtype), sample_weight, model.dtype)
-        loss, grad = FullBatch(model, rows, self._objective(), self.alpha)(model.flat)
+        loss, grad = FullBatch(model, rows, self._scaled_loss(), self.alpha)(model.flat)
         slopes = model._split(grad)
         places = [i for i, layer in enumerate(model) if isinstance(layer, nn.Linear)]
         parts = [slopes[f"{i}.weight"].T.ravel() for i in places]

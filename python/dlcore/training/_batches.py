@@ -51,8 +51,6 @@ class Batches:
 
     Parameters
     ----------
-    loss : Loss
-        Says what each row contributes to the denominator of the mean loss.
     rows : Dataset
         The data; ``rows.weight`` weighs the losses.
     index : ndarray of int
@@ -61,14 +59,24 @@ class Batches:
         Rows of a batch; the last one may be shorter.
     accumulate : int
         Batches to an update.
+    loss : Loss, optional
+        Says what each row contributes to the denominator of the mean loss; by default its weight.
     """
 
     def __init__(
-        self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
+        self,
+        rows: Dataset,
+        index: Array,
+        batch_size: int,
+        accumulate: int,
+        loss: Loss | None = None,
     ) -> None:
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self._loss_weights = loss_weights(loss, rows)
-        self._present = present(loss, rows)
+        if loss is not None:
+            self._loss_weights = loss_weights(loss, rows)
+        else:
+            self._loss_weights = np.ones(len(index)) if rows.weight is None else rows.weight
+        self._present = None if loss is None else present(loss, rows)
         self._starts = np.arange(0, len(index), batch_size)
         self._accumulate = accumulate
         self.batch_size = min(batch_size, len(index))
@@ -83,7 +91,10 @@ class Batches:
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
-        order = self._index if rng is None else rng.permutation(self._index)
+        yield self._plan(self._index if rng is None else rng.permutation(self._index), key)
+
+    def _plan(self, order: Array, key: int) -> BatchPlan:
+        """Plan the batches of an epoch that takes the rows in this order."""
         normalizers = np.add.reduceat(self._loss_weights[order], self._starts)
         updates = np.add.reduceat(normalizers, np.arange(0, len(normalizers), self._accumulate))
         of_update = np.repeat(updates, self._accumulate)[: len(normalizers)]
@@ -99,7 +110,7 @@ class Batches:
             factors = np.divide(
                 of_update[:, np.newaxis], there, out=np.zeros_like(there), where=there > 0
             )
-        yield BatchPlan(
+        return BatchPlan(
             self._rows,
             order,
             self.batch_size,
@@ -173,7 +184,7 @@ class Stream:
                 _join([r.weight for r in update], update),
                 _join([r.sample_weight for r in update], update),
             )
-        yield from Batches(self._loss, rows, np.arange(len(rows.x)), len(rows.x), 1).epoch(
+        yield from Batches(rows, np.arange(len(rows.x)), len(rows.x), 1, self._loss).epoch(
             None, key % 2**63
         )
 

@@ -13,6 +13,8 @@ from dlcore._common.arrays import as_array, as_matrix
 from dlcore._common.checks import check_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
@@ -176,7 +178,7 @@ def weigh_classes(
     loss: Loss,
     rows: Dataset,
     index: Array,
-    class_weight: Mapping[Any, float] | str | None,
+    class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
 ) -> Dataset:
     """Multiply the weights of the rows to train on by those of their classes."""
     weight = rows.weight
@@ -191,13 +193,15 @@ def weigh_classes(
     return weighted
 
 
-def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: int | None) -> Array:
+def class_weights(
+    class_weight: Mapping[Any, float] | Sequence[float] | Array | str, y: Array, classes: int | None
+) -> Array:
     """Weigh each row by its class.
 
     Parameters
     ----------
-    class_weight : mapping or "balanced"
-        Weights by class, 1 for a class not named. "balanced" is N / (classes * rows of the class),
+    class_weight : mapping, array or "balanced"
+        Weights by class, 1 for a class not named; or one for each class. "balanced" is N / (classes * rows of the class),
         which gives every class the same total weight (King & Zeng, 2001; as in scikit-learn).
     y : ndarray of shape (N,) or (N, 1)
         Classes.
@@ -207,6 +211,13 @@ def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: in
     if classes is None or y.size != len(y):
         raise ValueError("class_weight needs a loss for classes, and one class a row")
     labels, index = np.unique(y.reshape(-1), return_inverse=True)
+    if isinstance(class_weight, np.ndarray | list | tuple):
+        if len(class_weight) != classes:
+            raise ValueError(
+                f"class_weight must have a weight for each of {classes} classes, "
+                f"got {len(class_weight)}"
+            )
+        class_weight = dict(enumerate(class_weight))
     if isinstance(class_weight, Mapping):
         unknown = [label for label in class_weight if label not in range(classes)]
         if unknown:
@@ -214,6 +225,8 @@ def class_weights(class_weight: Mapping[Any, float] | str, y: Array, classes: in
         given = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], np.float64)
         return as_weights(given, "class_weight", len(labels))[index]
     if class_weight != "balanced":
-        raise ValueError(f"class_weight must be a dict or 'balanced', not {class_weight!r}")
+        raise ValueError(
+            f"class_weight must be a dict, an array or 'balanced', not {class_weight!r}"
+        )
     balanced: Array = len(y) / (len(labels) * np.bincount(index))
     return balanced[index]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 
-class Rates:
+class ScheduledLearningRates:
     """Sets the learning rates of an optimizer by a schedule, over all fits of a trainer.
 
     Parameters
@@ -28,6 +28,8 @@ class Rates:
     """
 
     def __init__(self, schedule: Schedule | Callable[[int], float] | None, optimizer: Any) -> None:
+        if isinstance(schedule, type):
+            raise TypeError(f"schedule is the class {schedule.__name__}: write an object of it")
         if schedule is not None and not callable(schedule):
             raise TypeError(
                 f"schedule must be a Schedule such as CosineAnnealingLR(50), or a function of the "

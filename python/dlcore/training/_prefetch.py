@@ -109,7 +109,7 @@ class AugmentedBatches:
         # The key of a batch is that which it has in one run of all of them.
         key = (plan.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
         order = np.arange(len(y))
-        yield from Batches(self._loss, rows, order, plan.batch_size, plan.accumulate).epoch(
+        yield from Batches(rows, order, plan.batch_size, plan.accumulate, self._loss).epoch(
             None, key
         )
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from dlcore._common.arrays import as_matrix
 from dlcore._common.checks import check_name, check_positive_int
-from dlcore.callbacks._averaging import ExponentialMovingAverage, one_average
-from dlcore.callbacks._callback import Callback
+from dlcore.callbacks._averaging import one_average
+from dlcore.callbacks._callback import Callback, as_callbacks
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.metrics._named import as_metrics
@@ -30,7 +30,8 @@ from dlcore.training._dataset import (
     loss_weights,
     weigh_classes,
 )
-from dlcore.training._learning_rate import Rates
+from dlcore.training._learning_rate import ScheduledLearningRates
+from dlcore.training._loop import Run, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, Optimizer, TrainingStep, trained_names
@@ -49,7 +50,7 @@ _SLICE_OF_MAP = 0.01
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
-class Trainer:
+class Trainer(Run):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -122,7 +123,7 @@ class Trainer:
         model._make_writable()
         self.model = model
         self.optimizer = _as_optimizer(optimizer or "adam", model)
-        self.callbacks = list(callbacks or ())
+        self.callbacks = as_callbacks(callbacks)
         if isinstance(schedule, ReduceLROnPlateau):
             self.callbacks.append(schedule)
             schedule = None
@@ -132,8 +133,7 @@ class Trainer:
         self.history: History = History()
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
-        self._rates = Rates(schedule, self.optimizer)
-        self._stopping = False
+        self._learning_rates = ScheduledLearningRates(schedule, self.optimizer)
         self._source: Batches | Stream | AugmentedBatches | None = None
         self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
         seeds = np.random.SeedSequence(seed)
@@ -149,7 +149,7 @@ class Trainer:
         epochs: int,
         batch_size: int = 32,
         sample_weight: Any = None,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
@@ -177,10 +177,10 @@ class Trainer:
         sample_weight : ndarray of shape (N,), optional
             Weights of the rows, of any real dtype. The loss of a batch is
             ``sum(weight * loss) / sum(weight)``.
-        class_weight : mapping or "balanced", optional
+        class_weight : mapping, array or "balanced", optional
             Weights of the classes in training, which multiply ``sample_weight``: a dict such as
-            ``{0: 1.0, 1: 5.0}``, 1 for a class it does not name, or "balanced" for
-            ``N / (classes * rows of the class)``.
+            ``{0: 1.0, 1: 5.0}``, 1 for a class it does not name, an array with one for each, or
+            "balanced" for ``N / (classes * rows of the class)``.
         validation_data : (x, y) or (x, y, sample_weight), optional
             Rows to validate on after each epoch.
         validation_split : float
@@ -243,15 +243,15 @@ class Trainer:
                 self.model, self.loss, rows, validation_data, validation_split, self._split_seed
             )
             weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
-            source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
+            source = Batches(weighted, index, batch_size, self.accumulate, self.loss)
             if transform is not None or mix is not None:
                 classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
                 if mix is not None:
                     check_mixable(self.loss, rows.y)
                 source = AugmentedBatches(source, self.loss, classes, transform, mix)
             steps = len(source)
-        watchers = _check_callbacks([*self.callbacks, *(callbacks or ())])
-        if self._rates.schedule is not None and _reduces(watchers):
+        watchers = as_callbacks(self.callbacks) + as_callbacks(callbacks)
+        if self._learning_rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
         average = one_average(watchers)
         with self.model._in_training():
@@ -265,61 +265,19 @@ class Trainer:
                 average=None if average is None else average.begin(self.model),
             )
             progress = Progress(verbose, epochs=epochs, steps=steps)
-            self._begin(has_validation=validation is not None, watchers=watchers)
+            self._open(watchers, self._names_of_logs(watchers, validation is not None))
             log = IterationLog(self.history, progress, log_every)
             self._source = source
+            work = _Epochs(self, source, step, validation, shuffle, progress, log)
             try:
                 # Threads that change batches end with the fit, however it ends.
-                with source if isinstance(source, AugmentedBatches) else nullcontext():
-                    return self._fit(epochs, shuffle, validation, step, progress, log, average)
+                with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
+                    run_epochs(self, work, epochs, self._learning_rates, average)
+                    if (last := self.history.stopped_epoch) is not None:
+                        progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
+                self._tell("on_fit_end")
             finally:
                 self._source = None
-
-    def _fit(
-        self,
-        epochs: int,
-        shuffle: bool,
-        validation: Subset | None,
-        step: TrainingStep,
-        progress: Progress,
-        log: IterationLog,
-        average: ExponentialMovingAverage | None,
-    ) -> History:
-        assert self._source is not None
-        for callback in self.active_callbacks:
-            callback.trainer = self
-            callback.on_fit_begin()
-        with progress:
-            for epoch in range(epochs):
-                began = time.perf_counter()
-                if average is not None:
-                    average.show(self.model, average=False)
-                for callback in self.active_callbacks:
-                    callback.on_epoch_begin(epoch)
-                self._rates.begin_epoch()
-                progress.begin_epoch(epoch)
-                plans = self._source.epoch(
-                    self._shuffle_rng if shuffle else None, int(self._layer_rng.integers(2**63))
-                )
-                logs, batches = self._train(epoch, plans, step, progress, log)
-                if "lr" in self.log_names:
-                    logs |= self._rates.logs()
-                if average is not None:
-                    average.show(self.model, average=True)
-                if validation is not None:
-                    scores = self._score(validation)
-                    logs |= {f"val_{name}": value for name, value in scores.items()}
-                self._rates.end_epoch()
-                self.history.record(epoch, logs, batches=batches, iteration=log.iteration)
-                progress.end_epoch(epoch, logs, time.perf_counter() - began)
-                for callback in self.active_callbacks:
-                    callback.on_epoch_end(epoch, logs)
-                if self._stopping:
-                    self.history.stopped_epoch = epoch
-                    progress.say(f"stopped after epoch {epoch + 1}: {self.history.reason}")
-                    break
-        for callback in self.active_callbacks:
-            callback.on_fit_end()
         return self.history
 
     def training_inputs(self) -> Iterator[Array]:
@@ -327,11 +285,6 @@ class Trainer:
         if self._source is None:
             raise RuntimeError("training_inputs() is for callbacks: there is no fit under way")
         return self._source.inputs()
-
-    def stop(self, reason: str) -> None:
-        """End the fit after this epoch: for callbacks."""
-        self._stopping = True
-        self.history.reason = reason
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
         """Compute the outputs of the model, such as logits, ``batch_size`` rows at a time."""
@@ -349,7 +302,7 @@ class Trainer:
         self,
         source: Any,
         sample_weight: Any,
-        class_weight: Mapping[Any, float] | str | None,
+        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
     ) -> tuple[Stream, Subset | None]:
@@ -378,14 +331,11 @@ class Trainer:
             validation = Subset(check_rows(self.model, self.loss, x, y, weight, "validation "))
         return Stream(self.loss, source, check, self.accumulate), validation
 
-    def _begin(self, *, has_validation: bool, watchers: list[Callback]) -> None:
-        self.history = History()
-        self._stopping = False
-        self.active_callbacks = watchers
+    def _names_of_logs(self, watchers: list[Callback], has_validation: bool) -> list[str]:
         scores = ["loss", *self._metrics]
-        has_lr = self._rates.schedule is not None or _reduces(watchers)
-        self.log_names = scores + (self._rates.log_names if has_lr else [])
-        self.log_names += [f"val_{name}" for name in scores] if has_validation else []
+        has_lr = self._learning_rates.schedule is not None or _reduces(watchers)
+        names = scores + (self._learning_rates.log_names if has_lr else [])
+        return names + ([f"val_{name}" for name in scores] if has_validation else [])
 
     def _train(
         self,
@@ -406,15 +356,15 @@ class Trainer:
                 seen.append((plan.rows, plan.order, outputs))
             mapped = MappedFile(plan.rows.x)
             losses = np.zeros(len(plan))
-            lrs = self._rates.of_updates(-(-len(plan) // plan.accumulate))
-            log.begin(plan, losses, self._rates.logs()["lr"] if lrs is None else lrs[:, 0])
+            lrs = self._learning_rates.of_updates(-(-len(plan) // plan.accumulate))
+            log.begin(plan, losses, self._learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
             between = _Between(progress, mapped, log)
             try:
                 updates = step.run(
                     plan,
                     losses=losses,
                     lrs=lrs,
-                    seen=outputs,
+                    outputs=outputs,
                     seconds=_SLICE_OF_MAP if mapped else _SLICE,
                     between=between,
                 )
@@ -426,7 +376,7 @@ class Trainer:
                 ) from None
             finally:
                 mapped.release()
-            self._rates.end_updates(updates, lrs)
+            self._learning_rates.end_updates(updates, lrs)
             between(len(plan))
             total += float((losses * plan.normalizers).sum())
             weight += float(plan.normalizers.sum())
@@ -473,6 +423,52 @@ class Trainer:
         return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}
 
 
+class _Epochs:
+    """The epochs of a trainer's fit."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        source: Batches | Stream | AugmentedBatches,
+        step: TrainingStep,
+        validation: Subset | None,
+        shuffle: bool,
+        progress: Progress,
+        log: IterationLog,
+    ) -> None:
+        self._trainer, self._source, self._step = trainer, source, step
+        self._validation, self._shuffle = validation, shuffle
+        self._progress, self._log = progress, log
+        self._batches = 0
+        self._began = 0.0
+
+    def train(self, epoch: int) -> dict[str, float]:
+        trainer = self._trainer
+        self._began = time.perf_counter()
+        self._progress.begin_epoch(epoch)
+        plans = self._source.epoch(
+            trainer._shuffle_rng if self._shuffle else None,
+            int(trainer._layer_rng.integers(2**63)),
+        )
+        logs, self._batches = trainer._train(epoch, plans, self._step, self._progress, self._log)
+        return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
+
+    def validate(self) -> dict[str, float]:
+        if self._validation is None:
+            return {}
+        scores = self._trainer._score(self._validation)
+        return {f"val_{name}": value for name, value in scores.items()}
+
+    def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
+        return {"batches": self._batches, "iteration": self._log.iteration}
+
+    def end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._progress.end_epoch(epoch, logs, time.perf_counter() - self._began)
+
+    def has_converged(self) -> bool:
+        return False
+
+
 class _Between:
     """What there is to do now and then between two batches of an epoch."""
 
@@ -497,6 +493,11 @@ def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
 def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
     if isinstance(optimizer, str):
         return optimizer_named(optimizer, model)
+    if isinstance(optimizer, type):
+        raise TypeError(
+            f"optimizer is the class {optimizer.__name__}: "
+            f"write optimizer={optimizer.__name__}(model.parameters())"
+        )
     if not hasattr(optimizer, "step"):
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
@@ -504,13 +505,6 @@ def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
         )
     trained_names(model, optimizer)
     return optimizer
-
-
-def _check_callbacks(callbacks: list[Callback]) -> list[Callback]:
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
-    return callbacks
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: scikit-learn's estimators, fitted by dlcore's native steps."""
+"""scikit-learn's `MLPClassifier` on native steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn import neural_network as base
 from sklearn.base import _fit_context
-from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -16,22 +16,24 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import validate_data
 
-from dlcore._common.checks import check_positive_int
 from dlcore.functional._activations import sigmoid
 from dlcore.nn._losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     FocalLoss,
-    HuberLoss,
-    L1Loss,
-    MSELoss,
-    PoissonNLLLoss,
-    QuantileLoss,
 )
 from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities as _outputs
-from dlcore.sklearn._batches import Objective
-from dlcore.sklearn._mlp import ACTIVATIONS, PerceptronMixin
+from dlcore.sklearn._batches import ScaledLoss
+from dlcore.sklearn._mlp import PerceptronMixin
+from dlcore.sklearn._parameters import (
+    ADDED_CONSTRAINTS,
+    ADDED_PARAMETERS,
+    COMMON_ATTRIBUTES,
+    COMMON_PARAMETERS,
+    check_epochs,
+    keep_parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,77 +41,10 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.callbacks._callback import Callback
 
-_ADDED_CONSTRAINTS: dict[str, Any] = {
-    "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw"})],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), callable],
-    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-    "batch_norm": ["boolean"],
-    "layer_norm": ["boolean"],
-    "l1": [Interval(Real, 0, None, closed="left")],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "clip_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "early_stopping_metric": [str, callable, None],
-    "callbacks": ["array-like", None],
-}
-
-_ADDED_PARAMETERS = """
-    dropout : float or array-like of float, default=0.0
-        Share of a hidden layer's values that each step sets to 0, one for all layers or one each.
-    batch_norm, layer_norm : bool, default=False
-        Normalize each hidden layer, before its activation, over the batch or over its units.
-    l1 : float, default=0.0
-        L1 penalty on the weights, by a proximal step that makes them exactly 0.
-    weight_decay : float, default=0.01
-        Decoupled decay of the weights, of ``solver="adamw"`` alone.
-    clip_grad_norm : float, default=None
-        Largest norm of a step's gradient, without that of the L2 penalty.
-    early_stopping_metric : str or callable, default=None
-        What early stopping looks at: "loss" for the validation loss, the name of a scorer or a
-        scorer; None for ``score``.
-    callbacks : list of dlcore.Callback, default=None
-        Called in each fit; they log "loss" and, with rows to validate on, "val_loss" and, with
-        early stopping, "val_score"."""
-
-_COMMON = """
-    scikit-learn's estimator of this name: its parameters, attributes, methods, warnings and results,
-    with the native training step. From the same ``random_state`` it draws the same parameters,
-    splits and batches, so that a fit follows scikit-learn's to rounding. What follows is more.
-
-    Parameters
-    ----------
-    activation : str or list of str, default="relu"
-        "identity", "logistic" (or "sigmoid"), "tanh", "relu", "leaky_relu", "elu", "gelu", "silu"
-        or "softplus", one for all hidden layers or one each.
-    solver : {"lbfgs", "sgd", "adam", "adamw"}, default="adam"
-        "adamw" is Adam with ``weight_decay``, beside ``alpha``, which is part of the loss.
-    learning_rate : {"constant", "invscaling", "adaptive"} or callable, default="constant"
-        A callable gives the learning rate of each epoch, counted from 0, or is a schedule of dlcore
-        such as ``CosineAnnealingLR(200)``, which begins with ``learning_rate_init``; with any solver
-        but lbfgs.
-    warm_start : bool, default=False
-        Goes on from the last solution, and with the optimizer's running means."""
-
-_COMMON_ATTRIBUTES = """
-
-    Attributes
-    ----------
-    model_ : dlcore.Sequential
-        The network. ``coefs_`` and ``intercepts_`` are views of its parameters.
-    validation_loss_curve_ : list of float or None
-        Loss on the rows to validate on, epoch by epoch.
-    history_ : dlcore.History
-        What the last fit logged: ``history_.plot()`` draws it.
-
-    Notes
-    -----
-    float32 input is computed in float32, from the first layer to the last. Sparse rows become dense
-    a mini-batch at a time."""
-
 
 class MLPClassifier(PerceptronMixin, base.MLPClassifier):
     __doc__ = f"""Multi-layer perceptron for classification.
-{_COMMON}{_ADDED_PARAMETERS}
+{COMMON_PARAMETERS}{ADDED_PARAMETERS}
     class_weight : dict, list of dict or "balanced", default=None
         Weights of the classes in the loss, as in scikit-learn's other classifiers.
     label_smoothing : float, default=0.0
@@ -117,14 +52,14 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):
     focal_gamma : float, default=0.0
         Exponent of the focal loss, ``(1 - p) ** focal_gamma`` times the log-loss (Lin et al.,
         2017).
-{_COMMON_ATTRIBUTES} With several columns of classes in y there is a softmax for each;
+{COMMON_ATTRIBUTES} With several columns of classes in y there is a softmax for each;
     ``classes_``, ``predict_proba`` and ``predict_log_proba`` are lists then, as those of
     scikit-learn's forests are, and ``score`` counts rows without a wrong column.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **base.MLPClassifier._parameter_constraints,
-        **_ADDED_CONSTRAINTS,
+        **ADDED_CONSTRAINTS,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="both")],
         "focal_gamma": [Interval(Real, 0, None, closed="left")],
@@ -168,7 +103,7 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
     ) -> None:
-        _keep(self, locals())
+        keep_parameters(self, locals())
         self.loss = "log_loss"
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -245,7 +180,7 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):
             y,
             sample_weight=sample_weight,
             incremental=True,
-            epochs=_check_epochs(epochs),
+            epochs=check_epochs(epochs),
             validation=held,
         )
         return fitted
@@ -350,19 +285,19 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):
         smoothing = self.label_smoothing
         return targets * dtype.type(1 - smoothing) + dtype.type(smoothing / 2)
 
-    def _objective(self) -> Objective:
+    def _scaled_loss(self) -> ScaledLoss:
         gamma, smoothing = self.focal_gamma, self.label_smoothing
         if gamma and smoothing:
             raise ValueError("focal_gamma and label_smoothing are losses of their own: set one")
         if self.out_activation_ == "logistic":
             k = float(self.n_outputs_)
             loss = FocalLoss(gamma, "bce_with_logits") if gamma else BCEWithLogitsLoss()
-            return Objective(loss, k, k)
+            return ScaledLoss(loss, k, k)
         of_classes = FocalLoss(gamma) if gamma else CrossEntropyLoss(label_smoothing=smoothing)
         if self._has_many_targets:
             widths = [len(classes) for classes in self.classes_]
-            return Objective(MultiTargetLoss([of_classes] * len(widths), widths))
-        return Objective(of_classes)
+            return ScaledLoss(MultiTargetLoss([of_classes] * len(widths), widths))
+        return ScaledLoss(of_classes)
 
     # ---- inference ----
 
@@ -437,250 +372,3 @@ class MLPClassifier(PerceptronMixin, base.MLPClassifier):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-class MLPRegressor(PerceptronMixin, base.MLPRegressor):
-    __doc__ = f"""Multi-layer perceptron for regression.
-{_COMMON}
-    loss : str, default="squared_error"
-        "squared_error", "absolute_error", "huber", "quantile" or "poisson".
-    quantile : float or array-like of float, default=0.5
-        Order of the quantile that ``loss="quantile"`` estimates; several at once are so many
-        outputs of `predict`, for y of one column. They are sorted in each row, so that they never
-        cross (Chernozhukov et al., 2010).
-    huber_delta : float, default=1.0
-        Error up to which ``loss="huber"`` is quadratic.{_ADDED_PARAMETERS}
-{_COMMON_ATTRIBUTES}
-    """
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **base.MLPRegressor._parameter_constraints,
-        **_ADDED_CONSTRAINTS,
-        "loss": [
-            StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
-        ],
-        "quantile": [Interval(Real, 0, 1, closed="both"), "array-like"],
-        "huber_delta": [Interval(Real, 0, None, closed="neither")],
-    }
-
-    def __init__(
-        self,
-        loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: str | Sequence[str] = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str | Callable[[int], float] = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        quantile: float | Sequence[float] = 0.5,
-        huber_delta: float = 1.0,
-        dropout: float | Sequence[float] = 0.0,
-        batch_norm: bool = False,
-        layer_norm: bool = False,
-        l1: float = 0.0,
-        weight_decay: float = 0.01,
-        clip_grad_norm: float | None = None,
-        early_stopping_metric: Any = None,
-        callbacks: Sequence[Callback] | None = None,
-    ) -> None:
-        _keep(self, locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Fit the network.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,), default=None
-        X_val, y_val, sample_weight_val : default=None
-            Rows to validate on: ``validation_loss_curve_`` is theirs, and early stopping looks at
-            them and holds out none of X.
-
-        Returns
-        -------
-        self
-        """
-        held = (X_val, y_val, sample_weight_val)
-        fitted: MLPRegressor = self._fit(X, y, sample_weight=sample_weight, validation=held)
-        return fitted
-
-    @available_if(lambda est: est._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        epochs: int = 1,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Go on with the fit, by ``epochs`` passes over these rows.
-
-        Parameters
-        ----------
-        X, y, sample_weight, X_val, y_val, sample_weight_val
-            As in `fit`. Early stopping needs ``X_val``.
-        epochs : int, default=1
-            Passes over the rows; early stopping may end them sooner.
-
-        Returns
-        -------
-        self
-        """
-        held = (X_val, y_val, sample_weight_val)
-        fitted: MLPRegressor = self._fit(
-            X,
-            y,
-            sample_weight=sample_weight,
-            incremental=True,
-            epochs=_check_epochs(epochs),
-            validation=held,
-        )
-        return fitted
-
-    @property
-    def _has_many_quantiles(self) -> bool:
-        return self.loss == "quantile" and np.ndim(self.quantile) == 1
-
-    def _encode(self, y: Array) -> Array:
-        return np.asarray(y, np.float64)
-
-    def _labels(self, y: Array) -> Array:
-        return y
-
-    def _count_outputs(self, y: Array) -> int:
-        columns = 1 if y.ndim == 1 else y.shape[1]
-        if not self._has_many_quantiles:
-            return int(columns)
-        orders = np.asarray(self.quantile, np.float64)
-        if orders.size == 0 or not ((orders >= 0) & (orders <= 1)).all():
-            raise ValueError(f"quantile must hold numbers from 0 to 1, got {self.quantile}")
-        if columns > 1:
-            raise ValueError(f"several quantiles are of one column of y, got {columns}")
-        return len(np.asarray(self.quantile))
-
-    def _strata(self, y: Array) -> None:  # noqa: ARG002
-        return None
-
-    def _out_activation(self) -> str:
-        return "exp" if self.loss == "poisson" else "identity"
-
-    def _weigh_classes(self, weight: Array | None, y: Array, incremental: bool) -> Array | None:  # noqa: ARG002
-        return weight
-
-    def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:
-        targets = y.reshape(len(y), -1).astype(dtype)
-        if self.loss == "poisson" and (targets < 0).any():
-            raise ValueError("loss='poisson' needs y >= 0")
-        if self._has_many_quantiles:
-            targets = np.broadcast_to(targets, (len(y), self._count_outputs(y)))
-        return targets
-
-    def _objective(self) -> Objective:
-        # scikit-learn's gradients are those of the sum over the outputs, whatever the loss is.
-        k = float(self.n_outputs_)
-        if self.loss == "poisson":
-            return Objective(PoissonNLLLoss(), k, k, _poisson_constant)
-        if self.loss == "squared_error":
-            return Objective(MSELoss(), 0.5, 0.5 * k)
-        if self.loss == "huber":
-            return Objective(HuberLoss(self.huber_delta), 1.0, k)
-        if self.loss == "quantile":
-            return Objective(QuantileLoss(self.quantile), 1.0, k)
-        return Objective(L1Loss(), 1.0, k)
-
-    def predict(self, X: Any) -> Array:
-        """Predict values, of shape (n_samples,) or (n_samples, n_outputs)."""
-        return self._decide(self._outputs(X))
-
-    def _activate(self, outputs: Array) -> Array:
-        return np.exp(outputs) if self.out_activation_ == "exp" else outputs
-
-    def _decide(self, outputs: Array) -> Array:
-        values = self._activate(outputs)
-        if self._has_many_quantiles:
-            places = np.argsort(np.argsort(self.quantile, kind="stable"), kind="stable")
-            values = np.sort(values, axis=1)[:, places]
-        return values.ravel() if values.shape[1] == 1 else values
-
-    def _predict(self, X: Any, check_input: bool = True) -> Array:
-        return self._decide(self._outputs(X, check_input))
-
-    def _score_function(self, y: Array, predicted: Array, sample_weight: Any = None) -> float:
-        if not self._has_many_quantiles:
-            return float(r2_score(y, predicted, sample_weight=sample_weight))
-        columns = zip(
-            np.asarray(self.quantile), predicted.reshape(len(predicted), -1).T, strict=True
-        )
-        return float(
-            np.mean(
-                [
-                    d2_pinball_score(y, own, sample_weight=sample_weight, alpha=alpha)
-                    for alpha, own in columns
-                ]
-            )
-        )
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R²; for several quantiles the mean of their D² of the pinball loss."""
-        return self._score_function(y, self.predict(X), sample_weight)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.loss == "poisson"
-        return tags
-
-
-def _keep(estimator: Any, parameters: dict[str, Any]) -> None:
-    """Set the parameters of a constructor as they were given."""
-    for name, value in parameters.items():
-        if name not in ("self", "__class__"):
-            setattr(estimator, name, value)
-
-
-def _poisson_constant(targets: Array) -> Array:
-    """Return what the half Poisson deviance of each row has beside the likelihood."""
-    t = targets.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = np.where(t > 0, t * np.log(t), 0.0)
-    constants: Array = (entropy - t).sum(1)
-    return constants
-
-
-def _check_epochs(epochs: Any) -> int:
-    check_positive_int("epochs", epochs)
-    return int(epochs)
-
-
-__all__ = ["MLPClassifier", "MLPRegressor"]

@@ -1,0 +1,455 @@
+// Reads the descriptions of python/dlcore/_native/specs.py: named tuples, field by field, by name.
+//
+// A description of another class, a field that is missing or unknown, and an array that is not as
+// it must be raise. Arrays are not copied: whoever keeps the description keeps them.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "bindings/arrays.hpp"
+#include "network/losses.hpp"
+#include "network/spec.hpp"
+
+namespace dlcore {
+
+inline bool is_spec(py::handle object, const char* type) {
+  return std::strcmp(Py_TYPE(object.ptr())->tp_name, type) == 0;
+}
+
+// Whether the elements are T in native byte order.
+template <class T>
+inline bool is_array_of(const py::array& a) {
+  return descr(a)->kind == (std::is_floating_point_v<T> ? 'f' : 'i') &&
+         a.itemsize() == py::ssize_t(sizeof(T)) && native_order(a);
+}
+
+// The fields of a description.
+class fields {
+ public:
+  fields(py::handle of, const char* type) : of_(of), type_(type) {
+    if (!is_spec(of, type) || !PyTuple_Check(of.ptr()))
+      throw py::type_error(std::string("expected ") + type + ", got " + Py_TYPE(of.ptr())->tp_name);
+  }
+  fields(const fields&) = delete;
+
+  // A field that has been read twice counts once.
+  void again() { --read_; }
+  // Raises for a field that nobody has read.
+  void end() const {
+    if (PyTuple_GET_SIZE(of_.ptr()) != read_)
+      throw py::type_error(std::string(type_) + " has fields that the native code does not know: " +
+                           std::string(py::str(of_.attr("_fields"))));
+  }
+
+  py::object object(const char* name) {
+    PyObject* value = PyObject_GetAttrString(of_.ptr(), name);
+    if (!value) throw py::error_already_set();
+    ++read_;
+    return py::reinterpret_steal<py::object>(value);
+  }
+  double number(const char* name) {
+    const py::object value = object(name);
+    const double x = PyFloat_AsDouble(value.ptr());
+    if (x == -1 && PyErr_Occurred()) wrong(name, "a number", value);
+    return x;
+  }
+  std::optional<double> optional_number(const char* name) {
+    const py::object value = object(name);
+    if (value.is_none()) return std::nullopt;
+    --read_;
+    return number(name);
+  }
+  std::int64_t integer(const char* name) {
+    const py::object value = object(name);
+    const long long x = PyLong_AsLongLong(value.ptr());
+    if (x == -1 && PyErr_Occurred()) wrong(name, "an integer", value);
+    return x;
+  }
+  std::uint64_t key(const char* name) {
+    const py::object value = object(name);
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!index) wrong(name, "an integer", value);
+    const unsigned long long x = PyLong_AsUnsignedLongLong(index.ptr());
+    if (PyErr_Occurred()) wrong(name, "an integer of 64 bits", value);
+    return x;
+  }
+  bool flag(const char* name) {
+    const py::object value = object(name);
+    const int x = PyObject_IsTrue(value.ptr());
+    if (x < 0) wrong(name, "a bool", value);
+    return x != 0;
+  }
+  std::string text(const char* name) {
+    const py::object value = object(name);
+    if (!PyUnicode_Check(value.ptr())) wrong(name, "a string", value);
+    return py::cast<std::string>(value);
+  }
+  py::tuple tuple(const char* name) {
+    const py::object value = object(name);
+    if (!PyTuple_Check(value.ptr())) wrong(name, "a tuple", value);
+    return py::reinterpret_borrow<py::tuple>(value);
+  }
+
+  // `size` elements of T without gaps, or null where None is given. -1: any number of them.
+  template <class T>
+  T* array(const char* name, std::ptrdiff_t size, bool writes = false) {
+    const py::object value = object(name);
+    return value.is_none() ? nullptr : data<T>(value, name, size, writes);
+  }
+  // The same, of a field that must be there.
+  template <class T>
+  T* required(const char* name, std::ptrdiff_t size, bool writes = false) {
+    return data<T>(object(name), name, size, writes);
+  }
+  // A parameter and, from the field "<name>_grad", its gradient.
+  template <class T>
+  tensor<T> parameter(const char* name, const char* grad_name, std::ptrdiff_t size) {
+    T* const value = array<T>(name, size);
+    return {value, array<T>(grad_name, size, true), value ? size : 0};
+  }
+  py::array any_array(const char* name) {
+    const py::object value = object(name);
+    if (!py::isinstance<py::array>(value)) wrong(name, "an array", value);
+    return py::reinterpret_borrow<py::array>(value);
+  }
+
+  [[noreturn, gnu::noinline]] void wrong(const char* name, const std::string& wanted,
+                                         py::handle value) const {
+    PyErr_Clear();
+    throw py::type_error(std::string(type_) + ": " + name + " must be " + wanted + ", got " +
+                         std::string(py::repr(value)));
+  }
+
+ private:
+  py::handle of_;
+  const char* type_;
+  Py_ssize_t read_ = 0;
+
+  template <class T>
+  T* data(const py::object& value, const char* name, std::ptrdiff_t size, bool writes) const {
+    if (!py::isinstance<py::array>(value)) wrong(name, "an array", value);
+    const auto a = py::reinterpret_borrow<py::array>(value);
+    if (!is_array_of<T>(a) || !has_flag(a, c_contiguous) || (size >= 0 && a.size() != size) ||
+        (writes && !a.writeable()))
+      wrong_array(name, py::dtype::of<T>(), size, writes, a);
+    return static_cast<T*>(const_cast<void*>(a.data()));
+  }
+  [[noreturn, gnu::noinline]] void wrong_array(const char* name, const py::dtype& dtype,
+                                               std::ptrdiff_t size, bool writes,
+                                               const py::array& a) const {
+    throw py::type_error(std::string(type_) + ": " + name + " must be an array of " +
+                         (size >= 0 ? std::to_string(size) + " " : "") +
+                         std::string(py::str(dtype)) + " in C order" +
+                         (writes ? ", not read-only" : "") + ", got " + shape_text(a) + " of " +
+                         std::string(py::str(a.dtype())));
+  }
+};
+
+// ---- layers -------------------------------------------------------------------------------------
+
+template <class T>
+inline layer_spec<T> read_layer(py::handle object) {
+  if (is_spec(object, "LinearSpec")) {
+    fields of(object, "LinearSpec");
+    linear_spec<T> spec{};
+    spec.in_features = of.integer("in_features"), spec.out_features = of.integer("out_features");
+    const std::ptrdiff_t size = spec.in_features * spec.out_features;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features);
+    spec.max_norm = of.number("max_norm");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "LayerNormSpec")) {
+    fields of(object, "LayerNormSpec");
+    layer_norm_spec<T> spec{};
+    spec.features = of.integer("features");
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features);
+    spec.eps = of.number("eps");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "BatchNormSpec")) {
+    fields of(object, "BatchNormSpec");
+    batch_norm_spec<T> spec{};
+    spec.features = of.integer("features");
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features);
+    spec.eps = of.number("eps");
+    spec.momentum = of.optional_number("momentum").value_or(-1);
+    spec.is_frozen = of.flag("is_frozen");
+    spec.running_mean = of.array<T>("running_mean", spec.features);
+    spec.running_var = of.array<T>("running_var", spec.features);
+    if (!spec.running_mean != !spec.running_var || (spec.is_frozen && !spec.running_mean))
+      of.wrong("running_mean", "there with running_var, and for frozen statistics", object);
+    spec.num_batches_tracked = of.required<std::int64_t>("num_batches_tracked", 1, true);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "DropoutSpec")) {
+    fields of(object, "DropoutSpec");
+    dropout_spec spec{};
+    spec.features = of.integer("features");
+    spec.p = of.number("p");
+    spec.stream = of.key("stream");
+    of.end();
+    return spec;
+  }
+  fields of(object, "ActivationSpec");
+  activation_layer_spec spec{};
+  spec.features = of.integer("features");
+  const std::string kernel = of.text("kernel");
+  if (!find_activation(kernel.c_str(), spec.activation.kind))
+    throw py::value_error("ActivationSpec: kernel must be an activation, got " + kernel);
+  const py::tuple options = of.tuple("options");
+  const std::size_t count = info(spec.activation.kind).option_count();
+  if (options.size() != count)
+    of.wrong("options", "of " + std::to_string(count) + " numbers for " + kernel, options);
+  for (std::size_t i = 0; i < count; ++i)
+    spec.activation.options[i] = options[i].template cast<double>();
+  of.end();
+  return spec;
+}
+
+template <class T>
+inline std::vector<layer_spec<T>> read_layers(const py::tuple& objects) {
+  std::vector<layer_spec<T>> specs;
+  for (const py::handle object : objects) specs.push_back(read_layer<T>(object));
+  if (specs.empty()) throw py::value_error("a network needs at least one layer");
+  return specs;
+}
+
+// ---- losses -------------------------------------------------------------------------------------
+
+template <class T>
+using loss_pointer = std::unique_ptr<block_loss<T>>;
+
+template <class T>
+inline std::vector<T> read_columns(fields& of, const char* name, std::ptrdiff_t width) {
+  const T* const values = of.array<T>(name, width);
+  return values ? std::vector<T>(values, values + width) : std::vector<T>();
+}
+
+// None: null, for a loss of the caller's own.
+template <class T>
+inline loss_pointer<T> read_loss(py::handle object) {
+  if (object.is_none()) return nullptr;
+  if (is_spec(object, "CrossEntropySpec")) {
+    fields of(object, "CrossEntropySpec");
+    const std::ptrdiff_t width = of.integer("width");
+    const bool takes_labels = of.flag("takes_labels");
+    std::vector<T> weight = read_columns<T>(of, "weight", width);
+    const std::int64_t ignore_index = of.integer("ignore_index");
+    const double label_smoothing = of.number("label_smoothing");
+    of.end();
+    return std::make_unique<cross_entropy_loss<T>>(width, takes_labels, std::move(weight),
+                                                   ignore_index, label_smoothing);
+  }
+  if (is_spec(object, "FocalSpec")) {
+    fields of(object, "FocalSpec");
+    const std::ptrdiff_t width = of.integer("width");
+    loss_pointer<T> loss = read_loss<T>(of.object("loss"));
+    const double gamma = of.number("gamma");
+    of.end();
+    return std::make_unique<focal_loss<T>>(std::move(loss), width, gamma);
+  }
+  if (is_spec(object, "JointSpec")) {
+    fields of(object, "JointSpec");
+    const std::ptrdiff_t width = of.integer("width");
+    std::vector<typename joint_loss<T>::part> parts;
+    for (const py::handle target : of.tuple("targets")) {
+      fields of_target(target, "TargetSpec");
+      const py::object loss = of_target.object("loss");
+      parts.push_back({read_loss<T>(loss), loss.attr("width").cast<std::ptrdiff_t>(),
+                       of_target.integer("target_width"), of_target.number("weight")});
+      of_target.end();
+    }
+    of.end();
+    return std::make_unique<joint_loss<T>>(std::move(parts), width);
+  }
+  fields of(object, "ElementwiseLossSpec");
+  const std::ptrdiff_t width = of.integer("width");
+  const std::string kernel = of.text("kernel");
+  const std::optional<double> option = of.optional_number("option");
+  std::vector<T> columns = read_columns<T>(of, "columns", width);
+  of.end();
+  loss_spec loss{};
+  if (!find_loss(kernel.c_str(), loss.kind))
+    throw py::value_error("ElementwiseLossSpec: kernel must be a loss, got " + kernel);
+  if (loss.kind == loss_kind::binary_cross_entropy_with_logits && !columns.empty())
+    loss.kind = loss_kind::binary_cross_entropy_with_logits_and_pos_weight;
+  if ((info(loss.kind).option_count() > 0) != option.has_value() ||
+      (info(loss.kind).further != nullptr) == columns.empty())
+    of.wrong("kernel", "a loss that takes these options", object);
+  loss.options[0] = option.value_or(0);
+  return std::make_unique<value_loss<T>>(width, loss, std::move(columns));
+}
+
+// ---- optimizers ---------------------------------------------------------------------------------
+
+inline optimizer::group read_group(py::handle object) {
+  if (is_spec(object, "SGDSpec")) {
+    fields of(object, "SGDSpec");
+    sgd s{};
+    s.lr = of.number("lr"), s.momentum = of.number("momentum");
+    s.dampening = of.number("dampening"), s.weight_decay = of.number("weight_decay");
+    s.l1 = of.number("l1");
+    s.nesterov = of.flag("nesterov"), s.maximize = of.flag("maximize");
+    s.first = of.flag("is_first");
+    const double penalty = of.number("penalty");
+    of.end();
+    return {s, penalty};
+  }
+  fields of(object, "AdamSpec");
+  adam a{};
+  a.lr = of.number("lr"), a.beta1 = of.number("beta1"), a.beta2 = of.number("beta2");
+  a.eps = of.number("eps"), a.l1 = of.number("l1");
+  (of.flag("decoupled") ? a.decoupled_decay : a.weight_decay) = of.number("weight_decay");
+  a.maximize = of.flag("maximize"), a.raw_eps = of.flag("raw_eps");
+  const double penalty = of.number("penalty");
+  of.end();
+  return {a, penalty};
+}
+
+// Sets the groups, and the steps that were made.
+inline void read_optimizer(py::handle object, optimizer& to, double& steps) {
+  fields of(object, "OptimizerSpec");
+  for (const py::handle group : of.tuple("groups")) to.groups.push_back(read_group(group));
+  steps = of.number("steps");
+  of.end();
+  if (to.groups.empty()) throw py::value_error("OptimizerSpec: groups is empty");
+}
+
+// The state of a parameter of that size; returns how many arrays there are.
+template <class T>
+inline int read_state(py::handle object, std::ptrdiff_t size, std::array<T*, 3>& state) {
+  if (object.is_none()) return 0;
+  if (is_spec(object, "SGDState")) {
+    fields of(object, "SGDState");
+    state[0] = of.array<T>("momentum_buffer", size, true);
+    of.end();
+    return state[0] ? 1 : 0;
+  }
+  fields of(object, "AdamState");
+  state[0] = of.required<T>("exp_avg", size, true);
+  state[1] = of.required<T>("exp_avg_sq", size, true);
+  state[2] = of.array<T>("max_exp_avg_sq", size, true);
+  of.end();
+  return state[2] ? 3 : 2;
+}
+
+// Parameters of these layers; `states` is set to how many arrays the state of each has.
+template <class T, class Layers>
+inline std::vector<parameter_spec<T>> read_parameters(const py::tuple& objects,
+                                                      const Layers& layers, std::size_t groups,
+                                                      int& states) {
+  std::vector<parameter_spec<T>> specs;
+  for (const py::handle object : objects) {
+    fields of(object, "ParameterSpec");
+    parameter_spec<T> spec{};
+    spec.layer = std::size_t(of.integer("layer"));
+    const std::string name = of.text("name");
+    spec.is_bias = name == "bias";
+    spec.group = std::size_t(of.integer("group"));
+    if (spec.layer >= layers.size() || spec.group >= groups || (!spec.is_bias && name != "weight"))
+      of.wrong("name", "a parameter of the network, in a group of the optimizer", object);
+    const auto& own = *layers[spec.layer];
+    const std::ptrdiff_t size = (spec.is_bias ? own.bias : own.weight).size;
+    const int own_states = read_state<T>(of.object("state"), size, spec.state);
+    if (!specs.empty() && own_states != states)
+      of.wrong("state", "of the same arrays for all parameters", object);
+    states = own_states;
+    spec.average = of.array<T>("average", size, true);
+    of.end();
+    specs.push_back(spec);
+  }
+  return specs;
+}
+
+// ---- data ---------------------------------------------------------------------------------------
+
+template <class T>
+inline matrix_rows<T> read_matrix(const py::array& a) {
+  if (!is_array_of<T>(a) || a.ndim() < 1 || a.ndim() > 2)
+    throw py::type_error("rows must be a matrix of " + std::string(py::str(py::dtype::of<T>())) +
+                         ", got " + shape_text(a) + " of " + std::string(py::str(a.dtype())));
+  return {static_cast<const char*>(a.data()), a.strides(0),
+          a.ndim() > 1 ? a.strides(1) : std::ptrdiff_t(sizeof(T)), a.ndim() > 1 ? a.shape(1) : 1};
+}
+// Of an array or a CompressedRowsSpec.
+template <class T>
+inline matrix_rows<T> read_rows(py::handle x) {
+  if (py::isinstance<py::array>(x)) return read_matrix<T>(py::reinterpret_borrow<py::array>(x));
+  fields of(x, "CompressedRowsSpec");
+  const T* data = of.required<T>("data", -1);
+  const py::array indices = of.any_array("indices"), starts = of.any_array("indptr");
+  const std::ptrdiff_t width = of.integer("width");
+  of.end();
+  const auto is_index = [&](const py::array& a) {
+    return has_flag(a, c_contiguous) &&
+           (is_array_of<std::int32_t>(a) || is_array_of<std::int64_t>(a));
+  };
+  if (!is_index(indices) || !is_index(starts) || indices.itemsize() != starts.itemsize())
+    throw py::type_error("CompressedRowsSpec: indices and indptr must both be int32 or int64");
+  const compressed_rows rows{starts.data(), indices.data(), indices.itemsize() == 8};
+  return {reinterpret_cast<const char*>(data), 0, sizeof(T), width, rows};
+}
+
+// An epoch of a network with these layers and outputs, whose batches have at most `most_rows` rows.
+// `labels` is where the description of class indices goes.
+template <class T, class Layers>
+inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t most_rows,
+                                bool takes_labels, std::optional<index_view>& labels) {
+  fields of(object, "EpochSpec");
+  epoch_spec<T> e{};
+  const std::ptrdiff_t width = layers.back()->out;
+  const py::object x = of.object("x");
+  e.data.x = read_rows<T>(x);
+  if (e.data.x.width != layers.front()->in)
+    of.wrong("x", "of " + std::to_string(layers.front()->in) + " columns", x);
+  const py::array y = of.any_array("y");
+  if (takes_labels) {
+    labels = index_view_of(y, {"EpochSpec", "y"});
+    e.data.y.labels = &*labels;
+  } else {
+    e.data.y.values = read_matrix<T>(y);
+    if (e.data.y.values.width > width)
+      of.wrong("y", "of at most " + std::to_string(width) + " columns", y);
+  }
+  e.data.weight = of.array<double>("weight", y.shape(0));
+  const py::array order = of.any_array("order");
+  e.rows = order.size();
+  e.order = of.required<std::int64_t>("order", e.rows), of.again();
+  e.batch_size = of.integer("batch_size"), e.accumulate = of.integer("accumulate");
+  if (e.batch_size < 1 || e.batch_size > most_rows || e.accumulate < 1)
+    of.wrong("batch_size", "from 1 to " + std::to_string(most_rows), object);
+  e.batches = ceil_div(e.rows, e.batch_size);
+  e.normalizers = of.required<double>("normalizers", e.batches);
+  e.accumulation_weights = of.required<double>("accumulation_weights", e.batches);
+  e.loss_factors = of.array<double>("loss_factors", -1);
+  if (e.loss_factors) {
+    const py::array factors = of.any_array("loss_factors");
+    of.again();
+    e.loss_count = e.batches > 0 ? factors.size() / e.batches : 0;
+  }
+  e.key = of.key("key");
+  read_optimizer(of.object("optimizer"), e.update, e.steps);
+  const std::size_t groups = e.update.groups.size();
+  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, groups, e.update.states);
+  const std::ptrdiff_t updates = ceil_div(e.batches, e.accumulate);
+  e.learning_rates = of.array<double>("learning_rates", updates * std::ptrdiff_t(groups));
+  e.max_norm = of.number("max_norm"), e.update.clip_value = of.number("clip_value");
+  e.update.average_decay = of.number("average_decay");
+  e.outputs = of.array<T>("outputs", e.rows * width, true);
+  e.losses = of.required<double>("losses", e.batches, true);
+  e.squared_norms = of.array<double>("squared_norms", e.batches, true);
+  e.seconds = of.number("seconds");
+  of.object("between");
+  of.end();
+  return e;
+}
+
+}  // namespace dlcore

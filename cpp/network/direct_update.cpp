@@ -1,0 +1,147 @@
+#include "network/direct_update.hpp"
+
+#include "core/workspace.hpp"
+
+namespace dlcore {
+
+template <class T>
+direct_update<T>::direct_update(network<T>& net, const passes<T>& of) : net_(net), passes_(of) {
+  for (const auto& l : net.layers) {
+    is_possible_ = is_possible_ && !l->statistics && (!l->learns() || l->bounds_gradient);
+    l->each_parameter([&](const tensor<T>& p) { size_ += p.gradient ? p.size : 0; });
+  }
+}
+
+template <class T>
+void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters, int states,
+                            bool packed) {
+  tasks_.clear(), packed_.clear();
+  costs_ = {};
+  const auto of = [&](const tensor<T>& p) -> const trained_parameter<T>* {
+    for (const trained_parameter<T>& t : parameters)
+      if (t.of == &p) return &t;
+    return nullptr;
+  };
+  std::vector<bool> is_packed(net_.layers.size());
+  for (std::size_t l = 0; packed && l < net_.layers.size(); ++l) {
+    auto* linear = dynamic_cast<linear_layer<T>*>(net_.layers[l].get());
+    if (!linear || !packed_weights<T>::suits(*linear)) continue;
+    const trained_parameter<T>* weight = of(linear->weight);
+    if (!weight) continue;
+    packed_.push_back(std::make_unique<packed_weights<T>>(*linear, *weight, of(linear->bias),
+                                                          states, l > passes_.lowest()));
+    is_packed[l] = true;
+    const std::ptrdiff_t parts = packed_.back()->parts();
+    for (std::ptrdiff_t i = 0; i < parts; ++i) {
+      tasks_.push_back({packed_.back().get(), l, i, {}, {}});
+      costs_.add(linear->cost / double(parts));
+    }
+  }
+  for (const auto& part : net_.parts()) {
+    if (is_packed[part.layer_index]) continue;
+    const layer<T>& own = *part.of;
+    task of_part{nullptr, part.layer_index, part.number, {}, {}};
+    if (const auto* p = of(own.weight)) of_part.weight = {*p, own.weights_of(part.number)};
+    if (const auto* p = of(own.bias)) of_part.bias = {*p, own.outputs_of(part.number)};
+    tasks_.push_back(of_part);
+    costs_.add(own.learns() ? own.cost / double(own.parts()) : 0.0);
+  }
+  squares_.assign(tasks_.size(), 0.0);
+}
+
+template <class T>
+void direct_update<T>::begin_epoch() {
+  pack();
+  step_region(
+      std::ptrdiff_t(tasks_.size()), net_.cost() * 8,
+      [&](std::ptrdiff_t i) {
+        if (!tasks_[i].packed) net_.layers[tasks_[i].layer_index]->pack(tasks_[i].part, true);
+      },
+      costs_);
+}
+
+template <class T>
+template <class F>
+void direct_update<T>::each_packed(const F& f) {
+  step_region(
+      std::ptrdiff_t(tasks_.size()), double(size_) * 2,
+      [&](std::ptrdiff_t i) {
+        if (tasks_[i].packed) f(*tasks_[i].packed, tasks_[i].part);
+      },
+      costs_);
+}
+
+template <class T>
+void direct_update<T>::pack() {
+  if (is_packed_) return;
+  for (const auto& p : packed_) p->reserve();
+  each_packed([](packed_weights<T>& p, std::ptrdiff_t part) { p.pack(part); });
+  is_packed_ = true;
+}
+
+template <class T>
+void direct_update<T>::unpack() {
+  if (is_packed_) each_packed([](packed_weights<T>& p, std::ptrdiff_t part) { p.unpack(part); });
+  is_packed_ = false;
+}
+
+template <class T>
+void direct_update<T>::unpack_serially() noexcept {
+  for (const task& own : tasks_)
+    if (is_packed_ && own.packed) own.packed->unpack(own.part);
+  is_packed_ = false;
+}
+
+template <class T>
+void direct_update<T>::run(const optimizer& by, std::ptrdiff_t n) {
+  pack();
+  const bool penalizes = by.penalizes();
+  step_region(
+      std::ptrdiff_t(tasks_.size()), net_.cost() * double(n) + double(size_) * 0.4,
+      [&](std::ptrdiff_t i) {
+        const task& own = tasks_[i];
+        if (own.packed)
+          own.packed->update(own.part, passes_.gradients(own.layer_index + 1).read(),
+                             passes_.activations(own.layer_index).read(), n, by);
+        else if (net_.layers[own.layer_index]->learns()) update(own, by, n);
+        if (penalizes) squares_[i] = squares_after(own, by);
+      },
+      costs_);
+}
+
+template <class T>
+double direct_update<T>::squared_norm() {
+  return tree_sum(squares_.data(), std::ptrdiff_t(squares_.size()));
+}
+
+template <class T>
+void direct_update<T>::update(const task& own, const optimizer& by, std::ptrdiff_t n) {
+  struct tag;
+  layer<T>& l = *net_.layers[own.layer_index];
+  const std::ptrdiff_t weights = own.weight.at.size();
+  T* memory = thread_buffer<T, tag>(weights + own.bias.at.size());
+  T* const dw = own.weight.of.of ? memory : nullptr;
+  T* const db = own.bias.of.of ? memory + weights : nullptr;
+  passes_.gradient(own.layer_index, own.part, n, dw, db, false);
+  if (dw) by.apply(own.weight.of, dw, own.weight.at.begin, own.weight.at.end);
+  if (db) by.apply(own.bias.of, db, own.bias.at.begin, own.bias.at.end);
+  l.constrain(own.part);
+  for (const piece* p : {&own.weight, &own.bias})
+    if (p->of.of) by.average(p->of, p->at.begin, p->at.end);
+  l.pack(own.part, true);
+}
+
+template <class T>
+double direct_update<T>::squares_after(const task& own, const optimizer& by) {
+  if (own.packed) return by.penalizes(own.packed->weight()) ? own.packed->squares(own.part) : 0.0;
+  double sum = 0;
+  for (const piece* p : {&own.weight, &own.bias})
+    if (p->of.of && by.penalizes(p->of))
+      sum += squares_of(p->of.of->value + p->at.begin, p->at.size());
+  return sum;
+}
+
+template class direct_update<float>;
+template class direct_update<double>;
+
+}  // namespace dlcore

@@ -1,0 +1,68 @@
+// The update that is made part by part, each as soon as its gradient is there: gradient and update
+// are one region, and the caches hold both. It cannot be taken back; finite_bounds says whether it
+// has to be.
+//
+// Over a row of steps the weights of wide layers and their state are packed by panels. The arrays
+// of the caller are out of date until they are unpacked.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "network/packed_weights.hpp"
+#include "network/passes.hpp"
+
+namespace dlcore {
+
+template <class T>
+class direct_update {
+ public:
+  direct_update(network<T>& net, const passes<T>& of);
+  direct_update(const direct_update&) = delete;
+  ~direct_update() { unpack_serially(); }
+
+  // Whether all layers allow it.
+  bool is_possible() const { return is_possible_; }
+  // Cuts the update of these parameters into tasks. `packed`: by panels where that suits.
+  void plan(const std::vector<trained_parameter<T>>& parameters, int states, bool packed);
+
+  // Takes over the values of all parameters.
+  void begin_epoch();
+  void pack();
+  void unpack();
+  // The same on this thread, without any memory: what is left to do as an exception goes by.
+  void unpack_serially() noexcept;
+
+  void run(const optimizer& by, std::ptrdiff_t n);
+  // The sum of the squares of all parameters with a penalty, after `run`.
+  double squared_norm();
+
+ private:
+  // Elements of a parameter.
+  struct piece {
+    trained_parameter<T> of{};  // of no tensor: there is none
+    typename layer<T>::range at{0, 0};
+  };
+  struct task {
+    packed_weights<T>* packed;  // null: a part of a layer
+    std::size_t layer_index;
+    std::ptrdiff_t part;
+    piece weight, bias;  // of a part of a layer
+  };
+  network<T>& net_;
+  const passes<T>& passes_;
+  bool is_possible_ = true;
+  bool is_packed_ = false;
+  std::ptrdiff_t size_ = 0;  // elements of all parameters that are trained
+  std::vector<std::unique_ptr<packed_weights<T>>> packed_;
+  std::vector<task> tasks_;
+  std::vector<double> squares_;  // of each task
+  dealt costs_;
+
+  template <class F>
+  void each_packed(const F& f);
+  void update(const task& own, const optimizer& by, std::ptrdiff_t n);
+  static double squares_after(const task& own, const optimizer& by);
+};
+
+}  // namespace dlcore

@@ -1,0 +1,42 @@
+// Inference: the outputs of a network for rows, by any number of callers at once.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "network/network.hpp"
+
+namespace dlcore {
+
+template <class T>
+class inference {
+ public:
+  explicit inference(std::vector<layer_spec<T>> layers);
+
+  std::ptrdiff_t in() const { return first_->in(); }
+  std::ptrdiff_t out() const { return first_->out(); }
+
+  // The outputs of `rows` rows, with the parameters as they are now. `check`: whether all of x is
+  // finite, looked at while it is at hand; else true.
+  bool run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check);
+
+ private:
+  // The packed weights of a network are those of one call: calls at the same time have a network
+  // each, which is made when there are more of them than ever before.
+  struct entry {
+    network<T> net;
+    std::unique_ptr<entry> next;
+  };
+  class borrowed;
+
+  std::vector<layer_spec<T>> layers_;
+  network<T>* first_;  // of the first entry; few rows need nothing that a call changes
+  std::mutex mutex_;
+  std::unique_ptr<entry> idle_;
+
+  bool run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool few,
+              bool check) const;
+};
+
+}  // namespace dlcore

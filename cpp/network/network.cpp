@@ -1,0 +1,75 @@
+#include "network/network.hpp"
+
+#include "network/activation_layer.hpp"
+#include "network/batch_norm_layer.hpp"
+#include "network/dropout_layer.hpp"
+#include "network/layer_norm_layer.hpp"
+#include "network/linear_layer.hpp"
+
+namespace dlcore {
+
+namespace {
+
+template <class T>
+struct layer_maker {
+  using pointer = std::unique_ptr<layer<T>>;
+  pointer operator()(const linear_spec<T>& spec) const { return make<linear_layer<T>>(spec); }
+  pointer operator()(const layer_norm_spec<T>& s) const { return make<layer_norm_layer<T>>(s); }
+  pointer operator()(const batch_norm_spec<T>& s) const { return make<batch_norm_layer<T>>(s); }
+  pointer operator()(const dropout_spec& spec) const { return make<dropout_layer<T>>(spec); }
+  pointer operator()(const activation_layer_spec& s) const { return make<activation_layer<T>>(s); }
+
+ private:
+  template <class Layer, class Spec>
+  static pointer make(const Spec& spec) {
+    return std::make_unique<Layer>(spec);
+  }
+};
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<layer<T>> make_layer(const layer_spec<T>& spec) {
+  return std::visit(layer_maker<T>(), spec);
+}
+
+template <class T>
+network<T>::network(const std::vector<layer_spec<T>>& specs) {
+  for (const layer_spec<T>& spec : specs) layers.push_back(make_layer<T>(spec));
+  fuse();
+}
+
+template <class T>
+void network<T>::fuse() {
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    auto* own = dynamic_cast<activation_layer<T>*>(layers[l].get());
+    if (!own || !own->is_relu()) continue;
+    const auto linear = [&](std::size_t i) {
+      return i < layers.size() ? dynamic_cast<linear_layer<T>*>(layers[i].get()) : nullptr;
+    };
+    if (auto* below = linear(l - 1)) below->rectify_outputs(), own->fused_forward = true;
+    if (auto* above = linear(l + 1)) above->rectify_inputs(), own->fused_backward = true;
+  }
+}
+
+template <class T>
+auto network<T>::parts() const -> std::vector<part> {
+  std::vector<part> all;
+  for (std::size_t l = 0; l < layers.size(); ++l)
+    for (std::ptrdiff_t i = 0; i < layers[l]->parts(); ++i) all.push_back({layers[l].get(), l, i});
+  return all;
+}
+
+template <class T>
+void network<T>::pack(bool for_backward) {
+  const std::vector<part> all = parts();
+  parallel_for(std::ptrdiff_t(all.size()), cost() * 8,
+               [&](std::ptrdiff_t i) { all[i].of->pack(all[i].number, for_backward); });
+}
+
+template std::unique_ptr<layer<float>> make_layer(const layer_spec<float>&);
+template std::unique_ptr<layer<double>> make_layer(const layer_spec<double>&);
+template class network<float>;
+template class network<double>;
+
+}  // namespace dlcore

@@ -1,0 +1,64 @@
+// What the normalizations share: a scale and a shift, one a feature.
+#pragma once
+
+#include <algorithm>
+
+#include "network/layer.hpp"
+#include "simd/sums.hpp"
+
+namespace dlcore {
+
+template <class T>
+class normalization_layer : public layer<T> {
+ protected:
+  static constexpr std::ptrdiff_t w = vec<T>::size;
+
+  double eps_;
+
+  normalization_layer(std::ptrdiff_t width, const tensor<T>& weight, const tensor<T>& bias,
+                      double eps)
+      : layer<T>(width, width), eps_(eps) {
+    this->weight = {weight.value, weight.gradient, weight.value ? width : 0};
+    this->bias = {bias.value, bias.gradient, bias.value ? width : 0};
+    this->cost = 0.5 * double(sizeof(T) / sizeof(float)) * double(width);
+    this->part_outputs_ = 64;
+  }
+
+  static vec<T> get(const T* p, std::ptrdiff_t lanes) {
+    return lanes >= w ? load<T>(p) : load_part<T>(p, lanes);
+  }
+  static void put(T* p, vec<T> x, std::ptrdiff_t lanes) {
+    if (lanes >= w) store<T>(p, x);
+    else store_part<T>(p, x, lanes);
+  }
+  // x less its rounded mean, divided; `shift` is for what the mean lost by rounding: of values far
+  // from 0 that is not little beside their spread.
+  static vec<T> normal(vec<T> x, vec<T> mean, vec<T> scale, vec<T> shift) {
+    return fma<T>(x - mean, scale, shift);
+  }
+  vec<T> scale_of(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
+    return this->weight.value ? get(this->weight.value + j, lanes) : vec<T>(T(1));
+  }
+  vec<T> shift_of(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
+    return this->bias.value ? get(this->bias.value + j, lanes) : vec<T>(T(0));
+  }
+  // Writes sums to a gradient, or adds them to it, unless there is none.
+  static void give(T* to, vec<T> sum, std::ptrdiff_t lanes, bool add) {
+    if (to) put(to, add ? sum + get(to, lanes) : sum, lanes);
+  }
+  // f(feature, how many there are from it on) of each register.
+  template <class F>
+  static void each_register(std::ptrdiff_t begin, std::ptrdiff_t end, const F& f) {
+    for (std::ptrdiff_t j = begin; j < end; j += w) f(j, end - j);
+  }
+};
+
+// The rows of y of a layer by itself, as in training.
+template <class T>
+void normalize(layer<T>& l, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows);
+// dx, and the gradients of its parameters.
+template <class T>
+void normalize_backward(layer<T>& l, rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
+                        std::ptrdiff_t rows);
+
+}  // namespace dlcore

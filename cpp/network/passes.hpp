@@ -1,0 +1,79 @@
+// The passes forward and backward of a batch through a network, block by block of rows.
+//
+// Where no layer depends on the whole batch, a block goes forward, through the loss and back while
+// the caches hold it. Otherwise all blocks come as far as that layer before the first goes on.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "network/network.hpp"
+#include "simd/vec.hpp"
+
+namespace dlcore {
+
+// A parallel region of a step. Subnormal numbers count as 0 in it. Regions that follow each other
+// closely cost five times as much as one alone: below some 60 us a step two threads were slower
+// than one.
+template <class F, class... Before>
+inline void step_region(std::ptrdiff_t chunks, double nanoseconds, const F& f,
+                        const Before&... before) {
+  parallel_for(
+      chunks, nanoseconds / 5,
+      [&](std::ptrdiff_t i) {
+        const flush_subnormals flushed;
+        f(i);
+      },
+      before...);
+}
+
+template <class T>
+class passes {
+ public:
+  passes(network<T>& net, std::ptrdiff_t batch);
+
+  // The lowest layer that learns: gradients come down to its outputs.
+  std::size_t lowest() const { return lowest_; }
+  // The rows of the input of a layer, or of the outputs, and of the gradient there.
+  rows_of<T> activations(std::size_t l) const { return activations_[l]; }
+  rows_of<T> gradients(std::size_t l) const { return gradients_[l]; }
+  rows_of<T> inputs() const { return activations_.front(); }
+  rows_of<T> outputs() const { return activations_.back(); }
+  rows_of<T> output_gradients() const { return gradients_.back(); }
+
+  // What layers draw is drawn by this key from now on.
+  void begin_batch(std::uint64_t key) { key_ = key; }
+  // All rows forward, begin_block(first, rows) before a block's and end_block(first, rows) after
+  // them.
+  using block_function = function_ref<void(std::ptrdiff_t, std::ptrdiff_t)>;
+  void forward(std::ptrdiff_t n, block_function begin_block, block_function end_block);
+  // The rows of a block back, down to the highest layer of the whole batch.
+  void backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m) {
+    backward_block(n, begin, m, net_.layers.size(), false);
+  }
+  // All rows back. `begun`: all blocks are at the highest layer of the whole batch already.
+  void backward(std::ptrdiff_t n, bool begun);
+  // Whether there is a layer of the whole batch on the way back.
+  bool waits_for_batch() const { return next_of_batch(net_.layers.size()) < net_.layers.size(); }
+
+  // The gradients of a part of a layer, to this memory, each unless null.
+  void gradient(std::size_t l, std::ptrdiff_t part, std::ptrdiff_t n, T* dw, T* db,
+                bool add) const {
+    net_.layers[l]->gradient(part, gradients_[l + 1].read(), activations_[l].read(), n, dw, db,
+                             add);
+  }
+
+ private:
+  network<T>& net_;
+  std::vector<std::unique_ptr<vec<T>[]>> memory_;
+  std::vector<rows_of<T>> activations_, gradients_;
+  std::size_t lowest_;
+  std::uint64_t key_ = 0;
+
+  void each_block(std::ptrdiff_t n, double cost, block_function f) const;
+  std::size_t next_of_batch(std::size_t top) const;
+  void backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m, std::size_t top,
+                      bool through);
+};
+
+}  // namespace dlcore

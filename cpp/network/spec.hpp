@@ -1,0 +1,90 @@
+// A network as data: what Python describes (bindings/specs.hpp reads it), with the names of
+// python/dlcore/_native/specs.py. Arrays belong to the caller, who keeps them for as long as there
+// is an object made of a description.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "kernels/activations.hpp"
+#include "network/dataset.hpp"
+#include "network/optimizer.hpp"
+
+namespace dlcore {
+
+template <class T>
+struct linear_spec {
+  std::ptrdiff_t in_features, out_features;
+  tensor<T> weight, bias;  // of shape (out_features, in_features); no value: there is none
+  double max_norm;         // of the weights of each output; 0: any
+};
+
+template <class T>
+struct layer_norm_spec {
+  std::ptrdiff_t features;
+  tensor<T> weight, bias;
+  double eps;
+};
+
+template <class T>
+struct batch_norm_spec {
+  std::ptrdiff_t features;
+  tensor<T> weight, bias;
+  double eps;
+  double momentum;  // of the running statistics; negative: they are the mean over all batches
+  T *running_mean, *running_var;
+  std::int64_t* num_batches_tracked;
+  bool is_frozen;  // the running statistics count in training, too, and stay as they are
+};
+
+struct dropout_spec {
+  std::ptrdiff_t features;
+  double p;
+  std::uint64_t stream;  // of random numbers: another one for each layer of a network
+};
+
+struct activation_layer_spec {
+  std::ptrdiff_t features;
+  activation_spec activation;
+};
+
+template <class T>
+using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
+                                dropout_spec, activation_layer_spec>;
+
+// A parameter that is trained.
+template <class T>
+struct parameter_spec {
+  std::size_t layer;
+  bool is_bias;
+  std::size_t group;
+  std::array<T*, 3> state;  // in the order of the optimizer's kernel
+  T* average;               // the running average of its values, or null
+};
+
+// The mini-batches of an epoch, and where what they give goes.
+template <class T>
+struct epoch_spec {
+  dataset<T> data;
+  const std::int64_t* order;  // batch i is of the rows order[i * batch_size] and so on
+  std::ptrdiff_t rows, batch_size, batches;
+  const double *normalizers, *accumulation_weights;
+  const double* loss_factors;  // of each loss in each batch; null: 1
+  std::ptrdiff_t loss_count;
+  std::ptrdiff_t accumulate;
+  std::uint64_t key;
+  optimizer update;
+  double steps;  // that the optimizer has made
+  std::vector<parameter_spec<T>> parameters;
+  const double* learning_rates;  // of each group in each update; null: those of the optimizer
+  double max_norm;
+  T* outputs;             // of each batch before its update; or null
+  double* losses;         // of each batch
+  double* squared_norms;  // of all parameters with a penalty, before each batch; or null
+  double seconds;         // from one look at the caller to the next
+};
+
+}  // namespace dlcore

@@ -1,0 +1,249 @@
+#include "network/training_step.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+
+#include "core/workspace.hpp"
+#include "kernels/reductions.hpp"
+
+namespace dlcore {
+
+// A mini-batch of an epoch.
+template <class T>
+struct training_step<T>::batch {
+  const std::int64_t* indices;
+  std::ptrdiff_t n;
+  double normalizer;           // the losses of the batch are divided by this
+  double accumulation_weight;  // of the batch in its update; 0: it is passed over
+  bool completes_update;
+  const double* loss_factors;
+  std::uint64_t key;
+
+  batch(const epoch_spec<T>& e, std::ptrdiff_t i)
+      : indices(e.order + i * e.batch_size),
+        n(std::min(e.batch_size, e.rows - i * e.batch_size)),
+        normalizer(e.normalizers[i]),
+        accumulation_weight(e.accumulation_weights[i]),
+        completes_update((i + 1) % e.accumulate == 0 || i + 1 == e.batches),
+        loss_factors(e.loss_factors ? e.loss_factors + i * e.loss_count : nullptr),
+        key(e.key + std::uint64_t(i) * 0x9e3779b97f4a7c15u) {}
+  bool counts() const { return accumulation_weight > 0; }
+};
+
+// While there is one, weights may be packed; they are given back however the epoch ends.
+template <class T>
+struct training_step<T>::packing {
+  direct_update<T>& of;
+
+  explicit packing(direct_update<T>& of) : of(of) {}
+  packing(const packing&) = delete;
+  ~packing() { of.unpack_serially(); }
+};
+
+template <class T>
+training_step<T>::training_step(network<T>& net, std::ptrdiff_t batch,
+                                std::unique_ptr<block_loss<T>> loss, bool accumulate)
+    : net_(net),
+      loss_(std::move(loss)),
+      accumulate_(accumulate),
+      passes_(net, batch),
+      direct_(net, passes_),
+      rollback_(net, passes_, accumulate),
+      bounds_(net, passes_) {
+  labels_.resize(loss_ && loss_->takes_labels() ? batch : 0);
+  target_values_.resize(loss_ && !loss_->takes_labels() ? batch * net.out() : 0);
+}
+
+template <class T>
+void training_step<T>::undo() {
+  for (const auto& l : net_.layers)
+    if (l->statistics) l->statistics->restore();
+}
+
+template <class T>
+void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indices,
+                               std::ptrdiff_t n, std::uint64_t key) {
+  net_.pack(true);
+  passes_.begin_batch(key);
+  passes_.forward(
+      n,
+      [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+        x.gather(indices + begin, m, passes_.inputs().from(begin));
+      },
+      [](std::ptrdiff_t, std::ptrdiff_t) {});
+}
+
+template <class T>
+void training_step<T>::backward(std::ptrdiff_t n) {
+  passes_.backward(n, false);
+  rollback_.add_gradients(n);
+}
+
+template <class T>
+auto training_step<T>::trained(const std::vector<parameter_spec<T>>& specs) const
+    -> std::vector<trained_parameter<T>> {
+  std::vector<trained_parameter<T>> all;
+  for (const parameter_spec<T>& spec : specs) {
+    layer<T>& own = *net_.layers[spec.layer];
+    all.push_back({spec.is_bias ? &own.bias : &own.weight, spec.state, spec.group, spec.average});
+  }
+  return all;
+}
+
+template <class T>
+void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
+  std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
+  // Several steps have to pay for packing and unpacking.
+  const bool packed =
+      !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 && epoch.batches >= 8;
+  if (parameters != parameters_ || packed != is_planned_packed_) {
+    parameters_ = std::move(parameters), is_planned_packed_ = packed;
+    direct_.plan(parameters_, epoch.update.states, packed);
+  }
+  bounds_.begin_epoch(epoch.update);
+  measure_squared_norm(epoch.update);
+  direct_.begin_epoch();
+}
+
+template <class T>
+outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdiff_t)> goes_on,
+                              epoch_progress& progress) {
+  using clock = std::chrono::steady_clock;
+  const std::chrono::duration<double> slice(epoch.seconds);
+  auto next_look = clock::now() + slice;
+  const packing given_back(direct_);
+  begin_epoch(epoch);
+  outcome result = outcome::fine;
+  const std::ptrdiff_t groups = std::ptrdiff_t(epoch.update.groups.size()), width = net_.out();
+  while (progress.batches < epoch.batches) {
+    const std::ptrdiff_t i = progress.batches;
+    const batch b(epoch, i);
+    if (epoch.learning_rates)
+      epoch.update.set_learning_rates(epoch.learning_rates + progress.updates * groups);
+    epoch.update.begin_step(epoch.steps + double(progress.updates) + 1, b.normalizer);
+    if (epoch.squared_norms) epoch.squared_norms[i] = squared_norm_;
+    const bool was_pending = rollback_.is_pending();
+    try {
+      result = train_step(epoch, b, epoch.losses[i]);
+    } catch (...) {
+      undo(), forget();
+      throw;
+    }
+    if (result != outcome::fine) {
+      undo();
+      break;
+    }
+    for (std::ptrdiff_t r = 0; epoch.outputs && r < b.n; ++r) {
+      const T* from = outputs().row(r);
+      std::copy(from, from + width, epoch.outputs + (i * epoch.batch_size + r) * width);
+    }
+    if (b.completes_update && (was_pending || b.counts())) {
+      ++progress.updates;
+      epoch.update.end_step();
+    }
+    ++progress.batches;
+    if (progress.batches < epoch.batches && clock::now() >= next_look) {
+      if (!goes_on(progress.batches)) break;
+      next_look = clock::now() + slice;
+    }
+  }
+  direct_.unpack();
+  return result;
+}
+
+template <class T>
+outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss) {
+  const optimizer& by = epoch.update;
+  const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
+  const bool may_be_direct = direct_.is_possible() && !accumulate_;
+  std::atomic<bool> bad_label{false};
+  block_losses_.assign(blocks, 0.0);
+  loss_->begin_batch(b.loss_factors);
+  bounds_.begin_batch(blocks);
+  if (may_be_direct && !bounds_.parameters_are_bounded())
+    bounds_.measure_parameters(parameters_, by);
+  passes_.begin_batch(b.key);
+  passes_.forward(
+      n,
+      [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+        bounds_.set_input(begin / block,
+                          epoch.data.x.gather(b.indices + begin, m, passes_.inputs().from(begin)));
+      },
+      [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
+        if (!b.counts()) return;
+        if (!loss_block(epoch.data, b, begin, m, block_losses_[begin / block]))
+          bad_label.store(true, std::memory_order_relaxed);
+        else passes_.backward_block(n, begin, m);
+        if (may_be_direct) bounds_.measure(begin / block, begin, m);
+      });
+  loss = 0;
+  if (bad_label.load()) return outcome::label;
+  if (b.counts()) {
+    loss = tree_sum(block_losses_.data(), blocks);
+    if (!std::isfinite(loss)) return outcome::loss;
+    if (passes_.waits_for_batch()) passes_.backward(n, true);
+  }
+  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
+      may_be_direct && bounds_.stays_finite(by, n)) {
+    direct_.run(by, n);
+    if (by.penalizes()) squared_norm_ = direct_.squared_norm();
+    return outcome::fine;
+  }
+  direct_.unpack();
+  bounds_.forget();
+  if (b.counts()) rollback_.add_gradients(n);
+  if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
+  const outcome result = rollback_.run(parameters_, by, epoch.max_norm);
+  measure_squared_norm(by);
+  return result;
+}
+
+// Of a block of outputs the sum of the losses, and the gradient. False for a label out of range.
+template <class T>
+bool training_step<T>::loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin,
+                                  std::ptrdiff_t n, double& sum) {
+  const std::ptrdiff_t width = net_.out();
+  const std::int64_t* indices = b.indices + begin;
+  const block_of_targets<T> target{labels_.data() + begin, target_values_.data() + begin * width};
+  if (data.y.labels) {
+    data.y.labels->gather(indices, n, labels_.data() + begin);
+    if (loss_->bad_label(target.labels, n) >= 0) return false;
+  } else {
+    data.y.values.gather(indices, n, {target_values_.data() + begin * width, width});
+  }
+  const rows_of<T> out = outputs().from(begin), gradient = output_gradients().from(begin);
+  const std::ptrdiff_t values = loss_->values_of_row();
+  const double unit = 1.0 / (b.normalizer * double(values));
+  if (!data.weight) {
+    sum = unit * loss_->run(out.read(), target, n, unit * b.accumulation_weight, nullptr, gradient);
+    return true;
+  }
+  struct tag;
+  T* losses = thread_buffer<T, tag>(n * values);
+  loss_->run(out.read(), target, n, 1.0, losses, gradient);
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const double w = data.weight[indices[i]] / b.normalizer / double(values);  // subnormal, too
+    double row = 0;
+    for (std::ptrdiff_t k = 0; k < values; ++k) row += double(losses[i * values + k]);
+    // A row that weighs nothing counts nothing, be its loss infinite.
+    sum += w == 0 ? 0.0 : w * row;
+    const T factor = T(w * b.accumulation_weight);
+    for (std::ptrdiff_t k = 0; k < width; ++k)
+      gradient.row(i)[k] = w == 0 ? T(0) : gradient.row(i)[k] * factor;
+  }
+  return true;
+}
+
+template <class T>
+void training_step<T>::measure_squared_norm(const optimizer& by) {
+  squared_norm_ = 0;
+  for (const trained_parameter<T>& p : parameters_)
+    if (by.penalizes(p))
+      squared_norm_ += sum_of_squares<T>({view_of_run(p.of->value, p.of->size)}, parallel_for);
+}
+
+template class training_step<float>;
+template class training_step<double>;
+
+}  // namespace dlcore

@@ -1,0 +1,240 @@
+"""What crosses to the native network: descriptions whose fields C++ reads by name.
+
+`cpp/bindings/specs.cpp` has a reader for each, which raises for another class, a field that it does
+not know, and an array that is not as it must be. They are tuples since these cannot be changed: a
+native object that keeps a description keeps alive all arrays that it reads and writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlcore._common.typing import Array
+
+# ---- layers --------------------------------------------------------------------------------------
+
+
+class LinearSpec(NamedTuple):
+    """``y = x @ weight.T + bias``; ``max_norm`` of the weights of an output, 0 for any.
+
+    Without an array for its gradient a parameter is not trained.
+    """
+
+    in_features: int
+    out_features: int
+    weight: Array
+    bias: Array | None
+    max_norm: float = 0.0
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class LayerNormSpec(NamedTuple):
+    """Normalization of each row."""
+
+    features: int
+    weight: Array | None
+    bias: Array | None
+    eps: float
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class BatchNormSpec(NamedTuple):
+    """Normalization of each feature over the batch.
+
+    ``momentum`` is None for running statistics that are the mean over all batches; ``is_frozen``
+    statistics count in training, too, and stay as they are.
+    """
+
+    features: int
+    weight: Array | None
+    bias: Array | None
+    eps: float
+    momentum: float | None
+    running_mean: Array | None
+    running_var: Array | None
+    num_batches_tracked: Array
+    is_frozen: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class DropoutSpec(NamedTuple):
+    """Elements that are 0 with probability ``p``; ``stream`` tells layers of a network apart."""
+
+    features: int
+    p: float
+    stream: int
+
+
+class ActivationSpec(NamedTuple):
+    """An activation by the name of its kernel, with the options in the order that this takes."""
+
+    features: int
+    kernel: str
+    options: tuple[float, ...] = ()
+
+
+LayerSpec: TypeAlias = LinearSpec | LayerNormSpec | BatchNormSpec | DropoutSpec | ActivationSpec
+
+# ---- losses --------------------------------------------------------------------------------------
+
+
+class CrossEntropySpec(NamedTuple):
+    """Of class indices (``takes_labels``) or of class probabilities."""
+
+    width: int
+    takes_labels: bool
+    weight: Array | None
+    ignore_index: int
+    label_smoothing: float
+
+
+class ElementwiseLossSpec(NamedTuple):
+    """A loss of each element by the name of its kernel.
+
+    ``option`` is the one number that it takes, ``columns`` the array with a number for each column.
+    """
+
+    width: int
+    kernel: str
+    option: float | None = None
+    columns: Array | None = None
+
+
+class FocalSpec(NamedTuple):
+    """``(1 - p) ** gamma`` times another loss, -log(p)."""
+
+    width: int
+    loss: CrossEntropySpec | ElementwiseLossSpec
+    gamma: float
+
+
+class TargetSpec(NamedTuple):
+    """One of several losses: its columns of the targets and its weight."""
+
+    loss: CrossEntropySpec | ElementwiseLossSpec | FocalSpec
+    target_width: int
+    weight: float
+
+
+class JointSpec(NamedTuple):
+    """The weighted sum of several losses, each of some columns of the outputs."""
+
+    width: int
+    targets: tuple[TargetSpec, ...]
+
+
+LossSpec: TypeAlias = CrossEntropySpec | ElementwiseLossSpec | FocalSpec | JointSpec
+
+# ---- optimizers ----------------------------------------------------------------------------------
+
+
+class SGDSpec(NamedTuple):
+    """Options of a parameter group.
+
+    ``penalty`` is an L2 penalty that is part of the loss of a batch, divided by its normalizer;
+    ``is_first`` says that the momentum buffers are still to be set.
+    """
+
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    l1: float
+    penalty: float
+    is_first: bool
+
+
+class AdamSpec(NamedTuple):
+    """Options of a parameter group; ``raw_eps`` is added before the root is corrected."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    decoupled: bool
+    maximize: bool
+    l1: float
+    penalty: float
+    raw_eps: bool
+
+
+class OptimizerSpec(NamedTuple):
+    """The parameter groups of an optimizer, and the steps that it has made."""
+
+    groups: tuple[SGDSpec, ...] | tuple[AdamSpec, ...]
+    steps: int
+
+
+class SGDState(NamedTuple):
+    """The state of a parameter."""
+
+    momentum_buffer: Array | None
+
+
+class AdamState(NamedTuple):
+    """The state of a parameter."""
+
+    exp_avg: Array
+    exp_avg_sq: Array
+    max_exp_avg_sq: Array | None
+
+
+class ParameterSpec(NamedTuple):
+    """A parameter that is trained: ``name`` of a layer, with its state and its running average."""
+
+    layer: int
+    name: str
+    group: int
+    state: SGDState | AdamState | None
+    average: Array | None
+
+
+# ---- an epoch ------------------------------------------------------------------------------------
+
+
+class CompressedRowsSpec(NamedTuple):
+    """A sparse matrix in compressed rows."""
+
+    data: Array
+    indices: Array
+    indptr: Array
+    width: int
+
+
+class EpochSpec(NamedTuple):
+    """The mini-batches of an epoch, and where what they give goes.
+
+    Batch i is ``order[i * batch_size : (i + 1) * batch_size]``. `BatchPlan` has the meaning of the
+    fields that it shares, `TrainingStep` that of the others.
+    """
+
+    x: Array | CompressedRowsSpec
+    y: Array
+    weight: Array | None
+    order: Array
+    batch_size: int
+    normalizers: Array
+    accumulation_weights: Array
+    loss_factors: Array | None
+    accumulate: int
+    key: int
+    optimizer: OptimizerSpec
+    parameters: tuple[ParameterSpec, ...]
+    learning_rates: Array | None
+    max_norm: float
+    clip_value: float
+    average_decay: float
+    outputs: Array | None
+    losses: Array
+    squared_norms: Array | None
+    seconds: float
+    between: Callable[[int], object]

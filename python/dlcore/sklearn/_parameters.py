@@ -1,0 +1,90 @@
+"""The parameters that both perceptrons have beside scikit-learn's."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from dlcore._common.checks import check_positive_int
+from dlcore.sklearn._mlp import ACTIVATIONS
+
+ADDED_CONSTRAINTS: dict[str, Any] = {
+    "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw"})],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), callable],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "batch_norm": ["boolean"],
+    "layer_norm": ["boolean"],
+    "l1": [Interval(Real, 0, None, closed="left")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "clip_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "early_stopping_metric": [str, callable, None],
+    "callbacks": ["array-like", None],
+}
+
+ADDED_PARAMETERS = """
+    dropout : float or array-like of float, default=0.0
+        Share of a hidden layer's values that each step sets to 0, one for all layers or one each.
+    batch_norm, layer_norm : bool, default=False
+        Normalize each hidden layer, before its activation, over the batch or over its units.
+    l1 : float, default=0.0
+        L1 penalty on the weights, by a proximal step that makes them exactly 0.
+    weight_decay : float, default=0.01
+        Decoupled decay of the weights, of ``solver="adamw"`` alone.
+    clip_grad_norm : float, default=None
+        Largest norm of a step's gradient, without that of the L2 penalty.
+    early_stopping_metric : str or callable, default=None
+        What early stopping looks at: "loss" for the validation loss, the name of a scorer or a
+        scorer; None for ``score``.
+    callbacks : list of dlcore.Callback, default=None
+        Called in each fit; they log "loss" and, with rows to validate on, "val_loss" and, with
+        early stopping, "val_score"."""
+
+COMMON_PARAMETERS = """
+    scikit-learn's estimator of this name: its parameters, attributes, methods, warnings and results,
+    with the native training step. From the same ``random_state`` it draws the same parameters,
+    splits and batches, so that a fit follows scikit-learn's to rounding. What follows is more.
+
+    Parameters
+    ----------
+    activation : str or list of str, default="relu"
+        "identity", "logistic", "tanh", "relu" or another of dlcore's elementwise activations by the
+        name of its function, one for all hidden layers or one each.
+    solver : {"lbfgs", "sgd", "adam", "adamw"}, default="adam"
+        "adamw" is Adam with ``weight_decay``, beside ``alpha``, which is part of the loss.
+    learning_rate : {"constant", "invscaling", "adaptive"} or callable, default="constant"
+        A callable gives the learning rate of each epoch, counted from 0, or is a schedule of dlcore
+        such as ``CosineAnnealingLR(200)``, which begins with ``learning_rate_init``; with any solver
+        but lbfgs.
+    warm_start : bool, default=False
+        Goes on from the last solution, and with the optimizer's running means."""
+
+COMMON_ATTRIBUTES = """
+
+    Attributes
+    ----------
+    model_ : dlcore.Sequential
+        The network. ``coefs_`` and ``intercepts_`` are views of its parameters.
+    validation_loss_curve_ : list of float or None
+        Loss on the rows to validate on, epoch by epoch.
+    history_ : dlcore.History
+        What the last fit logged: ``history_.plot()`` draws it.
+
+    Notes
+    -----
+    float32 input is computed in float32, from the first layer to the last. Sparse rows become dense
+    a mini-batch at a time."""
+
+
+def keep_parameters(estimator: Any, parameters: dict[str, Any]) -> None:
+    """Set the parameters of a constructor as they were given."""
+    for name, value in parameters.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+def check_epochs(epochs: Any) -> int:
+    check_positive_int("epochs", epochs)
+    return int(epochs)

@@ -1,0 +1,269 @@
+"""scikit-learn's `MLPRegressor` on native steps."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn import neural_network as base
+from sklearn.base import _fit_context
+from sklearn.metrics import d2_pinball_score, r2_score
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from dlcore.nn._losses import (
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    PoissonNLLLoss,
+    QuantileLoss,
+)
+from dlcore.sklearn._batches import ScaledLoss
+from dlcore.sklearn._mlp import PerceptronMixin
+from dlcore.sklearn._parameters import (
+    ADDED_CONSTRAINTS,
+    ADDED_PARAMETERS,
+    COMMON_ATTRIBUTES,
+    COMMON_PARAMETERS,
+    check_epochs,
+    keep_parameters,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore.callbacks._callback import Callback
+
+
+class MLPRegressor(PerceptronMixin, base.MLPRegressor):
+    __doc__ = f"""Multi-layer perceptron for regression.
+{COMMON_PARAMETERS}
+    loss : str, default="squared_error"
+        "squared_error", "absolute_error", "huber", "quantile" or "poisson".
+    quantile : float or array-like of float, default=0.5
+        Order of the quantile that ``loss="quantile"`` estimates; several at once are so many
+        outputs of `predict`, for y of one column. They are sorted in each row, so that they never
+        cross (Chernozhukov et al., 2010).
+    huber_delta : float, default=1.0
+        Error up to which ``loss="huber"`` is quadratic.{ADDED_PARAMETERS}
+{COMMON_ATTRIBUTES}
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **base.MLPRegressor._parameter_constraints,
+        **ADDED_CONSTRAINTS,
+        "loss": [
+            StrOptions({"squared_error", "absolute_error", "huber", "quantile", "poisson"}),
+        ],
+        "quantile": [Interval(Real, 0, 1, closed="both"), "array-like"],
+        "huber_delta": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        quantile: float | Sequence[float] = 0.5,
+        huber_delta: float = 1.0,
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
+        l1: float = 0.0,
+        weight_decay: float = 0.01,
+        clip_grad_norm: float | None = None,
+        early_stopping_metric: Any = None,
+        callbacks: Sequence[Callback] | None = None,
+    ) -> None:
+        keep_parameters(self, locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val, sample_weight_val : default=None
+            Rows to validate on: ``validation_loss_curve_`` is theirs, and early stopping looks at
+            them and holds out none of X.
+
+        Returns
+        -------
+        self
+        """
+        held = (X_val, y_val, sample_weight_val)
+        fitted: MLPRegressor = self._fit(X, y, sample_weight=sample_weight, validation=held)
+        return fitted
+
+    @available_if(lambda est: est._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        epochs: int = 1,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Go on with the fit, by ``epochs`` passes over these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight, X_val, y_val, sample_weight_val
+            As in `fit`. Early stopping needs ``X_val``.
+        epochs : int, default=1
+            Passes over the rows; early stopping may end them sooner.
+
+        Returns
+        -------
+        self
+        """
+        held = (X_val, y_val, sample_weight_val)
+        fitted: MLPRegressor = self._fit(
+            X,
+            y,
+            sample_weight=sample_weight,
+            incremental=True,
+            epochs=check_epochs(epochs),
+            validation=held,
+        )
+        return fitted
+
+    @property
+    def _has_many_quantiles(self) -> bool:
+        return self.loss == "quantile" and np.ndim(self.quantile) == 1
+
+    def _encode(self, y: Array) -> Array:
+        return np.asarray(y, np.float64)
+
+    def _labels(self, y: Array) -> Array:
+        return y
+
+    def _count_outputs(self, y: Array) -> int:
+        columns = 1 if y.ndim == 1 else y.shape[1]
+        if not self._has_many_quantiles:
+            return int(columns)
+        orders = np.asarray(self.quantile, np.float64)
+        if orders.size == 0 or not ((orders >= 0) & (orders <= 1)).all():
+            raise ValueError(f"quantile must hold numbers from 0 to 1, got {self.quantile}")
+        if columns > 1:
+            raise ValueError(f"several quantiles are of one column of y, got {columns}")
+        return len(np.asarray(self.quantile))
+
+    def _strata(self, y: Array) -> None:  # noqa: ARG002
+        return None
+
+    def _out_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _weigh_classes(self, weight: Array | None, y: Array, incremental: bool) -> Array | None:  # noqa: ARG002
+        return weight
+
+    def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:
+        targets = y.reshape(len(y), -1).astype(dtype)
+        if self.loss == "poisson" and (targets < 0).any():
+            raise ValueError("loss='poisson' needs y >= 0")
+        if self._has_many_quantiles:
+            targets = np.broadcast_to(targets, (len(y), self._count_outputs(y)))
+        return targets
+
+    def _scaled_loss(self) -> ScaledLoss:
+        # scikit-learn's gradients are those of the sum over the outputs, whatever the loss is.
+        k = float(self.n_outputs_)
+        if self.loss == "poisson":
+            return ScaledLoss(PoissonNLLLoss(), k, k, _poisson_constant)
+        if self.loss == "squared_error":
+            return ScaledLoss(MSELoss(), 0.5, 0.5 * k)
+        if self.loss == "huber":
+            return ScaledLoss(HuberLoss(self.huber_delta), 1.0, k)
+        if self.loss == "quantile":
+            return ScaledLoss(QuantileLoss(self.quantile), 1.0, k)
+        return ScaledLoss(L1Loss(), 1.0, k)
+
+    def predict(self, X: Any) -> Array:
+        """Predict values, of shape (n_samples,) or (n_samples, n_outputs)."""
+        return self._decide(self._outputs(X))
+
+    def _activate(self, outputs: Array) -> Array:
+        return np.exp(outputs) if self.out_activation_ == "exp" else outputs
+
+    def _decide(self, outputs: Array) -> Array:
+        values = self._activate(outputs)
+        if self._has_many_quantiles:
+            places = np.argsort(np.argsort(self.quantile, kind="stable"), kind="stable")
+            values = np.sort(values, axis=1)[:, places]
+        return values.ravel() if values.shape[1] == 1 else values
+
+    def _predict(self, X: Any, check_input: bool = True) -> Array:
+        return self._decide(self._outputs(X, check_input))
+
+    def _score_function(self, y: Array, predicted: Array, sample_weight: Any = None) -> float:
+        if not self._has_many_quantiles:
+            return float(r2_score(y, predicted, sample_weight=sample_weight))
+        columns = zip(
+            np.asarray(self.quantile), predicted.reshape(len(predicted), -1).T, strict=True
+        )
+        return float(
+            np.mean(
+                [
+                    d2_pinball_score(y, own, sample_weight=sample_weight, alpha=alpha)
+                    for alpha, own in columns
+                ]
+            )
+        )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R²; for several quantiles the mean of their D² of the pinball loss."""
+        return self._score_function(y, self.predict(X), sample_weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
+
+def _poisson_constant(targets: Array) -> Array:
+    """Return what the half Poisson deviance of each row has beside the likelihood."""
+    t = targets.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = np.where(t > 0, t * np.log(t), 0.0)
+    constants: Array = (entropy - t).sum(1)
+    return constants

@@ -1,0 +1,191 @@
+"""The training step with a loss or an optimizer of the user's own.
+
+It is plain Python between native passes forward and backward, which also bring what follows an
+update: limits on the norms of weights and running averages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.functional._clipping import clip_grad_norm, clip_grad_value
+from dlcore.optim._optimizer import set_lrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore._native import _core
+    from dlcore._native.specs import CompressedRowsSpec, ParameterSpec
+    from dlcore.training._batches import BatchPlan
+
+# What can go wrong with the numbers of a step, and what is said of it.
+FAULTS = {
+    "loss": "the loss is {}",
+    "gradient": "the gradient is not finite",
+    "parameters": "the updated parameters are not finite",
+}
+
+
+class Diverged(FloatingPointError):
+    """What happened in which batch."""
+
+    def __init__(self, batch: int, what: str) -> None:
+        super().__init__(what)
+        self.batch = batch
+
+
+class PythonStep:
+    """Mini-batch after mini-batch, with the loss and the optimizer called in Python.
+
+    Parameters
+    ----------
+    native : _core.TrainingStep
+        The passes forward and backward.
+    flat : ndarray
+        All parameters in one array.
+    frozen : sequence of ndarray
+        The parameters in it that stay as they are, whatever the optimizer does.
+    gradient : ndarray
+        The gradient, laid out as ``flat``.
+    loss : Loss
+    optimizer : Optimizer
+    grads : sequence of ndarray
+        The gradients in ``gradient`` of the parameters that the optimizer holds, in its order.
+    width : int
+        Features of the outputs.
+    """
+
+    def __init__(
+        self,
+        native: _core.TrainingStep,
+        *,
+        flat: Array,
+        frozen: Sequence[Array],
+        gradient: Array,
+        loss: Any,
+        optimizer: Any,
+        grads: Sequence[Array],
+        width: int,
+    ) -> None:
+        self._native, self._flat, self._frozen = native, flat, frozen
+        self._gradient, self._grads = gradient, grads
+        self._loss, self._optimizer = loss, optimizer
+        self._width = width
+        self._pending = False  # whether gradients wait for an update
+
+    def forget(self) -> None:
+        """Forget gradients that wait for an update."""
+        self._native.forget()
+        self._pending = False
+
+    def run(
+        self,
+        plan: BatchPlan,
+        x: Array | CompressedRowsSpec,
+        *,
+        parameters: tuple[ParameterSpec, ...],
+        max_norm: float | None,
+        clip_value: float | None,
+        average_decay: float,
+        losses: Array,
+        lrs: Array | None,
+        outputs: Array | None,
+        between: Callable[[int], object],
+    ) -> int:
+        """Learn from the batches of an epoch; return how many updates were made."""
+        updates = 0
+        for batch in range(len(plan)):
+            if lrs is not None:
+                set_lrs(self._optimizer, lrs[updates])
+            # A network that diverges is found by its loss, not by a warning from inside a step.
+            with np.errstate(all="ignore"):
+                try:
+                    losses[batch], of_batch = self.compute_gradient(plan, x, batch)
+                    if plan.completes_update(batch) and self._pending:
+                        self._clip(max_norm, clip_value)
+                        self._update(parameters, average_decay)
+                except FloatingPointError as error:
+                    self._native.undo()
+                    raise Diverged(batch, str(error)) from None
+            if outputs is not None:
+                start = batch * plan.batch_size
+                outputs[start : start + len(of_batch)] = of_batch
+            updates += plan.completes_update(batch) and not self._pending
+            between(batch + 1)
+        return updates
+
+    def compute_gradient(
+        self, plan: BatchPlan, x: Array | CompressedRowsSpec, batch: int
+    ) -> tuple[float, Array]:
+        """Return the loss of a batch and its outputs; the gradient is added to those that wait."""
+        indices = plan.indices(batch)
+        outputs = np.empty((len(indices), self._width), self._flat.dtype)
+        key = (plan.key + batch * 0x9E3779B97F4A7C15) % 2**64
+        self._native.forward(x, indices, outputs, key)
+        if not plan.accumulation_weights[batch] > 0:
+            return 0.0, outputs
+        weight = plan.rows.weight
+        if weight is not None:
+            weight = weight[indices] / plan.normalizers[batch]
+        y = plan.rows.y[indices]
+        if plan.factors is None:
+            loss, grad = self._loss_and_grad(outputs, y, weight)
+        else:  # some targets are missing
+            of_rows = np.full(len(y), 1 / len(y)) if weight is None else weight
+            loss, grad = self._loss_and_grad(outputs, y, of_rows, factors=plan.factors[batch])
+        if plan.accumulation_weights[batch] != 1:
+            grad = grad * grad.dtype.type(plan.accumulation_weights[batch])
+        self._native.backward(_checked(grad, outputs))
+        self._pending = True
+        return loss, outputs
+
+    def _loss_and_grad(
+        self, outputs: Array, y: Array, weight: Array | None, **options: Any
+    ) -> tuple[float, Array]:
+        if weight is None:
+            mean, grad = self._loss.value_and_grad(outputs, y)
+            loss = float(mean)
+        else:
+            losses, grad = self._loss.value_and_grad(outputs, y, reduction="none", **options)
+            values_of_row = losses.size // len(losses)
+            grad = grad * (weight / values_of_row).astype(grad.dtype)[:, np.newaxis]
+            loss = float(weight @ losses.reshape(len(losses), -1).mean(1, dtype=np.float64))
+        if not np.isfinite(loss):
+            raise FloatingPointError(FAULTS["loss"].format(loss))
+        return loss, grad
+
+    def _clip(self, max_norm: float | None, clip_value: float | None) -> None:
+        if max_norm is not None:
+            clip_grad_norm(self._grads, max_norm)
+        if clip_value is not None:
+            clip_grad_value(self._grads, clip_value)
+        if not np.isfinite(self._gradient).all():
+            raise FloatingPointError(FAULTS["gradient"])
+
+    def _update(self, parameters: tuple[ParameterSpec, ...], average_decay: float) -> None:
+        before = self._flat.copy()
+        kept = [array.copy() for array in self._frozen]
+        try:
+            self._optimizer.step(self._grads)
+            for array, old in zip(self._frozen, kept, strict=True):
+                np.copyto(array, old)
+            if not np.isfinite(self._flat).all():
+                raise FloatingPointError(FAULTS["parameters"])
+        except BaseException:  # Ctrl-C as well: an update is made whole or not at all
+            np.copyto(self._flat, before)
+            raise
+        self._native.finish_update(parameters, average_decay)
+        self.forget()
+
+
+def _checked(grad: Array, outputs: Array) -> Array:
+    """Make a gradient of the user's own what the native step takes."""
+    if np.shape(grad) != outputs.shape:
+        raise ValueError(
+            f"value_and_grad: the gradient must have the shape of the outputs, "
+            f"{outputs.shape}, got {np.shape(grad)}"
+        )
+    return np.ascontiguousarray(grad, outputs.dtype)

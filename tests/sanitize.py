@@ -1,0 +1,108 @@
+"""Builds one instruction-set level with sanitizers and runs tests under them.
+
+    python tests/sanitize.py asan    # AddressSanitizer and UndefinedBehaviorSanitizer
+    python tests/sanitize.py tsan    # ThreadSanitizer
+
+Further arguments go to pytest. The build is that of the CMake preset of this name, the C++ tests run
+first, and the package that is tested is a copy beside the build. The compiler is ``CXX``, by default
+g++.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+CXX = os.environ.get("CXX", "g++")
+
+# ThreadSanitizer does not see the barriers of libgomp, so the kernels are serial under it: what can
+# race are the threads that call.
+SANITIZERS = {
+    "asan": (("libasan.so", "libubsan.so"), ()),
+    "tsan": (("libtsan.so",), ("-DDLCORE_OPENMP=OFF",)),
+}
+TARGETS = {
+    "asan": (
+        "functional/test_parity.py",
+        "functional/test_norms.py",
+        "functional/test_edges.py",
+        "nn/test_layers.py",
+        "native/test_parallel.py",
+        "native/test_races.py",
+        "training/test_network.py",
+    ),
+    "tsan": ("native/test_races.py",),
+}
+OPTIONS = {
+    # Python's own memory is left to the system when it exits.
+    "ASAN_OPTIONS": "detect_leaks=0:handle_segv=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": f"exitcode=66:suppressions={TESTS / 'support' / 'tsan.supp'}",
+    # Each object is an allocation of its own, with red zones around it.
+    "PYTHONMALLOC": "malloc",
+}
+
+
+def run(*command, **options):
+    print("+", *command, flush=True)
+    return subprocess.run(list(map(str, command)), check=True, **options)
+
+
+def build(name):
+    """Build the modules and copy the package beside them; return the folder to import from."""
+    folder = ROOT / "build" / name
+    compiler = f"-DCMAKE_CXX_COMPILER={CXX}", f"-DPython_EXECUTABLE={sys.executable}"
+    run("cmake", "--preset", name, *compiler, *SANITIZERS[name][1], cwd=ROOT)
+    run("cmake", "--build", "--preset", name, "--parallel", os.cpu_count(), cwd=ROOT)
+    package = folder / "package"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "python" / "dlcore",
+        package / "dlcore",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
+    run("cmake", "--install", folder, "--prefix", package)
+    return package
+
+
+def library(name):
+    """Return the path of a runtime library of the compiler."""
+    found = subprocess.run(
+        [CXX, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    )
+    return str(Path(found.stdout.strip()).resolve())
+
+
+def without_random_addresses():
+    """Return what to begin a command with: ThreadSanitizer maps its memory at fixed addresses."""
+    command = ["setarch", platform.machine(), "-R"]
+    try:
+        works = subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        works = False
+    return command if works else []
+
+
+def main():
+    name, *arguments = sys.argv[1:]
+    package = build(name)
+    start = without_random_addresses() if name == "tsan" else []
+    environment = os.environ | OPTIONS
+    run(*start, "ctest", "--preset", name, cwd=ROOT, env=environment)
+    # The sanitizer comes first of all libraries, then what it intercepts exceptions of.
+    preload = [library(lib) for lib in (*SANITIZERS[name][0], "libstdc++.so.6")]
+    path = os.pathsep.join(map(str, (package, TESTS)))
+    environment |= {"LD_PRELOAD": " ".join(preload), "PYTHONPATH": path}
+    targets = [argument for argument in arguments if not argument.startswith("-")]
+    pytest = [sys.executable, "-m", "pytest", "-n0", "-s", "-q", "-p", "no:cacheprovider"]
+    run(
+        *start, *pytest, *arguments, *(() if targets else TARGETS[name]), cwd=TESTS, env=environment
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <vector>
 
+#include "kernels/row_loss.hpp"
 #include "kernels/row_sums.hpp"
 
 namespace dlcore {
@@ -47,31 +48,6 @@ struct block_targets {
       t.weight = load<T>(weights);
     }
     t.weight = select<T>(t.ignored, T(0), t.weight);
-  }
-};
-
-// Where the losses of the rows go: an array of them, or a sum for each chunk.
-template <class T>
-struct loss_sink {
-  view losses;  // no data: sum
-  std::vector<wide_sum<T>> sums;
-
-  // The losses of n rows from `row` on, in the first n lanes.
-  __attribute__((noinline)) void take(std::ptrdiff_t chunk, vec<T> loss, std::ptrdiff_t row,
-                                      std::ptrdiff_t n) {
-    if (losses.data) {
-      T lanes[vec<T>::size];
-      store<T>(lanes, loss);
-      scatter(losses, row, n, lanes);
-    } else {
-      sums[chunk].add(first_lanes<T>(loss, n));
-    }
-  }
-  double total() const {
-    if (sums.size() == 1) return sums[0].total();
-    std::vector<double> totals;
-    for (const wide_sum<T>& sum : sums) totals.push_back(sum.total());
-    return tree_sum(totals.data(), std::ptrdiff_t(totals.size()));
   }
 };
 
@@ -167,74 +143,6 @@ struct cross_entropy_indices {
   }
 };
 
-// Cross-entropy of rows of logits with class probabilities. operands: logits, target, gradient.
-template <class T, bool Grad>
-struct cross_entropy_probabilities {
-  const row_loss_options<T>& options;
-  loss_sink<T>& sink;
-
-  // The targets q of a class: smoothed and weighted.
-  template <class Part, class J>
-  vec<T> weighted_target(const Part& part, J j) const {
-    const vec<T> spread = T(options.label_smoothing / double(part.classes));
-    const vec<T> kept_share = T(1.0 - options.label_smoothing);
-    const vec<T> q = fma<T>(part.in(1, j, T(0)), kept_share, spread);
-    return options.class_weight ? q * part.per_class(options.class_weight, j) : q;
-  }
-
-  // The sums of q and of q (largest - x).
-  struct target_sums {
-    const cross_entropy_probabilities& of;
-    row_values<T>&to_mass, &to_distance;
-    block_sum<T> mass, distance;
-
-    template <class Part, class J>
-    void add(const Part& part, J j, vec<T> x, vec<T> largest) {
-      const vec<T> q = of.weighted_target(part, j), zero = T(0);
-      mass.add(part.valid(q, j));
-      // A class of probability 0 adds nothing, even where its logit is -inf.
-      distance.add(part.valid(select<T>(q == zero, zero, q * (largest - x)), j));
-    }
-    template <class Part>
-    void finish(const Part& part) {
-      part.set(to_mass, part.sum(mass));
-      part.set(to_distance, part.sum(distance));
-    }
-  };
-
-  template <class Axis>
-  void operator()(Axis& axis, std::ptrdiff_t chunk) const {
-    row_sums<T> sums;
-    row_values<T> mass, distance, factor;
-    axis.each_group([&](int g) { mass[g] = distance[g] = T(0); });
-    sum_rows<T, Grad>(axis, sums, [&] { return target_sums{*this, mass, distance, {}, {}}; });
-    axis.each_group([&](int g) {
-      sink.take(chunk, fma<T>(sums.log(g), mass[g], distance[g]), axis.row(g), axis.rows(g));
-      factor[g] = vec<T>(T(options.scale)) * sums.inverse(g);
-    });
-    if constexpr (Grad)
-      axis.each([&](const auto& part) {
-        const vec<T> largest = part.of(sums.largest), ties = part.of(sums.ties);
-        const vec<T> others = part.of(sums.others), total = part.of(mass), f = part.of(factor);
-        const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
-        part.write([&](auto j) {
-          // total e - q (ties + others), the large terms first: they cancel exactly where p is q.
-          const vec<T> q = weighted_target(part, j);
-          const vec<T> large = fma<T>(-q, ties, total * part.kept(j, again));
-          return f * fma<T>(-q, others, large);
-        });
-      });
-  }
-};
-
-template <class T, class Kernel, std::size_t K>
-inline double row_loss(const row_shape& shape, const std::array<row_view, K>& operands, double cost,
-                       chunk_runner run, const Kernel& kernel) {
-  kernel.sink.sums.assign(shape.chunks(), {});
-  for_rows<T>(shape, operands, cost, run, kernel);
-  return kernel.sink.total();
-}
-
 }  // namespace
 
 template <class T>
@@ -291,17 +199,6 @@ double cross_entropy(const row_shape& shape, const std::array<row_view, 2>& oper
                        cross_entropy_indices<T, true>{target, options, sink});
   return row_loss<T>(shape, operands, 0.6, run,
                      cross_entropy_indices<T, false>{target, options, sink});
-}
-
-template <class T>
-double cross_entropy(const row_shape& shape, const std::array<row_view, 3>& operands,
-                     const row_loss_options<T>& options, const view& losses, chunk_runner run) {
-  loss_sink<T> sink{losses, {}};
-  if (operands.back().rows.data)
-    return row_loss<T>(shape, operands, 2.0, run,
-                       cross_entropy_probabilities<T, true>{options, sink});
-  return row_loss<T>(shape, operands, 1.5, run,
-                     cross_entropy_probabilities<T, false>{options, sink});
 }
 
 // Negative log-likelihood of rows of log-probabilities: a loss and a slope a row, so scalars, where
@@ -367,8 +264,6 @@ template index_summary check_indices<float>(const index_view&, std::ptrdiff_t, s
 template double cross_entropy<float>(const row_shape&, const std::array<row_view, 2>&,
                                      const index_view&, const row_loss_options<float>&, const view&,
                                      chunk_runner);
-template double cross_entropy<float>(const row_shape&, const std::array<row_view, 3>&,
-                                     const row_loss_options<float>&, const view&, chunk_runner);
 template double nll_loss<float>(const row_shape&, const std::array<row_view, 2>&, const index_view&,
                                 const row_loss_options<float>&, const view&, chunk_runner);
 template index_summary check_indices<double>(const index_view&, std::ptrdiff_t, std::ptrdiff_t,
@@ -376,8 +271,6 @@ template index_summary check_indices<double>(const index_view&, std::ptrdiff_t, 
 template double cross_entropy<double>(const row_shape&, const std::array<row_view, 2>&,
                                       const index_view&, const row_loss_options<double>&,
                                       const view&, chunk_runner);
-template double cross_entropy<double>(const row_shape&, const std::array<row_view, 3>&,
-                                      const row_loss_options<double>&, const view&, chunk_runner);
 template double nll_loss<double>(const row_shape&, const std::array<row_view, 2>&,
                                  const index_view&, const row_loss_options<double>&, const view&,
                                  chunk_runner);

@@ -102,11 +102,12 @@ class fields {
   T* required(const char* name, std::ptrdiff_t size, bool writes = false) {
     return data<T>(object(name), name, size, writes);
   }
-  // A parameter and, from the field "<name>_grad", its gradient.
+  // A parameter and, from the field "<name>_grad", its gradient; with one it is trained.
   template <class T>
   tensor<T> parameter(const char* name, const char* grad_name, std::ptrdiff_t size) {
-    T* const value = array<T>(name, size);
-    return {value, array<T>(grad_name, size, true), value ? size : 0};
+    T* const gradient = array<T>(grad_name, size, true);
+    T* const value = array<T>(name, size, gradient != nullptr);
+    return {value, gradient, value ? size : 0};
   }
   py::array any_array(const char* name) {
     const py::object value = object(name);
@@ -181,11 +182,11 @@ inline layer_spec<T> read_layer(py::handle object) {
     spec.eps = of.number("eps");
     spec.momentum = of.optional_number("momentum").value_or(-1);
     spec.is_frozen = of.flag("is_frozen");
-    spec.running_mean = of.array<T>("running_mean", spec.features);
-    spec.running_var = of.array<T>("running_var", spec.features);
+    spec.running_mean = of.array<T>("running_mean", spec.features, !spec.is_frozen);
+    spec.running_var = of.array<T>("running_var", spec.features, !spec.is_frozen);
     if (!spec.running_mean != !spec.running_var || (spec.is_frozen && !spec.running_mean))
       of.wrong("running_mean", "there with running_var, and for frozen statistics", object);
-    spec.num_batches_tracked = of.required<std::int64_t>("num_batches_tracked", 1, true);
+    spec.num_batches_tracked = of.required<std::int64_t>("num_batches_tracked", 1, !spec.is_frozen);
     of.end();
     return spec;
   }

@@ -71,7 +71,8 @@ def describe(
                     running_mean=layer.running_mean,
                     running_var=layer.running_var,
                     num_batches_tracked=layer.num_batches_tracked,
-                    is_frozen=f"{i}.running_mean" in frozen,
+                    # Inference reads the statistics, which may be those of a read-only file.
+                    is_frozen=grads is None or f"{i}.running_mean" in frozen,
                     weight_grad=weight_grad,
                     bias_grad=bias_grad,
                 )

@@ -18,6 +18,7 @@ void bind_cross_entropy(py::module_&);
 void bind_optimizers(py::module_&);
 void bind_columns(py::module_&);
 void bind_linear(py::module_&);
+void bind_normalization(py::module_&);
 void bind_network(py::module_&);
 
 namespace {
@@ -54,5 +55,6 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_optimizers(m);
   dlcore::bind_columns(m);
   dlcore::bind_linear(m);
+  dlcore::bind_normalization(m);
   dlcore::bind_network(m);
 }

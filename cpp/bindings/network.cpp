@@ -5,7 +5,6 @@
 
 #include "bindings/specs.hpp"
 #include "network/inference.hpp"
-#include "network/normalization_layer.hpp"
 #include "network/training_step.hpp"
 
 namespace dlcore {
@@ -13,38 +12,6 @@ namespace dlcore {
 namespace {
 
 kind kind_of(bool is_double) { return is_double ? kind::float64 : kind::float32; }
-
-// ---- a normalization by itself ------------------------------------------------------------------
-
-// f(layer) of the one that is described, of the dtype of x.
-template <class F>
-void with_layer(py::handle spec, const py::array& x, const F& f) {
-  dispatch(float_kind(x, {"normalize", "x"}), [&](auto type) {
-    using T = decltype(type);
-    const std::unique_ptr<layer<T>> own = make_layer<T>(read_layer<T>(spec));
-    f(*own, x.shape(0), [&](const py::array& a) {
-      return rows_of<T>{static_cast<T*>(const_cast<void*>(a.data())), own->in};
-    });
-  });
-}
-
-// Of matrices in rows without gaps.
-void normalize_rows(py::handle spec, const py::array& x, const py::array& y) {
-  with_layer(spec, x, [&](auto& own, std::ptrdiff_t rows, const auto& matrix) {
-    const auto from = matrix(x).read(), to = matrix(y);
-    without_gil released;
-    normalize(own, from, to, rows);
-  });
-}
-void normalize_rows_backward(py::handle spec, const py::array& dy, const py::array& x,
-                             const py::array& dx) {
-  with_layer(spec, x, [&](auto& own, std::ptrdiff_t rows, const auto& matrix) {
-    const auto from = matrix(x).read(), gradient = matrix(dy).read();
-    const auto to = matrix(dx);
-    without_gil released;
-    normalize_backward(own, gradient, from, to, rows);
-  });
-}
 
 // ---- inference ----------------------------------------------------------------------------------
 
@@ -234,8 +201,6 @@ class py_training_step {
 
 void bind_network(py::module_& m) {
   using py::arg;
-  m.def("normalize", normalize_rows, arg("spec"), arg("x"), arg("y"));
-  m.def("normalize_backward", normalize_rows_backward, arg("spec"), arg("dy"), arg("x"), arg("dx"));
   py::class_<py_network>(m, "Network", py::module_local())
       .def(py::init<bool, const py::tuple&>(), arg("is_double"), arg("layers"))
       .def("infer", &py_network::infer, arg("x"), arg("finite") = false);

@@ -102,11 +102,12 @@ class fields {
   T* required(const char* name, std::ptrdiff_t size, bool writes = false) {
     return data<T>(object(name), name, size, writes);
   }
-  // A parameter and, from the field "<name>_grad", its gradient; with one it is trained.
+  // A parameter and, from the field "<name>_grad", its gradient. `trains`: one with a gradient is
+  // written.
   template <class T>
-  tensor<T> parameter(const char* name, const char* grad_name, std::ptrdiff_t size) {
+  tensor<T> parameter(const char* name, const char* grad_name, std::ptrdiff_t size, bool trains) {
     T* const gradient = array<T>(grad_name, size, true);
-    T* const value = array<T>(name, size, gradient != nullptr);
+    T* const value = array<T>(name, size, trains && gradient);
     return {value, gradient, value ? size : 0};
   }
   py::array any_array(const char* name) {
@@ -149,16 +150,17 @@ class fields {
 
 // ---- layers -------------------------------------------------------------------------------------
 
+// `trains`: the layer is updated, and not run by itself.
 template <class T>
-inline layer_spec<T> read_layer(py::handle object) {
+inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
   if (is_spec(object, "LinearSpec")) {
     fields of(object, "LinearSpec");
     linear_spec<T> spec{};
     spec.in_features = of.integer("in_features"), spec.out_features = of.integer("out_features");
     const std::ptrdiff_t size = spec.in_features * spec.out_features;
-    spec.weight = of.parameter<T>("weight", "weight_grad", size);
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
     if (!spec.weight.value) of.wrong("weight", "an array", py::none());
-    spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features, trains);
     spec.max_norm = of.number("max_norm");
     of.end();
     return spec;
@@ -167,8 +169,8 @@ inline layer_spec<T> read_layer(py::handle object) {
     fields of(object, "LayerNormSpec");
     layer_norm_spec<T> spec{};
     spec.features = of.integer("features");
-    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features);
-    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features);
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features, trains);
     spec.eps = of.number("eps");
     of.end();
     return spec;
@@ -177,8 +179,8 @@ inline layer_spec<T> read_layer(py::handle object) {
     fields of(object, "BatchNormSpec");
     batch_norm_spec<T> spec{};
     spec.features = of.integer("features");
-    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features);
-    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features);
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features, trains);
     spec.eps = of.number("eps");
     spec.momentum = of.optional_number("momentum").value_or(-1);
     spec.is_frozen = of.flag("is_frozen");

@@ -109,3 +109,18 @@ class Run(Protocol):
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit trains on, some at a time."""
+
+
+class Logs(Protocol):
+    """The logs of a fit, a list for each name; `dlcore.History` is one."""
+
+    iterations: dict[str, list[float]]
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether there are logs of this name."""
+
+    def __getitem__(self, name: str, /) -> list[float]:
+        """Return the value of each epoch."""
+
+    def get(self, name: str, default: Any, /) -> Any:
+        """Return the value of each epoch, or the default if there are none."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from dlcore._common.protocols import Logs
     from dlcore._common.typing import Array
-    from dlcore.callbacks._history import History
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -56,7 +56,7 @@ class Diagnosis:
 
 
 def diagnose(
-    history: History,
+    history: Logs,
     *,
     baseline: float | None = None,
     target_loss: float | None = None,
@@ -170,7 +170,7 @@ def diagnose(
 class _Curves:
     """The curves of the loss and the levels that the rules compare."""
 
-    def __init__(self, history: History, baseline: float | None) -> None:
+    def __init__(self, history: Logs, baseline: float | None) -> None:
         self.training = np.array(history["loss"], np.float64)
         self.validation = np.array(history.get("val_loss", ()), np.float64)
         both = [self.training, self.validation] if self.validation.size else [self.training]

@@ -177,9 +177,9 @@ py::object probability_loss(row_loss_call& call, double label_smoothing, bool wi
   });
 }
 
-py::object cross_entropy_loss(py::handle logits, py::handle target, py::handle weight,
-                              std::ptrdiff_t ignore_index, double label_smoothing, py::handle how,
-                              bool with_grad, py::handle out) {
+py::object cross_entropy_of(py::handle logits, py::handle target, py::handle weight,
+                            std::ptrdiff_t ignore_index, double label_smoothing, py::handle how,
+                            bool with_grad, py::handle out) {
   row_loss_call call("cross_entropy", "logits", logits, target, weight, how, with_grad, out);
   if (!call.indices) {
     if (ignore_index >= 0)
@@ -209,7 +209,7 @@ py::object negative_log_likelihood(py::handle log_probabilities, py::handle targ
 
 void bind_cross_entropy(py::module_& m) {
   using py::arg;
-  m.def("cross_entropy", cross_entropy_loss, arg("logits"), arg("target"), arg("weight"),
+  m.def("cross_entropy", cross_entropy_of, arg("logits"), arg("target"), arg("weight"),
         arg("ignore_index"), arg("label_smoothing"), arg("reduction"), arg("with_grad"),
         arg("out"));
   m.def("nll_loss", negative_log_likelihood, arg("input"), arg("target"), arg("weight"),

@@ -22,7 +22,8 @@ void with_layer(py::handle spec, const py::array& x, const F& f) {
 
 void normalize_rows(py::handle spec, const py::array& x, const py::array& y) {
   with_layer(spec, x, [&](auto& own, std::ptrdiff_t rows, const auto& matrix) {
-    const auto from = matrix(x).read(), to = matrix(y);
+    const auto from = matrix(x).read();
+    const auto to = matrix(y);
     without_gil released;
     normalize(own, from, to, rows);
   });

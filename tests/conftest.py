@@ -1,6 +1,11 @@
 """Fixtures that every test may use, and how tests run side by side."""
 
 import os
+import signal
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several processes test at once, so the threads of one must not spin on the cores of another, nor
 # those of NumPy's BLAS, of which the references need no more than one. Both libraries read their

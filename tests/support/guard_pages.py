@@ -148,7 +148,9 @@ class GuardedCore:
                 place = replace(place, step=1)
             return place.put(argument, self._regions[i])
         if isinstance(argument, list | tuple):
-            return type(argument)(self._guarded(x, own) for x in argument)
+            guarded = [self._guarded(x, own) for x in argument]
+            make = getattr(type(argument), "_make", type(argument))  # of a description by name
+            return make(guarded)
         return argument
 
 

@@ -87,3 +87,8 @@ def _by_old_array(obj: Any) -> Array:
 def _read_only(array: Array) -> Array:
     array.flags.writeable = False
     return array
+
+
+def as_writeable(array: Array) -> Array:
+    """Return the array, or a copy of one that cannot be written, such as a read-only map of a file."""
+    return array if array.flags.writeable else np.array(array, subok=False)

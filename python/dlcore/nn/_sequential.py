@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from dlcore._common.arrays import as_matrix
+from dlcore._common.arrays import as_matrix, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
@@ -212,7 +212,7 @@ class Sequential:
                 raise TypeError(
                     f"load_state_dict: {name} is {given[name].dtype}, the model {own[name].dtype}"
                 )
-        self._make_writable()
+        self._make_writeable()
         own = self._named_arrays()
         for name in shared:
             own[name][...] = given[name]
@@ -265,7 +265,7 @@ class Sequential:
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
 
-    def _make_writable(self) -> None:
+    def _make_writeable(self) -> None:
         """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
 
         Until then all processes that load the file share its memory.
@@ -273,8 +273,8 @@ class Sequential:
         arrays = [self._flat, *self._buffers.values()]
         if all(array.flags.writeable for array in arrays):
             return
-        self._flat = np.array(self._flat, subok=False)
-        self._buffers = {name: np.array(value) for name, value in self._buffers.items()}
+        self._flat = as_writeable(self._flat)
+        self._buffers = {name: as_writeable(value) for name, value in self._buffers.items()}
         self._bind()
 
     def _bind(self) -> None:

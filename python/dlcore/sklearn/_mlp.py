@@ -211,7 +211,7 @@ class PerceptronMixin:
 
     def _take_coefs(self: Any) -> None:
         """Copy ``coefs_`` and ``intercepts_`` into the network."""
-        self.model_._make_writable()
+        self.model_._make_writeable()
         for layer, coef, intercept in zip(
             self._linear_layers(), self.coefs_, self.intercepts_, strict=True
         ):
@@ -271,7 +271,7 @@ class PerceptronMixin:
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
         model = self._network()
-        model._make_writable()
+        model._make_writeable()
         self._show_coefs()
         loss = self._scaled_loss()
         if self.solver == "lbfgs":

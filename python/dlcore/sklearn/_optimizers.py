@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from dlcore._common.arrays import as_writeable
 from dlcore.nn._layers import Linear
 from dlcore.optim._adam import Adam
 from dlcore.optim._optimizer import Optimizer
@@ -30,7 +29,7 @@ class _OfPerceptron(Optimizer):
     def bind(self, model: Sequential, penalty: float) -> None:
         """Update the parameters of this model, with that penalty."""
         self.params = model.parameters()
-        self._state = _writable(self._state)
+        self._state = _as_writeable(self._state)
         self._alpha = penalty
         self._group_of = [
             0 if isinstance(layer, Linear) and name == "weight" else 1
@@ -64,18 +63,15 @@ class _OfPerceptron(Optimizer):
         if other._state.keys() == self._names() and all(
             [a.shape for a in arrays] == shapes for arrays in other._state.values()
         ):
-            self._state, self._steps = _writable(other._state), other._steps
+            self._state, self._steps = _as_writeable(other._state), other._steps
 
     def _names(self) -> set[str]:
         return self._state_names(self._groups[0]) - {"step"}
 
 
-def _writable(state: dict[str, list[Array]]) -> dict[str, list[Array]]:
-    """Copy what cannot be written: state that was loaded as a read-only map of a file."""
-    return {
-        name: [a if a.flags.writeable else np.array(a) for a in arrays]
-        for name, arrays in state.items()
-    }
+def _as_writeable(state: dict[str, list[Array]]) -> dict[str, list[Array]]:
+    """Copy state that was loaded as a read-only map of a file."""
+    return {name: [as_writeable(array) for array in arrays] for name, arrays in state.items()}
 
 
 class MomentumSGD(_OfPerceptron, SGD):

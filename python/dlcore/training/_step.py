@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from dlcore.optim._sgd import SGD
 from dlcore.training._step_python import FAULTS, Diverged, PythonStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from dlcore._common.protocols import Model, Optimizer
     from dlcore._common.typing import Array
     from dlcore._native import _core
-    from dlcore.nn._layers import Layer
     from dlcore.nn._losses import Loss
     from dlcore.training._batches import BatchPlan
     from dlcore.training._dataset import Dataset
@@ -27,34 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Diverged", "TrainingStep", "trained_names"]
 
 
-class Network(Protocol):
-    """What a step needs of a model; `dlcore.Sequential` is one."""
-
-    layers: tuple[Layer, ...]
-    flat: Array
-
-    @property
-    def in_features(self) -> int | None:
-        """Features of x."""
-
-    @property
-    def frozen(self) -> frozenset[str]:
-        """Names of the parameters and running statistics to leave as they are."""
-
-    def _split(self, flat: Array) -> dict[str, Array]:
-        """Split an array laid out as ``flat`` into a view for each parameter."""
-
-
-class Optimizer(Protocol):
-    """What updates parameters; `dlcore.Adam` is one."""
-
-    lr: float
-
-    def step(self, grads: Sequence[Any]) -> None:
-        """Update the parameters in place."""
-
-
-def trained_names(model: Network, optimizer: Optimizer) -> list[str]:
+def trained_names(model: Model, optimizer: Optimizer) -> list[str]:
     """Name the parameters that the optimizer holds, in its order.
 
     Raises ValueError if it holds an array that is no parameter of the model.
@@ -78,7 +51,7 @@ class TrainingStep:
 
     Parameters
     ----------
-    model : Network
+    model : Model
         Its parameters are updated in place, but for those that are frozen now.
     loss : Loss
         What to minimize.
@@ -97,7 +70,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: Network,
+        model: Model,
         loss: Loss,
         optimizer: Optimizer,
         *,
@@ -313,7 +286,7 @@ def _native_rows(x: Any) -> Array | CompressedRowsSpec:
     return CompressedRowsSpec(x.data, x.indices, x.indptr, x.shape[1])
 
 
-def _last_width(model: Network, width: int) -> int:
+def _last_width(model: Model, width: int) -> int:
     widths = (layer.out_features for layer in reversed(model.layers))
     return next((w for w in widths if w is not None), width)
 

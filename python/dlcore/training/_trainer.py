@@ -34,12 +34,13 @@ from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._step import Diverged, Optimizer, TrainingStep, trained_names
+from dlcore.training._step import Diverged, TrainingStep, trained_names
 from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
     from dlcore.optim._schedules import Schedule
 
@@ -116,7 +117,7 @@ class Trainer(Run):
         if clip_grad_norm is not None and clip_grad_value is not None:
             raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
         self.loss = as_loss(loss)
-        model._make_writable()
+        model._make_writeable()
         self.model = model
         self.optimizer = _as_optimizer(optimizer or "adam", model)
         self.callbacks = as_callbacks(callbacks)

@@ -6,6 +6,8 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "bindings/arrays.hpp"
 #include "network/losses.hpp"
@@ -33,8 +35,6 @@ class fields {
   }
   fields(const fields&) = delete;
 
-  // A field that has been read twice counts once.
-  void again() { --read_; }
   // Raises for a field that nobody has read.
   void end() const {
     if (PyTuple_GET_SIZE(of_.ptr()) != read_)
@@ -48,17 +48,11 @@ class fields {
     ++read_;
     return py::reinterpret_steal<py::object>(value);
   }
-  double number(const char* name) {
-    const py::object value = object(name);
-    const double x = PyFloat_AsDouble(value.ptr());
-    if (x == -1 && PyErr_Occurred()) wrong(name, "a number", value);
-    return x;
-  }
+  double number(const char* name) { return as_number(object(name), name); }
   std::optional<double> optional_number(const char* name) {
     const py::object value = object(name);
     if (value.is_none()) return std::nullopt;
-    --read_;
-    return number(name);
+    return as_number(value, name);
   }
   std::int64_t integer(const char* name) {
     const py::object value = object(name);
@@ -102,6 +96,14 @@ class fields {
   T* required(const char* name, std::ptrdiff_t size, bool writes = false) {
     return data<T>(object(name), name, size, writes);
   }
+  // The elements of a field, and how many there are: none where None is given.
+  template <class T>
+  std::pair<T*, std::ptrdiff_t> elements(const char* name) {
+    const py::object value = object(name);
+    if (value.is_none()) return {nullptr, 0};
+    T* const first = data<T>(value, name, -1, false);
+    return {first, py::reinterpret_borrow<py::array>(value).size()};
+  }
   // A parameter and, from the field "<name>_grad", its gradient. `trains`: one with a gradient is
   // written.
   template <class T>
@@ -124,6 +126,12 @@ class fields {
   }
 
  private:
+  double as_number(const py::object& value, const char* name) const {
+    const double x = PyFloat_AsDouble(value.ptr());
+    if (x == -1 && PyErr_Occurred()) wrong(name, "a number", value);
+    return x;
+  }
+
   py::handle of_;
   const char* type_;
   Py_ssize_t read_ = 0;
@@ -423,21 +431,17 @@ inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::pt
       of.wrong("y", "of at most " + std::to_string(width) + " columns", y);
   }
   e.data.weight = of.array<double>("weight", y.shape(0));
-  const py::array order = of.any_array("order");
-  e.rows = order.size();
-  e.order = of.required<std::int64_t>("order", e.rows), of.again();
+  std::tie(e.order, e.rows) = of.elements<std::int64_t>("order");
+  if (!e.order) of.wrong("order", "an array", py::none());
   e.batch_size = of.integer("batch_size"), e.accumulate = of.integer("accumulate");
   if (e.batch_size < 1 || e.batch_size > most_rows || e.accumulate < 1)
     of.wrong("batch_size", "from 1 to " + std::to_string(most_rows), object);
   e.batches = ceil_div(e.rows, e.batch_size);
   e.normalizers = of.required<double>("normalizers", e.batches);
   e.accumulation_weights = of.required<double>("accumulation_weights", e.batches);
-  e.loss_factors = of.array<double>("loss_factors", -1);
-  if (e.loss_factors) {
-    const py::array factors = of.any_array("loss_factors");
-    of.again();
-    e.loss_count = e.batches > 0 ? factors.size() / e.batches : 0;
-  }
+  const auto [factors, factor_count] = of.elements<double>("loss_factors");
+  e.loss_factors = factors;
+  e.loss_count = e.batches > 0 ? factor_count / e.batches : 0;
   e.key = of.key("key");
   read_optimizer(of.object("optimizer"), e.update, e.steps);
   const std::size_t groups = e.update.groups.size();

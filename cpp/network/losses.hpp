@@ -164,11 +164,12 @@ class focal_loss : public block_loss<T> {
       const double l = double(own[i]), wrong = -std::expm1(-l);  // 1 - p
       // d(loss)/dl; 0 where nothing is wrong, as gamma > 0.
       const double power = wrong > 0 ? std::pow(wrong, gamma_) : wrong;
-      const double slope = wrong > 0 ? power + gamma_ * power / wrong * std::exp(-l) * l : wrong;
+      const double derivative =
+          wrong > 0 ? power + gamma_ * power / wrong * std::exp(-l) * l : wrong;
       own[i] = T(power * l);
       sum += power * l;
       T* to = gradient.row(i / values) + i % values * columns;
-      for (std::ptrdiff_t k = 0; k < columns; ++k) to[k] = T(double(to[k]) * slope);
+      for (std::ptrdiff_t k = 0; k < columns; ++k) to[k] = T(double(to[k]) * derivative);
     }
     return sum;
   }
@@ -216,12 +217,12 @@ class joint_loss : public block_loss<T> {
         if (missing[i] != 0) std::fill_n(to, p.target_width, T(0));
         labels[i] = p.loss->takes_labels() ? std::int64_t(to[0]) : 0;
       }
-      const rows_of<T> slopes{gradient.first + column, gradient.step};
+      const rows_of<T> own_gradient{gradient.first + column, gradient.step};
       p.loss->run({outputs.first + column, outputs.step}, {labels, of_rows}, n, scale * share, own,
-                  slopes);
+                  own_gradient);
       for (std::ptrdiff_t i = 0; i < n; ++i) {
         if (missing[i] != 0) {
-          std::fill_n(slopes.row(i), p.width, T(0));
+          std::fill_n(own_gradient.row(i), p.width, T(0));
           continue;
         }
         double row = 0;

@@ -5,7 +5,7 @@ from matplotlib.lines import Line2D
 
 from benchmarks.harness.chart import plt, save
 
-RUNS = {  # library and variant: its tick and its colour
+RUNS = {  # library and variant: its tick and its color
     ("sklearn", "float64"): ("scikit-learn\nfloat64", "tab:orange"),
     ("dlcore", "float64"): ("dlcore\nfloat64", "tab:blue"),
     ("dlcore", "float32"): ("dlcore\nfloat32", "tab:cyan"),
@@ -57,9 +57,9 @@ def panel(axes, rows):
     axes.plot(places, scores, color="grey", linewidth=0.4, alpha=0.7, zorder=1)
     ticks = []
     for own, x, run in zip(scores, places, rows, strict=True):
-        label, colour = RUNS[run]
+        label, color = RUNS[run]
         axes.hlines(own.mean(), x[0] - 0.08, x[-1] + 0.08, color="black", linewidth=1.5, zorder=2)
-        axes.scatter(x, own, s=10, color=colour, zorder=3)
+        axes.scatter(x, own, s=10, color=color, zorder=3)
         ticks.append(f"{label}\n{own.mean():.4f}")
     axes.set_xticks(range(runs), ticks, fontsize=8)
     axes.set_xlim(-0.5, runs - 0.5)

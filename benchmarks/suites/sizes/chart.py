@@ -7,7 +7,7 @@ from benchmarks.harness.chart import plt, save
 from benchmarks.harness.machine import caches
 from benchmarks.suites.sizes.findings import series
 
-STYLES = {  # (dtype, way): colour
+STYLES = {  # (dtype, way): color
     ("float32", "out"): "tab:blue",
     ("float32", "new"): "tab:orange",
     ("float32", "strided"): "tab:green",
@@ -32,14 +32,14 @@ def draw(records, path):
         squeeze=False,
     )
     for axes, kernel in zip(grid.flat, kernels, strict=False):
-        for (dtype, way), colour in STYLES.items():
+        for (dtype, way), color in STYLES.items():
             for threads, line in LINES.items():
                 times = table.get((kernel, dtype, way, threads), {})
                 axes.plot(
                     list(times),
                     [1e9 * time / n for n, time in times.items()],
                     line,
-                    color=colour,
+                    color=color,
                     linewidth=1.1,
                     marker=".",
                     markersize=3,
@@ -67,8 +67,8 @@ def draw(records, path):
         grid[lowest, column].tick_params(labelbottom=True)
     names = {"out": "with out=", "new": "without out=", "strided": "strided input, with out="}
     handles = [
-        Line2D([], [], color=colour, label=f"{dtype}, {names[way]}")
-        for (dtype, way), colour in STYLES.items()
+        Line2D([], [], color=color, label=f"{dtype}, {names[way]}")
+        for (dtype, way), color in STYLES.items()
     ]
     handles += [
         Line2D(

@@ -109,7 +109,7 @@ print("added")
 
 
 def test_an_activation_is_added_in_five_files(tmp_path):
-    for part in ("CMakeLists.txt", "CMakePresets.json", "cpp", "python"):
+    for part in ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "cpp", "python"):
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(

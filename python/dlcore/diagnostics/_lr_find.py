@@ -13,8 +13,9 @@ from dlcore._common.checks import check_positive_int
 from dlcore._common.plotting import new_figure, saved
 from dlcore.callbacks._history import smoothed
 from dlcore.optim._schedules import LambdaLR
+from dlcore.training._configuration import optimizer_named
 from dlcore.training._dataset import check_rows, loss_weights
-from dlcore.training._trainer import Trainer, optimizer_named
+from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,23 @@ class BatchPlan:
         """Whether this batch is the last one of an update."""
         return (batch + 1) % self.accumulate == 0 or batch + 1 == len(self)
 
+    def parts(self, batches: int) -> Iterator[BatchPlan]:
+        """Give the batches some at a time: so many, rounded up to whole updates."""
+        batches = self.accumulate * -(-batches // self.accumulate)
+        if batches >= len(self):
+            yield self
+            return
+        for start in range(0, len(self), batches):
+            some = slice(start, start + batches)
+            yield replace(
+                self,
+                order=self.order[start * self.batch_size : (start + batches) * self.batch_size],
+                normalizers=self.normalizers[some],
+                accumulation_weights=self.accumulation_weights[some],
+                key=(self.key + start * 0x9E3779B97F4A7C15) % 2**64,
+                factors=None if self.factors is None else self.factors[some],
+            )
+
 
 class Batches:
     """The mini-batches of each epoch.
@@ -68,12 +85,17 @@ class Batches:
     def __init__(
         self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
     ) -> None:
+        self._weighed_by = loss
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self._loss_weights = loss_weights(loss, rows)
-        self._present = present(loss, rows)
+        self.weigh()
         self._starts = np.arange(0, len(index), batch_size)
-        self._accumulate = accumulate
+        self.accumulate = accumulate
         self.batch_size = min(batch_size, len(index))
+
+    def weigh(self) -> None:
+        """Weigh the rows by the loss as it is now."""
+        self._loss_weights = loss_weights(self._weighed_by, self._rows)
+        self._present = present(self._weighed_by, self._rows)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -92,8 +114,8 @@ class Batches:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._draw_order(rng)
         normalizers = np.add.reduceat(self._loss_weights[order], self._starts)
-        updates = np.add.reduceat(normalizers, np.arange(0, len(normalizers), self._accumulate))
-        of_update = np.repeat(updates, self._accumulate)[: len(normalizers)]
+        updates = np.add.reduceat(normalizers, np.arange(0, len(normalizers), self.accumulate))
+        of_update = np.repeat(updates, self.accumulate)[: len(normalizers)]
         accumulation_weights = np.divide(
             normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
         )
@@ -101,8 +123,8 @@ class Batches:
         if self._present is not None:
             # The loss of a target is its mean over the rows of an update that have it.
             there = np.add.reduceat(self._present[order], self._starts)
-            there = np.add.reduceat(there, np.arange(0, len(normalizers), self._accumulate))
-            there = np.repeat(there, self._accumulate, axis=0)[: len(normalizers)]
+            there = np.add.reduceat(there, np.arange(0, len(normalizers), self.accumulate))
+            there = np.repeat(there, self.accumulate, axis=0)[: len(normalizers)]
             factors = np.divide(
                 of_update[:, np.newaxis], there, out=np.zeros_like(there), where=there > 0
             )
@@ -112,7 +134,7 @@ class Batches:
             self.batch_size,
             normalizers,
             accumulation_weights,
-            self._accumulate,
+            self.accumulate,
             key,
             factors,
         )

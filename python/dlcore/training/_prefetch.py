@@ -71,6 +71,19 @@ class AugmentedBatches:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def accumulate(self) -> int:
+        """Batches to an update, from the next epoch on."""
+        return self._source.accumulate
+
+    @accumulate.setter
+    def accumulate(self, batches: int) -> None:
+        self._source.accumulate = batches
+
+    def weigh(self) -> None:
+        """Weigh the rows by the loss as it is now."""
+        self._source.weigh()
+
     def inputs(self) -> Iterator[Array]:
         """Give x of all rows as they are, some at a time."""
         return self._source.inputs()

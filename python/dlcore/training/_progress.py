@@ -99,22 +99,29 @@ class IterationLog:
         self._plan, self._batch_losses = plan, losses
         self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
         self._updates = self._batches = 0  # of the plan, that are logged
+        self._made = 0  # of these updates; one whose batches all weigh nothing is none
 
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
         plan = self._plan
         ready = self._lrs.size if done == len(plan) else done // plan.accumulate
-        if self._every is None:
+        weights = plan.accumulation_weights
+        if self._every is None and weights[self._batches : done].all():
             self.iteration += ready - self._updates
             self._updates = ready
         for update in range(self._updates, ready):
-            self.iteration += 1
             batches = slice(update * plan.accumulate, (update + 1) * plan.accumulate)
+            if not weights[batches].any():
+                continue
+            self.iteration += 1
+            self._made += 1
+            if self._every is None:
+                continue
             self._losses.append(
                 float(self._batch_losses[batches] @ plan.accumulation_weights[batches])
             )
-            if self.iteration % (self._every or 1) == 0:
-                loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
+            if self.iteration % self._every == 0:
+                loss, lr = float(np.mean(self._losses)), float(self._lrs[self._made - 1])
                 self._history.record_iterations([self.iteration], [loss], [lr])
                 self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
                 self._losses.clear()

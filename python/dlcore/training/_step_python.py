@@ -98,6 +98,7 @@ class PythonStep:
         """Learn from the batches of an epoch; return how many updates were made."""
         updates = 0
         for batch in range(len(plan)):
+            updated = False
             if lrs is not None:
                 set_lrs(self._optimizer, lrs[updates])
             # A network that diverges is found by its loss, not by a warning from inside a step.
@@ -107,13 +108,14 @@ class PythonStep:
                     if plan.completes_update(batch) and self._pending:
                         self._clip(max_norm, clip_value)
                         self._update(parameters, average_decay)
+                        updated = True
                 except FloatingPointError as error:
                     self._native.undo()
                     raise Diverged(batch, str(error)) from None
             if outputs is not None:
                 start = batch * plan.batch_size
                 outputs[start : start + len(of_batch)] = of_batch
-            updates += plan.completes_update(batch) and not self._pending
+            updates += updated
             between(batch + 1)
         return updates
 

@@ -39,7 +39,10 @@ class Stream:
         accumulate: int,
     ) -> None:
         self._loss, self._source, self._check = loss, source, check
-        self._accumulate = accumulate
+        self.accumulate = accumulate
+
+    def weigh(self) -> None:
+        """Weigh rows by the loss as it is now, as is done with each batch anyway."""
 
     def inputs(self) -> Iterator[Array]:
         """Give x of each batch."""
@@ -57,7 +60,7 @@ class Stream:
                     f"got {type(batch).__name__}"
                 )
             update.append(self._check(*batch, prefix=f"batch {number}: "))
-            if len(update) == self._accumulate:
+            if len(update) == self.accumulate:
                 yield from self._plan(update, key + number)
                 update = []
         if number == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -10,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_name, check_positive_int
+from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
-from dlcore.metrics._named import as_metrics
-from dlcore.nn._losses import Loss, as_loss
-from dlcore.nn._sequential import Sequential
-from dlcore.optim._adam import Adam, AdamW
-from dlcore.optim._sgd import SGD
 from dlcore.training._batches import Batches, BatchPlan
+from dlcore.training._configuration import Configured
 from dlcore.training._dataset import (
     Dataset,
     MappedFile,
@@ -30,24 +27,26 @@ from dlcore.training._dataset import (
     loss_weights,
     weigh_classes,
 )
-from dlcore.training._learning_rate import ScheduledLearningRates
-from dlcore.training._loop import Run, run_batches, run_epochs
+from dlcore.training._loop import run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._step import Diverged, TrainingStep, trained_names
+from dlcore.training._settings import loss_settings
+from dlcore.training._step import Diverged, TrainingStep
 from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import timedelta
 
     from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
+    from dlcore.callbacks._averaging import ExponentialMovingAverage
+    from dlcore.nn._losses import Loss
+    from dlcore.nn._sequential import Sequential
     from dlcore.optim._schedules import Schedule
 
-_OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
-
-class Trainer(Run):
+class Trainer(Configured):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -107,32 +106,23 @@ class Trainer(Run):
         clip_grad_value: float | None = None,
         schedule: Schedule | ReduceLROnPlateau | Callable[[int], float] | None = None,
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise TypeError(f"Trainer: model must be a Sequential, not {type(model).__name__}")
-        check_positive_int("accumulate", accumulate)
-        limits = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
-        for name, limit in limits.items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be positive, not {limit}")
-        if clip_grad_norm is not None and clip_grad_value is not None:
-            raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
-        self.loss = as_loss(loss)
-        model._make_writeable()
         self.model = model
-        self.optimizer = _as_optimizer(optimizer or "adam", model)
-        self.callbacks = as_callbacks(callbacks)
+        self.loss = loss
+        self.metrics = metrics
+        self.optimizer = optimizer or "adam"
+        self.callbacks = callbacks
         if isinstance(schedule, ReduceLROnPlateau):
             self.callbacks.append(schedule)
             schedule = None
+        self.schedule = schedule
         self.accumulate = accumulate
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
         self.history: History = History()
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
-        self._learning_rates = ScheduledLearningRates(schedule, self.optimizer)
         self._source: Batches | Stream | AugmentedBatches | None = None
-        self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
+        self._seed = seed
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
         self._split_seed, layer_seed = seeds.spawn(2)
@@ -149,10 +139,13 @@ class Trainer(Run):
         class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
+        validation_freq: int = 1,
         shuffle: bool = True,
         transform: Callable[..., Array] | None = None,
         mix: Callable[..., tuple[Array, Array]] | None = None,
         callbacks: Sequence[Callback] | None = None,
+        max_time: float | timedelta | None = None,
+        max_steps: int | None = None,
         log_every: int | None = None,
         verbose: int | str = "auto",
     ) -> History:
@@ -168,7 +161,8 @@ class Trainer(Run):
             Class indices of any integer dtype for cross-entropy; otherwise values of the model's
             dtype and the outputs' shape, where (N,) is taken for (N, 1).
         epochs : int
-            Passes over the rows, unless a callback stops earlier.
+            Passes over the rows, unless a callback or a limit stops earlier; with 0 the model stays
+            as it is, and the history is empty.
         batch_size : int
             Rows of a mini-batch; the last one may be shorter.
         sample_weight : ndarray of shape (N,), optional
@@ -183,6 +177,9 @@ class Trainer(Run):
         validation_split : float
             Share of the rows to validate on instead, drawn at random. Fits of one trainer on
             equally many rows hold out the same ones.
+        validation_freq : int
+            Validate after every so many epochs: the k-th, the 2k-th and so on. The others log
+            nothing of it, and callbacks that monitor a value of it do not look at them.
         shuffle : bool
             Whether each epoch goes through the rows in a new random order; otherwise the batches
             are consecutive rows.
@@ -195,6 +192,11 @@ class Trainer(Run):
             class probabilities of shape (n, classes).
         callbacks : sequence of Callback, optional
             Called in this fit, after those of the trainer.
+        max_time : float or timedelta, optional
+            Seconds after which the fit ends, within an epoch, too: about a tenth of a second or one
+            batch later. The epoch is logged as far as it went, and validated.
+        max_steps : int, optional
+            Iterations (updates) after which it ends so.
         log_every : int, optional
             Log the mean loss of every so many iterations (updates) as well, in
             ``history.iterations``, and show it unless ``verbose`` is 0.
@@ -215,13 +217,16 @@ class Trainer(Run):
             x, y or an option is not as described; nothing was changed.
         FloatingPointError
             The training diverged: the loss, the gradient or the parameters became NaN or
-            infinite. The model has its parameters from before that step.
+            infinite. The model has its parameters from before that step, or those of the best epoch
+            if `EarlyStopping` restores them.
         KeyboardInterrupt
-            Ctrl-C ends the fit between two operations; the model can be used or trained on, and
+            Ctrl-C ends the fit between two operations; the model can be used or trained on, has
+            the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        check_positive_int("epochs", epochs)
+        epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
+        check_positive_int("validation_freq", validation_freq)
         if log_every is not None:
             check_positive_int("log_every", log_every)
         source: Batches | Stream | AugmentedBatches
@@ -247,6 +252,8 @@ class Trainer(Run):
                     check_mixable(self.loss, rows.y)
                 source = AugmentedBatches(source, self.loss, classes, transform, mix)
             steps = len(source)
+        if validation_freq != 1 and validation is None:
+            raise ValueError("validation_freq needs validation_data or validation_split")
         watchers = as_callbacks(self.callbacks) + as_callbacks(callbacks)
         if self._learning_rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
@@ -259,20 +266,22 @@ class Trainer(Run):
                 accumulate=self.accumulate > 1,
                 max_norm=self.clip_grad_norm,
                 clip_value=self.clip_grad_value,
-                average=None if average is None else average.begin(self.model),
+                average=None if average is None else (average.begin(self.model), average.decay),
             )
             progress = Progress(verbose, epochs=epochs, steps=steps)
-            self._open(watchers, self._names_of_logs(watchers, validation is not None))
+            names = self._names_of_logs(watchers, validation is not None)
+            self._open(watchers, names, max_time=max_time, max_steps=max_steps)
             log = IterationLog(self.history, progress, log_every)
             self._source = source
-            work = _Epochs(self, source, step, validation, shuffle, progress, log)
+            work = _Epochs(
+                self, source, step, validation, validation_freq, shuffle, progress, log, average
+            )
             try:
                 # Threads that change batches end with the fit, however it ends.
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
                     run_epochs(self, work, epochs, self._learning_rates, average)
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
-                self._tell("on_fit_end")
             finally:
                 self._source = None
         return self.history
@@ -346,6 +355,7 @@ class Trainer(Run):
         """Train one epoch; return its loss and metrics before each update, and its number of batches."""
         total = weight = 0.0
         batches = 0
+        watch = self._watch
         measured: list[tuple[Dataset, Array, Array]] = []  # data, rows of it and outputs
         for plan in plans:
             outputs = None
@@ -353,17 +363,25 @@ class Trainer(Run):
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
                 measured.append((plan.rows, plan.order, outputs))
             try:
-                losses = run_batches(step, plan, self._learning_rates, log, outputs=outputs)
+                losses = run_batches(
+                    step, plan, self._learning_rates, log, watch=watch, outputs=outputs
+                )
             except Diverged as error:
                 raise FloatingPointError(
                     f"the training diverged in epoch {epoch + 1}, "
-                    f"step {batches + error.batch + 1}: {error}; "
-                    f"the model has its parameters from before that step"
+                    f"step {batches + error.batch + 1}: {error}; that step was undone"
                 ) from None
-            total += float((losses * plan.normalizers).sum())
-            weight += float(plan.normalizers.sum())
-            batches += len(plan)
-        logs = {"loss": total / weight}
+            batches += len(losses)
+            normalizers = plan.normalizers[: len(losses)]
+            total += float((losses * normalizers).sum())
+            weight += float(normalizers.sum())
+            if len(losses) < len(plan) and measured:
+                rows, order, outputs = measured.pop()
+                done = len(losses) * plan.batch_size
+                measured += [(rows, order[:done], outputs[:done])] if done else []
+            if watch.ends(log):
+                break
+        logs = {"loss": total / weight if weight else math.nan}
         return (logs | self._measure_all(measured) if measured else logs), batches
 
     def _measure_all(self, measured: list[tuple[Dataset, Array, Array]]) -> dict[str, float]:
@@ -414,19 +432,26 @@ class _Epochs:
         source: Batches | Stream | AugmentedBatches,
         step: TrainingStep,
         validation: Subset | None,
+        validation_freq: int,
         shuffle: bool,
         progress: Progress,
         log: IterationLog,
+        average: ExponentialMovingAverage | None,
     ) -> None:
         self._trainer, self._source, self._step = trainer, source, step
-        self._validation, self._shuffle = validation, shuffle
+        self._validation, self._validation_freq = validation, validation_freq
+        self._shuffle = shuffle
         self._progress, self._log = progress, log
-        self._batches = 0
+        self._average = average
+        self._callbacks = list(trainer.callbacks)
+        self._loss_settings = loss_settings(trainer.loss)
+        self._epoch = self._batches = 0
         self._began = 0.0
 
     def train(self, epoch: int) -> dict[str, float]:
         trainer = self._trainer
-        self._began = time.perf_counter()
+        self._epoch, self._began = epoch, time.perf_counter()
+        self._take_changes()
         self._progress.begin_epoch(epoch)
         plans = self._source.epoch(
             trainer._shuffle_rng if self._shuffle else None,
@@ -435,8 +460,25 @@ class _Epochs:
         logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
         return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
 
+    def _take_changes(self) -> None:
+        """Take over what callbacks have changed."""
+        trainer, average = self._trainer, self._average
+        if trainer.callbacks != self._callbacks:
+            raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
+        self._source.accumulate = trainer.accumulate
+        if (now := loss_settings(trainer.loss)) != self._loss_settings:
+            self._loss_settings = now
+            self._source.weigh()
+        self._step.refresh(
+            optimizer=trainer.optimizer,
+            accumulate=trainer.accumulate > 1,
+            max_norm=trainer.clip_grad_norm,
+            clip_value=trainer.clip_grad_value,
+            average=None if average is None else (self._step.average, average.decay),
+        )
+
     def validate(self) -> dict[str, float]:
-        if self._validation is None:
+        if self._validation is None or (self._epoch + 1) % self._validation_freq:
             return {}
         scores = self._trainer._score(self._validation)
         return {f"val_{name}": value for name, value in scores.items()}
@@ -449,30 +491,6 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
-
-
-def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
-    """Make the optimizer of this name for all parameters of a model."""
-    kind = _OPTIMIZERS[check_name("optimizer", name, _OPTIMIZERS)]
-    made: Optimizer = kind(model.parameters(), **options)
-    return made
-
-
-def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
-    if isinstance(optimizer, str):
-        return optimizer_named(optimizer, model)
-    if isinstance(optimizer, type):
-        raise TypeError(
-            f"optimizer is the class {optimizer.__name__}: "
-            f"write optimizer={optimizer.__name__}(model.parameters())"
-        )
-    if not hasattr(optimizer, "step"):
-        raise TypeError(
-            f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
-            f"not {optimizer!r}"
-        )
-    trained_names(model, optimizer)
-    return optimizer
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

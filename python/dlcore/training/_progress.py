@@ -93,6 +93,7 @@ class IterationLog:
         self.iteration = 0
         self._history, self._progress, self._every = history, progress, every
         self._losses: list[float] = []  # of the updates since the last line
+        self._begun = 0.0  # the loss of an update so far, which goes on with other batches
 
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | float) -> None:
         """Begin with other batches, whose losses are filled in."""
@@ -103,24 +104,29 @@ class IterationLog:
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
         plan = self._plan
-        ready = self._lrs.size if done == len(plan) else done // plan.accumulate
+        ready = plan.updates(done)
         if self._every is None:
             self.iteration += ready - self._updates
             self._updates = ready
         for update in range(self._updates, ready):
             self.iteration += 1
             batches = slice(update * plan.accumulate, (update + 1) * plan.accumulate)
-            self._losses.append(
-                float(self._batch_losses[batches] @ plan.accumulation_weights[batches])
-            )
+            self._losses.append((self._begun + self._weighed(batches)) * plan.gradient_scale)
+            self._begun = 0.0
             if self.iteration % (self._every or 1) == 0:
                 loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
                 self._history.record_iterations([self.iteration], [loss], [lr])
                 self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
                 self._losses.clear()
         self._updates = ready
+        if done == len(plan) != self._batches and not plan.ends_update:
+            self._begun += self._weighed(slice(ready * plan.accumulate, None))
         self._progress.step(done - self._batches)
         self._batches = done
+
+    def _weighed(self, batches: slice) -> float:
+        """Return the sum of the losses of batches as they are weighed in their update."""
+        return float(self._batch_losses[batches] @ self._plan.accumulation_weights[batches])
 
 
 def _bar(total: int | None, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dlcore._common.checks import check_choice
 from dlcore._common.representation import shown_call
 from dlcore.callbacks._callback import Callback, overrides
-from dlcore.metrics._named import NAMES
+from dlcore.metrics._scores import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,7 @@ class MonitorCallback(Callback):
         elif meant := _meant(self.monitor, names):
             return f"{text}; did you mean {meant!r}?"
         metric = own if own in NAMES else _meant(own, NAMES)
-        if metric and metric not in names and not hasattr(self.trainer, "estimator"):
+        if prefix and metric and metric not in names and not hasattr(self.trainer, "estimator"):
             text += f"; metrics=[{metric!r}] of the trainer logs {prefix + metric!r}"
         if any(map(_may_log, self.trainer.active_callbacks)):
             text += f"; a callback that logs it must stand before {owner}"

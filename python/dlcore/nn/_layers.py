@@ -18,7 +18,7 @@ from dlcore._common.checks import (
 from dlcore.nn._options import Fixed, Option, fill_in
 
 if TYPE_CHECKING:
-    import weakref
+    from collections.abc import Callable
 
     from dlcore._common.protocols import OwnerOfLayers
     from dlcore._common.typing import Array
@@ -86,7 +86,7 @@ class Layer:
         """Return the initial value of each of them."""
         return {}
 
-    def _bind(self, arrays: dict[str, Array], model: weakref.ref[OwnerOfLayers]) -> None:
+    def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
         """Take the arrays that hold the parameters and buffers from now on, and their model."""
 
     @property
@@ -106,9 +106,9 @@ class BoundLayer(Layer):
     """
 
     _arrays: dict[str, Array] | None = None
-    _model: weakref.ref[OwnerOfLayers] | None = None
+    _model: Callable[[], OwnerOfLayers | None] | None = None
 
-    def _bind(self, arrays: dict[str, Array], model: weakref.ref[OwnerOfLayers]) -> None:
+    def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
         """Take the arrays that hold the parameters and buffers from now on, and their model."""
         self._arrays, self._model = arrays, model
         self._is_bound = True

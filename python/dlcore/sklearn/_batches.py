@@ -121,7 +121,7 @@ class Batches(batches.Batches):
         values: Array = self._constant
         if self._rows.weight is not None:
             values = values * self._rows.weight
-        sums = np.add.reduceat(values[plan.order], self._starts)
+        sums = plan.sums(values[plan.order])
         return scaled + sums / np.where(plan.normalizers > 0, plan.normalizers, 1)
 
     def mean_loss(

@@ -129,6 +129,7 @@ def run_epochs(
                 run._tell("on_epoch_end", epoch, logs)
             finally:
                 run.history.add(_checked_logs(logs))
+            run._watch.end_epoch()
             if run._is_stopping:
                 run.history.stopped_epoch = epoch
             if epochs.has_converged() or run._is_stopping:
@@ -220,13 +221,16 @@ def _run_part(
     lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
     log.begin(plan, losses, learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
     last, made_before = 0, log.iteration
+    seconds = _SLICE_OF_MAP if mapped else _SLICE
+    if watch.looks_at_each_batch(plan):
+        seconds = 0.0
 
     def between(done: int) -> None:
         nonlocal last
         mapped.release()
         log.up_to(done)
         before, last = last, done
-        watch.between(losses, done, before)
+        watch.between(plan, losses, done, before)
 
     try:
         updates = step.run(
@@ -235,7 +239,7 @@ def _run_part(
             squares=squares,
             lrs=lrs,
             outputs=outputs,
-            seconds=_SLICE_OF_MAP if mapped else 0.0 if watch.hears else _SLICE,
+            seconds=seconds,
             between=between,
         )
     except EndOfFit:

@@ -164,23 +164,27 @@ class TrainingStep:
         """Make the native step, for batches such as these, unless it is there."""
         rows, model = plan.rows, self._model
         made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
+        batch_size = max(1, plan.batch_size)
         if (
             self._native is not None
             and self._python is not None
             and made_for == self._made_for
-            and plan.batch_size <= self._capacity
+            and batch_size <= self._capacity
         ):
             return self._native, self._python
         width, parameters = self.width_of(rows), model._split(model.flat)
         loss = native_loss(self._loss, width, rows.y, model.flat.dtype)
         self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
+        waiting = self._native  # a batch that is larger than those before may be amid an update
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
             describe(model.layers, rows.x.shape[1], model.frozen, self._trained),
-            plan.batch_size,
+            batch_size,
             loss,
             self._accumulate,
         )
+        if waiting is not None and waiting.is_pending:
+            self._native.resume()
         self._python = PythonStep(
             self._native,
             flat=model.flat,
@@ -191,7 +195,7 @@ class TrainingStep:
             grads=self._grads,
             width=width,
         )
-        self._made_for, self._capacity = made_for, plan.batch_size
+        self._made_for, self._capacity = made_for, batch_size
         return self._native, self._python
 
     def _describe_parameters(self, state: Any) -> tuple[ParameterSpec, ...]:
@@ -273,11 +277,13 @@ class TrainingStep:
             y=plan.rows.y,
             weight=plan.rows.weight,
             order=plan.order,
-            batch_size=plan.batch_size,
+            offsets=plan.offsets,
             normalizers=plan.normalizers,
             accumulation_weights=plan.accumulation_weights,
             loss_factors=plan.factors,
             accumulate=plan.accumulate,
+            ends_update=plan.ends_update,
+            gradient_scale=plan.gradient_scale,
             key=plan.key,
             optimizer=optimizer._spec(),
             parameters=self._describe_parameters(state),

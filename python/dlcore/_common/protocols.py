@@ -136,3 +136,6 @@ class Logs(Protocol):
 
     def get(self, name: str, default: Any, /) -> Any:
         """Return the value of each epoch, or the default if there are none."""
+
+    def epochs_of(self, name: str) -> list[int]:
+        """Return the index of the epoch that each value of a log belongs to."""

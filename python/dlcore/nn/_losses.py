@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array, check_dtype
 from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
+from dlcore._common.representation import shown_call
 from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
 from dlcore.functional import _losses as losses
 
@@ -56,6 +57,9 @@ class Loss:
 
     # Whether it also takes the mean of two targets, class probabilities for class indices.
     mixable: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return shown_call(self)
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
         """Return the targets as `value_and_grad` takes them, or raise a clear error.
@@ -419,7 +423,7 @@ class FocalLoss(Loss):
     def __init__(self, gamma: float = 2.0, loss: str = "cross_entropy") -> None:
         self.gamma = check_not_negative("FocalLoss: gamma", gamma)
         check_choice("FocalLoss: loss", loss, ("cross_entropy", "bce_with_logits"))
-        self.of = as_loss(loss)
+        self.loss, self.of = loss, as_loss(loss)
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
         """Class indices, or targets 0 and 1, else an error."""

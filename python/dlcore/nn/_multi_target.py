@@ -9,6 +9,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_positive_int
+from dlcore._common.representation import shown_call
 from dlcore._native.specs import JointSpec, TargetSpec
 from dlcore.metrics._accumulation import AccumulatedMetric, of_loss
 from dlcore.metrics._named import as_metrics
@@ -109,6 +110,12 @@ class MultiTargetLoss(Loss):
             name: as_metrics((metrics or {}).get(name), loss)
             for name, loss in zip(self.names, self.losses, strict=True)
         }
+
+    def __repr__(self) -> str:
+        losses = dict(zip(self.names, self.losses, strict=True))
+        given = {name: list(own) for name, own in self._metrics.items() if own}
+        weights = None if self.weights == [1.0] * len(losses) else self.weights
+        return shown_call(self, {"losses": losses, "weights": weights, "metrics": given or None})
 
     @property
     def target_widths(self) -> list[int]:

@@ -133,7 +133,8 @@ class Batches(batches.Batches):
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        return float(losses @ self._sizes / self._sizes.sum())
+        sizes = self._sizes[: len(losses)]  # fewer where a callback has stopped the fit
+        return float(losses @ sizes / sizes.sum())
 
 
 class FullBatch:

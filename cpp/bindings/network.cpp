@@ -110,6 +110,8 @@ class step_of {
     step_.finish_update(specs, by);
   }
   void forget() { step_.forget(); }
+  void resume() { step_.resume(); }
+  bool is_pending() const { return step_.is_pending(); }
   void undo() { step_.undo(); }
 
   const char* run(const py::object& spec, epoch_progress& progress) {
@@ -179,6 +181,12 @@ class py_training_step {
   void forget() {
     std::visit([&](auto& s) { s->forget(); }, step_);
   }
+  void resume() {
+    std::visit([&](auto& s) { s->resume(); }, step_);
+  }
+  bool is_pending() const {
+    return std::visit([&](const auto& s) { return s->is_pending(); }, step_);
+  }
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
@@ -213,6 +221,8 @@ void bind_network(py::module_& m) {
       .def("finish_update", &py_training_step::finish_update, arg("parameters"),
            arg("average_decay"))
       .def("forget", &py_training_step::forget)
+      .def("resume", &py_training_step::resume)
+      .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("epoch"))
       .def_property_readonly("batches",

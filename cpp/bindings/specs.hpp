@@ -431,12 +431,19 @@ inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::pt
       of.wrong("y", "of at most " + std::to_string(width) + " columns", y);
   }
   e.data.weight = of.array<double>("weight", y.shape(0));
-  std::tie(e.order, e.rows) = of.elements<std::int64_t>("order");
+  const auto [order, rows] = of.elements<std::int64_t>("order");
+  e.order = order;
   if (!e.order) of.wrong("order", "an array", py::none());
-  e.batch_size = of.integer("batch_size"), e.accumulate = of.integer("accumulate");
-  if (e.batch_size < 1 || e.batch_size > most_rows || e.accumulate < 1)
-    of.wrong("batch_size", "from 1 to " + std::to_string(most_rows), object);
-  e.batches = ceil_div(e.rows, e.batch_size);
+  const auto [offsets, offset_count] = of.elements<std::int64_t>("offsets");
+  e.offsets = offsets, e.batches = offset_count - 1, e.accumulate = of.integer("accumulate");
+  bool fits = e.batches >= 0 && e.accumulate >= 1 && offsets[0] == 0 && offsets[e.batches] == rows;
+  for (std::ptrdiff_t i = 0; fits && i < e.batches; ++i)
+    fits = offsets[i] <= offsets[i + 1] && offsets[i + 1] - offsets[i] <= most_rows;
+  if (!fits)
+    of.wrong("offsets", "from 0 to the rows in steps of up to " + std::to_string(most_rows),
+             object);
+  e.ends_update = of.flag("ends_update");
+  e.gradient_scale = of.number("gradient_scale");
   e.normalizers = of.required<double>("normalizers", e.batches);
   e.accumulation_weights = of.required<double>("accumulation_weights", e.batches);
   const auto [factors, factor_count] = of.elements<double>("loss_factors");
@@ -450,7 +457,7 @@ inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::pt
   e.learning_rates = of.array<double>("learning_rates", updates * std::ptrdiff_t(groups));
   e.max_norm = of.number("max_norm"), e.update.clip_value = of.number("clip_value");
   e.update.average_decay = of.number("average_decay");
-  e.outputs = of.array<T>("outputs", e.rows * width, true);
+  e.outputs = of.array<T>("outputs", rows * width, true);
   e.losses = of.required<double>("losses", e.batches, true);
   e.squared_norms = of.array<double>("squared_norms", e.batches, true);
   e.seconds = of.number("seconds");

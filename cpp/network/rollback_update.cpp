@@ -62,9 +62,10 @@ void rollback_update<T>::add_gradients(std::ptrdiff_t n) {
 
 template <class T>
 outcome rollback_update<T>::run(const std::vector<trained_parameter<T>>& parameters,
-                                const optimizer& by, double max_norm) {
+                                const optimizer& by, double max_norm, double scale) {
   is_pending_ = false;
   if (!is_finite_) return outcome::gradient;
+  if (scale != 1) scale_gradients(T(scale));
   const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
   if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
   std::atomic<bool> finite{true};
@@ -106,6 +107,17 @@ std::ptrdiff_t rollback_update<T>::offset_of(const tensor<T>* p) const {
   for (const auto& [own, offset] : offsets_)
     if (own == p) return offset;
   return 0;
+}
+
+template <class T>
+void rollback_update<T>::scale_gradients(T scale) {
+  each_learning_part([&](const layer<T>& l, std::ptrdiff_t number) {
+    const auto multiply = [&](T* gradient, auto at) {
+      for (std::ptrdiff_t i = at.begin; gradient && i < at.end; ++i) gradient[i] *= scale;
+    };
+    multiply(l.weight.gradient, l.weights_of(number));
+    multiply(l.bias.gradient, l.outputs_of(number));
+  });
 }
 
 // What the gradients are multiplied by, so that their norm is at most max_norm.

@@ -25,10 +25,11 @@ class rollback_update {
   // Whether gradients wait for an update.
   bool is_pending() const { return is_pending_; }
   void forget() { is_pending_ = false; }
+  void resume() { is_pending_ = true; }
 
-  // Updates by the gradients that wait. `max_norm`: of all of them; 0: any.
+  // Updates by the gradients that wait, times `scale`. `max_norm`: of all of them; 0: any.
   outcome run(const std::vector<trained_parameter<T>>& parameters, const optimizer& by,
-              double max_norm);
+              double max_norm, double scale);
   // What follows an update of the parameters: limits on the norms of weights, and averages.
   void finish(const std::vector<trained_parameter<T>>& parameters, const optimizer& by);
 
@@ -47,6 +48,7 @@ class rollback_update {
   template <class F>
   void each_learning_part(const F& f) const;
   std::ptrdiff_t offset_of(const tensor<T>* p) const;
+  void scale_gradients(T scale);
   double clip_factor(double max_norm) const;
   void restore();
 };

@@ -69,12 +69,14 @@ struct parameter_spec {
 template <class T>
 struct epoch_spec {
   dataset<T> data;
-  const std::int64_t* order;  // batch i is of the rows order[i * batch_size] and so on
-  std::ptrdiff_t rows, batch_size, batches;
+  const std::int64_t *order, *offsets;  // batch i: order[offsets[i]], ..., order[offsets[i + 1] - 1]
+  std::ptrdiff_t batches;
   const double *normalizers, *accumulation_weights;
   const double* loss_factors;  // of each loss in each batch; null: 1
   std::ptrdiff_t loss_count;
   std::ptrdiff_t accumulate;
+  bool ends_update;       // the last batch completes an update, however few there are in it
+  double gradient_scale;  // of the gradient of each update
   std::uint64_t key;
   optimizer update;
   double steps;  // that the optimizer has made

@@ -21,11 +21,11 @@ struct training_step<T>::batch {
   std::uint64_t key;
 
   batch(const epoch_spec<T>& e, std::ptrdiff_t i)
-      : indices(e.order + i * e.batch_size),
-        n(std::min(e.batch_size, e.rows - i * e.batch_size)),
+      : indices(e.order + e.offsets[i]),
+        n(e.offsets[i + 1] - e.offsets[i]),
         normalizer(e.normalizers[i]),
         accumulation_weight(e.accumulation_weights[i]),
-        completes_update((i + 1) % e.accumulate == 0 || i + 1 == e.batches),
+        completes_update((i + 1) % e.accumulate == 0 || (e.ends_update && i + 1 == e.batches)),
         loss_factors(e.loss_factors ? e.loss_factors + i * e.loss_count : nullptr),
         key(e.key + std::uint64_t(i) * 0x9e3779b97f4a7c15u) {}
   bool counts() const { return accumulation_weight > 0; }
@@ -136,7 +136,7 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
     }
     for (std::ptrdiff_t r = 0; epoch.outputs && r < b.n; ++r) {
       const T* from = outputs().row(r);
-      std::copy(from, from + width, epoch.outputs + (i * epoch.batch_size + r) * width);
+      std::copy(from, from + width, epoch.outputs + (epoch.offsets[i] + r) * width);
     }
     if (b.completes_update && (was_pending || b.counts())) {
       ++progress.updates;
@@ -155,14 +155,37 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
 template <class T>
 outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss) {
   const optimizer& by = epoch.update;
-  const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
   const bool may_be_direct = direct_.is_possible() && !accumulate_;
+  loss = 0;
+  // All rows of a batch may have been left out.
+  const outcome passed = b.n > 0 ? pass_batch(epoch, b, may_be_direct, loss) : outcome::fine;
+  if (passed != outcome::fine) return passed;
+  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
+      epoch.gradient_scale == 1 && may_be_direct && bounds_.stays_finite(by, b.n)) {
+    direct_.run(by, b.n);
+    if (by.penalizes()) squared_norm_ = direct_.squared_norm();
+    return outcome::fine;
+  }
+  direct_.unpack();
+  bounds_.forget();
+  if (b.counts()) rollback_.add_gradients(b.n);
+  if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
+  const outcome result = rollback_.run(parameters_, by, epoch.max_norm, epoch.gradient_scale);
+  measure_squared_norm(by);
+  return result;
+}
+
+// The rows forward, through the loss and back.
+template <class T>
+outcome training_step<T>::pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct,
+                                     double& loss) {
+  const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
   std::atomic<bool> bad_label{false};
   block_losses_.assign(blocks, 0.0);
   loss_->begin_batch(b.loss_factors);
   bounds_.begin_batch(blocks);
   if (may_be_direct && !bounds_.parameters_are_bounded())
-    bounds_.measure_parameters(parameters_, by);
+    bounds_.measure_parameters(parameters_, epoch.update);
   passes_.begin_batch(b.key);
   passes_.forward(
       n,
@@ -177,26 +200,12 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
         else passes_.backward_block(n, begin, m);
         if (may_be_direct) bounds_.measure(begin / block, begin, m);
       });
-  loss = 0;
   if (bad_label.load()) return outcome::label;
-  if (b.counts()) {
-    loss = tree_sum(block_losses_.data(), blocks);
-    if (!std::isfinite(loss)) return outcome::loss;
-    if (passes_.waits_for_batch()) passes_.backward(n, true);
-  }
-  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
-      may_be_direct && bounds_.stays_finite(by, n)) {
-    direct_.run(by, n);
-    if (by.penalizes()) squared_norm_ = direct_.squared_norm();
-    return outcome::fine;
-  }
-  direct_.unpack();
-  bounds_.forget();
-  if (b.counts()) rollback_.add_gradients(n);
-  if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
-  const outcome result = rollback_.run(parameters_, by, epoch.max_norm);
-  measure_squared_norm(by);
-  return result;
+  if (!b.counts()) return outcome::fine;
+  loss = tree_sum(block_losses_.data(), blocks);
+  if (!std::isfinite(loss)) return outcome::loss;
+  if (passes_.waits_for_batch()) passes_.backward(n, true);
+  return outcome::fine;
 }
 
 // Of a block of outputs the sum of the losses, and the gradient. False for a label out of range.

@@ -52,8 +52,11 @@ class training_step {
     rollback_.finish(trained(parameters), by);
   }
 
-  // Forgets gradients that wait for an update.
+  // Whether gradients wait for an update; forgets them.
+  bool is_pending() const { return rollback_.is_pending(); }
   void forget() { rollback_.forget(); }
+  // Goes on with gradients that another step has left in the same arrays.
+  void resume() { rollback_.resume(); }
   // Forgets what layers keep of the last batch for later.
   void undo();
 
@@ -79,6 +82,7 @@ class training_step {
   void begin_epoch(const epoch_spec<T>& epoch);
   void measure_squared_norm(const optimizer& by);
   outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss);
+  outcome pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct, double& loss);
   bool loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin, std::ptrdiff_t n,
                   double& sum);
 };

@@ -6,73 +6,131 @@ The kernels call `as_array` for what is no ndarray.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dlcore._common.typing import Array
 
 # NumPy would make arrays of these, by copying.
 _COPIED = (str, bytes, list, tuple, int, float, complex, type(None))
+# Names of the dtypes of other libraries, such as "Float32" and "torch.float32", that NumPy has.
+_NAMES = {"boolean": "bool"} | {
+    name: name
+    for name in (
+        *("float16", "float32", "float64", "bool"),
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    )
+}
 
 
 def as_array(obj: Any, name: str) -> Array:
-    """Return an ndarray that shares the memory of `obj`.
+    """Return an ndarray that shares the memory of `obj`, or is read-only.
 
     Parameters
     ----------
     obj : object
-        An ndarray of a subclass, or anything with a buffer, ``__array__`` or ``__dlpack__``.
+        An ndarray of a subclass, or anything with a buffer, ``__array__`` or ``__dlpack__``. Of a
+        data frame the columns may lie apart, but must have one dtype.
     name : str
         The function and argument, for the message.
 
     Raises
     ------
     TypeError
-        If `obj` cannot be read without a copy.
+        If `obj` cannot be read as it is: without a copy of what is no array, in its own dtype, and
+        with a mask where it has one.
     """
-    if isinstance(obj, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if isinstance(obj, np.ndarray):
-        return obj.view(np.ndarray)
+        return _without_mask(obj, name).view(np.ndarray)
     if isinstance(obj, np.generic):
         # A NumPy scalar, such as an element of an array: its one value.
         return _read_only(np.asarray(obj))
     cause: Exception | None = None
     if not isinstance(obj, _COPIED):
-        for read in (_by_numpy, _by_dlpack, _by_old_array):
+        declared = _declared_dtype(obj, name)
+        is_lazy, obj = _resolved(obj)
+        for read in (_by_numpy, _by_dlpack, _by_old_array, partial(_by_array_of, declared)):
             try:
-                array = read(obj)
+                array = _without_mask(read(obj), name).view(np.ndarray)
+            except _Masked:
+                raise
             except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
                 cause = cause if isinstance(error, AttributeError) else error
-            else:
-                if array.dtype != object:
-                    return array
+                continue
+            if array.dtype == object:
+                continue
+            if declared not in (None, array.dtype):
+                raise TypeError(
+                    f"{name} is a {type(obj).__name__} of {declared}, but NumPy reads it as "
+                    f"{array.dtype}, perhaps for missing values: make it an array first"
+                )
+            if is_lazy or not _is_memory_of(obj, array, read):
+                array = _read_only(array)
+            return array
     raise TypeError(
-        f"{name} must be an array that NumPy reads without a copy, got {type(obj).__name__}"
+        f"{name} must be an array that NumPy reads without a copy, got {_described(obj)}"
     ) from cause
+
+
+def is_array_like(obj: object) -> bool:
+    """Whether `as_array` reads an object: it is an array, of whatever library, and no list of some."""
+    if isinstance(obj, np.ndarray | np.generic):
+        return True
+    if isinstance(obj, (*_COPIED, Mapping)):
+        return False
+    if any(hasattr(obj, name) for name in ("__array__", "__dlpack__", "__array_interface__")):
+        return True
+    try:
+        memoryview(obj)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
     """Make sure that x has shape (N, features) and the model's dtype."""
     array = as_array(x, name)
-    if array.dtype != dtype:
-        raise TypeError(
-            f"{name} is {array.dtype}, the model {dtype}: pass {name}.astype(np.{dtype}), "
-            f"or make the model with Sequential(..., dtype=...)"
-        )
-    if array.ndim != 2 or features not in (None, array.shape[1]):
-        wanted = "features" if features is None else features
-        raise ValueError(f"{name} must have shape (N, {wanted}), not {array.shape}")
+    check_dtype(
+        x, array, name, dtype, otherwise=", or make the model with Sequential(..., dtype=...)"
+    )
+    check_matrix_shape(array.shape, name, features)
     return array
+
+
+def check_dtype(
+    obj: Any, array: Array, name: str, dtype: np.dtype[Any], *, otherwise: str = ""
+) -> None:
+    """Raise a TypeError, which says what to write, for an array of another dtype than the model's."""
+    if array.dtype != dtype:
+        cast = f"{name}.astype(np.{dtype})"
+        if not hasattr(obj, "astype"):
+            cast = f"np.asarray({name}, np.{dtype})"
+        raise TypeError(f"{name} is {array.dtype}, the model {dtype}: pass {cast}{otherwise}")
+
+
+def check_matrix_shape(shape: tuple[int, ...], name: str, features: int | None) -> None:
+    """Raise a ValueError for another shape than (N, features)."""
+    if len(shape) != 2 or features not in (None, shape[1]):
+        wanted = "features" if features is None else features
+        raise ValueError(f"{name} must have shape (N, {wanted}), not {shape}")
+
+
+def as_writeable(array: Array) -> Array:
+    """Return the array, or a copy of one that cannot be written, such as a read-only map of a file."""
+    return array if array.flags.writeable else np.array(array, subok=False)
 
 
 def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
         # An __array__ from before NumPy 2; _by_old_array deals with it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return np.asarray(obj, copy=False)
+        return np.asanyarray(obj, copy=False)
 
 
 def _by_dlpack(obj: Any) -> Array:
@@ -81,7 +139,12 @@ def _by_dlpack(obj: Any) -> Array:
 
 def _by_old_array(obj: Any) -> Array:
     # Nothing promises that this is no copy: not to be written to.
-    return _read_only(np.asarray(obj.__array__()).view())
+    return _read_only(np.asanyarray(obj.__array__()).view())
+
+
+def _by_array_of(dtype: np.dtype[Any] | None, obj: Any) -> Array:
+    # Columns of pandas' own dtypes are objects unless asked for numbers.
+    return _read_only(np.asanyarray(obj.__array__(dtype)).view())
 
 
 def _read_only(array: Array) -> Array:
@@ -89,6 +152,81 @@ def _read_only(array: Array) -> Array:
     return array
 
 
-def as_writeable(array: Array) -> Array:
-    """Return the array, or a copy of one that cannot be written, such as a read-only map of a file."""
-    return array if array.flags.writeable else np.array(array, subok=False)
+class _Masked(TypeError):
+    pass
+
+
+def _without_mask(array: Array, name: str) -> Array:
+    if isinstance(array, np.ma.MaskedArray):
+        raise _Masked(f"{name} must not be a masked array: its mask would be ignored")
+    return array
+
+
+def _resolved(obj: Any) -> tuple[bool, Any]:
+    """Return whether a tensor was still to be negated or conjugated, and itself with that done.
+
+    Tensors of PyTorch may be views of others with a bit that says so, which DLPack does not know.
+    """
+    is_lazy = False
+    for kind in ("conj", "neg"):
+        if hasattr(obj, f"resolve_{kind}") and getattr(obj, f"is_{kind}")():
+            obj, is_lazy = getattr(obj, f"resolve_{kind}")(), True
+    return is_lazy, obj
+
+
+def _is_memory_of(obj: Any, array: Array, read: Callable[[Any], Array]) -> bool:
+    """Whether what is written to the array would be in the object.
+
+    One that makes a copy when it was asked for none makes another one each time.
+    """
+    if not array.flags.writeable or array.size == 0:
+        return True
+    return _address(read(obj)) == _address(array)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _declared_dtype(obj: Any, name: str) -> np.dtype[Any] | None:
+    """Return the dtype that an object says it has, if it is one of NumPy's.
+
+    Raises a TypeError for a data frame of several dtypes, of which NumPy would make one.
+    """
+    if getattr(obj, "columns", None) is None:
+        return _as_numpy(getattr(obj, "dtype", getattr(obj, "type", None)))
+    dtypes = getattr(obj, "dtypes", getattr(getattr(obj, "schema", None), "types", ()))
+    several = {str(dtype): dtype for dtype in dtypes}
+    if len(several) > 1:
+        raise TypeError(
+            f"{name} is a {type(obj).__name__} with columns of several dtypes, "
+            f"{', '.join(several)}: make them one, such as by np.asarray(..., np.float32)"
+        )
+    declared = [_as_numpy(dtype) for dtype in several.values()]
+    if declared == [None]:
+        raise TypeError(
+            f"{name} must be an array of numbers, got {type(obj).__name__} of {', '.join(several)}"
+        )
+    for dtype in declared:
+        return dtype
+    return None
+
+
+def _as_numpy(dtype: Any) -> np.dtype[Any] | None:
+    """Return the dtype of another library's object as NumPy's; None if it is unknown."""
+    if isinstance(dtype, np.dtype):
+        return dtype
+    own: Any = getattr(dtype, "numpy_dtype", None)  # of pandas
+    if isinstance(own, np.dtype):
+        return own
+    if hasattr(dtype, "to_pandas_dtype"):  # of pyarrow
+        return np.dtype(dtype.to_pandas_dtype())
+    name = str(dtype).rpartition(".")[2].lower()
+    return np.dtype(_NAMES[name]) if name in _NAMES else None
+
+
+def _described(obj: object) -> str:
+    """Name the type of an object and the dtype that it says it has."""
+    dtype = getattr(obj, "dtype", None)
+    return type(obj).__name__ + ("" if dtype is None else f" of dtype {dtype}")

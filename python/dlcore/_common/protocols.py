@@ -21,7 +21,9 @@ Metric: TypeAlias = "Callable[[Array, Array, Array | None], float]"
 class Model(Protocol):
     """What trains; `dlcore.Sequential` is one."""
 
-    dtype: np.dtype[Any]
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters, of x and of the outputs."""
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -54,6 +56,16 @@ class Model(Protocol):
 
     def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter, by name."""
+
+
+class OwnerOfLayers(Protocol):
+    """The model that layers are part of; `dlcore.Sequential` is one."""
+
+    def _describe_anew(self) -> None:
+        """Let go of what inference was described by."""
+
+    def _make_writeable(self) -> None:
+        """Copy arrays that cannot be written."""
 
 
 class Loss(Protocol):
@@ -124,3 +136,6 @@ class Logs(Protocol):
 
     def get(self, name: str, default: Any, /) -> Any:
         """Return the value of each epoch, or the default if there are none."""
+
+    def epochs_of(self, name: str) -> list[int]:
+        """Return the index of the epoch that each value of a log belongs to."""

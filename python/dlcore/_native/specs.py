@@ -213,7 +213,7 @@ class CompressedRowsSpec(NamedTuple):
 class EpochSpec(NamedTuple):
     """The mini-batches of an epoch, and where what they give goes.
 
-    Batch i is ``order[i * batch_size : (i + 1) * batch_size]``. `BatchPlan` has the meaning of the
+    Batch i is ``order[offsets[i] : offsets[i + 1]]``. `BatchPlan` has the meaning of the
     fields that it shares, `TrainingStep` that of the others.
     """
 
@@ -221,11 +221,13 @@ class EpochSpec(NamedTuple):
     y: Array
     weight: Array | None
     order: Array
-    batch_size: int
+    offsets: Array
     normalizers: Array
     accumulation_weights: Array
     loss_factors: Array | None
     accumulate: int
+    ends_update: bool
+    gradient_scale: float
     key: int
     optimizer: OptimizerSpec
     parameters: tuple[ParameterSpec, ...]

@@ -30,7 +30,8 @@ class ExponentialMovingAverage(Callback):
     After each update ``average = decay * average + (1 - decay) * weights``, in the native step,
     beginning with the weights at the beginning of the fit. Between two epochs, and after the last
     one, the model has the average: validation, `EarlyStopping` and all other callbacks see it, and
-    the fit ends with it. Training goes on with the weights themselves.
+    the fit ends with it. Training goes on with the weights themselves, and so does the next fit, as
+    long as the model is as this one left it; else the average begins anew with what it has become.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ class ExponentialMovingAverage(Callback):
 
     Notes
     -----
-    The running statistics of `BatchNorm1d`, averages themselves, are those of the weights.
+    The running statistics of `BatchNorm1d`, averages themselves, are those of the weights. A fit
+    whose best average `EarlyStopping` restores leaves nothing to go on with.
 
     References
     ----------
@@ -48,15 +50,28 @@ class ExponentialMovingAverage(Callback):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        self.decay = check_in("ExponentialMovingAverage: decay", decay, "[0, 1)")
+        self.decay = decay
         self._other: Array | None = None  # the average in training, the weights in between
         self._is_in_model = False
+        self._left: Array | None = None  # what the model had when the last fit ended
 
-    def begin(self, model: Model) -> tuple[Array, float]:
-        """Begin with the weights of a model; return where the average goes, and the decay."""
-        self._other = model.flat.copy()
-        self._is_in_model = False
-        return self._other, self.decay
+    @property
+    def decay(self) -> float:
+        """The decay, which can be set, from the next epoch on."""
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        self._decay = check_in("ExponentialMovingAverage: decay", value, "[0, 1)")
+
+    def begin(self, model: Model) -> Array:
+        """Begin with the weights of a model, or go on; return where the average goes."""
+        left, self._left = self._left, None
+        is_same = left is not None and np.array_equal(left, model.flat)
+        if self._other is None or not is_same:
+            self._other = model.flat.copy()
+            self._is_in_model = False
+        return self._other
 
     def show(self, model: Model, *, average: bool) -> None:
         """Put the average into the model, or the weights themselves."""
@@ -66,6 +81,10 @@ class ExponentialMovingAverage(Callback):
             model.flat[...] = self._other
             self._other[...] = kept
             self._is_in_model = average
+
+    def end(self, model: Model) -> None:
+        """Remember the model as a fit leaves it, before anything else changes it."""
+        self._left = model.flat.copy()
 
 
 def one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:
@@ -113,6 +132,7 @@ class StochasticWeightAveraging(Callback):
         self.start, self.every = start, every
         self.averaged = 0
         self._mean: Array = np.empty(0)
+        self._is_broken_off = False
 
     def on_fit_begin(self) -> None:
         """Begin anew."""
@@ -125,6 +145,7 @@ class StochasticWeightAveraging(Callback):
                     f"the end of the fit as well; EarlyStopping(restore_best=False) does not"
                 )
         self.averaged = 0
+        self._is_broken_off = False
         self._mean = np.zeros(self.trainer.model.flat.shape)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
@@ -133,9 +154,13 @@ class StochasticWeightAveraging(Callback):
             self.averaged += 1
             self._mean += (self.trainer.model.flat - self._mean) / self.averaged
 
+    def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave the weights as they are: the rows may not be there for new running statistics."""
+        self._is_broken_off = True
+
     def on_fit_end(self) -> None:
         """Put the mean into the model."""
-        if self.averaged:
+        if self.averaged and not self._is_broken_off:
             model = self.trainer.model
             means = model._split(self._mean)
             for name, parameter in model.named_parameters().items():

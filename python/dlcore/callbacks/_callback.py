@@ -1,8 +1,10 @@
-"""Callbacks: what is called at the beginning and the end of a fit and of each epoch."""
+"""Callbacks: what is called at the beginning and the end of a fit, of each epoch and batch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from dlcore._common.representation import shown_call
 
 if TYPE_CHECKING:
     from dlcore._common.protocols import Run
@@ -13,9 +15,13 @@ __all__ = ["Callback"]
 class Callback:
     """Base class of the callbacks; every method may be left as it is.
 
-    Epochs are counted from 0. ``logs`` holds what the epoch logged, by the names of `History`.
-    ``self.trainer.stop(reason)`` ends the fit after the epoch. When a fit ends with an exception,
-    Ctrl-C included, ``on_fit_end`` is not called.
+    Epochs are counted from 0. ``logs`` holds what the epoch logged, by the names of `History`; what
+    `on_epoch_end` adds to it is in the history as well, and callbacks that follow can monitor it.
+    ``self.trainer.stop(reason)`` ends the fit after the epoch or, from `on_batch_end`, after the
+    batch. A method ``on_...`` of any other name would never be called: it is a TypeError.
+
+    What a callback changes takes effect from the next epoch on: settings of the trainer, the layers,
+    the loss or the optimizer, and which parameters are frozen.
 
     Attributes
     ----------
@@ -32,11 +38,27 @@ class Callback:
     def on_epoch_begin(self, epoch: int) -> None:
         """Before each epoch."""
 
+    def on_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """After each batch of the training, counted from 0 in its epoch; ``logs`` has its "loss".
+
+        A fit with a callback that has this method goes back to Python after each batch, which takes
+        some 50 microseconds each.
+        """
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """After each epoch, its validation included."""
 
+    def on_exception(self, exception: BaseException) -> None:
+        """When an exception ends the fit, Ctrl-C included, before `on_fit_end`."""
+
     def on_fit_end(self) -> None:
-        """After the last epoch."""
+        """After the last epoch, however the fit ends, if `on_fit_begin` has returned."""
+
+    def __repr__(self) -> str:
+        return shown_call(self)
+
+
+_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
@@ -53,4 +75,27 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             )
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
+        _check_hooks(type(callback))
     return given
+
+
+def overrides(callback: Callback, hook: str) -> bool:
+    """Whether a callback does anything in a hook."""
+    method = getattr(callback, hook)
+    return getattr(method, "__func__", method) is not getattr(Callback, hook)
+
+
+def _check_hooks(kind: type[Callback]) -> None:
+    """Raise a TypeError for a method ``on_...`` that is never called.
+
+    A function that is a known hook as well, by another name, is called.
+    """
+    called = [getattr(kind, hook) for hook in _HOOKS]
+    for base in kind.__mro__[: kind.__mro__.index(Callback)]:
+        for name, method in vars(base).items():
+            is_hook = name.startswith("on_") and callable(method)
+            if is_hook and name not in _HOOKS and method not in called:
+                raise TypeError(
+                    f"{kind.__name__}.{name} would never be called: a callback has "
+                    f"{', '.join(_HOOKS)}"
+                )

@@ -20,6 +20,10 @@ _ADVICE = {
         "Try early stopping, more or augmented data, dropout, weight decay or a smaller network."
     ),
     "too noisy": "Try larger batches, a smaller learning rate, or more rows to validate on.",
+    "unrepresentative validation": (
+        "Validate on more rows, drawn at random like those of the training; dropout and augmentation "
+        "make the training loss look larger, too."
+    ),
     "still improving": "Train longer, or with a larger learning rate.",
     "underfitting": (
         "Try a larger network, better features, a larger learning rate or less regularization."
@@ -39,7 +43,7 @@ class Diagnosis:
     ----------
     verdict : str
         "overfitting", "underfitting", "good fit", "still improving", "diverging", "too noisy",
-        "no validation data" or "too few epochs".
+        "unrepresentative validation", "no validation data" or "too few epochs".
     reason : str
         The numbers that say so, in a sentence.
     numbers : dict of float
@@ -62,6 +66,7 @@ def diagnose(
     target_loss: float | None = None,
     improvement: float = 0.15,
     rise: float = 0.1,
+    rise_share: float = 1 / 3,
     gap: float = 0.1,
     relative_gap: float = 0.25,
     fall: float = 0.03,
@@ -84,7 +89,9 @@ def diagnose(
     improvement : float
         Underfitting if the training loss fell by less than this share of the reference.
     rise : float
-        Overfitting if v rose by more than this share of its smallest value.
+        Overfitting if v rose by more than this share of its smallest value,
+    rise_share : float
+        or, while t fell, by more than this share of the gap v - t.
     gap : float
         Overfitting if v - t has opened by more than this share of the reference
     relative_gap : float
@@ -125,16 +132,24 @@ def diagnose(
     2. *Diverging*: a loss is not finite, or t at the end has lost half of what it had won,
        ``t_end > t_min + (t_first - t_min) / 2``, by more than ``0.1 |t_min|`` and 4 s.
     3. *Overfitting*: v rose since its minimum by more than ``rise |v_min|``, ``visible |r|`` and
-       4 s, while t did not rise. (The smallest of many values lies some 2 s below their trend.)
+       4 s, while t did not rise. (The smallest of many values lies some 2 s below their trend.) Or,
+       with both curves averaged over w epochs, a tenth of them, v rose since its minimum by more
+       than ``rise_share (v_end - t_end)``, ``rise |v_min| / 3``, ``visible |r|`` and
+       ``4 s / sqrt(w)``, while t fell by more than ``2 s / sqrt(w)`` of its own and by
+       ``visible |r|`` or a quarter.
     4. *Too noisy*: ``s > noise |r|``, over the last half of the epochs. (s from the second
        differences d of a curve: ``s^2 = mean(d^2) / 6``, which a straight trend does not change.)
+       If v alone is, and s of t is less than a quarter of it, *unrepresentative validation*.
     5. *Still improving*: the least squares line through the last fifth (at least 3) of the epochs
-       of v fell by more than ``fall (v_first - v_end)``, ``visible |r|`` and 2 s.
+       of v fell by more than ``fall (v_first - v_end)``, ``visible |r|`` and three standard
+       deviations of what it falls by chance, ``s sqrt(12 (n - 1) / (n (n + 1)))`` over n epochs.
     6. *Underfitting*: ``r - t_end < improvement |r|``, or t_end above ``target_loss``.
     7. *Overfitting*: since the first epoch the gap v - t has opened by more than ``gap |r|`` and
        ``relative_gap |t_end|``. (Where the first v is larger than the first t, the rows of the
        validation are harder; that part of the gap does not count.)
-    8. *Good fit*: the curves agree and have levelled off; whether the loss is low enough only
+    8. *Unrepresentative validation*: t_end is more than twice v_end, and by more than
+       ``2 gap |r|``: the rows of the validation are easier.
+    9. *Good fit*: the curves agree and have levelled off; whether the loss is low enough only
        ``target_loss`` can tell. Without validation only 1, 2, 4, 5 and 6 can be told, of t.
 
     The thresholds are conventions: they say what one sees in a picture of the curves.
@@ -157,10 +172,13 @@ def diagnose(
     reasons = (
         ("diverging", _diverging(curves)),
         ("overfitting", _rising(curves, rise, visible)),
+        ("overfitting", _rising_from_the_gap(curves, rise / 3, rise_share, visible)),
+        ("unrepresentative validation", _jumping_alone(curves, noise)),
         ("too noisy", _jumping(curves, noise)),
         ("still improving", _falling(curves, fall, visible)),
         ("underfitting", _high(curves, improvement, target_loss)),
         ("overfitting", _apart(curves, gap, relative_gap)),
+        ("unrepresentative validation", _easier(curves, gap)),
         ("good fit" if curves.validation.size else "no validation data", _level(curves)),
     )
     verdict, reason = next((verdict, reason) for verdict, reason in reasons if reason)
@@ -173,6 +191,8 @@ class _Curves:
     def __init__(self, history: Logs, baseline: float | None) -> None:
         self.training = np.array(history["loss"], np.float64)
         self.validation = np.array(history.get("val_loss", ()), np.float64)
+        if 0 < len(self.validation) < len(self.training):  # not all epochs were validated
+            self.training = _at_validation(history, self.training)
         both = [self.training, self.validation] if self.validation.size else [self.training]
         self.finite = all(np.isfinite(curve).all() for curve in both)
         if not self.finite or len(self.training) < 5:
@@ -183,7 +203,8 @@ class _Curves:
         self.scale = abs(self.reference) or 1.0
         name = "the first training loss" if baseline is None else "the baseline"
         self.of_reference = f"{name} {self.reference:.4g}"
-        self.noise = max(_noise(curve) for curve in both)
+        self.noises = [_noise(curve) for curve in both]  # of the training first
+        self.noise = max(self.noises)
         # The curve that tells whether there is progress.
         self.judged, self.judged_name = both[-1], "validation" if both[1:] else "training"
         self.fall, self.gain = _fall(self.judged), float(self.judged[0]) - _end(self.judged)
@@ -241,6 +262,31 @@ def _rising(c: _Curves, rise: float, visible: float) -> str | None:
     )
 
 
+def _rising_from_the_gap(c: _Curves, rise: float, share: float, visible: float) -> str | None:
+    if not c.validation.size:
+        return None
+    width = _tenth(c.validation)
+    validation, training = _averaged(c.validation, width), _averaged(c.training, width)
+    best = int(validation.argmin())
+    lowest, of_training = float(validation[best]), float(training[best])
+    rose, fell = c.last - lowest, of_training - c.end
+    falls = fell > min(visible, abs(of_training) / 4) and fell > 2 * c.noises[0] / width**0.5
+    least = max(share * (c.last - c.end), rise * abs(lowest), visible, 4 * c.noise / width**0.5)
+    if not falls or rose <= least:
+        return None
+    return (
+        f"since epoch {best + width // 2 + 1} the validation loss rose from about {lowest:.4g} to "
+        f"{c.last:.4g}, while the training loss fell from {of_training:.4g} to {c.end:.4g}."
+    )
+
+
+def _jumping_alone(c: _Curves, noise: float) -> str | None:
+    if not c.validation.size or 4 * c.noises[0] > c.noises[1]:
+        return None
+    reason = _jumping(c, noise)
+    return reason and reason.replace("the loss jumps", "the validation loss alone jumps")
+
+
 def _jumping(c: _Curves, noise: float) -> str | None:
     if c.noise <= noise * c.scale:
         return None
@@ -252,7 +298,7 @@ def _jumping(c: _Curves, noise: float) -> str | None:
 
 
 def _falling(c: _Curves, fall: float, visible: float) -> str | None:
-    if c.fall <= max(fall * c.gain, visible, 2 * c.noise):
+    if c.fall <= max(fall * c.gain, visible, 3 * c.noise * _spread(_window(c.judged))):
         return None
     return (
         f"in the last {_window(c.judged)} of {len(c.judged)} epochs the {c.judged_name} loss still "
@@ -282,6 +328,15 @@ def _apart(c: _Curves, gap: float, relative_gap: float) -> str | None:
     )
 
 
+def _easier(c: _Curves, gap: float) -> str | None:
+    if not c.validation.size or c.end - c.last <= max(2 * gap * c.scale, abs(c.end) / 2):
+        return None
+    return (
+        f"the validation loss ended at {c.last:.4g}, far below the training loss at {c.end:.4g}: "
+        f"its rows are easier."
+    )
+
+
 def _level(c: _Curves) -> str:
     if not c.validation.size:
         return f"the training loss fell to {c.end:.4g} and has levelled off."
@@ -295,7 +350,23 @@ def _level(c: _Curves) -> str:
 
 def _end(curve: Array) -> float:
     """Mean of the last tenth of the epochs, at least one."""
-    return float(curve[-max(1, len(curve) // 10) :].mean())
+    return float(curve[-_tenth(curve) :].mean())
+
+
+def _tenth(curve: Array) -> int:
+    return max(1, len(curve) // 10)
+
+
+def _averaged(curve: Array, width: int) -> Array:
+    """Mean of each run of so many epochs."""
+    return np.convolve(curve, np.full(width, 1 / width), "valid")
+
+
+def _at_validation(history: Logs, training: Array) -> Array:
+    """Return the training losses of the epochs that were validated."""
+    wanted = set(history.epochs_of("val_loss"))
+    at = [i for i, epoch in enumerate(history.epochs_of("loss")) if epoch in wanted]
+    return training[at]
 
 
 def _window(curve: Array) -> int:
@@ -308,6 +379,11 @@ def _fall(curve: Array) -> float:
     last = curve[-_window(curve) :]
     steps = np.arange(len(last)) - (len(last) - 1) / 2
     return float(-(steps @ last) / (steps @ steps) * (len(last) - 1))
+
+
+def _spread(epochs: int) -> float:
+    """Return the standard deviation of the fall of a least squares line through noise of 1."""
+    return float(np.sqrt(12 * (epochs - 1) / (epochs * (epochs + 1))))
 
 
 def _noise(curve: Array) -> float:

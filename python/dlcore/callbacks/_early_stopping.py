@@ -29,7 +29,8 @@ class EarlyStopping(MonitorCallback):
     baseline : float, optional
         Better values end the waiting only if they beat this one as well.
     restore_best : bool
-        Whether the fit leaves the parameters of the best epoch, stopped or not.
+        Whether the fit leaves the parameters of the best epoch, stopped or not, and also where
+        Ctrl-C, divergence or another exception ends it.
     start_from_epoch : int
         Epochs before this one, counted from 0, are not looked at.
     stopping_threshold : float, optional
@@ -55,7 +56,11 @@ class EarlyStopping(MonitorCallback):
     Notes
     -----
     The names and rules are those of Keras and, for ``stopping_threshold``,
-    ``divergence_threshold`` and ``check_finite``, of Lightning. Each fit starts anew.
+    ``divergence_threshold`` and ``check_finite``, of Lightning. Each fit starts anew. Epochs that
+    do not log the value, such as those without validation, are not looked at and not waited for.
+
+    Of several in one fit the first that stops it decides, and the last one if none does: the
+    parameters, ``history.best_epoch``, ``history.monitor`` and the reason are its.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class EarlyStopping(MonitorCallback):
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
         self.reason: str | None = None
+        self._cause = ""
         self._waited = 0
         self._best_state: dict[str, Array] | None = None
 
@@ -100,19 +106,54 @@ class EarlyStopping(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Look at the value of this epoch; stop if it says so."""
-        if epoch < self.start_from_epoch:
+        value = self._value(logs)
+        if value is None or epoch < self.start_from_epoch:
             return
-        reason = self._reason_to_stop(epoch, logs[self.monitor])
-        if reason is not None:
-            if self._best_state is not None and self.best_epoch != epoch:
-                reason += f"; the parameters are those of epoch {(self.best_epoch or 0) + 1}"
-            self.stopped_epoch, self.reason = epoch, reason
-            self.trainer.stop(reason)
+        cause = self._reason_to_stop(epoch, value)
+        if cause is not None:
+            self.stopped_epoch, self._cause = epoch, cause
+            self.reason = self._full_reason()
+            self.trainer.stop(self.reason)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Say in a note of the exception which parameters the fit leaves."""
+        if self._decider() is self and self._best_state is not None:
+            exception.add_note(self._kept())
 
     def on_fit_end(self) -> None:
         """Restore the parameters of the best epoch."""
+        history = self.trainer.history
+        if self.stopped_epoch is not None:
+            # Another one may have seen a better epoch since.
+            full = self._full_reason()
+            history.reason = full if history.reason == self.reason else history.reason
+            self.reason = full
+        if self._decider() is not self:
+            return
+        if self.best_epoch is not None:
+            history.best_epoch, history.monitor = self.best_epoch, self.monitor
         if self._best_state is not None:
             self.trainer.model.load_state_dict(self._best_state)
+
+    def _decider(self) -> EarlyStopping:
+        """Return the one whose parameters are kept: the first that stopped, else the last of all.
+
+        Those that restore nothing leave it to the others.
+        """
+        active = self.trainer.active_callbacks
+        every: list[EarlyStopping] = [c for c in active if isinstance(c, EarlyStopping)]
+        every = [c for c in every if c._best_state is not None] or every
+        return next((c for c in every if c.stopped_epoch is not None), every[-1])
+
+    def _full_reason(self) -> str:
+        """Say why the fit was stopped, and which parameters it leaves."""
+        decider = self._decider()
+        if decider._best_state is None or decider.best_epoch == self.stopped_epoch:
+            return self._cause
+        return f"{self._cause}; {decider._kept()}"
+
+    def _kept(self) -> str:
+        return f"the parameters are those of epoch {(self.best_epoch or 0) + 1}"
 
     def _reason_to_stop(self, epoch: int, value: float) -> str | None:
         if self.check_finite and not math.isfinite(value):
@@ -140,10 +181,9 @@ class EarlyStopping(MonitorCallback):
         return self._better(value + delta, reference)
 
     def _keep(self, epoch: int, value: float) -> None:
-        self.best, self.best_epoch = value, epoch
+        state = self.trainer.model.state_dict() if self.restore_best else None
+        self.best, self.best_epoch, self._best_state = value, epoch, state
         self.trainer.history.best_epoch, self.trainer.history.monitor = epoch, self.monitor
-        if self.restore_best:
-            self._best_state = self.trainer.model.state_dict()
 
     def _no_improvement(self) -> str:
         epochs = "epoch" if self._waited == 1 else "epochs"

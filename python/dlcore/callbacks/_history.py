@@ -43,6 +43,11 @@ class History(dict[str, list[float]]):
         Index of the epoch after which a callback stopped the fit,
     reason : str or None
         and why.
+
+    Notes
+    -----
+    What only some epochs log, such as "val_loss" with ``validation_freq``, has a value for each of
+    these: `epochs_of` tells which.
     """
 
     def __init__(self) -> None:
@@ -55,6 +60,7 @@ class History(dict[str, list[float]]):
         self.monitor: str | None = None
         self.stopped_epoch: int | None = None
         self.reason: str | None = None
+        self._places: dict[str, list[int]] = {}  # of the epochs in `epoch`, by log
 
     def record(
         self, epoch: int, logs: dict[str, float], *, batches: int = 0, iteration: int = 0
@@ -63,8 +69,25 @@ class History(dict[str, list[float]]):
         self.epoch.append(epoch)
         self.batches.append(batches)
         self.iteration.append(iteration)
+        self.add(logs)
+
+    def add(self, logs: dict[str, float]) -> None:
+        """Add to the logs of the last epoch, or replace them."""
+        last = len(self.epoch) - 1
         for name, value in logs.items():
-            self.setdefault(name, []).append(value)
+            own, places = self.setdefault(name, []), self._places.setdefault(name, [])
+            if places[-1:] == [last]:
+                own[-1] = value
+            else:
+                own.append(value)
+                places.append(last)
+
+    def epochs_of(self, name: str) -> list[int]:
+        """Return the index of the epoch that each value of a log belongs to."""
+        places = self._places.get(name, [])
+        if len(places) != len(self[name]):  # it was put there by hand
+            return self.epoch[: len(self[name])]
+        return [self.epoch[place] for place in places]
 
     def record_iterations(
         self, iterations: list[int], losses: list[float], lrs: list[float]
@@ -145,17 +168,17 @@ class History(dict[str, list[float]]):
         return saved(figure, path)
 
     def _draw_epochs(self, axes: Axes, name: str) -> None:
-        epochs = [epoch + 1 for epoch in self.epoch]
-        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) < 3 else {}
         curves = {"training": name, "validation": f"val_{name}"}
         if name.startswith("lr"):
             curves = {"learning rate": name}
         for label, key in curves.items():
             if key in self:
+                epochs = [epoch + 1 for epoch in self.epochs_of(key)]
+                style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) < 3 else {}
                 axes.plot(epochs, self[key], label=label, **style)
         monitor = self.monitor
         if self.best_epoch is not None and monitor is not None and monitor in curves.values():
-            value = self[monitor][self.epoch.index(self.best_epoch)]
+            value = self[monitor][self.epochs_of(monitor).index(self.best_epoch)]
             label = f"best: {value:.4g} in epoch {self.best_epoch + 1}"
             axes.plot(self.best_epoch + 1, value, "o", color="black", label=label, zorder=3)
         if self.stopped_epoch is not None:

@@ -15,7 +15,7 @@ class OptunaPruning(MonitorCallback):
     """Report each epoch to a trial of Optuna, and end the fit where it says that the trial is hopeless.
 
     The fit ends with ``optuna.TrialPruned``, which the study expects; model and trainer are as after
-    that epoch and can be used or trained on.
+    that epoch, or the best one by `EarlyStopping`, and can be used or trained on.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ class OptunaPruning(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Report the value; raise ``optuna.TrialPruned`` if the trial is to be pruned."""
-        value = logs[self.monitor]
+        value = self._value(logs)
+        if value is None:
+            return
         self.trial.report(value, epoch)
         if self.trial.should_prune():
             raise self._pruned(f"{self.monitor} was {value:.4g} in epoch {epoch + 1}")

@@ -88,7 +88,9 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Look at the value of this epoch; reduce the learning rates if it says so."""
-        value = logs[self.monitor]
+        value = self._value(logs)
+        if value is None:
+            return
         if self._improves(value):
             self.best, self._waited = value, 0
         else:

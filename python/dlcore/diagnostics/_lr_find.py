@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ import numpy as np
 from dlcore._common.checks import check_positive_int
 from dlcore._common.plotting import new_figure, saved
 from dlcore.callbacks._history import smoothed
+from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import LambdaLR
-from dlcore.training._dataset import check_rows, loss_weights
-from dlcore.training._trainer import Trainer, optimizer_named
+from dlcore.training._configuration import optimizer_named
+from dlcore.training._dataset import check_rows, loss_weights, weigh_classes
+from dlcore.training._step import trained_names
+from dlcore.training._stream import is_batches
+from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
     from matplotlib.figure import Figure
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
+    from dlcore.training._dataset import Dataset
 
 __all__ = ["LearningRates", "lr_find"]
 
@@ -80,31 +86,43 @@ class LearningRates:
 def lr_find(
     model: Sequential,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
-    loss: str | Loss,
-    optimizer: str = "adam",
+    loss: str | Loss | None = None,
+    optimizer: Any = None,
+    trainer: Trainer | None = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
     start: float = 1e-6,
     end: float = 10.0,
     iterations: int = 100,
     batch_size: int = 32,
     seed: int | None = 0,
 ) -> LearningRates:
-    """Train a copy of a model with a learning rate that rises from batch to batch.
+    """Train a copy of a model with a learning rate that rises from update to update.
 
     Parameters
     ----------
     model : Sequential
         Stays as it is.
     x, y
-        Rows to learn from, as in `Trainer.fit`.
+        Rows to learn from, as in `Trainer.fit`; or x alone, an iterable of batches (x, y) or
+        (x, y, sample_weight), which is gone through as often as needed.
     loss : str or Loss
-    optimizer : {"adam", "adamw", "sgd"}
-        With its default options.
+        By default that of the ``trainer``.
+    optimizer : {"adam", "adamw", "sgd"} or optimizer
+        The name of one with its default options, or one of the parameters of ``model``, with its
+        options and as far as it is; a copy of it is used. By default that of the ``trainer``, or
+        "adam".
+    trainer : Trainer, optional
+        What is to train the model: ``accumulate`` and the clipping are its, too.
+    sample_weight, class_weight
+        As in `Trainer.fit`.
     start, end : float
-        The first and the last learning rate; in between they rise by one factor.
+        The first and the last learning rate; in between they rise by one factor. Groups of the
+        optimizer keep the ratio of their rates to that of the first, which this is.
     iterations : int
-        Batches at most: the training ends where the smoothed loss is more than four times its
+        Updates at most: the training ends where the smoothed loss is more than four times its
         smallest value, or the loss is no longer finite.
     batch_size : int
         The losses of batches of a few rows differ by chance, which can hide where they fall.
@@ -119,6 +137,8 @@ def lr_find(
     ------
     TypeError, ValueError, IndexError
         x or y is not as described.
+    TypeError
+        The optimizer is one that cannot be copied: its arrays are not in its ``params``.
     ValueError
         An option is out of range, or no learning rate makes the loss fall.
 
@@ -137,34 +157,99 @@ def lr_find(
     check_positive_int("lr_find: batch_size", batch_size)
     if iterations < 10:
         raise ValueError(f"lr_find: iterations must be at least 10, not {iterations}")
+    if trainer is not None and trainer.model is not model:
+        raise ValueError("lr_find: model must be that of the trainer")
+    if loss is None:
+        if trainer is None:
+            raise ValueError("lr_find: loss must be given, or a trainer")
+        loss = trainer.loss
+    if optimizer is None:
+        optimizer = "adam" if trainer is None else trainer.optimizer
+    settings = ("accumulate", "clip_grad_norm", "clip_grad_value")
     ratio = (end / start) ** (1 / (iterations - 1))
     tried = copy.deepcopy(model)
-    trainer = Trainer(
+    own = Trainer(
         tried,
         loss=loss,
-        optimizer=optimizer_named(optimizer, tried, lr=start),
+        optimizer=_copied(optimizer, model, tried, start),
         schedule=LambdaLR(lambda step: ratio**step, per="iteration"),
         seed=seed,
+        **{name: getattr(trainer, name) for name in settings if trainer is not None},
     )
-    rows = check_rows(tried, trainer.loss, x, y, None)
-    counted = np.flatnonzero(loss_weights(trainer.loss, rows))
-    order = np.resize(np.random.default_rng(seed).permutation(counted), (iterations, batch_size))
-
+    if y is None:
+        if sample_weight is not None:
+            raise ValueError("lr_find: sample_weight needs x and y as arrays")
+        source = _again_and_again(x)
+    else:
+        rows = check_rows(tried, own.loss, x, y, sample_weight)
+        rows = weigh_classes(tried, own.loss, rows, np.arange(len(rows)), class_weight)
+        source, class_weight = _drawn(own.loss, rows, batch_size, seed), None
     width = max(3, iterations // _WINDOWS)
 
-    def batches() -> Iterator[tuple[Array, Array]]:
-        for i, some in enumerate(order):
-            if i % 10 == 0 and _beyond(smoothed(losses(), _PAST), width).any():
+    def batches() -> Iterator[Any]:
+        for i, batch in enumerate(itertools.islice(source, iterations * own.accumulate)):
+            if i % (10 * own.accumulate) == 0 and _beyond(smoothed(losses(), _PAST), width).any():
                 return
-            yield rows.x[some], rows.y[some]
+            yield batch
 
     def losses() -> list[float]:
-        return trainer.history.iterations.get("loss", [])
+        return own.history.iterations.get("loss", [])
 
     with contextlib.suppress(FloatingPointError):  # the loss is no longer finite
-        trainer.fit(batches(), epochs=1, log_every=1, verbose=0)
+        own.fit(batches(), epochs=1, class_weight=class_weight, log_every=1, verbose=0)
+        if len(losses()) < 10:
+            raise ValueError(
+                f"lr_find: x must give batches for at least 10 updates, not {len(losses())}"
+            )
     lrs = start * ratio ** np.arange(len(losses()))
     return _judged(np.array(losses()), lrs, width)
+
+
+def _copied(optimizer: Any, model: Sequential, tried: Sequential, lr: float) -> Any:
+    """Return an optimizer like it of the copy of the model, with this learning rate."""
+    if isinstance(optimizer, str):
+        return optimizer_named(optimizer, tried, lr=lr)
+    if not hasattr(optimizer, "params"):
+        raise TypeError(
+            f"lr_find: optimizer must be a name, or an optimizer of the model's parameters that "
+            f"has them as params, not {optimizer!r}"
+        )
+    arrays = tried.named_parameters()
+    names = trained_names(model, optimizer)
+    # The copy holds the arrays of the copied model wherever the optimizer holds those of the model.
+    memo = {id(p): arrays[name] for p, name in zip(optimizer.params, names, strict=True)}
+    copied = copy.deepcopy(optimizer, memo)
+    lrs = list(getattr(copied, "lrs", [copied.lr]))
+    set_lrs(copied, [lr * own / lrs[0] if lrs[0] else lr for own in lrs])
+    return copied
+
+
+def _drawn(loss: Loss, rows: Dataset, size: int, seed: int | None) -> Iterator[Any]:
+    """Give batches of the rows that count, shuffled once, again and again."""
+    counted = np.random.default_rng(seed).permutation(np.flatnonzero(loss_weights(loss, rows)))
+    for start in itertools.count(step=size):
+        some = np.take(counted, np.arange(start, start + size), mode="wrap")
+        batch = rows.x[some], rows.y[some]
+        yield batch if rows.weight is None else (*batch, rows.weight[some])
+
+
+def _again_and_again(x: Any) -> Iterator[Any]:
+    """Give the batches of an iterable, from the first one on after the last."""
+    if not is_batches(x):
+        raise TypeError(
+            f"lr_find: without y, x must be an iterable of batches (x, y), not {type(x).__name__}"
+        )
+    return _cycled(x)
+
+
+def _cycled(batches: Iterable[Any]) -> Iterator[Any]:
+    """Give items again and again, as long as there are any."""
+    some = True
+    while some:
+        some = False
+        for batch in batches:
+            some = True
+            yield batch
 
 
 def _beyond(smooth: Array, width: int) -> Array:

@@ -55,6 +55,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_array
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -99,15 +100,16 @@ def _label_smoothing(value: float) -> float:
     return value
 
 
-def _broadcast(function: str, name: str, weight: Array | None, shape: tuple[int, ...]) -> Any:
-    """Return the weight as a view of the shape of the input."""
-    if not isinstance(weight, np.ndarray) or weight.shape == shape:
-        return weight
+def _broadcast(function: str, name: str, weight: Any, shape: tuple[int, ...]) -> Array | None:
+    """Return the weight, anything that counts as an array, as a view of the shape of the input."""
+    if weight is None:
+        return None
+    array = as_array(weight, f"{function}: {name}")
     try:
-        return np.broadcast_to(weight, shape)
+        return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(
-            f"{function}: {name} must broadcast to the shape {shape}, got {weight.shape}"
+            f"{function}: {name} must broadcast to the shape {shape}, got {array.shape}"
         ) from None
 
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 class Counts(NamedTuple):
-    """Weights of the rows by class, each of shape (classes,), and of all rows.
+    """Weights of the rows by class or output, each of shape (classes,), and of all rows.
 
-    ``among`` says over which classes a score is averaged.
+    ``among`` says over which of them a score is averaged, ``of_labels`` that these are yes-or-no
+    outputs.
     """
 
     hits: Array  # true positives
@@ -21,6 +22,7 @@ class Counts(NamedTuple):
     true: Array
     total: float
     among: Array
+    of_labels: bool
 
 
 def count_classes(true: Array, outputs: Array, weight: Array) -> Counts:
@@ -35,6 +37,7 @@ def count_classes(true: Array, outputs: Array, weight: Array) -> Counts:
         np.bincount(true, weight, classes),
         float(weight.sum()),
         np.array([False, True]) if classes == 2 else occurs,
+        False,
     )
 
 
@@ -47,54 +50,66 @@ def count_labels(true: Array, logits: Array, weight: Array) -> Counts:
         weight @ true,
         float(weight.sum()),
         np.ones(logits.shape[1], np.bool_),
+        True,
+    )
+
+
+def add_counts(a: Counts, b: Counts) -> Counts:
+    """Count the rows of both."""
+    return Counts(
+        a.hits + b.hits,
+        a.predicted + b.predicted,
+        a.true + b.true,
+        a.total + b.total,
+        a.among | b.among,
+        a.of_labels,
     )
 
 
 def precision(counts: Counts) -> Array:
     """Share of the rows predicted as a class that are of it."""
-    return quotient(counts.hits, counts.predicted)
+    return quotient(counts.hits, counts.predicted)[counts.among]
 
 
 def recall(counts: Counts) -> Array:
     """Share of the rows of a class that are predicted as it."""
-    return quotient(counts.hits, counts.true)
+    return quotient(counts.hits, counts.true)[counts.among]
 
 
 def f1(counts: Counts) -> Array:
     """Harmonic mean of precision and recall."""
-    return quotient(2 * counts.hits, counts.predicted + counts.true)
+    return quotient(2 * counts.hits, counts.predicted + counts.true)[counts.among]
 
 
-def class_accuracy(true: Array, outputs: Array, weight: Array) -> float:
-    """Share of the rows whose largest output is that of their class."""
-    return float(weight @ (outputs.argmax(1) == true) / weight.sum())
+def balanced_recall(counts: Counts) -> Array:
+    """Recall of the classes that occur, or of yes and no, as far as they do, of each output."""
+    if not counts.of_labels:
+        return quotient(counts.hits, counts.true)[counts.true > 0]
+    rows = np.stack([counts.true, counts.total - counts.true])
+    hits = np.stack([counts.hits, rows[1] - counts.predicted + counts.hits])
+    mean: Array = quotient(hits, rows).sum(0) / (rows > 0).sum(0)
+    return mean
 
 
-def label_accuracy(true: Array, logits: Array, weight: Array) -> float:
-    """Share of right signs: a logit above 0 stands for yes."""
-    return float(weight @ ((logits > 0) == true).mean(1) / weight.sum())
+def hits(true: Array, outputs: Array) -> Array:
+    """Which rows have their largest output at their class."""
+    right: Array = outputs.argmax(1) == true
+    return right
 
 
-def top_k_accuracy(true: Array, outputs: Array, weight: Array, k: int) -> float:
-    """Share of the rows whose class is among the k largest outputs."""
+def label_hits(true: Array, logits: Array) -> Array:
+    """Share of right signs of each row: a logit above 0 stands for yes."""
+    share: Array = ((logits > 0) == true).mean(1)
+    return share
+
+
+def top_k_hits(true: Array, outputs: Array, k: int) -> Array:
+    """Which rows have their class among the k largest outputs."""
     own = np.take_along_axis(outputs, true[:, np.newaxis], 1)
     later = np.arange(outputs.shape[1]) > true[:, np.newaxis]
     larger = ((outputs > own) | ((outputs == own) & later)).sum(1)
-    return float(weight @ (larger < k) / weight.sum())
-
-
-def balanced_accuracy_of_classes(true: Array, outputs: Array, weight: Array) -> float:
-    """Mean recall of the classes that occur."""
-    counts = count_classes(true, outputs, weight)
-    return float(recall(counts)[counts.true > 0].mean())
-
-
-def balanced_accuracy_of_labels(true: Array, logits: Array, weight: Array) -> float:
-    """Mean over the outputs of the mean recall of yes and no, as far as they occur."""
-    counts = count_labels(true, logits, weight)
-    rows = np.stack([counts.true, counts.total - counts.true])
-    hits = np.stack([counts.hits, rows[1] - counts.predicted + counts.hits])
-    return float((quotient(hits, rows).sum(0) / (rows > 0).sum(0)).mean())
+    among: Array = larger < k
+    return among
 
 
 def quotient(a: Array, b: Array) -> Array:

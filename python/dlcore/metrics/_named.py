@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-import re
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.metrics._classification import (
-    Counts,
-    balanced_accuracy_of_classes,
-    balanced_accuracy_of_labels,
-    class_accuracy,
-    count_classes,
-    count_labels,
-    f1,
-    label_accuracy,
-    precision,
-    recall,
-    top_k_accuracy,
+from dlcore.metrics._accumulation import AccumulatedMetric, of_all_rows
+from dlcore.metrics._scores import NAMES, scores_named
+from dlcore.metrics._sklearn import (
+    is_scorer,
+    name_of_function,
+    name_of_scorer,
+    score_of,
+    scorer_named,
 )
-from dlcore.metrics._regression import mae, mse, r2, rmse
-from dlcore.metrics._sklearn import is_scorer, name_of_scorer, score_of, scorer_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from dlcore._common.protocols import Loss, Metric
+    from dlcore._common.protocols import Loss
     from dlcore._common.typing import Array
 
 __all__ = ["as_metrics", "metric_named"]
 
 
-def as_metrics(metrics: Sequence[Any] | None, loss: Loss) -> dict[str, Metric]:
+def as_metrics(
+    metrics: Sequence[Any] | Mapping[str, Any] | None, loss: Loss
+) -> dict[str, AccumulatedMetric]:
     """Metrics by the name under which they are logged.
 
     Parameters
     ----------
-    metrics : sequence of str, scikit-learn scorer or callable, optional
-        Names as in `metric_named`; scorers made by `sklearn.metrics.make_scorer`; functions
-        ``metric(y_true, outputs) -> float``, called once for all rows of an epoch, without weights.
+    metrics : sequence of str, scikit-learn scorer or callable, or mapping of str to them, optional
+        Names as in `metric_named`; scorers made by `sklearn.metrics.make_scorer`; functions and
+        other callables ``metric(y_true, outputs) -> float``, called once for all rows of an epoch,
+        without weights. They are logged under their own names, a `functools.partial` under that of
+        its function, an object under that of its class; or under those of a mapping.
     loss : Loss
         Tells what the outputs and the targets are.
 
     Raises
     ------
     TypeError
-        If `metrics` is a string, or one of them is neither a name nor callable.
+        If `metrics` is a string, or one of them is neither a name nor callable, or a class.
     ValueError
         If a name is unknown, taken, or not for this loss.
     ImportError
@@ -55,16 +52,18 @@ def as_metrics(metrics: Sequence[Any] | None, loss: Loss) -> dict[str, Metric]:
     """
     if isinstance(metrics, str):
         raise TypeError(f"metrics must be a list such as [{metrics!r}], not a string")
-    result: dict[str, Metric] = {}
-    for metric in metrics or ():
-        name = _name(metric)
+    result: dict[str, AccumulatedMetric] = {}
+    for name, metric in _named(metrics):
         if name in ("loss", "lr") or name in result or name.startswith("val_"):
-            raise ValueError(f"metrics: the name {name!r} is taken")
+            raise ValueError(
+                f"metrics: the name {name!r} is taken; a dict such as {{'my_name': metric}} gives "
+                f"others"
+            )
         result[name] = _as_metric(metric, name, loss)
     return result
 
 
-def metric_named(name: str, loss: Loss) -> Metric:
+def metric_named(name: str, loss: Loss) -> AccumulatedMetric:
     """Return the metric of this name for the targets and outputs of a loss.
 
     Every one is weighted by ``sample_weight``; rows that the loss does not count, such as those of
@@ -127,7 +126,7 @@ def metric_named(name: str, loss: Loss) -> Metric:
             f"{type(loss).__name__}"
         )
     kind = kind_of(loss)
-    by_kind = _scores_named(name)
+    by_kind = scores_named(name)
     if by_kind is None:
         return _as_metric(scorer_named(name, NAMES), name, loss)
     if kind not in by_kind:
@@ -135,12 +134,12 @@ def metric_named(name: str, loss: Loss) -> Metric:
         if kind == "labels" and needed == "classes":
             needed = "one of several classes"
         raise ValueError(f"metrics: {name!r} needs a loss for {needed}, not {type(loss).__name__}")
-    weighted = by_kind[kind]
+    score = by_kind[kind]
 
-    def score(true: Array, outputs: Array, weight: Array | None) -> float:
-        return weighted(true, outputs, np.ones(len(true)) if weight is None else weight)
+    def begin(true: Array, outputs: Array, weight: Array | None) -> Any:
+        return score.begin(true, outputs, np.ones(len(true)) if weight is None else weight)
 
-    return _metric(score, name, loss)
+    return _metric(AccumulatedMetric(begin, score.merge, score.compute), name, loss)
 
 
 def kind_of(loss: Loss) -> str:
@@ -160,71 +159,50 @@ def as_truth(kind: str, y_true: Array) -> Array:
     return (y_true if y_true.ndim == 1 else y_true.argmax(1)).astype(np.int64)
 
 
-def _averaged(score: Callable[[Counts], Array]) -> dict[str, Callable[..., float]]:
-    def of(count: Callable[..., Counts], true: Array, outputs: Array, weight: Array) -> float:
-        counts = count(true, outputs, weight)
-        return float(score(counts)[counts.among].mean())
-
-    return {"classes": partial(of, count_classes), "labels": partial(of, count_labels)}
-
-
-# By name and kind of outputs.
-_SCORES: dict[str, dict[str, Callable[..., float]]] = {
-    "accuracy": {"classes": class_accuracy, "labels": label_accuracy},
-    "balanced_accuracy": {
-        "classes": balanced_accuracy_of_classes,
-        "labels": balanced_accuracy_of_labels,
-    },
-    "precision": _averaged(precision),
-    "recall": _averaged(recall),
-    "f1": _averaged(f1),
-    "mae": {"values": mae},
-    "mse": {"values": mse},
-    "rmse": {"values": rmse},
-    "r2": {"values": r2},
-}
-NAMES = (*_SCORES, "top_k_accuracy", "top_3_accuracy")
-
-
-def _scores_named(name: str) -> dict[str, Callable[..., float]] | None:
-    top = re.fullmatch(r"top_(k|\d+)_accuracy", name)
-    if top is None:
-        return _SCORES.get(name)
-    k = 5 if top[1] == "k" else int(top[1])
-    if k < 1:
-        raise ValueError(f"metrics: k must be at least 1 in {name!r}")
-    return {"classes": partial(top_k_accuracy, k=k)}
+def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
+    """Give each metric with its name."""
+    if isinstance(metrics, Mapping):
+        for name, metric in metrics.items():
+            if not isinstance(name, str):
+                raise TypeError(f"metrics: a name must be a string, not {name!r}")
+            _name(metric)  # is one at all
+            yield name, metric
+    else:
+        for metric in metrics or ():
+            yield _name(metric), metric
 
 
 def _name(metric: Any) -> str:
+    if isinstance(metric, str):
+        return metric
     if is_scorer(metric):
         return name_of_scorer(metric)
-    name = metric if isinstance(metric, str) else getattr(metric, "__name__", None)
-    if not isinstance(name, str) or not (isinstance(metric, str) or callable(metric)):
+    if isinstance(metric, type) or not callable(metric):
         raise TypeError(
-            f"a metric is a name or a function with a __name__ or a scorer of scikit-learn, "
+            f"a metric is a name or a function or another callable or a scorer of scikit-learn, "
             f"not {metric!r}"
         )
-    return name
+    return name_of_function(metric)
 
 
-def _as_metric(metric: Any, name: str, loss: Loss) -> Metric:
+def _as_metric(metric: Any, name: str, loss: Loss) -> AccumulatedMetric:
     if isinstance(metric, str):
         return metric_named(metric, loss)
     if is_scorer(metric):
-        return _metric(score_of(metric, name, kind_of(loss), type(loss).__name__), name, loss)
+        score, reduce = score_of(metric, name, kind_of(loss), type(loss).__name__)
+        return _metric(of_all_rows(score, reduce), name, loss)
 
     def unweighted(y_true: Array, outputs: Array, weight: Array | None) -> float:  # noqa: ARG001
         return float(metric(y_true, outputs))
 
-    return unweighted
+    return of_all_rows(unweighted)
 
 
-def _metric(score: Callable[[Array, Array, Array | None], float], name: str, loss: Loss) -> Metric:
+def _metric(score: AccumulatedMetric, name: str, loss: Loss) -> AccumulatedMetric:
     """Make a metric of the loss's targets and outputs out of a score of the truth."""
     kind = kind_of(loss)
 
-    def metric(y_true: Array, outputs: Array, weight: Array | None) -> float:
+    def begin(y_true: Array, outputs: Array, weight: Array | None) -> Any:
         counted = loss.counted(y_true)
         if not counted.all():
             y_true, outputs = y_true[counted], outputs[counted]
@@ -234,8 +212,10 @@ def _metric(score: Callable[[Array, Array, Array | None], float], name: str, los
                 f"metrics: {name!r} needs targets of the outputs' shape {outputs.shape}, "
                 f"not {y_true.shape}"
             )
+        if len(y_true) == 0:
+            return None
         if kind == "values":
             outputs = loss.predicted(outputs)
-        return score(as_truth(kind, y_true), outputs, weight)
+        return score.begin(as_truth(kind, y_true), outputs, weight)
 
-    return metric
+    return AccumulatedMetric(begin, score.merge, score.compute)

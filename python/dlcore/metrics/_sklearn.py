@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,16 @@ def is_scorer(metric: Any) -> bool:
 
 def name_of_scorer(scorer: Any) -> str:
     """Return the name of its function, with "neg_" before it if the scorer turns its sign."""
-    name = getattr(scorer._score_func, "__name__", None)
-    if name is None:
-        raise TypeError(f"metrics: the function of {scorer!r} has no __name__ to log it under")
+    name = name_of_function(scorer._score_func)
     return name if scorer._sign > 0 else f"neg_{name}"
+
+
+def name_of_function(function: Any) -> str:
+    """Return the name of a callable: its own, that of a partial's function, or of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
 
 
 def scorer_named(name: str, others: tuple[str, ...]) -> Any:
@@ -54,8 +61,10 @@ def scorer_named(name: str, others: tuple[str, ...]) -> Any:
 
 def score_of(
     scorer: Any, name: str, kind: str, loss: str
-) -> Callable[[Array, Array, Array | None], float]:
+) -> tuple[Callable[[Array, Array, Array | None], float], Callable[[Array], Array]]:
     """Make a score of the truth, the outputs and the weights out of a scorer.
+
+    The second is what it needs of the outputs, which the first takes.
 
     Parameters
     ----------
@@ -74,7 +83,10 @@ def score_of(
         If the scorer is not for what the loss is for. (Of a function of the user's own only
         scikit-learn can tell, when it is called.)
     """
-    module = scorer._score_func.__module__
+    function = scorer._score_func
+    while isinstance(function, partial):
+        function = function.func
+    module = function.__module__
     of_values = module == "sklearn.metrics._regression"
     of_classes = scorer._response_method != "predict" or (
         module.startswith("sklearn.metrics.") and not of_values
@@ -85,20 +97,29 @@ def score_of(
         raise ValueError(f"metrics: {name!r} needs a loss for classes, not {loss}")
     takes_weight = "sample_weight" in signature(scorer._score_func).parameters
 
+    predicts = scorer._response_method == "predict" and kind == "classes"
+
     def score(true: Array, outputs: Array, weight: Array | None) -> float:
         given = {"sample_weight": weight} if takes_weight and weight is not None else {}
         if kind != "classes":
             true = _flat(true) if kind == "values" else _flat(true).astype(np.int64)
-        return float(scorer(_Fitted(kind, outputs.shape[1]), outputs, true, **given))
+        fitted = _Fitted(kind, outputs.shape[1], is_predicted=predicts)
+        return float(scorer(fitted, outputs, true, **given))
 
-    return score
+    def reduce(outputs: Array) -> Array:
+        return outputs.argmax(1)[:, np.newaxis] if predicts else outputs
+
+    return score, reduce
 
 
 class _Fitted:
-    """What scikit-learn takes for a fitted estimator: its input are the outputs of the network."""
+    """What scikit-learn takes for a fitted estimator: its input are the outputs of the network.
 
-    def __init__(self, kind: str, width: int) -> None:
-        self._kind = kind
+    Or, where ``is_predicted``, the predicted classes themselves.
+    """
+
+    def __init__(self, kind: str, width: int, *, is_predicted: bool = False) -> None:
+        self._kind, self._is_predicted = kind, is_predicted
         if kind != "values":
             several_labels = kind == "labels" and width > 1
             self.classes_ = (
@@ -108,7 +129,7 @@ class _Fitted:
     def predict(self, outputs: Array) -> Array:
         """Return the values, the most probable classes, or 1 for each yes."""
         if self._kind == "classes":
-            classes: Array = outputs.argmax(1)
+            classes: Array = outputs[:, 0] if self._is_predicted else outputs.argmax(1)
             return classes
         return _flat(outputs if self._kind == "values" else (outputs > 0).astype(np.int64))
 

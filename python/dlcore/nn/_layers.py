@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_in, check_positive, check_positive_int
+from dlcore._common.checks import (
+    check_choice,
+    check_in,
+    check_not_negative,
+    check_positive,
+    check_positive_int,
+)
+from dlcore.nn._options import Fixed, Option, fill_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlcore._common.protocols import OwnerOfLayers
     from dlcore._common.typing import Array
 
 __all__ = [
@@ -76,8 +86,16 @@ class Layer:
         """Return the initial value of each of them."""
         return {}
 
-    def _bind(self, arrays: dict[str, Array]) -> None:
-        """Take the arrays that hold the parameters and buffers from now on."""
+    def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
+        """Take the arrays that hold the parameters and buffers from now on, and their model."""
+
+    @property
+    def _settings(self) -> object:
+        """The options that may be set while the layer is part of a model."""
+        return None
+
+    def _tell_model(self) -> None:
+        """Have the model describe its layers anew, of which an option was set."""
 
 
 class BoundLayer(Layer):
@@ -88,11 +106,27 @@ class BoundLayer(Layer):
     """
 
     _arrays: dict[str, Array] | None = None
+    _model: Callable[[], OwnerOfLayers | None] | None = None
 
-    def _bind(self, arrays: dict[str, Array]) -> None:
-        """Take the arrays that hold the parameters and buffers from now on."""
-        self._arrays = arrays
+    def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
+        """Take the arrays that hold the parameters and buffers from now on, and their model."""
+        self._arrays, self._model = arrays, model
         self._is_bound = True
+
+    def _tell_model(self) -> None:
+        """Have the model describe its layers anew, of which an option was set."""
+        model = None if self._model is None else self._model()
+        if model is not None:
+            model._describe_anew()
+
+    def _fill_in(self, name: str, values: Any) -> None:
+        """Give a parameter or a buffer other values."""
+        if self._bound.get(name) is None:
+            raise AttributeError(f"{self!r} has no {name}")
+        model = None if self._model is None else self._model()
+        if model is not None:
+            model._make_writeable()
+        fill_in(self._bound[name], f"{type(self).__name__}.{name}", values)
 
     @property
     def _bound(self) -> dict[str, Array]:
@@ -102,7 +136,15 @@ class BoundLayer(Layer):
 
     # A copied or unpickled layer is bound anew by its model, whose arrays hold the values.
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": None, "_is_bound": False}
+        return self.__dict__ | {"_arrays": None, "_model": None, "_is_bound": False}
+
+
+def _check_max_norm(name: str, value: Any) -> float | None:
+    return None if value is None else check_positive(name, value)
+
+
+def _check_momentum(name: str, value: Any) -> float | None:
+    return None if value is None else check_in(name, value, "[0, 1]", otherwise=" or None")
 
 
 class Linear(BoundLayer):
@@ -125,8 +167,10 @@ class Linear(BoundLayer):
     is what PyTorch draws: Kaiming's uniform initialization (He et al., 2015) with a = sqrt(5).
     """
 
-    in_features: int
-    out_features: int
+    in_features: Fixed[int] = Fixed(check_positive_int)
+    out_features: Fixed[int] = Fixed(check_positive_int)
+    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    max_norm: Option[float | None] = Option(_check_max_norm)
 
     def __init__(
         self,
@@ -136,24 +180,32 @@ class Linear(BoundLayer):
         *,
         max_norm: float | None = None,
     ) -> None:
-        for name, value in (("in_features", in_features), ("out_features", out_features)):
-            check_positive_int(f"Linear: {name}", value)
-        self.in_features = int(in_features)
-        self.out_features = int(out_features)
-        self.has_bias = bool(bias)
-        if max_norm is not None:
-            check_positive("Linear: max_norm", max_norm)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.has_bias = bias
         self.max_norm = max_norm
 
     @property
     def weight(self) -> Array:
-        """Weights of shape (out_features, in_features); ``layer.weight[...] = w`` changes them."""
+        """Weights of shape (out_features, in_features); ``layer.weight = w`` changes them in place."""
         return self._bound["weight"]
+
+    @weight.setter
+    def weight(self, values: Any) -> None:
+        self._fill_in("weight", values)
 
     @property
     def bias(self) -> Array | None:
-        """Bias of shape (out_features,), or None."""
+        """Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place."""
         return self._bound["bias"] if self.has_bias else None
+
+    @bias.setter
+    def bias(self, values: Any) -> None:
+        self._fill_in("bias", values)
+
+    @property
+    def _settings(self) -> object:
+        return self.max_norm
 
     @property
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -179,24 +231,39 @@ class Linear(BoundLayer):
 class Normalization(BoundLayer):
     """Base class of the layers that normalize and then scale and shift each feature."""
 
+    in_features: Fixed[int] = Fixed(check_positive_int)
+    out_features: Fixed[int] = Fixed(check_positive_int)
+    has_weight: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    eps: Option[float] = Option(check_not_negative)
+
     def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
-        name = type(self).__name__
-        check_positive_int(f"{name}: the number of features", features)
-        if not eps >= 0:
-            raise ValueError(f"{name}: eps must be at least 0, not {eps}")
-        self.in_features = self.out_features = int(features)
-        self.eps = float(eps)
+        check_positive_int(f"{type(self).__name__}: the number of features", features)
+        self.in_features = self.out_features = features
+        self.eps = eps
         self.has_weight, self.has_bias = has_weight, has_bias
 
     @property
     def weight(self) -> Array | None:
-        """Scale of each feature, or None."""
+        """Scale of each feature, or None; ``layer.weight = w`` changes it in place."""
         return self._bound["weight"] if self.has_weight else None
+
+    @weight.setter
+    def weight(self, values: Any) -> None:
+        self._fill_in("weight", values)
 
     @property
     def bias(self) -> Array | None:
-        """Shift of each feature, or None."""
+        """Shift of each feature, or None; ``layer.bias = b`` changes it in place."""
         return self._bound["bias"] if self.has_bias else None
+
+    @bias.setter
+    def bias(self, values: Any) -> None:
+        self._fill_in("bias", values)
+
+    @property
+    def _settings(self) -> object:
+        return self.eps
 
     @property
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -239,6 +306,8 @@ class BatchNorm1d(Normalization):
     covariate shift, ICML 2015.
     """
 
+    momentum: Option[float | None] = Option(_check_momentum)
+
     def __init__(
         self,
         num_features: int,
@@ -247,8 +316,6 @@ class BatchNorm1d(Normalization):
         affine: bool = True,
     ) -> None:
         super().__init__(num_features, eps, bool(affine), bool(affine))
-        if momentum is not None:
-            check_in("BatchNorm1d: momentum", momentum, "[0, 1]", otherwise=" or None")
         self.momentum = momentum
 
     @property
@@ -256,15 +323,31 @@ class BatchNorm1d(Normalization):
         """Running mean of each feature."""
         return self._bound["running_mean"]
 
+    @running_mean.setter
+    def running_mean(self, values: Any) -> None:
+        self._fill_in("running_mean", values)
+
     @property
     def running_var(self) -> Array:
         """Running variance of each feature, unbiased."""
         return self._bound["running_var"]
 
+    @running_var.setter
+    def running_var(self, values: Any) -> None:
+        self._fill_in("running_var", values)
+
     @property
     def num_batches_tracked(self) -> Array:
         """Batches that went into them, an int64 of shape ()."""
         return self._bound["num_batches_tracked"]
+
+    @num_batches_tracked.setter
+    def num_batches_tracked(self, values: Any) -> None:
+        self._fill_in("num_batches_tracked", values)
+
+    @property
+    def _settings(self) -> object:
+        return self.eps, self.momentum
 
     @property
     def _buffer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -323,21 +406,32 @@ class LayerNorm(Normalization):
         return f"LayerNorm({self.in_features}, eps={self.eps}{affine})"
 
 
-@dataclass(frozen=True)
 class Dropout(Layer):
     """In training, set each element to 0 with probability p and divide the others by 1 - p.
 
     Which ones are is drawn by the trainer's seed.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1]; it may be set, from the next epoch of a fit on.
 
     References
     ----------
     Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014.
     """
 
-    p: float = 0.5
+    p: Option[float] = Option(lambda name, value: check_in(name, value, "[0, 1]"))
 
-    def __post_init__(self) -> None:
-        check_in("Dropout: p", self.p, "[0, 1]")
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = p
+
+    @property
+    def _settings(self) -> object:
+        return self.p
+
+    def __repr__(self) -> str:
+        return f"Dropout(p={self.p})"
 
 
 @dataclass(frozen=True)

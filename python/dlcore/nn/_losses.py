@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
+from dlcore._common.arrays import as_array, check_dtype
 from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
+from dlcore._common.representation import shown_call
 from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
 from dlcore.functional import _losses as losses
 
@@ -56,6 +57,9 @@ class Loss:
 
     # Whether it also takes the mean of two targets, class probabilities for class indices.
     mixable: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return shown_call(self)
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
         """Return the targets as `value_and_grad` takes them, or raise a clear error.
@@ -131,6 +135,18 @@ class Loss:
             return float(self.value(outputs, y))
         losses = self.value(outputs, y, reduction="none").reshape(len(y), -1)
         return float(weight @ losses.mean(1, dtype=np.float64) / normalizer.sum())
+
+    def means(self, outputs: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        """Return the mean loss of some rows, and how much it weighs beside that of others.
+
+        Of shape (1,) each; of a sum of several means (k,).
+        """
+        normalizer = self.normalizers(y, weight)
+        total = float(normalizer.sum())
+        if not total > 0:
+            return np.zeros(1), np.zeros(1)
+        value = self.weighted_value(outputs, y, weight, normalizer)
+        return np.array([value]), np.array([total])
 
     def value_and_grad(
         self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
@@ -226,7 +242,7 @@ class CrossEntropyLoss(KernelLoss):
                 f"CrossEntropyLoss: weight has shape {self.weight.shape}, "
                 f"but the model has {width} outputs"
             )
-        labels = as_array(y, name)
+        labels = _class_array(y, name, width, dtype)
         if labels.dtype.kind == "f":
             if self.ignore_index >= 0:
                 raise ValueError(
@@ -234,18 +250,15 @@ class CrossEntropyLoss(KernelLoss):
                     f"probabilities"
                 )
             return as_values(labels, name, width, dtype)
-        if labels.dtype.kind not in "iu" or not labels.dtype.isnative:
-            raise TypeError(
-                f"{name} is {labels.dtype}; cross-entropy takes class indices of an integer dtype, "
-                f"or class probabilities of dtype {dtype}"
-            )
         if labels.ndim != 1:
             raise ValueError(f"{name} must hold class indices of shape (N,), not {labels.shape}")
         outside = ((labels < 0) | (labels >= width)) & (labels != self.ignore_index)
         if outside.any():
             row = int(outside.argmax())
+            from_one = labels.min() == 1 and labels.max() == width
+            remedy = f"; pass {name} - 1 for classes that are counted from 1" if from_one else ""
             raise IndexError(
-                f"{name}[{row}] is {labels[row]}, but the model has classes 0 to {width - 1}"
+                f"{name}[{row}] is {labels[row]}, but the model has classes 0 to {width - 1}{remedy}"
             )
         return labels
 
@@ -410,7 +423,7 @@ class FocalLoss(Loss):
     def __init__(self, gamma: float = 2.0, loss: str = "cross_entropy") -> None:
         self.gamma = check_not_negative("FocalLoss: gamma", gamma)
         check_choice("FocalLoss: loss", loss, ("cross_entropy", "bce_with_logits"))
-        self.of = as_loss(loss)
+        self.loss, self.of = loss, as_loss(loss)
 
     def check(self, y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
         """Class indices, or targets 0 and 1, else an error."""
@@ -565,13 +578,43 @@ def as_loss(loss: Any) -> Loss:
     return LOSSES[check_name("loss", loss, LOSSES, otherwise=" or a loss object")]()
 
 
+def _class_array(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
+    """Read class indices or probabilities; an error says what to write for anything else."""
+    takes = (
+        f"cross-entropy takes class indices of an integer dtype and shape (N,), "
+        f"or class probabilities of dtype {dtype} and shape (N, {width})"
+    )
+    try:
+        array = as_array(y, name)
+    except TypeError as error:
+        raise TypeError(f"{error}; {takes}") from error
+    cast = "astype(np.int64)" if hasattr(y, "astype") else "to integers"
+    kind = array.dtype.kind
+    if kind in "USOT":
+        raise TypeError(
+            f"{name} holds text; {takes}: pass np.unique({name}, return_inverse=True)[1]"
+        )
+    if kind not in "iuf" or not array.dtype.isnative:
+        raise TypeError(f"{name} is {array.dtype}; {takes}")
+    if kind == "f" and array.ndim == 1:
+        if array.dtype != dtype:
+            raise TypeError(f"{name} is {array.dtype}; {takes}: pass {name}.{cast}")
+        raise ValueError(
+            f"{name} must have shape (N, {width}), like the outputs, as class probabilities, not "
+            f"{array.shape}; for class indices, which are integers, pass {name}.{cast}"
+        )
+    if kind in "iu" and array.ndim == 2 and array.shape[1] == width > 1:
+        raise ValueError(
+            f"{name} is {array.dtype} of shape {array.shape}; {takes}: pass one-hot rows as float, "
+            f"{name}.astype(np.{dtype}), or {name}.argmax(axis=1)"
+        )
+    return array
+
+
 def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
     """Take targets of shape (N, width) and this dtype; (N,) is taken for (N, 1)."""
     values = as_array(y, name)
-    if values.dtype != dtype:
-        raise TypeError(
-            f"{name} is {values.dtype}, the model {dtype}: pass {name}.astype(np.{dtype})"
-        )
+    check_dtype(y, values, name, dtype)
     if values.ndim == 1 and width == 1:
         values = values[:, np.newaxis]
     if values.ndim != 2 or values.shape[1] != width:

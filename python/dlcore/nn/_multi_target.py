@@ -9,7 +9,9 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_positive_int
+from dlcore._common.representation import shown_call
 from dlcore._native.specs import JointSpec, TargetSpec
+from dlcore.metrics._accumulation import AccumulatedMetric, of_loss
 from dlcore.metrics._named import as_metrics
 from dlcore.nn._losses import (
     NATIVE,
@@ -109,6 +111,12 @@ class MultiTargetLoss(Loss):
             for name, loss in zip(self.names, self.losses, strict=True)
         }
 
+    def __repr__(self) -> str:
+        losses = dict(zip(self.names, self.losses, strict=True))
+        given = {name: list(own) for name, own in self._metrics.items() if own}
+        weights = None if self.weights == [1.0] * len(losses) else self.weights
+        return shown_call(self, {"losses": losses, "weights": weights, "metrics": given or None})
+
     @property
     def target_widths(self) -> list[int]:
         """Columns of the targets that each loss takes."""
@@ -193,24 +201,24 @@ class MultiTargetLoss(Loss):
         """Return the loss and the metrics of each target."""
         result: dict[str, Metric] = {}
         for t, name in enumerate(self.names):
-            own = {"loss": _loss_metric(self.losses[t])} | self._metrics[name]
+            own = {"loss": of_loss(self.losses[t])} | self._metrics[name]
             for of, metric in own.items():
                 result[f"{name}_{of}"] = self._of_target(t, metric)
         return result
 
-    def _of_target(self, t: int, metric: Metric) -> Metric:
+    def _of_target(self, t: int, metric: AccumulatedMetric) -> AccumulatedMetric:
         """Apply a metric to one target, over the rows that have it; NaN if none has."""
 
-        def of_target(y: Array, outputs: Array, weight: Array | None) -> float:
+        def begin(y: Array, outputs: Array, weight: Array | None) -> Any:
             loss, of_y, of_outputs = list(self._parts())[t]
             there = _there(y[:, of_y])
             kept = None if weight is None else weight[there]
             if not (there.any() if kept is None else kept.any()):
-                return float("nan")
+                return None
             own = np.ascontiguousarray(outputs[there, of_outputs])
-            return metric(_decoded(loss, y[there, of_y]), own, kept)
+            return metric.begin(_decoded(loss, y[there, of_y]), own, kept)
 
-        return of_target
+        return AccumulatedMetric(begin, metric.merge, metric.compute)
 
     def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
         """Compute the loss of these outputs."""
@@ -224,6 +232,21 @@ class MultiTargetLoss(Loss):
         factors = self._factors(y, weight)
         losses, _ = self.value_and_grad(outputs, y, reduction="none", factors=factors)
         return float(weight @ losses.astype(np.float64) / normalizer.sum())
+
+    def means(self, outputs: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        """Return the weighted mean loss of each target, and how much the rows that have it weigh."""
+        weight = np.ones(len(y)) if weight is None else weight
+        there = self.present(y)
+        weights = weight @ (np.ones((len(y), len(self.names))) if there is None else there)
+        means = np.zeros(len(self.names))
+        for t, (loss, of_y, of_outputs) in enumerate(self._parts()):
+            if weights[t] > 0:
+                rows = np.flatnonzero(_there(y[:, of_y]))
+                own = np.ascontiguousarray(outputs[rows, of_outputs])
+                losses = loss.value(own, _decoded(loss, y[rows, of_y]), reduction="none")
+                of_rows = losses.reshape(len(rows), -1).mean(1, dtype=np.float64)
+                means[t] = self.weights[t] * (weight[rows] @ of_rows) / weights[t]
+        return means, weights
 
     def value_and_grad(
         self,
@@ -301,14 +324,6 @@ def _decoded(loss: Loss, own: Array) -> Array:
     labels = np.full(len(own), _ignored(loss), np.int64)
     labels[there] = own[there, 0]
     return labels
-
-
-def _loss_metric(loss: Loss) -> Metric:
-    def metric(y: Array, outputs: Array, weight: Array | None) -> float:
-        counts = loss.normalizers(y, weight)
-        return loss.weighted_value(outputs, y, weight, counts) if counts.any() else float("nan")
-
-    return metric
 
 
 def _describe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -14,6 +15,7 @@ from dlcore._common.arrays import as_matrix, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
+from dlcore.nn._options import fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,12 +48,12 @@ class Sequential:
         self, *layers: Layer, dtype: npt.DTypeLike = np.float32, seed: int | None = None
     ) -> None:
         _check_layers(layers)
-        self.dtype = check_floating("Sequential: dtype", dtype)
+        self._dtype = check_floating("Sequential: dtype", dtype)
         rng = np.random.default_rng(seed)
         initial = [layer._initial_parameters(rng) for layer in layers]
         values = [value.ravel() for parameters in initial for value in parameters.values()]
         self._flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
-        self.layers = layers
+        self._layers = layers
         self._trainer: int | None = None  # the thread that trains it
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
@@ -86,20 +88,29 @@ class Sequential:
         return None if inference is None or self._trainer else inference.try_call(x, True)
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters, of x and of the outputs."""
+        return self._dtype
+
+    @property
     def flat(self) -> Array:
         """All parameters in one 1-D array, of which those of the layers are views.
 
-        ``model.flat[...] = values`` changes them; another array cannot take its place.
+        ``model.flat = values``, of its shape and dtype, changes them where they are, as
+        ``model.flat[...] = values`` does.
         """
         return self._flat
 
     @flat.setter
-    def flat(self, values: object) -> None:
+    def flat(self, values: Any) -> None:
         if values is not self._flat:  # as after model.flat += 1
-            raise AttributeError(
-                "model.flat cannot be assigned: the layers are views of this array; "
-                "model.flat[...] = values changes the parameters"
-            )
+            self._make_writeable()
+            fill_in(self._flat, "model.flat", values)
 
     @property
     def in_features(self) -> int | None:
@@ -277,12 +288,17 @@ class Sequential:
         self._buffers = {name: as_writeable(value) for name, value in self._buffers.items()}
         self._bind()
 
+    def _describe_anew(self) -> None:
+        """Let go of what inference was described by, after an option of a layer was set."""
+        self._inference = None
+
     def _bind(self) -> None:
+        own = weakref.ref(self)
         views = self._split(self.flat)
         for i, layer in enumerate(self.layers):
             arrays = {name: views[f"{i}.{name}"] for name in layer._parameter_shapes}
             arrays |= {name: self._buffers[f"{i}.{name}"] for name in layer._buffer_shapes}
-            layer._bind(arrays)
+            layer._bind(arrays, own)
         # Made for the features of the first x; it reads the arrays that the layers hold now.
         self._inference = None
 

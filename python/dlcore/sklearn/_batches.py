@@ -121,7 +121,7 @@ class Batches(batches.Batches):
         values: Array = self._constant
         if self._rows.weight is not None:
             values = values * self._rows.weight
-        sums = np.add.reduceat(values[plan.order], self._starts)
+        sums = plan.sums(values[plan.order])
         return scaled + sums / np.where(plan.normalizers > 0, plan.normalizers, 1)
 
     def mean_loss(
@@ -133,7 +133,8 @@ class Batches(batches.Batches):
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        return float(losses @ self._sizes / self._sizes.sum())
+        sizes = self._sizes[: len(losses)]  # fewer where a callback has stopped the fit
+        return float(losses @ sizes / sizes.sum())
 
 
 class FullBatch:

@@ -98,11 +98,22 @@ class _Epochs:
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
         of = self._estimator
+        self._step.refresh()
         key = int(of._random_state.randint(2**31)) if self._draws else 0
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
-            losses = run_batches(self._step, plan, of._learning_rates, self._log, squares=squares)
+            losses = run_batches(
+                self._step,
+                plan,
+                of._learning_rates,
+                self._log,
+                watch=self._run._watch,
+                squares=squares,
+            )
+            if len(losses) < len(plan):  # a callback has stopped the fit
+                plan = next(plan.parts(len(losses)))
+                squares = squares if squares is None else squares[: len(losses)]
             of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1
         of.t_ += self._batches.rows
@@ -387,7 +398,7 @@ class PerceptronMixin:
             loss.loss,
             self._optimizer,
             max_norm=self.clip_grad_norm,
-            average=None if average is None else average.begin(self.model_),
+            average=None if average is None else (average.begin(self.model_), average.decay),
         )
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
@@ -418,7 +429,6 @@ class PerceptronMixin:
             self.loss_ = math.nan
             self.loss_curve_.append(math.nan)
             self.validation_scores_.append(math.nan)
-        run._tell("on_fit_end")
         if self.early_stopping and (best := self._best_state) is not None:
             self.model_.load_state_dict(best)
 

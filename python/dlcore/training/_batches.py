@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,41 +16,123 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
+# From the key of a batch to that of the next one.
+_KEY_STEP = 0x9E3779B97F4A7C15
+
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of an epoch: ``order[i * batch_size : (i + 1) * batch_size]`` for each i.
+    """The batches of an epoch: ``order[offsets[i] : offsets[i + 1]]`` for each i.
 
     ``normalizers`` are the weights of the batches in the epoch, ``accumulation_weights`` those in
-    their updates, each of which the last of ``accumulate`` batches completes. ``key`` draws what layers draw.
+    their updates, each of which the last of ``accumulate`` batches completes, and the last of all
+    unless ``ends_update`` says that more will follow. ``gradient_scale`` multiplies the gradient of
+    an update, whose weight may be known only in the end. ``key`` draws what layers draw.
     ``factors`` are those of each loss of several in each batch, where targets are missing.
     """
 
     rows: Dataset
     order: Array
-    batch_size: int
+    offsets: Array
     normalizers: Array
     accumulation_weights: Array
     accumulate: int
     key: int
     factors: Array | None = None
+    ends_update: bool = True
+    gradient_scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.normalizers)
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of the largest batch."""
+        return int(np.diff(self.offsets).max())
+
     def indices(self, batch: int) -> Array:
         """Return the indices of the rows of a batch."""
-        start = batch * self.batch_size
-        drawn: Array = self.order[start : start + self.batch_size]
+        drawn: Array = self.order[self.offsets[batch] : self.offsets[batch + 1]]
         return drawn
+
+    def key_of(self, batch: int) -> int:
+        """Return what draws what layers draw in a batch."""
+        return (self.key + batch * _KEY_STEP) % 2**64
 
     def completes_update(self, batch: int) -> bool:
         """Whether this batch is the last one of an update."""
-        return (batch + 1) % self.accumulate == 0 or batch + 1 == len(self)
+        return (batch + 1) % self.accumulate == 0 or (self.ends_update and batch + 1 == len(self))
+
+    def updates(self, done: int) -> int:
+        """Return how many updates are complete after so many batches."""
+        left = done % self.accumulate > 0 and done == len(self) and self.ends_update
+        return done // self.accumulate + left
+
+    def sums(self, values: Array) -> Array:
+        """Return the sum over the rows of each batch of values of rows in their order."""
+        return _sums(values, self.offsets)
+
+    def parts(self, batches: int) -> Iterator[BatchPlan]:
+        """Give the batches some at a time: so many, rounded up to whole updates."""
+        batches = self.accumulate * -(-batches // self.accumulate)
+        if batches >= len(self):
+            yield self
+            return
+        for start in range(0, len(self), batches):
+            some = slice(start, start + batches)
+            offsets = self.offsets[start : start + batches + 1]
+            yield replace(
+                self,
+                order=self.order[offsets[0] : offsets[-1]],
+                offsets=offsets - offsets[0],
+                normalizers=self.normalizers[some],
+                accumulation_weights=self.accumulation_weights[some],
+                key=self.key_of(start),
+                factors=None if self.factors is None else self.factors[some],
+            )
+
+
+def plan_batches(
+    rows: Dataset,
+    order: Array,
+    offsets: Array,
+    accumulate: int,
+    key: int,
+    *,
+    weights: Array,
+    there: Array | None,
+) -> BatchPlan:
+    """Plan batches, each update of which is weighed as a whole.
+
+    ``weights`` are what each of the rows contributes to the denominator of the mean loss, ``there``
+    what it does to that of each target where some are missing (`loss_weights` and `present`).
+    """
+    normalizers = _sums(weights[order], offsets)
+    starts = np.arange(0, len(normalizers), accumulate)
+    of_update = np.repeat(np.add.reduceat(normalizers, starts), accumulate)[: len(normalizers)]
+    accumulation_weights = np.divide(
+        normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
+    )
+    factors = None
+    if there is not None:
+        # The loss of a target is its mean over the rows of an update that have it.
+        present_rows = np.add.reduceat(_sums(there[order], offsets), starts)
+        present_rows = np.repeat(present_rows, accumulate, axis=0)[: len(normalizers)]
+        factors = np.divide(
+            of_update[:, np.newaxis],
+            present_rows,
+            out=np.zeros_like(present_rows),
+            where=present_rows > 0,
+        )
+    return BatchPlan(
+        rows, order, offsets, normalizers, accumulation_weights, accumulate, key, factors
+    )
 
 
 class Batches:
     """The mini-batches of each epoch.
+
+    A row that weighs nothing has a place in a batch, but is left out there: it is not read.
 
     Parameters
     ----------
@@ -68,20 +151,29 @@ class Batches:
     def __init__(
         self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
     ) -> None:
+        self._weighed_by = loss
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self._loss_weights = loss_weights(loss, rows)
-        self._present = present(loss, rows)
+        self.weigh()
         self._starts = np.arange(0, len(index), batch_size)
-        self._accumulate = accumulate
-        self.batch_size = min(batch_size, len(index))
+        self.accumulate = accumulate
+        # Which rows are read; None if all are.
+        read = None if rows.weight is None else rows.weight > 0
+        self._read = None if read is None or read[self._index].all() else read
+
+    def weigh(self) -> None:
+        """Weigh the rows by the loss as it is now."""
+        self._loss_weights = loss_weights(self._weighed_by, self._rows)
+        self._present = present(self._weighed_by, self._rows)
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def inputs(self) -> Iterator[Array]:
-        """Give x of all rows, some at a time."""
-        for start in range(0, len(self._index), 4096):
-            yield self._rows.x[self._index[start : start + 4096]]
+        """Give x of all rows that are read, some at a time."""
+        index = self._index if self._read is None else self._index[self._read[self._index]]
+        step = rows_at_once(self._rows.x, 4096)
+        for start in range(0, len(index), step):
+            yield dense(self._rows.x[index[start : start + step]])
 
     def _draw_order(self, rng: Any) -> Array:
         """Return the rows in the order of an epoch."""
@@ -91,28 +183,26 @@ class Batches:
     def epoch(self, rng: Any, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._draw_order(rng)
-        normalizers = np.add.reduceat(self._loss_weights[order], self._starts)
-        updates = np.add.reduceat(normalizers, np.arange(0, len(normalizers), self._accumulate))
-        of_update = np.repeat(updates, self._accumulate)[: len(normalizers)]
-        accumulation_weights = np.divide(
-            normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
-        )
-        factors = None
-        if self._present is not None:
-            # The loss of a target is its mean over the rows of an update that have it.
-            there = np.add.reduceat(self._present[order], self._starts)
-            there = np.add.reduceat(there, np.arange(0, len(normalizers), self._accumulate))
-            there = np.repeat(there, self._accumulate, axis=0)[: len(normalizers)]
-            factors = np.divide(
-                of_update[:, np.newaxis], there, out=np.zeros_like(there), where=there > 0
-            )
-        yield BatchPlan(
+        offsets = np.append(self._starts, len(order))
+        if self._read is not None:
+            read = self._read[order]
+            offsets = np.append(0, np.cumsum(read))[offsets]
+            order = order[read]
+        yield plan_batches(
             self._rows,
             order,
-            self.batch_size,
-            normalizers,
-            accumulation_weights,
-            self._accumulate,
+            offsets,
+            self.accumulate,
             key,
-            factors,
+            weights=self._loss_weights,
+            there=self._present,
         )
+
+
+def _sums(values: Array, offsets: Array) -> Array:
+    """Return the sum of each run of values; that of an empty one is 0."""
+    sums = np.zeros((len(offsets) - 1, *values.shape[1:]))
+    filled = np.flatnonzero(np.diff(offsets))
+    if len(filled):
+        sums[filled] = np.add.reduceat(values, offsets[:-1][filled])
+    return sums

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.arrays import as_array, is_array_like
 from dlcore._common.checks import check_in
+from dlcore.metrics._named import kind_of
+from dlcore.nn._losses import Loss
+from dlcore.training._rows import as_rows, dense, rows_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dlcore._common.typing import Array
-    from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
 
 
@@ -24,13 +26,26 @@ if TYPE_CHECKING:
 class Dataset:
     """Rows of a data set: x of shape (N, features), y, and a weight for each row or None.
 
-    ``sample_weight`` is the weight without that of the classes.
+    ``sample_weight`` is the weight without that of the classes. ``made_of`` are the rows that these
+    were made of, one by one, and ``prefix`` is what messages say before x and y.
     """
 
-    x: Array
+    x: Any  # an array or a sparse matrix in compressed rows
     y: Array
     weight: Array | None = None
     sample_weight: Array | None = None
+    made_of: Subset | None = None
+    prefix: str = ""
+
+    def __len__(self) -> int:
+        rows: int = self.x.shape[0]
+        return rows
+
+    def counted(self) -> Subset:
+        """Return the rows whose weight is not 0."""
+        if self.weight is None or self.weight.all():
+            return Subset(self)
+        return Subset(self, np.flatnonzero(self.weight))
 
 
 @dataclass(frozen=True)
@@ -41,24 +56,22 @@ class Subset:
     index: Array | None = None  # None: all of them
 
     def __len__(self) -> int:
-        return len(self.rows.x if self.index is None else self.index)
+        return len(self.rows) if self.index is None else len(self.index)
 
-    def x(self, start: int, stop: int) -> Array:
-        """Return x of some of them."""
-        if self.index is None:
-            return self.rows.x[start:stop]
-        return self.rows.x[self.index[start:stop]]
-
-    @property
-    def y(self) -> Array:
-        """All that they should give."""
-        return self.rows.y if self.index is None else self.rows.y[self.index]
-
-    @property
-    def weight(self) -> Array | None:
-        """All weights."""
+    def part(self, start: int, stop: int) -> Dataset:
+        """Return some of them, x as an array."""
+        some = slice(start, stop) if self.index is None else self.index[start:stop]
         weight = self.rows.weight
-        return weight if weight is None or self.index is None else weight[self.index]
+        return Dataset(
+            dense(self.rows.x[some]), self.rows.y[some], None if weight is None else weight[some]
+        )
+
+    def parts(self, most: int) -> Iterator[Dataset]:
+        """Give all of them, at most so many at a time."""
+        step, mapped = rows_at_once(self.rows.x, most), MappedFile(self.rows.x)
+        for start in range(0, len(self), step):
+            yield self.part(start, start + step)
+            mapped.release()
 
 
 class MappedFile:
@@ -107,32 +120,101 @@ def as_weights(weight: Any, name: str, rows: int) -> Array:
 
 
 def check_rows(
-    model: Sequential, loss: Loss, x: Any, y: Any, weight: Any, prefix: str = ""
+    model: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    weight: Any = None,
+    prefix: str = "",
+    *,
+    some_count: bool = True,
+    any_dtype: bool = False,
 ) -> Dataset:
-    """Make sure that rows fit the model and the loss, and that some count."""
-    x = as_matrix(x, f"{prefix}x", model.dtype, model.in_features)
-    y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
-    if len(x) != len(y):
-        raise ValueError(f"{prefix}x has {len(x)} rows, {prefix}y {len(y)}")
+    """Make sure that rows fit the model and the loss, and that some count.
+
+    Whatever stands in y where a row weighs nothing is not looked at.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : Loss
+    x, y, weight : object
+        As the user gave them.
+    prefix : str
+        What messages say before "x", "y" and "sample_weight".
+    some_count : bool
+        Whether it is an error that no row counts.
+    any_dtype : bool
+        Whether x may have another dtype than the model.
+    """
+    x = as_rows(x, f"{prefix}x", model.dtype, model.in_features, any_dtype=any_dtype)
+    n = x.shape[0]
     if weight is not None:
-        weight = as_weights(weight, f"{prefix}sample_weight", len(x))
-    rows = Dataset(x, y, weight, weight)
-    check_counts(loss, Subset(rows), prefix)
+        weight = as_weights(weight, f"{prefix}sample_weight", n)
+        y = _covered(y, f"{prefix}y", weight)
+    y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
+    if n != len(y):
+        raise ValueError(f"{prefix}x has {n} rows, {prefix}y {len(y)}")
+    rows = Dataset(x, y, weight, weight, prefix=prefix)
+    check_counts(loss, rows, some_count=some_count)
     return rows
 
 
-def check_counts(loss: Loss, rows: Subset, prefix: str = "") -> None:
+def _covered(y: Any, name: str, weight: Array) -> Any:
+    """Replace the targets of rows that weigh nothing by one that counts."""
+    if weight.all() or not weight.any():
+        return y
+    if isinstance(y, Mapping):
+        return {key: _covered(value, f"{name}[{key!r}]", weight) for key, value in y.items()}
+    if not is_array_like(y):
+        return y
+    array = as_array(y, name)
+    if array.ndim == 0 or len(array) != len(weight):
+        return y
+    covered = array.copy()
+    covered[weight == 0] = array[np.flatnonzero(weight)[0]]
+    return covered
+
+
+def check_counts(
+    loss: Loss, rows: Dataset, index: Array | None = None, prefix: str = "", some_count: bool = True
+) -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
-    total = loss_weights(loss, rows).sum()
-    if not total > 0:
-        raise ValueError(f"{prefix}x has no row that counts, of {len(rows)} rows")
+    weights = loss_weights(loss, rows)
+    total = (weights if index is None else weights[index]).sum()
+    prefix = prefix or rows.prefix
+    if some_count and not total > 0:
+        n = len(rows) if index is None else len(index)
+        raise ValueError(f"{prefix}x has no row that counts, of {n} rows")
     if total == np.inf:
         raise ValueError(f"{prefix}sample_weight adds up to infinity")
 
 
-def loss_weights(loss: Loss, rows: Dataset | Subset) -> Array:
+def loss_weights(loss: Loss, rows: Dataset) -> Array:
     """Compute what each row contributes to the denominator of the mean loss."""
     return loss.normalizers(rows.y, rows.weight)
+
+
+def describe_fault(loss: Loss, rows: Dataset, index: Array) -> str | None:
+    """Name the first of some rows with NaN or an infinity in x or y; None if there is none."""
+    given = rows.made_of
+    if given is not None:
+        of_given = index if given.index is None else given.index[index]
+        fault = describe_fault(loss, given.rows, of_given)
+        if fault is not None:
+            return fault
+    after = "" if given is None else ", made by transform or mix,"
+    missing = type(loss).present is not Loss.present
+    for name, values in (("x", dense(rows.x[index])), ("y", rows.y[index])):
+        if values.dtype.kind != "f":
+            continue
+        bad = np.isinf(values) if name == "y" and missing else ~np.isfinite(values)
+        if bad.any():
+            row, column = np.argwhere(bad.reshape(len(values), -1))[0]
+            number = index[row] if given is None else of_given[row]
+            value = values.reshape(len(values), -1)[row, column]
+            return f"{rows.prefix}{name}[{number}, {column}]{after} is {value}"
+    return None
 
 
 def present(loss: Loss, rows: Dataset) -> Array | None:
@@ -148,28 +230,27 @@ def hold_out(
     model: Sequential,
     loss: Loss,
     rows: Dataset,
-    validation_data: tuple[Any, ...] | None,
     fraction: float,
     seed: np.random.SeedSequence,
 ) -> tuple[Array, Subset | None]:
-    """Return indices of the rows to train on, ascending, and the rows to validate on."""
+    """Return indices of the rows to train on, ascending, and a share of them to validate on."""
     check_in("validation_split", fraction, "[0, 1)")
-    n = len(rows.x)
-    if validation_data is not None:
-        if fraction:
-            raise ValueError("fit takes validation_data or validation_split, not both")
-        if len(validation_data) not in (2, 3):
-            raise ValueError("validation_data must be (x, y) or (x, y, sample_weight)")
-        x, y, weight = (*validation_data, None)[:3]
-        return np.arange(n), Subset(check_rows(model, loss, x, y, weight, "validation "))
+    n = len(rows)
     if not fraction:
         return np.arange(n), None
+    if rows.x.dtype != model.dtype:
+        raise ValueError(
+            f"validation_split takes rows of x as they are, {rows.x.dtype}, but the model is "
+            f"{model.dtype}: pass validation_data=(x, y) with x of that dtype"
+        )
     size = max(1, round(n * fraction))
     if size == n:
         raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
     drawn = np.random.default_rng(seed).permutation(n)
     held = np.sort(drawn[:size])
-    check_counts(loss, Subset(rows, held), "validation ")
+    check_counts(loss, rows, held, "validation ")
+    if rows.weight is not None:
+        return np.sort(drawn[size:]), Subset(rows, held[rows.weight[held] > 0])
     return np.sort(drawn[size:]), Subset(rows, held)
 
 
@@ -181,20 +262,28 @@ def weigh_classes(
     class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
 ) -> Dataset:
     """Multiply the weights of the rows to train on by those of their classes."""
+    if class_weight is None:
+        return rows
     weight = rows.weight
-    if class_weight is not None:
-        by_class = np.zeros(len(rows.y))
-        classes = loss.classes(model.out_features or 0)
-        by_class[index] = class_weights(class_weight, rows.y[index], classes)
-        weight = by_class if weight is None else by_class * weight
-    weighted = Dataset(rows.x, rows.y, weight, rows.sample_weight)
-    if not loss_weights(loss, weighted)[index].sum() > 0:
+    if weight is not None:
+        index = index[weight[index] > 0]
+    by_class = np.zeros(len(rows))
+    classes = loss.classes(model.out_features or rows.x.shape[1])
+    by_class[index] = class_weights(class_weight, rows.y[index], kind_of(loss), classes)
+    return replace(rows, weight=by_class if weight is None else by_class * weight)
+
+
+def check_trains(loss: Loss, rows: Dataset, index: Array) -> None:
+    """Make sure that some of the rows to train on count."""
+    if not loss_weights(loss, rows)[index].sum() > 0:
         raise ValueError("no row to train on counts: their weights are all 0")
-    return weighted
 
 
 def class_weights(
-    class_weight: Mapping[Any, float] | Sequence[float] | Array | str, y: Array, classes: int | None
+    class_weight: Mapping[Any, float] | Sequence[float] | Array | str,
+    y: Array,
+    kind: str,
+    classes: int | None,
 ) -> Array:
     """Weigh each row by its class.
 
@@ -204,30 +293,69 @@ def class_weights(
         Weights by class, 1 for a class not named; or one for each class. "balanced" is
         N / (classes * rows of the class), which gives every class the same total weight
         (King & Zeng, 2001; as in scikit-learn).
-    y : ndarray of shape (N,) or (N, 1)
-        Classes.
+    y : ndarray of shape (N,), (N, 1) or (N, classes)
+        Classes, probabilities of yes, or class probabilities such as one-hot rows, which have the
+        mean weight of their classes.
+    kind : {"classes", "labels", "values"}
+        What y are: one of several classes, yes or no, or values.
     classes : int or None
         Number of classes, None if the loss knows none.
     """
-    if classes is None or y.size != len(y):
+    shares = None if classes is None else _class_shares(y, kind, classes)
+    if classes is None or shares is None:
         raise ValueError("class_weight needs a loss for classes, and one class a row")
-    labels, index = np.unique(y.reshape(-1), return_inverse=True)
-    if isinstance(class_weight, np.ndarray | list | tuple):
-        if len(class_weight) != classes:
+    labels, index, counts = shares
+    if is_array_like(class_weight) or isinstance(class_weight, list | tuple):
+        given = _array_of(class_weight)
+        if given.shape != (classes,):
             raise ValueError(
                 f"class_weight must have a weight for each of {classes} classes, "
-                f"got {len(class_weight)}"
+                f"got {len(given) if given.ndim else given}"
             )
-        class_weight = dict(enumerate(class_weight))
+        class_weight = dict(enumerate(given.tolist()))
     if isinstance(class_weight, Mapping):
         unknown = [label for label in class_weight if label not in range(classes)]
         if unknown:
             raise ValueError(f"class_weight names {unknown}; the classes are 0 to {classes - 1}")
-        given = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], np.float64)
-        return as_weights(given, "class_weight", len(labels))[index]
-    if class_weight != "balanced":
+        weights = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], np.float64)
+        of_class = as_weights(weights, "class_weight", len(labels))
+    elif class_weight == "balanced":
+        of_class = np.divide(
+            len(y), np.count_nonzero(counts) * counts, out=np.zeros(len(counts)), where=counts > 0
+        )
+    else:
         raise ValueError(
             f"class_weight must be a dict, an array or 'balanced', not {class_weight!r}"
         )
-    balanced: Array = len(y) / (len(labels) * np.bincount(index))
-    return balanced[index]
+    weighed: Array = of_class[index] if index.ndim == 1 else index @ of_class
+    return weighed
+
+
+def _class_shares(y: Array, kind: str, classes: int) -> tuple[Array, Array, Array] | None:
+    """Return the classes, which of them each row is, and how many rows are of each.
+
+    Which one is an index of shape (N,), or shares of shape (N, classes). None for several classes
+    a row.
+    """
+    if y.dtype.kind in "iu":
+        if y.size != len(y):
+            return None
+        labels, index = np.unique(y.reshape(-1), return_inverse=True)
+        return labels, index, np.bincount(index, minlength=len(labels))
+    if kind == "labels" and y.shape[1:] == (1,):
+        y = np.hstack([1 - y, y])
+    elif kind != "classes" or y.shape[1:] != (classes,):
+        return None
+    shares = y.astype(np.float64)
+    return np.arange(classes), shares, shares.sum(0)
+
+
+def _array_of(weights: Any) -> Array:
+    array = (
+        np.asarray(weights)
+        if isinstance(weights, list | tuple)
+        else as_array(weights, "class_weight")
+    )
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"class_weight must hold numbers, not {array.dtype}")
+    return array

@@ -36,9 +36,13 @@ class ScheduledLearningRates:
                 f"epoch, not {schedule!r}"
             )
         self.schedule = schedule
+        self._epochs = self._updates = 0
+        self.drive(optimizer)
+
+    def drive(self, optimizer: Any) -> None:
+        """Set the rates of an optimizer from now on, beginning from those that it has."""
         self._optimizer = optimizer
         self._initial = self._now()
-        self._epochs = self._updates = 0
 
     def _now(self) -> list[float]:
         return list(getattr(self._optimizer, "lrs", [getattr(self._optimizer, "lr", math.nan)]))

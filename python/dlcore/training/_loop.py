@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dlcore._common.checks import check_real
+from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._history import History
 from dlcore.training._dataset import MappedFile
+from dlcore.training._step_python import Diverged
+from dlcore.training._watch import EndOfFit, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,12 +52,14 @@ class Run:
     log_names: list[str]
     active_callbacks: list[Callback]
     _is_stopping = False
+    _watch: Watch
 
-    def _open(self, callbacks: Sequence[Callback], log_names: list[str]) -> None:
-        """Begin with an empty history."""
+    def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
+        """Begin with an empty history, and with limits as `Watch` takes them."""
+        self._watch = Watch(self, **limits)
         self.history = History()
         self.log_names = log_names
-        self.active_callbacks = list(callbacks)
+        self.active_callbacks = as_callbacks(callbacks)
         self._is_stopping = False
 
     def training_inputs(self) -> Iterator[Array]:
@@ -60,9 +67,13 @@ class Run:
         raise NotImplementedError
 
     def stop(self, reason: str) -> None:
-        """End the fit after this epoch: for callbacks."""
-        self._is_stopping = True
-        self.history.reason = reason
+        """End the fit after this epoch or, in `on_batch_end`, after this batch: for callbacks.
+
+        The first reason is kept.
+        """
+        if not self._is_stopping:
+            self._is_stopping = True
+            self.history.reason = reason
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for callback in self.active_callbacks:
@@ -100,26 +111,69 @@ def run_epochs(
     The model has the average of its weights, if there is one, while it validates and while
     callbacks see it, and its own while it trains.
     """
-    for callback in run.active_callbacks:
-        callback.trainer = run
-    run._tell("on_fit_begin")
-    for epoch in range(count):
+    with _told(run, average):
+        for epoch in range(count):
+            if average is not None:
+                average.show(run.model, average=False)
+            run._tell("on_epoch_begin", epoch)
+            learning_rates.begin_epoch()
+            run._watch.begin_epoch()
+            logs = epochs.train(epoch)
+            if average is not None:
+                average.show(run.model, average=True)
+            logs |= epochs.validate()
+            learning_rates.end_epoch()
+            run.history.record(epoch, logs, **epochs.counts(epoch))
+            epochs.end(epoch, logs)
+            try:
+                run._tell("on_epoch_end", epoch, logs)
+            finally:
+                run.history.add(_checked_logs(logs))
+            run._watch.end_epoch()
+            if run._is_stopping:
+                run.history.stopped_epoch = epoch
+            if epochs.has_converged() or run._is_stopping:
+                break
+
+
+@contextmanager
+def _told(run: Run, average: ExponentialMovingAverage | None) -> Iterator[None]:
+    """Tell callbacks that a fit begins and, however it ends, that it does."""
+    begun: list[Callback] = []
+    try:
+        for callback in run.active_callbacks:
+            callback.trainer = run
+        for callback in run.active_callbacks:
+            callback.on_fit_begin()
+            begun.append(callback)
+        yield
+    except BaseException as error:
         if average is not None:
-            average.show(run.model, average=False)
-        run._tell("on_epoch_begin", epoch)
-        learning_rates.begin_epoch()
-        logs = epochs.train(epoch)
-        if average is not None:
-            average.show(run.model, average=True)
-        logs |= epochs.validate()
-        learning_rates.end_epoch()
-        run.history.record(epoch, logs, **epochs.counts(epoch))
-        epochs.end(epoch, logs)
-        run._tell("on_epoch_end", epoch, logs)
-        if run._is_stopping:
-            run.history.stopped_epoch = epoch
-        if epochs.has_converged() or run._is_stopping:
-            break
+            average.end(run.model)
+        failures = _tell_each(begun, "on_exception", error) + _tell_each(begun, "on_fit_end")
+        for failure in failures:
+            error.add_note(f"a callback that was told of it raised {failure!r}")
+        raise
+    if average is not None:
+        average.end(run.model)
+    for failure in _tell_each(begun, "on_fit_end"):
+        raise failure
+
+
+def _tell_each(callbacks: Sequence[Callback], event: str, *arguments: Any) -> list[BaseException]:
+    """Tell all callbacks, whatever one of them raises; return that."""
+    failures: list[BaseException] = []
+    for callback in callbacks:
+        try:
+            getattr(callback, event)(*arguments)
+        except BaseException as failure:  # noqa: BLE001 - raised when all were told
+            failures.append(failure)
+    return failures
+
+
+def _checked_logs(logs: dict[str, Any]) -> dict[str, float]:
+    """Return what callbacks have left of the logs as numbers."""
+    return {name: check_real(f"logs[{name!r}]", value) for name, value in logs.items()}
 
 
 def run_batches(
@@ -128,21 +182,55 @@ def run_batches(
     learning_rates: ScheduledLearningRates,
     log: IterationLog,
     *,
+    watch: Watch,
     outputs: Array | None = None,
     squares: Array | None = None,
 ) -> Array:
     """Learn from batches, by the learning rates of their updates; return the loss of each.
 
-    ``outputs`` and ``squares`` are filled in as `TrainingStep.run` does.
+    ``outputs`` and ``squares`` are filled in as `TrainingStep.run` does. What watches the fit may
+    end it early: there are as many losses as batches that were learned from.
     """
+    losses: list[Array] = []
+    row = batch = 0
+    for part in watch.parts(plan, log):
+        own_outputs = outputs if outputs is None else outputs[row : row + len(part.order)]
+        own_squares = squares if squares is None else squares[batch : batch + len(part)]
+        try:
+            losses.append(
+                _run_part(step, part, learning_rates, log, watch, own_outputs, own_squares)
+            )
+        except Diverged as error:
+            error.batch += batch
+            raise
+        row, batch = row + len(part.order), batch + len(part)
+    return losses[0] if len(losses) == 1 else np.concatenate([np.empty(0), *losses])
+
+
+def _run_part(
+    step: TrainingStep,
+    plan: BatchPlan,
+    learning_rates: ScheduledLearningRates,
+    log: IterationLog,
+    watch: Watch,
+    outputs: Array | None,
+    squares: Array | None,
+) -> Array:
     mapped = MappedFile(plan.rows.x)
     losses = np.zeros(len(plan))
     lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
     log.begin(plan, losses, learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
+    last, made_before = 0, log.iteration
+    seconds = _SLICE_OF_MAP if mapped else _SLICE
+    if watch.looks_at_each_batch(plan):
+        seconds = 0.0
 
     def between(done: int) -> None:
+        nonlocal last
         mapped.release()
         log.up_to(done)
+        before, last = last, done
+        watch.between(plan, losses, done, before)
 
     try:
         updates = step.run(
@@ -151,11 +239,15 @@ def run_batches(
             squares=squares,
             lrs=lrs,
             outputs=outputs,
-            seconds=_SLICE_OF_MAP if mapped else _SLICE,
+            seconds=seconds,
             between=between,
         )
+    except EndOfFit:
+        learning_rates.end_updates(log.iteration - made_before, lrs)
+        return losses[:last]
     finally:
         mapped.release()
     learning_rates.end_updates(updates, lrs)
-    between(len(plan))
+    if last < len(plan):
+        between(len(plan))
     return losses

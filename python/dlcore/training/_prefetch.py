@@ -10,8 +10,9 @@ import numpy as np
 
 from dlcore._native.threads import get_num_threads
 from dlcore.functional._one_hot import one_hot
-from dlcore.training._batches import Batches, BatchPlan
-from dlcore.training._dataset import Dataset, MappedFile
+from dlcore.training._batches import Batches, BatchPlan, plan_batches
+from dlcore.training._dataset import Dataset, MappedFile, Subset, loss_weights, present
+from dlcore.training._rows import dense, is_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,10 +34,12 @@ class AugmentedBatches:
     source : Batches
         The batches as they are.
     loss : Loss
+    dtype : dtype
+        That of the model, which the changed rows have.
     classes : int or None
         Classes of the targets, if they are class indices.
     transform : callable, optional
-        ``transform(x, rng) -> x`` of a batch, of the same shape and dtype; x is a copy.
+        ``transform(x, rng) -> x`` of a batch, of the same shape; x is a copy.
     mix : callable, optional
         ``mix(x, y, rng) -> (x, y)`` of a batch, after it; y are values or class probabilities.
 
@@ -49,6 +52,7 @@ class AugmentedBatches:
         self,
         source: Batches,
         loss: Loss,
+        dtype: np.dtype[Any],
         classes: int | None,
         transform: Callable[..., Any] | None,
         mix: Callable[..., Any] | None,
@@ -57,6 +61,7 @@ class AugmentedBatches:
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, not {function!r}")
         self._source, self._loss, self._classes = source, loss, classes
+        self._dtype = dtype
         self._transform, self._mix = transform, mix
         # For all epochs: threads take longer to begin than a small epoch does. One less than there
         # are cores: the step needs some, and one that waits for its turn holds up all of the step's.
@@ -71,9 +76,27 @@ class AugmentedBatches:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def accumulate(self) -> int:
+        """Batches to an update, from the next epoch on."""
+        return self._source.accumulate
+
+    @accumulate.setter
+    def accumulate(self, batches: int) -> None:
+        self._source.accumulate = batches
+
+    def weigh(self) -> None:
+        """Weigh the rows by the loss as it is now."""
+        self._source.weigh()
+
     def inputs(self) -> Iterator[Array]:
-        """Give x of all rows as they are, some at a time."""
-        return self._source.inputs()
+        """Give x of all rows as they are, some at a time; changed where they have another dtype."""
+        for x in self._source.inputs():
+            if x.dtype == self._dtype or self._transform is None:
+                yield x
+            else:
+                like = np.empty(x.shape, self._dtype)
+                yield _checked("transform", "x", self._transform(x, np.random.default_rng(0)), like)
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch, some at a time."""
@@ -88,40 +111,48 @@ class AugmentedBatches:
 
     def _begin(self, plan: BatchPlan, start: int, size: int) -> _Piece:
         """Set threads to make some batches, from ``start`` on."""
-        indices = plan.order[start * plan.batch_size : (start + size) * plan.batch_size]
-        x = np.empty((len(indices), *plan.rows.x.shape[1:]), plan.rows.x.dtype)
-        batches = range(start, min(start + size, len(plan)))
-        slots = (x[i * plan.batch_size : (i + 1) * plan.batch_size] for i in range(size))
+        offsets = plan.offsets[start : start + size + 1]
+        indices, offsets = plan.order[offsets[0] : offsets[-1]], offsets - offsets[0]
+        x = np.empty((len(indices), *plan.rows.x.shape[1:]), self._dtype)
         targets = [
-            self._pool.submit(self._change, plan, batch, slot)
-            for batch, slot in zip(batches, slots, strict=False)
+            self._pool.submit(self._change, plan, start + i, x[offsets[i] : offsets[i + 1]])
+            for i in range(len(offsets) - 1)
         ]
-        return _Piece(start, indices, x, targets)
+        return _Piece(start, indices, offsets, x, targets)
 
     def _finish(self, plan: BatchPlan, piece: _Piece) -> Iterator[BatchPlan]:
         """Wait for batches, and give them."""
         y = np.concatenate([target.result() for target in piece.targets])
         given = plan.rows
         MappedFile(given.x).release()
-        weights = (given.weight, given.sample_weight)
-        own = (w if w is None else w[piece.indices] for w in weights)
-        rows = Dataset(piece.x, y, *own)
-        # The key of a batch is that which it has in one run of all of them.
-        key = (plan.key + piece.start * 0x9E3779B97F4A7C15) % 2**64
-        order = np.arange(len(y))
-        yield from Batches(self._loss, rows, order, plan.batch_size, plan.accumulate).epoch(
-            None, key
+        weight, sample_weight = (
+            w if w is None else w[piece.indices] for w in (given.weight, given.sample_weight)
+        )
+        made_of = Subset(given, piece.indices)
+        rows = Dataset(piece.x, y, weight, sample_weight, made_of)
+        yield plan_batches(
+            rows,
+            np.arange(len(y)),
+            piece.offsets,
+            plan.accumulate,
+            plan.key_of(piece.start),  # that which the batch has in one run of all of them
+            weights=loss_weights(self._loss, rows),
+            there=present(self._loss, rows),
         )
 
     def _change(self, plan: BatchPlan, batch: int, x: Array) -> Array:
         """Fill in x of a batch, changed; return its targets."""
         rng = np.random.default_rng([plan.key, batch])
         indices = plan.indices(batch)
-        np.take(plan.rows.x, indices, axis=0, out=x)
-        y: Array = plan.rows.y[indices]
+        given = plan.rows.x
         changed = x
+        if given.dtype != x.dtype or is_sparse(given):
+            changed = dense(given[indices])
+        else:
+            np.take(given, indices, axis=0, out=x)
+        y: Array = plan.rows.y[indices]
         if self._transform is not None:
-            changed = _checked("transform", "x", self._transform(x, rng), x)
+            changed = _checked("transform", "x", self._transform(changed, rng), x)
         if self._mix is not None:
             if y.dtype.kind in "iu":
                 y = one_hot(y, self._classes or 0, x.dtype)
@@ -137,13 +168,15 @@ class AugmentedBatches:
 class _Piece(NamedTuple):
     start: int  # the first batch
     indices: Array  # of the rows
+    offsets: Array  # of the batches in them
     x: Array  # is being filled in
     targets: list[Future[Array]]  # of each batch
 
 
 def _batches_of_piece(plan: BatchPlan) -> int:
     """Return how many batches to give at once: whole updates."""
-    bytes_of_batch = max(1, plan.rows.x[:1].nbytes * plan.batch_size)
+    x = plan.rows.x
+    bytes_of_batch = max(1, int(x.shape[1]) * int(x.dtype.itemsize) * plan.batch_size)
     batches = min(max(_FEWEST, _BYTES // bytes_of_batch), _MOST)
     return plan.accumulate * -(-batches // plan.accumulate)
 

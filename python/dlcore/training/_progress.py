@@ -93,34 +93,54 @@ class IterationLog:
         self.iteration = 0
         self._history, self._progress, self._every = history, progress, every
         self._losses: list[float] = []  # of the updates since the last line
+        # The loss of an update so far, which goes on with other batches, and whether one counts.
+        self._begun = 0.0
+        self._counts = False
 
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | float) -> None:
         """Begin with other batches, whose losses are filled in."""
         self._plan, self._batch_losses = plan, losses
         self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
         self._updates = self._batches = 0  # of the plan, that are logged
+        self._made = 0  # of these updates; one whose batches all weigh nothing is none
 
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
-        plan = self._plan
-        ready = self._lrs.size if done == len(plan) else done // plan.accumulate
-        if self._every is None:
+        plan, weights = self._plan, self._plan.accumulation_weights
+        ready = plan.updates(done)
+        if self._every is None and weights[self._batches : done].all():
             self.iteration += ready - self._updates
+            self._counts = self._counts and ready == self._updates
             self._updates = ready
         for update in range(self._updates, ready):
-            self.iteration += 1
             batches = slice(update * plan.accumulate, (update + 1) * plan.accumulate)
-            self._losses.append(
-                float(self._batch_losses[batches] @ plan.accumulation_weights[batches])
-            )
-            if self.iteration % (self._every or 1) == 0:
-                loss, lr = float(np.mean(self._losses)), float(self._lrs[update])
-                self._history.record_iterations([self.iteration], [loss], [lr])
-                self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
-                self._losses.clear()
+            loss, self._begun = (self._begun + self._weighed(batches)) * plan.gradient_scale, 0.0
+            counts, self._counts = self._counts or weights[batches].any(), False
+            if counts:
+                self._log_update(loss)
         self._updates = ready
+        if done == len(plan) != self._batches and not plan.ends_update:
+            rest = slice(ready * plan.accumulate, None)
+            self._begun += self._weighed(rest)
+            self._counts = self._counts or bool(weights[rest].any())
         self._progress.step(done - self._batches)
         self._batches = done
+
+    def _log_update(self, loss: float) -> None:
+        self.iteration += 1
+        self._made += 1
+        if self._every is None:
+            return
+        self._losses.append(loss)
+        if self.iteration % self._every == 0:
+            loss, lr = float(np.mean(self._losses)), float(self._lrs[self._made - 1])
+            self._history.record_iterations([self.iteration], [loss], [lr])
+            self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
+            self._losses.clear()
+
+    def _weighed(self, batches: slice) -> float:
+        """Return the sum of the losses of batches as they are weighed in their update."""
+        return float(self._batch_losses[batches] @ self._plan.accumulation_weights[batches])
 
 
 def _bar(total: int | None, name: str) -> Any:

@@ -12,6 +12,7 @@ from dlcore.nn._inference import describe
 from dlcore.nn._losses import native_loss
 from dlcore.optim._adam import Adam
 from dlcore.optim._sgd import SGD
+from dlcore.training._settings import settings_of
 from dlcore.training._step_python import FAULTS, Diverged, PythonStep
 
 if TYPE_CHECKING:
@@ -79,22 +80,36 @@ class TrainingStep:
         clip_value: float | None = None,
         average: tuple[Array, float] | None = None,
     ) -> None:
+        self._given: dict[str, Any] = {
+            "optimizer": optimizer,
+            "accumulate": accumulate,
+            "max_norm": max_norm,
+            "clip_value": clip_value,
+            "average": average,
+        }
+        self._model, self._loss = model, loss
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take the model, the loss, the optimizer and the options as they are now."""
+        model, optimizer = self._model, self._given["optimizer"]
         names = trained_names(model, optimizer)
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
-        self._model, self._loss, self._optimizer = model, loss, optimizer
-        self._max_norm, self._clip_value = max_norm, clip_value
+        self._settings = settings_of(model, self._loss, optimizer)
+        self._optimizer = optimizer
+        self._max_norm, self._clip_value = self._given["max_norm"], self._given["clip_value"]
         self._average: Array | None = None
         self._decay = 0.0
-        if average is not None:
-            self._average, self._decay = average
+        if self._given["average"] is not None:
+            self._average, self._decay = self._given["average"]
         self._averages = {} if self._average is None else model._split(self._average)
         self._gradient = np.zeros_like(model.flat)
         grads = model._split(self._gradient)
         self._names = names
         self._grads = [grads[name] for name in names]
         self._trained = {name: grads[name] for name in names if name not in model.frozen}
-        self._accumulate = accumulate
+        self._accumulate = self._given["accumulate"]
         self._native: _core.TrainingStep | None = None
         self._python: PythonStep | None = None  # around the native one
         self._made_for: tuple[Any, ...] = ()
@@ -104,9 +119,27 @@ class TrainingStep:
         self._parameters: tuple[ParameterSpec, ...] = ()
         self._described_state: object = self
 
+    def refresh(self, **changes: Any) -> None:
+        """Begin anew, between two updates, if anything has been changed.
+
+        That may be the optimizer and the options of the constructor, given here, or how the model
+        and the loss are: frozen parameters, options of layers and of the loss.
+        """
+        given = self._given | changes
+        is_same = all(_is_unchanged(self._given[name], value) for name, value in changes.items())
+        settings = settings_of(self._model, self._loss, given["optimizer"])
+        if not is_same or settings != self._settings:
+            self._given = given
+            self._begin()
+
     def width_of(self, rows: Dataset) -> int:
         """Return the number of features of the outputs."""
         return _last_width(self._model, rows.x.shape[1])
+
+    @property
+    def average(self) -> Array | None:
+        """Where running averages of the parameters go."""
+        return self._average
 
     @property
     def gradient(self) -> Array:
@@ -131,23 +164,27 @@ class TrainingStep:
         """Make the native step, for batches such as these, unless it is there."""
         rows, model = plan.rows, self._model
         made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
+        batch_size = max(1, plan.batch_size)
         if (
             self._native is not None
             and self._python is not None
             and made_for == self._made_for
-            and plan.batch_size <= self._capacity
+            and batch_size <= self._capacity
         ):
             return self._native, self._python
         width, parameters = self.width_of(rows), model._split(model.flat)
         loss = native_loss(self._loss, width, rows.y, model.flat.dtype)
         self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
+        waiting = self._native  # a batch that is larger than those before may be amid an update
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
             describe(model.layers, rows.x.shape[1], model.frozen, self._trained),
-            plan.batch_size,
+            batch_size,
             loss,
             self._accumulate,
         )
+        if waiting is not None and waiting.is_pending:
+            self._native.resume()
         self._python = PythonStep(
             self._native,
             flat=model.flat,
@@ -158,7 +195,7 @@ class TrainingStep:
             grads=self._grads,
             width=width,
         )
-        self._made_for, self._capacity = made_for, plan.batch_size
+        self._made_for, self._capacity = made_for, batch_size
         return self._native, self._python
 
     def _describe_parameters(self, state: Any) -> tuple[ParameterSpec, ...]:
@@ -240,11 +277,13 @@ class TrainingStep:
             y=plan.rows.y,
             weight=plan.rows.weight,
             order=plan.order,
-            batch_size=plan.batch_size,
+            offsets=plan.offsets,
             normalizers=plan.normalizers,
             accumulation_weights=plan.accumulation_weights,
             loss_factors=plan.factors,
             accumulate=plan.accumulate,
+            ends_update=plan.ends_update,
+            gradient_scale=plan.gradient_scale,
             key=plan.key,
             optimizer=optimizer._spec(),
             parameters=self._describe_parameters(state),
@@ -267,6 +306,13 @@ class TrainingStep:
         if fault:
             raise Diverged(native.batches, FAULTS[fault].format(losses[native.batches]))
         return native.updates
+
+
+def _is_unchanged(old: Any, new: Any) -> bool:
+    """Whether an option is what it was."""
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return all(map(_is_unchanged, old, new))
+    return old is new or (isinstance(old, int | float) and old == new)
 
 
 # The updates that native steps know; a class of the user's own may make another one.

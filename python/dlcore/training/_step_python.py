@@ -74,12 +74,10 @@ class PythonStep:
         self._gradient, self._grads = gradient, grads
         self._loss, self._optimizer = loss, optimizer
         self._width = width
-        self._pending = False  # whether gradients wait for an update
 
     def forget(self) -> None:
         """Forget gradients that wait for an update."""
         self._native.forget()
-        self._pending = False
 
     def run(
         self,
@@ -98,22 +96,25 @@ class PythonStep:
         """Learn from the batches of an epoch; return how many updates were made."""
         updates = 0
         for batch in range(len(plan)):
+            updated = False
             if lrs is not None:
                 set_lrs(self._optimizer, lrs[updates])
             # A network that diverges is found by its loss, not by a warning from inside a step.
             with np.errstate(all="ignore"):
                 try:
                     losses[batch], of_batch = self.compute_gradient(plan, x, batch)
-                    if plan.completes_update(batch) and self._pending:
+                    if plan.completes_update(batch) and self._native.is_pending:
+                        if plan.gradient_scale != 1:
+                            self._gradient *= self._gradient.dtype.type(plan.gradient_scale)
                         self._clip(max_norm, clip_value)
                         self._update(parameters, average_decay)
+                        updated = True
                 except FloatingPointError as error:
                     self._native.undo()
                     raise Diverged(batch, str(error)) from None
             if outputs is not None:
-                start = batch * plan.batch_size
-                outputs[start : start + len(of_batch)] = of_batch
-            updates += plan.completes_update(batch) and not self._pending
+                outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = of_batch
+            updates += updated
             between(batch + 1)
         return updates
 
@@ -123,8 +124,9 @@ class PythonStep:
         """Return the loss of a batch and its outputs; the gradient is added to those that wait."""
         indices = plan.indices(batch)
         outputs = np.empty((len(indices), self._width), self._flat.dtype)
-        key = (plan.key + batch * 0x9E3779B97F4A7C15) % 2**64
-        self._native.forward(x, indices, outputs, key)
+        if len(indices) == 0:  # all of its rows were left out
+            return 0.0, outputs
+        self._native.forward(x, indices, outputs, plan.key_of(batch))
         if not plan.accumulation_weights[batch] > 0:
             return 0.0, outputs
         weight = plan.rows.weight
@@ -139,7 +141,6 @@ class PythonStep:
         if plan.accumulation_weights[batch] != 1:
             grad = grad * grad.dtype.type(plan.accumulation_weights[batch])
         self._native.backward(_checked(grad, outputs))
-        self._pending = True
         return loss, outputs
 
     def _loss_and_grad(

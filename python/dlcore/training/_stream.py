@@ -2,90 +2,238 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.training._batches import Batches, BatchPlan
-from dlcore.training._dataset import Dataset
+from dlcore._common.arrays import is_array_like
+from dlcore.nn._losses import Loss
+from dlcore.training._batches import BatchPlan, plan_batches
+from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._rows import dense, is_sparse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     from dlcore._common.typing import Array
-    from dlcore.nn._losses import Loss
+
+
+def is_batches(data: object) -> bool:
+    """Whether data are an iterable of batches, and not arrays."""
+    if is_array_like(data) or is_sparse(data) or isinstance(data, str | bytes | Mapping):
+        return False
+    return isinstance(data, Iterable) or _has_items(data)
+
+
+def is_pair(data: object) -> bool:
+    """Whether data are (x, y) or (x, y, sample_weight), and not a list of such batches."""
+    return (
+        isinstance(data, tuple | list)
+        and len(data) in (2, 3)
+        and not isinstance(data[0], tuple | list)
+    )
+
+
+class Reader:
+    """The batches of an iterable, checked; each iteration is an epoch.
+
+    Parameters
+    ----------
+    source : iterable
+        Gives (x, y) or (x, y, sample_weight).
+    name : str
+        What to call it in messages.
+    check : callable
+        ``check(x, y, sample_weight=None, prefix=...)`` makes `Dataset` of a batch, or raises an
+        error.
+    steps : int, optional
+        Batches of an epoch. The next one then goes on where this one ends, and begins anew at the
+        end of what can be gone through again.
+    steps_name : str
+        What to call these.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        name: str,
+        check: Callable[..., Dataset],
+        *,
+        steps: int | None = None,
+        steps_name: str = "steps_per_epoch",
+        prefix: str = "",
+    ) -> None:
+        if not is_batches(source):
+            raise TypeError(
+                f"without y, {name} must be an iterable of batches (x, y), "
+                f"not {type(source).__name__}"
+            )
+        self._source, self._name, self._check, self._prefix = source, name, check, prefix
+        self.steps, self._steps_name = steps, steps_name
+        self._is_one_pass = isinstance(source, Iterator)
+        self._rest: Iterator[Any] | None = None  # of what an epoch of so many steps has left
+
+    def check_repeats(self, epochs: int) -> None:
+        """Make sure that it can be gone through so many times."""
+        if epochs > 1 and self._is_one_pass and self.steps is None:
+            raise ValueError(
+                f"{self._name} is a {type(self._source).__name__}, which gives its batches only "
+                f"once, for {epochs} epochs: pass something that can be gone through again, such "
+                f"as a list or an object with __iter__, or {self._steps_name}="
+            )
+
+    def __iter__(self) -> Iterator[Dataset]:
+        number = 0
+        for number, batch in enumerate(self._batches(), 1):
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise TypeError(
+                    f"batch {number} of {self._name} must be (x, y) or (x, y, sample_weight), "
+                    f"got {type(batch).__name__}"
+                )
+            yield self._check(*batch, prefix=f"{self._prefix}batch {number}: ")
+        if number == 0:
+            raise ValueError(
+                f"{self._name} has no batches in this epoch; an iterator can be gone through only "
+                f"once, pass something that every epoch can iterate over, such as a list"
+            )
+
+    def _batches(self) -> Iterator[Any]:
+        """Give the batches of an epoch as they come."""
+        if self.steps is None:
+            yield from _begin(self._source)
+            return
+        left, got_some = self.steps, True
+        while left:
+            if self._rest is None:
+                self._rest, got_some = _begin(self._source), False
+            for batch in islice(self._rest, left):
+                left, got_some = left - 1, True
+                yield batch
+            if left:  # it has ended
+                self._rest = None
+                if self._is_one_pass or not got_some:
+                    raise ValueError(
+                        f"{self._name} ended after {self.steps - left} of {self.steps} batches of "
+                        f"an epoch ({self._steps_name})"
+                    )
 
 
 class Stream:
-    """The mini-batches of an iterable, which every epoch goes through anew.
+    """The mini-batches that a reader gives in each epoch.
 
     Parameters
     ----------
     loss : Loss
         Says what each row contributes to the denominator of the mean loss.
-    source : iterable
-        Gives (x, y) or (x, y, sample_weight).
-    check : callable
-        Makes `Dataset` of them, or raises an error.
+    reader : Reader
     accumulate : int
-        Batches to an update.
+        Batches to an update: as many passes, of a batch each.
     """
 
-    def __init__(
-        self,
-        loss: Loss,
-        source: Iterable[Any],
-        check: Callable[..., Dataset],
-        accumulate: int,
-    ) -> None:
-        self._loss, self._source, self._check = loss, source, check
-        self._accumulate = accumulate
+    def __init__(self, loss: Loss, reader: Reader, accumulate: int) -> None:
+        self._loss, self._reader, self.accumulate = loss, reader, accumulate
+
+    def weigh(self) -> None:
+        """Weigh rows by the loss as it is now, as is done with each batch anyway."""
 
     def inputs(self) -> Iterator[Array]:
-        """Give x of each batch."""
-        for batch in self._source:
-            yield self._check(*batch).x
+        """Give x of each batch, of the rows that are read."""
+        for rows in self._reader:
+            for part in rows.counted().parts(4096):
+                yield dense(part.x)
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""
-        update: list[Dataset] = []
-        number = 0
-        for number, batch in enumerate(self._source, 1):
-            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-                raise TypeError(
-                    f"batch {number} of x must be (x, y) or (x, y, sample_weight), "
-                    f"got {type(batch).__name__}"
-                )
-            update.append(self._check(*batch, prefix=f"batch {number}: "))
-            if len(update) == self._accumulate:
-                yield from self._plan(update, key + number)
-                update = []
-        if number == 0:
-            raise ValueError(
-                "x has no batches in this epoch; an iterator can be gone through only once, "
-                "pass something that every epoch can iterate over, such as a list"
-            )
-        if update:
-            yield from self._plan(update, key + number)
+        numbered = enumerate(self._reader, 1)
+        if self.accumulate == 1:
+            for number, rows in numbered:
+                yield self._plan(rows, key + number)
+        elif type(self._loss).present is not Loss.present:
+            yield from self._known_updates(numbered, key)
+        else:
+            yield from self._updates(numbered, key)
 
-    def _plan(self, update: list[Dataset], key: int) -> Iterator[BatchPlan]:
-        """Make one batch of those of an update: k of n rows give what one of k * n gives."""
-        rows = update[0]
-        if len(update) > 1:
-            rows = Dataset(
-                np.concatenate([r.x for r in update]),
-                np.concatenate([r.y for r in update]),
-                _join([r.weight for r in update], update),
-                _join([r.sample_weight for r in update], update),
-            )
-        yield from Batches(self._loss, rows, np.arange(len(rows.x)), len(rows.x), 1).epoch(
-            None, key % 2**63
+    def _updates(self, numbered: Iterator[tuple[int, Dataset]], key: int) -> Iterator[BatchPlan]:
+        """Plan updates of several batches, whose weight is known at their end alone.
+
+        Each batch is weighed against the first one, and the sum of the gradients scaled in the end.
+        """
+        for first in numbered:
+            unit = total = 0.0
+            update = chain([first], islice(numbered, self.accumulate - 1))
+            for (number, rows), is_last in _with_last(update):
+                plan = self._plan(rows, key + number)
+                normalizer = float(plan.normalizers[0])
+                unit, total = unit or normalizer, total + normalizer
+                yield replace(
+                    plan,
+                    accumulation_weights=plan.normalizers / (unit or 1.0),
+                    accumulate=1 if is_last else self.accumulate,
+                    ends_update=is_last,
+                    gradient_scale=unit / total if is_last and total > 0 else 1.0,
+                )
+
+    def _known_updates(
+        self, numbered: Iterator[tuple[int, Dataset]], key: int
+    ) -> Iterator[BatchPlan]:
+        """Plan updates whose batches are all there: what a target weighs depends on them all."""
+        while update := list(islice(numbered, self.accumulate)):
+            plans = [self._plan(rows, key + number) for number, rows in update]
+            total = sum(float(plan.normalizers[0]) for plan in plans)
+            factors = self._factors([rows for _, rows in update], total)
+            for (plan, _), is_last in _with_last(zip(plans, update, strict=True)):
+                yield replace(
+                    plan,
+                    accumulation_weights=plan.normalizers / (total or 1.0),
+                    accumulate=1 if is_last else self.accumulate,
+                    ends_update=is_last,
+                    factors=factors,
+                )
+
+    def _factors(self, update: list[Dataset], total: float) -> Array | None:
+        """Return the factors of the targets in an update, whose batches weigh so much."""
+        of_batches = [(rows, present(self._loss, rows)) for rows in update]
+        targets = next((there.shape[1] for _, there in of_batches if there is not None), None)
+        if targets is None:
+            return None
+        counts = np.zeros((1, targets))
+        for rows, there in of_batches:
+            counts += loss_weights(self._loss, rows).sum() if there is None else there.sum(0)
+        return np.divide(total, counts, out=np.zeros_like(counts), where=counts > 0)
+
+    def _plan(self, rows: Dataset, key: int) -> BatchPlan:
+        """Plan one batch."""
+        order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
+        return plan_batches(
+            rows,
+            order,
+            np.array([0, len(order)]),
+            1,
+            key % 2**63,
+            weights=loss_weights(self._loss, rows),
+            there=present(self._loss, rows),
         )
 
 
-def _join(weights: list[Array | None], update: list[Dataset]) -> Array | None:
-    """Join the weights of batches, 1 where a batch has none; None where none has any."""
-    if all(weight is None for weight in weights):
-        return None
-    pairs = zip(weights, update, strict=True)
-    return np.concatenate([np.ones(len(r.x)) if w is None else w for w, r in pairs])
+def _has_items(source: Any) -> bool:
+    return hasattr(source, "__getitem__") and hasattr(source, "__len__")
+
+
+def _begin(source: Any) -> Iterator[Any]:
+    """Begin to go through a source; one of numbered items without __iter__ is, such as Keras', too."""
+    if isinstance(source, Iterable):
+        return iter(source)
+    return (source[i] for i in range(len(source)))
+
+
+def _with_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Give each item, and whether it is the last one."""
+    rest = iter(items)
+    for item in rest:
+        for following in rest:
+            yield item, False
+            item = following
+        yield item, True

@@ -3,51 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_name, check_positive_int
+from dlcore._common.arrays import is_array_like
+from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
-from dlcore.metrics._named import as_metrics
-from dlcore.nn._losses import Loss, as_loss
-from dlcore.nn._sequential import Sequential
-from dlcore.optim._adam import Adam, AdamW
-from dlcore.optim._sgd import SGD
+from dlcore.functional._activations import sigmoid, softmax
+from dlcore.metrics._accumulation import Measurement
+from dlcore.metrics._named import kind_of
 from dlcore.training._batches import Batches, BatchPlan
+from dlcore.training._configuration import Configured
 from dlcore.training._dataset import (
     Dataset,
-    MappedFile,
     Subset,
     check_rows,
+    check_trains,
+    describe_fault,
     hold_out,
-    loss_weights,
     weigh_classes,
 )
-from dlcore.training._learning_rate import ScheduledLearningRates
-from dlcore.training._loop import Run, run_batches, run_epochs
+from dlcore.training._evaluation import outputs_of, score
+from dlcore.training._loop import run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._step import Diverged, TrainingStep, trained_names
-from dlcore.training._stream import Stream
+from dlcore.training._settings import loss_settings
+from dlcore.training._step import Diverged, TrainingStep
+from dlcore.training._stream import Reader, Stream, is_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
+    from dlcore.callbacks._averaging import ExponentialMovingAverage
+    from dlcore.nn._losses import Loss
+    from dlcore.nn._sequential import Sequential
     from dlcore.optim._schedules import Schedule
 
-_OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+# Outputs of training batches that are kept at once for metrics: 32 MiB of float32.
+_OUTPUTS = 2**23
 
 
-class Trainer(Run):
+class Trainer(Configured):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -63,11 +68,12 @@ class Trainer(Run):
         "sgd" with its default options.
     callbacks : sequence of Callback, optional
         Called in every fit, in this order.
-    metrics : sequence of str or callable, optional
+    metrics : sequence of str or callable, or mapping of names to them, optional
         What to log beside the loss: names such as "accuracy", "f1" or "r2" (see
         `dlcore.metrics.metric_named`), scikit-learn's scorers, which both count a row of
         ``sample_weight`` 2 twice; or functions ``metric(y_true, outputs) -> float``, called once
-        an epoch with all rows and logged under their ``__name__``.
+        an epoch with all rows and logged under their ``__name__``, a `functools.partial` under
+        that of its function and an object under that of its class, or by the names of a mapping.
     seed : int, optional
         Draws the order of the rows, the validation split and what `Dropout` drops. The same seed,
         data and calls give the same result, bit for bit on the same machine.
@@ -100,39 +106,32 @@ class Trainer(Run):
         loss: str | Loss,
         optimizer: Optimizer | str | None = None,
         callbacks: Sequence[Callback] | None = None,
-        metrics: Sequence[str | Callable[[Array, Array], float]] | None = None,
+        metrics: Sequence[str | Callable[[Array, Array], float]]
+        | Mapping[str, str | Callable[[Array, Array], float]]
+        | None = None,
         seed: int | None = None,
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
         schedule: Schedule | ReduceLROnPlateau | Callable[[int], float] | None = None,
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise TypeError(f"Trainer: model must be a Sequential, not {type(model).__name__}")
-        check_positive_int("accumulate", accumulate)
-        limits = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
-        for name, limit in limits.items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be positive, not {limit}")
-        if clip_grad_norm is not None and clip_grad_value is not None:
-            raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")
-        self.loss = as_loss(loss)
-        model._make_writeable()
         self.model = model
-        self.optimizer = _as_optimizer(optimizer or "adam", model)
-        self.callbacks = as_callbacks(callbacks)
+        self.loss = loss
+        self.metrics = metrics
+        self.optimizer = optimizer or "adam"
+        self.callbacks = callbacks
         if isinstance(schedule, ReduceLROnPlateau):
             self.callbacks.append(schedule)
             schedule = None
+        self.schedule = schedule
         self.accumulate = accumulate
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
         self.history: History = History()
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
-        self._learning_rates = ScheduledLearningRates(schedule, self.optimizer)
         self._source: Batches | Stream | AugmentedBatches | None = None
-        self._metrics = as_metrics(metrics, self.loss) | self.loss.target_metrics()
+        self._seed = seed
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
         self._split_seed, layer_seed = seeds.spawn(2)
@@ -145,14 +144,19 @@ class Trainer(Run):
         *,
         epochs: int,
         batch_size: int = 32,
+        steps_per_epoch: int | None = None,
         sample_weight: Any = None,
         class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         validation_split: float = 0.0,
+        validation_steps: int | None = None,
+        validation_freq: int = 1,
         shuffle: bool = True,
         transform: Callable[..., Array] | None = None,
         mix: Callable[..., tuple[Array, Array]] | None = None,
         callbacks: Sequence[Callback] | None = None,
+        max_time: float | timedelta | None = None,
+        max_steps: int | None = None,
         log_every: int | None = None,
         verbose: int | str = "auto",
     ) -> History:
@@ -162,39 +166,56 @@ class Trainer(Run):
         ----------
         x : ndarray of shape (N, in_features)
             Rows to learn from, of the model's dtype; `numpy.memmap` for more of them than fit the
-            memory. Or, without y, an iterable of batches (x, y) or (x, y, sample_weight), which
-            every epoch goes through anew; ``batch_size`` and ``shuffle`` have no meaning then.
+            memory; a matrix of `scipy.sparse`, of which the rows of a batch are dense at a time;
+            with ``transform`` numbers of any dtype, of which it makes the model's. Or, without y,
+            an iterable of batches (x, y) or (x, y, sample_weight), which every epoch goes through
+            anew; ``batch_size`` and ``shuffle`` have no meaning then.
         y : ndarray of shape (N,) or (N, out_features)
             Class indices of any integer dtype for cross-entropy; otherwise values of the model's
             dtype and the outputs' shape, where (N,) is taken for (N, 1).
         epochs : int
-            Passes over the rows, unless a callback stops earlier.
+            Passes over the rows, unless a callback or a limit stops earlier; with 0 the model stays
+            as it is, and the history is empty.
         batch_size : int
             Rows of a mini-batch; the last one may be shorter.
+        steps_per_epoch : int, optional
+            Batches of an epoch, of an iterable that may be endless. The next epoch goes on with the
+            batches that follow, and from the first one on when there are no more.
         sample_weight : ndarray of shape (N,), optional
             Weights of the rows, of any real dtype. The loss of a batch is
-            ``sum(weight * loss) / sum(weight)``.
+            ``sum(weight * loss) / sum(weight)``. A row of weight 0 has a place in a batch, but is
+            left out there, whatever it holds.
         class_weight : mapping, array or "balanced", optional
             Weights of the classes in training, which multiply ``sample_weight``: a dict such as
             ``{0: 1.0, 1: 5.0}``, 1 for a class it does not name, an array with one for each, or
             "balanced" for ``N / (classes * rows of the class)``.
-        validation_data : (x, y) or (x, y, sample_weight), optional
-            Rows to validate on after each epoch.
+        validation_data : (x, y), (x, y, sample_weight) or an iterable of these, optional
+            Rows to validate on after each epoch, or batches of them.
         validation_split : float
             Share of the rows to validate on instead, drawn at random. Fits of one trainer on
             equally many rows hold out the same ones.
+        validation_steps : int, optional
+            Batches to validate on, of an iterable that may be endless.
+        validation_freq : int
+            Validate after every so many epochs: the k-th, the 2k-th and so on. The others log
+            nothing of it, and callbacks that monitor a value of it do not look at them.
         shuffle : bool
             Whether each epoch goes through the rows in a new random order; otherwise the batches
             are consecutive rows.
         transform : callable, optional
             ``transform(batch, rng) -> batch`` changes x of each batch, a copy of shape (n, features),
-            to one of the same shape and dtype: data augmentation. It runs in other threads ahead
+            to one of the same shape and the model's dtype: data augmentation. It runs in other threads ahead
             of the training, with a random generator of the batch's own, drawn by the seed.
         mix : callable, optional
             ``mix(x, y, rng) -> (x, y)``, after it, such as `dlcore.mixup`. Class indices come as
             class probabilities of shape (n, classes).
         callbacks : sequence of Callback, optional
             Called in this fit, after those of the trainer.
+        max_time : float or timedelta, optional
+            Seconds after which the fit ends, within an epoch, too: about a tenth of a second or one
+            batch later. The epoch is logged as far as it went, and validated.
+        max_steps : int, optional
+            Iterations (updates) after which it ends so.
         log_every : int, optional
             Log the mean loss of every so many iterations (updates) as well, in
             ``history.iterations``, and show it unless ``verbose`` is 0.
@@ -215,38 +236,35 @@ class Trainer(Run):
             x, y or an option is not as described; nothing was changed.
         FloatingPointError
             The training diverged: the loss, the gradient or the parameters became NaN or
-            infinite. The model has its parameters from before that step.
+            infinite. The model has its parameters from before that step, or those of the best epoch
+            if `EarlyStopping` restores them. The message names the row and the column where x or y
+            of that batch hold NaN or an infinity.
         KeyboardInterrupt
-            Ctrl-C ends the fit between two operations; the model can be used or trained on, and
+            Ctrl-C ends the fit between two operations; the model can be used or trained on, has
+            the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        check_positive_int("epochs", epochs)
+        epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
+        check_positive_int("validation_freq", validation_freq)
         if log_every is not None:
             check_positive_int("log_every", log_every)
-        source: Batches | Stream | AugmentedBatches
-        if y is None:
-            steps = None
-            if transform is not None or mix is not None:
-                raise ValueError(
-                    "transform and mix need x and y as arrays; an iterable can change its batches"
-                )
-            source, validation = self._stream(
-                x, sample_weight, class_weight, validation_data, validation_split
-            )
-        else:
-            rows = check_rows(self.model, self.loss, x, y, sample_weight)
-            index, validation = hold_out(
-                self.model, self.loss, rows, validation_data, validation_split, self._split_seed
-            )
-            weighted = weigh_classes(self.model, self.loss, rows, index, class_weight)
-            source = Batches(self.loss, weighted, index, batch_size, self.accumulate)
-            if transform is not None or mix is not None:
-                classes = self.loss.classes(self.model.out_features or rows.x.shape[1])
-                if mix is not None:
-                    check_mixable(self.loss, rows.y)
-                source = AugmentedBatches(source, self.loss, classes, transform, mix)
-            steps = len(source)
+        source, validation = self._sources(
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            validation_steps=validation_steps,
+            transform=transform,
+            mix=mix,
+        )
+        if validation_freq != 1 and validation is None:
+            raise ValueError("validation_freq needs validation_data or validation_split")
         watchers = as_callbacks(self.callbacks) + as_callbacks(callbacks)
         if self._learning_rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
@@ -259,20 +277,23 @@ class Trainer(Run):
                 accumulate=self.accumulate > 1,
                 max_norm=self.clip_grad_norm,
                 clip_value=self.clip_grad_value,
-                average=None if average is None else average.begin(self.model),
+                average=None if average is None else (average.begin(self.model), average.decay),
             )
+            steps = steps_per_epoch if isinstance(source, Stream) else len(source)
             progress = Progress(verbose, epochs=epochs, steps=steps)
-            self._open(watchers, self._names_of_logs(watchers, validation is not None))
+            names = self._names_of_logs(watchers, validation is not None)
+            self._open(watchers, names, max_time=max_time, max_steps=max_steps)
             log = IterationLog(self.history, progress, log_every)
             self._source = source
-            work = _Epochs(self, source, step, validation, shuffle, progress, log)
+            work = _Epochs(
+                self, source, step, validation, validation_freq, shuffle, progress, log, average
+            )
             try:
                 # Threads that change batches end with the fit, however it ends.
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
                     run_epochs(self, work, epochs, self._learning_rates, average)
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
-                self._tell("on_fit_end")
             finally:
                 self._source = None
         return self.history
@@ -284,30 +305,122 @@ class Trainer(Run):
         return self._source.inputs()
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
-        """Compute the outputs of the model, such as logits, ``batch_size`` rows at a time."""
-        check_positive_int("batch_size", batch_size)
-        x = as_matrix(x, "x", self.model.dtype, self.model.in_features)
-        if len(x) <= batch_size:
-            return self.model(x)
-        return self._outputs(Subset(Dataset(x, x)), batch_size)
+        """Compute the outputs of the model, such as logits, ``batch_size`` rows at a time.
 
-    def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """Compute the loss and the metrics on these rows, by name."""
-        return self._score(Subset(check_rows(self.model, self.loss, x, y, sample_weight)))
+        x are rows as in `fit`, or an iterable of batches of them: x alone, or (x, y) as in `fit`.
+        """
+        check_positive_int("batch_size", batch_size)
+        return outputs_of(self.model, x, batch_size)
+
+    def predict_proba(self, x: Any, *, batch_size: int = 4096) -> Array:
+        """Compute the probabilities that the outputs stand for.
+
+        Those of the classes, the softmax of the outputs, for a loss of one of several classes; that
+        of yes for each output, the sigmoid, for a loss of yes-or-no outputs. Of the shape of the
+        outputs.
+
+        Raises
+        ------
+        ValueError
+            The loss is for values, or for several targets.
+        """
+        kind = kind_of(self.loss)
+        if kind == "values":
+            raise ValueError(
+                f"predict_proba needs a loss for classes, not {type(self.loss).__name__}"
+            )
+        outputs = self.predict(x, batch_size=batch_size)
+        return softmax(outputs, out=outputs) if kind == "classes" else sigmoid(outputs, out=outputs)
+
+    def evaluate(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, steps: int | None = None
+    ) -> dict[str, float]:
+        """Compute the loss and the metrics on these rows, by name.
+
+        Block by block: no more of the outputs is kept than what a metric needs of all rows at once,
+        such as a function of your own. Rows of weight 0 are left out.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As in `fit`; or x alone, an iterable of batches (x, y) or (x, y, sample_weight).
+        steps : int, optional
+            Batches of the iterable to take, by default all.
+        """
+        data: Iterable[Subset]
+        if y is None:
+            if sample_weight is not None:
+                raise ValueError("sample_weight needs x and y as arrays")
+            data = self._counted_batches(x, "x", steps, "steps")()
+        elif steps is not None:
+            raise ValueError("steps is for an iterable of batches; x and y are arrays")
+        else:
+            data = [check_rows(self.model, self.loss, x, y, sample_weight).counted()]
+        return score(self.model, self.loss, self._metrics, data)
+
+    def _names_of_logs(self, watchers: list[Callback], has_validation: bool) -> list[str]:
+        scores = ["loss", *self._metrics]
+        has_lr = self._learning_rates.schedule is not None or _reduces(watchers)
+        names = scores + (self._learning_rates.log_names if has_lr else [])
+        return names + ([f"val_{name}" for name in scores] if has_validation else [])
+
+    def _sources(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int,
+        batch_size: int,
+        steps_per_epoch: int | None,
+        sample_weight: Any,
+        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
+        validation_data: Any,
+        validation_split: float,
+        validation_steps: int | None,
+        transform: Callable[..., Array] | None,
+        mix: Callable[..., tuple[Array, Array]] | None,
+    ) -> tuple[Batches | Stream | AugmentedBatches, Callable[[], Iterable[Subset]] | None]:
+        """Return what a fit trains on, and what gives the rows that it validates on."""
+        if validation_data is not None and validation_split:
+            raise ValueError("fit takes validation_data or validation_split, not both")
+        model, loss = self.model, self.loss
+        if y is None:
+            if transform is not None or mix is not None:
+                raise ValueError(
+                    "transform and mix need x and y as arrays; an iterable can change its batches"
+                )
+            reader = self._stream(x, sample_weight, class_weight, validation_split, steps_per_epoch)
+            reader.check_repeats(epochs)
+            validation = self._validation(validation_data, validation_steps, epochs)
+            return Stream(loss, reader, self.accumulate), validation
+        if steps_per_epoch is not None:
+            raise ValueError(
+                "steps_per_epoch is for an iterable of batches; an epoch of x and y is all rows"
+            )
+        rows = check_rows(model, loss, x, y, sample_weight, any_dtype=transform is not None)
+        index, held = hold_out(model, loss, rows, validation_split, self._split_seed)
+        validation = self._validation(
+            validation_data if held is None else held, validation_steps, epochs
+        )
+        weighted = weigh_classes(model, loss, rows, index, class_weight)
+        check_trains(loss, weighted, index)
+        source = Batches(loss, weighted, index, batch_size, self.accumulate)
+        if transform is None and mix is None:
+            return source, validation
+        classes = loss.classes(model.out_features or rows.x.shape[1])
+        if mix is not None:
+            check_mixable(loss, rows.y)
+        return AugmentedBatches(source, loss, model.dtype, classes, transform, mix), validation
 
     def _stream(
         self,
         source: Any,
         sample_weight: Any,
         class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
-        validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[Stream, Subset | None]:
+        steps: int | None,
+    ) -> Reader:
         """Take x without y for an iterable of batches."""
-        if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
-            raise TypeError(
-                f"without y, x must be an iterable of batches (x, y), not {type(source).__name__}"
-            )
         for name, given in (
             ("sample_weight", sample_weight is not None),
             ("validation_split", validation_split != 0),
@@ -318,23 +431,53 @@ class Trainer(Run):
             raise ValueError(  # noqa: TRY004 - "balanced" is right for arrays
                 "for an iterable of batches class_weight must be a dict or an array"
             )
+        if steps is not None:
+            check_positive_int("steps_per_epoch", steps)
 
         def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Dataset:
-            rows = check_rows(self.model, self.loss, x, y, weight, prefix)
-            index = np.arange(len(rows.x))
-            return weigh_classes(self.model, self.loss, rows, index, class_weight)
+            rows = check_rows(self.model, self.loss, x, y, weight, prefix, some_count=False)
+            return weigh_classes(self.model, self.loss, rows, np.arange(len(rows)), class_weight)
 
-        validation = None
-        if validation_data is not None:
-            x, y, weight = (*validation_data, None)[:3]
-            validation = Subset(check_rows(self.model, self.loss, x, y, weight, "validation "))
-        return Stream(self.loss, source, check, self.accumulate), validation
+        return Reader(source, "x", check, steps=steps)
 
-    def _names_of_logs(self, watchers: list[Callback], has_validation: bool) -> list[str]:
-        scores = ["loss", *self._metrics]
-        has_lr = self._learning_rates.schedule is not None or _reduces(watchers)
-        names = scores + (self._learning_rates.log_names if has_lr else [])
-        return names + ([f"val_{name}" for name in scores] if has_validation else [])
+    def _validation(
+        self, data: Any, steps: int | None, epochs: int
+    ) -> Callable[[], Iterable[Subset]] | None:
+        """Return what gives the rows to validate on, of ``validation_data`` or held out ones."""
+        if data is not None and not isinstance(data, Subset) and not is_pair(data):
+            if is_array_like(data):
+                raise ValueError(
+                    f"validation_data must be (x, y), (x, y, sample_weight) or an iterable of such "
+                    f"batches, not {type(data).__name__}"
+                )
+            return self._counted_batches(
+                data, "validation_data", steps, "validation_steps", "validation ", epochs
+            )
+        if steps is not None:
+            raise ValueError("validation_steps is for validation_data that are batches")
+        if data is None:
+            return None
+        if not isinstance(data, Subset):
+            x, y, weight = (*data, None)[:3]
+            data = check_rows(self.model, self.loss, x, y, weight, "validation ").counted()
+        return lambda: [data]
+
+    def _counted_batches(
+        self,
+        source: Any,
+        name: str,
+        steps: int | None,
+        steps_name: str,
+        prefix: str = "",
+        epochs: int = 1,
+    ) -> Callable[[], Iterable[Subset]]:
+        """Return what gives the rows that count of each batch."""
+        if steps is not None:
+            check_positive_int(steps_name, steps)
+        check = partial(check_rows, self.model, self.loss, some_count=False)
+        reader = Reader(source, name, check, steps=steps, steps_name=steps_name, prefix=prefix)
+        reader.check_repeats(epochs)
+        return lambda: (rows.counted() for rows in reader)
 
     def _train(
         self,
@@ -346,63 +489,44 @@ class Trainer(Run):
         """Train one epoch; return its loss and metrics before each update, and its number of batches."""
         total = weight = 0.0
         batches = 0
-        measured: list[tuple[Dataset, Array, Array]] = []  # data, rows of it and outputs
-        for plan in plans:
+        watch = self._watch
+        measured = Measurement(self._metrics)
+        for plan in self._pieces(plans, step):
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
-                measured.append((plan.rows, plan.order, outputs))
             try:
-                losses = run_batches(step, plan, self._learning_rates, log, outputs=outputs)
+                losses = run_batches(
+                    step, plan, self._learning_rates, log, watch=watch, outputs=outputs
+                )
             except Diverged as error:
+                fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
                 raise FloatingPointError(
-                    f"the training diverged in epoch {epoch + 1}, "
-                    f"step {batches + error.batch + 1}: {error}; "
-                    f"the model has its parameters from before that step"
+                    f"{fault or 'the training diverged'} in epoch {epoch + 1}, "
+                    f"step {batches + error.batch + 1}: {error}; that step was undone"
                 ) from None
+            if len(losses) < len(plan):  # the fit has been ended
+                if not len(losses):
+                    break
+                plan = next(plan.parts(len(losses)))
+            if outputs is not None and len(plan.order):
+                own = plan.rows.sample_weight
+                own = None if own is None else own[plan.order]
+                measured.add(plan.rows.y[plan.order], outputs[: len(plan.order)], own)
             total += float((losses * plan.normalizers).sum())
             weight += float(plan.normalizers.sum())
             batches += len(plan)
-        logs = {"loss": total / weight}
-        return (logs | self._measure_all(measured) if measured else logs), batches
+            if watch.ends(log):
+                break
+        if not weight > 0:
+            raise ValueError(f"no row of epoch {epoch + 1} counts: their weights are all 0")
+        return {"loss": total / weight} | measured.values(), batches
 
-    def _measure_all(self, measured: list[tuple[Dataset, Array, Array]]) -> dict[str, float]:
-        """Measure the outputs of an epoch."""
-        y = np.concatenate([rows.y[order] for rows, order, _ in measured])
-        outputs = np.concatenate([outputs for *_, outputs in measured])
-        weight = None
-        if any(rows.sample_weight is not None for rows, *_ in measured):
-            weight = np.concatenate(
-                [
-                    np.ones(len(order)) if rows.sample_weight is None else rows.sample_weight[order]
-                    for rows, order, _ in measured
-                ]
-            )
-        return self._measure(y, outputs, weight)
-
-    def _outputs(self, rows: Subset, batch_size: int = 4096) -> Array:
-        """Compute the outputs of rows, some at a time."""
-        if len(rows) == 0:
-            return self.model(rows.x(0, 0))
-        outputs: Array | None = None
-        mapped = MappedFile(rows.rows.x)
-        for start in range(0, len(rows), batch_size):
-            some = self.model(rows.x(start, start + batch_size))
-            if outputs is None:
-                outputs = np.empty((len(rows), some.shape[1]), some.dtype)
-            outputs[start : start + len(some)] = some
-            mapped.release()
-        assert outputs is not None
-        return outputs
-
-    def _score(self, rows: Subset) -> dict[str, float]:
-        """Compute the loss and the metrics of the model as it is now."""
-        outputs, y, weight = self._outputs(rows), rows.y, rows.weight
-        loss = self.loss.weighted_value(outputs, y, weight, loss_weights(self.loss, rows))
-        return {"loss": loss} | self._measure(y, outputs, weight)
-
-    def _measure(self, y: Array, outputs: Array, weight: Array | None) -> dict[str, float]:
-        return {name: metric(y, outputs, weight) for name, metric in self._metrics.items()}
+    def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
+        """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
+        for plan in plans:
+            values = max(1, plan.batch_size) * step.width_of(plan.rows)
+            yield from plan.parts(max(1, _OUTPUTS // values)) if self._metrics else (plan,)
 
 
 class _Epochs:
@@ -413,20 +537,27 @@ class _Epochs:
         trainer: Trainer,
         source: Batches | Stream | AugmentedBatches,
         step: TrainingStep,
-        validation: Subset | None,
+        validation: Callable[[], Iterable[Subset]] | None,
+        validation_freq: int,
         shuffle: bool,
         progress: Progress,
         log: IterationLog,
+        average: ExponentialMovingAverage | None,
     ) -> None:
         self._trainer, self._source, self._step = trainer, source, step
-        self._validation, self._shuffle = validation, shuffle
+        self._validation, self._validation_freq = validation, validation_freq
+        self._shuffle = shuffle
         self._progress, self._log = progress, log
-        self._batches = 0
+        self._average = average
+        self._callbacks = list(trainer.callbacks)
+        self._loss_settings = loss_settings(trainer.loss)
+        self._epoch = self._batches = 0
         self._began = 0.0
 
     def train(self, epoch: int) -> dict[str, float]:
         trainer = self._trainer
-        self._began = time.perf_counter()
+        self._epoch, self._began = epoch, time.perf_counter()
+        self._take_changes()
         self._progress.begin_epoch(epoch)
         plans = self._source.epoch(
             trainer._shuffle_rng if self._shuffle else None,
@@ -435,10 +566,28 @@ class _Epochs:
         logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
         return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
 
+    def _take_changes(self) -> None:
+        """Take over what callbacks have changed."""
+        trainer, average = self._trainer, self._average
+        if trainer.callbacks != self._callbacks:
+            raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
+        self._source.accumulate = trainer.accumulate
+        if (now := loss_settings(trainer.loss)) != self._loss_settings:
+            self._loss_settings = now
+            self._source.weigh()
+        self._step.refresh(
+            optimizer=trainer.optimizer,
+            accumulate=trainer.accumulate > 1,
+            max_norm=trainer.clip_grad_norm,
+            clip_value=trainer.clip_grad_value,
+            average=None if average is None else (self._step.average, average.decay),
+        )
+
     def validate(self) -> dict[str, float]:
-        if self._validation is None:
+        if self._validation is None or (self._epoch + 1) % self._validation_freq:
             return {}
-        scores = self._trainer._score(self._validation)
+        trainer = self._trainer
+        scores = score(trainer.model, trainer.loss, trainer._metrics, self._validation())
         return {f"val_{name}": value for name, value in scores.items()}
 
     def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
@@ -449,30 +598,6 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
-
-
-def optimizer_named(name: str, model: Sequential, **options: Any) -> Optimizer:
-    """Make the optimizer of this name for all parameters of a model."""
-    kind = _OPTIMIZERS[check_name("optimizer", name, _OPTIMIZERS)]
-    made: Optimizer = kind(model.parameters(), **options)
-    return made
-
-
-def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
-    if isinstance(optimizer, str):
-        return optimizer_named(optimizer, model)
-    if isinstance(optimizer, type):
-        raise TypeError(
-            f"optimizer is the class {optimizer.__name__}: "
-            f"write optimizer={optimizer.__name__}(model.parameters())"
-        )
-    if not hasattr(optimizer, "step"):
-        raise TypeError(
-            f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
-            f"not {optimizer!r}"
-        )
-    trained_names(model, optimizer)
-    return optimizer
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

@@ -1,0 +1,79 @@
+"""Attributes of layers that may be assigned: options that are checked, arrays that are filled in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from dlcore._common.arrays import as_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from dlcore._common.typing import Array
+
+T = TypeVar("T")
+
+
+class Option(Generic[T]):
+    """An option of a layer, checked whenever it is set; training and inference follow.
+
+    Parameters
+    ----------
+    check : callable
+        ``check(name, value)`` returns the value as what it is from then on, or raises an error.
+    """
+
+    def __init__(self, check: Callable[[str, Any], T]) -> None:
+        self._check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: object, owner: type) -> T: ...
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        if self._name not in layer.__dict__:
+            raise AttributeError(self._name)
+        return layer.__dict__[self._name]
+
+    def __set__(self, layer: Any, value: T) -> None:
+        layer.__dict__[self._name] = self._check(f"{type(layer).__name__}: {self._name}", value)
+        layer._tell_model()
+
+
+class Fixed(Option[T]):
+    """An option that cannot change once the layer is part of a model, whose arrays have its size."""
+
+    def __set__(self, layer: Any, value: T) -> None:
+        if layer._is_bound and layer.__dict__.get(self._name) != value:
+            raise AttributeError(
+                f"{type(layer).__name__}: {self._name} cannot be changed once the layer is part of "
+                f"a model: make another model"
+            )
+        super().__set__(layer, value)
+
+
+def fill_in(array: Array, name: str, values: Any) -> None:
+    """Give an array of a model other values, of its shape and dtype, where it is.
+
+    Raises
+    ------
+    TypeError
+        They are no array, or have another dtype.
+    ValueError
+        They have another shape.
+    """
+    given = as_array(values, name)
+    if given.dtype != array.dtype:
+        raise TypeError(f"{name} is {given.dtype}, the model {array.dtype}")
+    if given.shape != array.shape:
+        raise ValueError(f"{name} must have shape {array.shape}, not {given.shape}")
+    if given is not array:  # as after layer.weight *= 2
+        np.copyto(array, given)

@@ -1,0 +1,86 @@
+"""Outputs, loss and metrics of rows, some rows at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.metrics._accumulation import Measurement, of_loss
+from dlcore.training._dataset import Dataset, Subset
+from dlcore.training._rows import as_rows
+from dlcore.training._stream import is_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dlcore._common.protocols import Metric
+    from dlcore._common.typing import Array
+    from dlcore.nn._losses import Loss
+    from dlcore.nn._sequential import Sequential
+
+# Rows that are scored at once, and outputs: 8 MiB of float32.
+_ROWS, _FEWEST_ROWS, _OUTPUTS = 4096, 128, 2**21
+
+
+def score(
+    model: Sequential, loss: Loss, metrics: dict[str, Metric], data: Iterable[Subset]
+) -> dict[str, float]:
+    """Compute the loss and the metrics of the model as it is now.
+
+    No more is kept of a block of rows than what the metrics need.
+
+    Raises
+    ------
+    ValueError
+        No row counts.
+    """
+    measured = Measurement({"loss": of_loss(loss)} | metrics)
+    for rows in data:
+        width = model.out_features or rows.rows.x.shape[1]
+        at_once = min(_ROWS, max(_FEWEST_ROWS, _OUTPUTS // width))
+        for part in rows.parts(at_once):
+            measured.add(part.y, model(part.x), part.weight)
+    if not measured.has_rows:
+        raise ValueError("no row of the data to score counts: their weights are all 0")
+    return measured.values()
+
+
+def outputs_of(model: Sequential, x: Any, batch_size: int) -> Array:
+    """Compute the outputs for rows, or for batches of them one after the other."""
+    if is_batches(x):
+        batches = _enumerated_rows(x)
+        outputs = [
+            _outputs_of_rows(model, some, f"batch {number}: x", batch_size)
+            for number, some in batches
+        ]
+        if not outputs:
+            raise ValueError("x has no batches")
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    return _outputs_of_rows(model, x, "x", batch_size)
+
+
+def _enumerated_rows(batches: Any) -> Iterable[tuple[int, Any]]:
+    """Give the number and x of each batch, which is x alone, (x, y) or (x, y, sample_weight)."""
+    items = (
+        batches if hasattr(batches, "__iter__") else map(batches.__getitem__, range(len(batches)))
+    )
+    for number, batch in enumerate(items, 1):
+        yield number, batch[0] if isinstance(batch, tuple | list) and batch else batch
+
+
+def _outputs_of_rows(model: Sequential, x: Any, name: str, batch_size: int) -> Array:
+    rows = as_rows(x, name, model.dtype, model.in_features)
+    if isinstance(rows, np.ndarray) and len(rows) <= batch_size:
+        return model(rows)
+    outputs: Array | None = None
+    start = 0
+    for part in Subset(Dataset(rows, np.empty((rows.shape[0], 0)))).parts(batch_size):
+        some = model(part.x)
+        if outputs is None:
+            outputs = np.empty((rows.shape[0], some.shape[1]), some.dtype)
+        outputs[start : start + len(some)] = some
+        start += len(some)
+    if outputs is None:  # no rows
+        return model(np.empty(rows.shape, model.dtype))
+    return outputs

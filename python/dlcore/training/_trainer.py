@@ -437,7 +437,7 @@ class Trainer(Run):
         """Return what gives the rows to validate on, of ``validation_data`` or held out ones."""
         if data is not None and not isinstance(data, Subset) and not is_pair(data):
             if is_array_like(data):
-                raise ValueError(  # noqa: TRY004 - as for a tuple of another length
+                raise ValueError(
                     f"validation_data must be (x, y), (x, y, sample_weight) or an iterable of such "
                     f"batches, not {type(data).__name__}"
                 )

@@ -63,6 +63,10 @@ def test_a_warm_start(mapped):
 
 def test_assigned_coefs(mapped):
     _, loaded = mapped
+    if loaded.batch_norm:  # part of what they are computed from
+        with pytest.raises(AttributeError, match="coefs_ cannot be set"):
+            loaded.coefs_ = []
+        return
     loaded.coefs_ = [np.zeros_like(coef) for coef in loaded.coefs_]
     loaded.intercepts_ = [np.zeros_like(b) for b in loaded.intercepts_]
     assert len(np.unique(loaded.predict(X))) == 1

@@ -39,13 +39,13 @@ class ScaledLoss(NamedTuple):
     gradient_scale: float = 1.0
     constant: Any = None
 
-    def mean(self, outputs: Array, targets: Array, weight: Array | None) -> float:
-        """Compute the mean loss of rows."""
+    def rows(self, outputs: Array, targets: Array) -> Array:
+        """Compute the loss of each row, in float64."""
         losses = self.loss.value(outputs, targets, reduction="none").reshape(len(targets), -1)
-        rows = losses.mean(1, dtype=np.float64) * self.value_scale
+        rows: Array = losses.mean(1, dtype=np.float64) * self.value_scale
         if self.constant is not None:
             rows += self.constant(targets)
-        return float(np.average(rows, weights=weight))
+        return rows
 
 
 def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Dataset:
@@ -64,10 +64,14 @@ def rows_at_once(X: Any) -> int:
 
 
 class Batches(batches.Batches):
-    """Mini-batches in scikit-learn's order, with its mean of their losses."""
+    """Mini-batches in scikit-learn's order, with its mean of their losses; of ``index`` or all rows."""
 
-    def __init__(self, loss: ScaledLoss, rows: Dataset, batch_size: int) -> None:
-        super().__init__(loss.loss, rows, np.arange(rows.x.shape[0]), int(batch_size), 1)
+    def __init__(
+        self, loss: ScaledLoss, rows: Dataset, batch_size: int, index: Array | None = None
+    ) -> None:
+        index = np.arange(rows.x.shape[0]) if index is None else index
+        super().__init__(loss.loss, rows, index, int(batch_size), 1)
+        self._given = index
         self._loss = loss
         self._sizes = np.diff(self._starts, append=self.rows).astype(np.float64)
         self._constant: Array | None = None
@@ -86,8 +90,8 @@ class Batches(batches.Batches):
         """Give X of all rows, some at a time."""
         x: Any = self._rows.x
         step = rows_at_once(x)
-        for start in range(0, x.shape[0], step):
-            some = x[start : start + step]
+        for start in range(0, self.rows, step):
+            some = x[self._given[start : start + step]]
             yield some.toarray() if scipy.sparse.issparse(some) else some
 
     def _draw_order(self, rng: Any) -> Array:

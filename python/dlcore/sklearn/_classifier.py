@@ -9,10 +9,8 @@ import numpy as np
 from sklearn import neural_network as base
 from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 
 from dlcore.functional._activations import sigmoid
 from dlcore.nn._losses import (
@@ -133,8 +131,9 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         self
         """
         held = (X_val, y_val, sample_weight_val)
-        fitted: MLPClassifier = self._fit(X, y, sample_weight=sample_weight, validation=held)
-        return fitted
+        with self._fitting(goes_on=self.warm_start):
+            self._fit(X, y, sample_weight, validation=held)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -165,24 +164,12 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         -------
         self
         """
-        if isinstance(classes, list) and classes and np.ndim(classes[0]) > 0:
-            self._take_classes([np.unique(own) for own in classes])
-        elif not isinstance(getattr(self, "classes_", None), list) and (
-            _check_partial_fit_first_call(self, classes)
-        ):
-            self._label_binarizer = LabelBinarizer()
-            is_multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer.fit(y if is_multilabel else classes)
         held = (X_val, y_val, sample_weight_val)
-        fitted: MLPClassifier = self._fit(
-            X,
-            y,
-            sample_weight=sample_weight,
-            incremental=True,
-            epochs=checked_epochs(epochs),
-            validation=held,
-        )
-        return fitted
+        epochs = checked_epochs(epochs)
+        with self._fitting(goes_on=True):
+            self._declare_classes(classes, y)
+            self._fit(X, y, sample_weight, incremental=True, epochs=epochs, validation=held)
+        return self
 
     # ---- the loss ----
 
@@ -191,9 +178,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         if self._has_many_targets:
             return y.astype(dtype)
         if self._out_activation() == "softmax":
-            numbers: Array = y.argmax(1)
-            return numbers
-        targets = y.astype(dtype)
+            return y if y.ndim == 1 else y.argmax(1)
+        targets = y.reshape(len(y), -1).astype(dtype)
         smoothing = self.label_smoothing
         return targets * dtype.type(1 - smoothing) + dtype.type(smoothing / 2)
 
@@ -215,20 +201,45 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
 
     def predict(self, X: Any) -> Array:
         """Predict classes: of shape (n_samples,) or, for several outputs, (n_samples, n_outputs)."""
-        return self._decide(self._outputs(X))
+        decided: Array = self._answer(lambda est: est._predict(X))
+        return decided
 
     def predict_proba(self, X: Any) -> Any:
         """Estimate probabilities, of shape (n_samples, n_classes).
 
         Rows add up to 1 to the last digit, but for multilabel y, whose columns are independent.
         """
-        return self._by_target(
-            self._outputs(X), _outputs.class_probabilities, _outputs.binary_probabilities
-        )
+        return self._answer(lambda est: est._probabilities(est._outputs(X)))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Estimate the logarithms of probabilities, finite where a probability rounds to 0."""
-        outputs = self._outputs(X)
+        return self._answer(lambda est: est._log_probabilities(est._outputs(X)))
+
+    def decision_function(self, X: Any) -> Any:
+        """Compute the logits, whose softmax or sigmoid are the probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes), or list of such
+            One for two classes, above 0 where the second one is more probable, as
+            `LogisticRegression` has it; else one for each class, or for each column of multilabel
+            y; for several columns of classes a list of the logits of each.
+        """
+        return self._answer(lambda est: est._logits(est._outputs(X)))
+
+    def _logits(self, outputs: Array) -> Any:
+        if self.out_activation_ == "logistic":
+            return outputs.ravel() if self.n_outputs_ == 1 else outputs
+        return self._by_target(outputs, lambda own: own, lambda own: own)
+
+    def _probabilities(self, outputs: Array) -> Any:
+        return self._by_target(outputs, _outputs.class_probabilities, _outputs.binary_probabilities)
+
+    def _log_probabilities(self, outputs: Array) -> Any:
         if self.out_activation_ == "logistic" and self.n_outputs_ > 1:
             return _outputs.log_independent_probabilities(outputs)
         return self._by_target(
@@ -267,8 +278,11 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         decided: Array = self._label_binarizer.inverse_transform(probabilities)
         return decided
 
-    def _predict(self, X: Any, check_input: bool = True) -> Array:
-        return self._decide(self._outputs(X, check_input))
+    def _finite_score(self, y: Any, decided: Any, weight: Array | None) -> float:
+        return self._score_function(y, decided, weight)
+
+    def _score_is_loss(self, y: Array) -> bool:  # noqa: ARG002
+        return False
 
     def _score_function(self, y: Array, decided: Array, sample_weight: Any = None) -> float:
         if self._has_many_targets:

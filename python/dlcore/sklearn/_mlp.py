@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import contextmanager
 from itertools import pairwise
-from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
 import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
+from dlcore.nn._inference import Inference
 from dlcore.nn._sequential import Sequential
+from dlcore.sklearn._answers import AnsweringMixin
 from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows, rows_at_once
+from dlcore.sklearn._checks import check_data, check_sum, check_weights
+from dlcore.sklearn._coefs import CoefsMixin
+from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation, joined
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
@@ -43,20 +46,13 @@ ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 
+# Outputs of rows that are decided at once.
+_OUTPUTS_AT_ONCE = 2**20
+
 _DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
-
-
-class Validation(NamedTuple):
-    """Rows to validate on: X as it was given and as an array, y as it was given and as targets."""
-
-    given: Any
-    X: Any
-    y: Any
-    targets: Array
-    weight: Array | None
 
 
 class EstimatorRun(Run):
@@ -95,11 +91,16 @@ class _Epochs:
         self._loss, self._held, self._incremental = loss, held, incremental
         self._log = IterationLog(run.history, Progress(0, epochs=0, steps=None), None)
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
+        # An integer random_state gives each call the same numbers; what was learned from before
+        # tells the calls apart.
+        self._learned = int(estimator.t_) << 31
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
         of = self._estimator
         self._step.refresh()
-        key = int(of._random_state.randint(2**31)) if self._draws else 0
+        key = 0
+        if self._draws:
+            key = (self._learned + int(of._random_state.randint(2**31))) % 2**63
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
@@ -130,15 +131,18 @@ class _Epochs:
     def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
         return {"batches": len(self._batches), "iteration": self._log.iteration}
 
-    def end(self, epoch: int, logs: dict[str, float]) -> None:
-        pass
+    def end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
+        self._estimator._standby.end_epoch(self._estimator)
 
     def has_converged(self) -> bool:
         of = self._estimator
         # The loss of other rows than before tells nothing about convergence.
         if of._converges() and (of.early_stopping or not self._incremental):
             return True
-        if not self._incremental and of.n_iter_ == of.max_iter and not self._run._is_stopping:
+        # scikit-learn ends without a warning where the score has nothing to tell.
+        tells = self._held is None or not (of.early_stopping and self._held.score_is_loss)
+        is_last = not self._incremental and of.n_iter_ == of.max_iter
+        if tells and is_last and not self._run._is_stopping:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({of.max_iter}) reached and "
                 "the optimization hasn't converged yet.",
@@ -148,7 +152,7 @@ class _Epochs:
         return False
 
 
-class PerceptronMixin:
+class PerceptronMixin(AnsweringMixin, CoefsMixin, EarlyStoppingMixin):
     """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
 
     Comes before one of their classes, whose checks of parameters and input it uses.
@@ -182,6 +186,7 @@ class PerceptronMixin:
         if unknown:
             raise ValueError(f"activation must be of {', '.join(ACTIVATIONS)}, got {unknown[0]!r}")
         layers: list[nn.Layer] = []
+        self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
             layers.append(nn.Linear(units[i], out))
             if i == hidden:
@@ -197,6 +202,17 @@ class PerceptronMixin:
                 layers.append(nn.Dropout(float(dropouts[i])))
         return layers
 
+    def _architecture(self: Any) -> tuple[Any, ...]:
+        """Return the parameters that the layers are made of."""
+        listed = [
+            value if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+            for value in (self.activation, self.dropout)
+        ]
+        return (*listed, bool(self.batch_norm), bool(self.layer_norm))
+
+    def _make_network(self: Any, units: list[int], dtype: Any) -> None:
+        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
+
     def _initialize(self: Any, layer_units: list[int], dtype: Any) -> None:
         """Draw the parameters, in scikit-learn's order, and begin to count."""
         self.n_iter_ = self.t_ = 0
@@ -204,56 +220,43 @@ class PerceptronMixin:
         self.out_activation_ = self._out_activation()
         pairs = pairwise(layer_units)
         drawn = [self._init_coef(fan_in, fan_out, dtype) for fan_in, fan_out in pairs]
-        self.coefs_, self.intercepts_ = map(list, zip(*drawn, strict=True))
-        self.model_ = Sequential(*self._layers(layer_units), dtype=dtype, seed=0)
-        self._take_coefs()
-        for name in ("_optimizer", "_best_state"):  # they were of another network
+        self._make_network(layer_units, dtype)
+        self._take_coefs(*map(list, zip(*drawn, strict=True)))
+        for name in ("_optimizer", "_least_loss"):  # they were of another network
             vars(self).pop(name, None)
 
-    def _linear_layers(self: Any) -> list[nn.Linear]:
-        return [layer for layer in self.model_.layers if isinstance(layer, nn.Linear)]
+    def _check_continues(self: Any, units: list[int]) -> None:
+        """Make sure that the parameters are still those of a network as the one that learns on."""
+        self._network()
+        own = self._units()
+        made = self._built_of
+        pairs = [
+            ("hidden_layer_sizes", own[1:-1], units[1:-1]),
+            ("the number of outputs", own[-1], units[-1]),
+            ("the meaning of the outputs", self.out_activation_, self._out_activation()),
+            ("batch_norm", made[2], bool(self.batch_norm)),
+            ("layer_norm", made[3], bool(self.layer_norm)),
+        ]
+        for name, before, now in pairs:
+            if before != now:
+                raise ValueError(
+                    f"{name} is {now}, but {before} in the network that is there, which "
+                    f"partial_fit and warm_start go on with: set it back, or fit anew with "
+                    f"warm_start=False"
+                )
 
-    def _show_coefs(self: Any) -> None:
-        """Show the network's parameters as scikit-learn does: views, of shape (in, out)."""
-        layers = self._linear_layers()
-        self.coefs_ = [layer.weight.T for layer in layers]
-        self.intercepts_ = [layer.bias for layer in layers]
-        self._shown = [*self.coefs_, *self.intercepts_]
-
-    def _take_coefs(self: Any) -> None:
-        """Copy ``coefs_`` and ``intercepts_`` into the network."""
-        self.model_._make_writeable()
-        for layer, coef, intercept in zip(
-            self._linear_layers(), self.coefs_, self.intercepts_, strict=True
-        ):
-            layer.weight[...] = np.asarray(coef).T
-            layer.bias[...] = intercept
+    def _renew_layers(self: Any) -> None:
+        """Give the network the activations and the dropout that were set since it was made."""
+        if self._built_of == self._architecture():
+            return
+        before = self.model_
+        after = Sequential(*self._layers(self._units()), dtype=before.dtype, seed=0)
+        # Layers with arrays are the same; only those between them may have come or gone.
+        names = dict(zip(before._named_arrays(), after._named_arrays(), strict=True))
+        after.load_state_dict({names[name]: value for name, value in before.state_dict().items()})
+        after._frozen = {names[name] for name in before.frozen}
+        self.model_ = after
         self._show_coefs()
-
-    def _network(self: Any) -> Sequential:
-        """Return the network, with what a user may have put into ``coefs_``."""
-        if "model_" not in self.__dict__:  # they were all that was set
-            units = [len(self.coefs_[0]), *(np.shape(coef)[1] for coef in self.coefs_)]
-            dtype = np.result_type(*self.coefs_)
-            self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
-            self._take_coefs()
-        elif not all(map(is_, [*self.coefs_, *self.intercepts_], self._shown)):
-            self._take_coefs()
-        model: Sequential = self.model_
-        return model
-
-    # Views would be copied apart.
-    def __getstate__(self: Any) -> dict[str, Any]:
-        state: Any = super().__getstate__()
-        if "model_" in state:
-            self._network()
-            state = {k: v for k, v in state.items() if k not in ("coefs_", "intercepts_", "_shown")}
-        return state
-
-    def __setstate__(self: Any, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
-        if "model_" in state:
-            self._show_coefs()
 
     # ---- fit ----
 
@@ -265,37 +268,64 @@ class PerceptronMixin:
         incremental: bool = False,
         epochs: int | None = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
-    ) -> Any:
-        sizes = self._sizes()
-        self._check_combination(incremental, validation)
-        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = self._validate_input(X, y, incremental, reset=first_pass)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        sample_weight = self._weigh_classes(sample_weight, y, incremental)
-        held = None
-        dtype = X.dtype if first_pass else self._network().dtype
-        if validation[0] is not None:
-            held = self._check_validation(*validation, dtype)
-        self._random_state = check_random_state(self.random_state)
-        self.n_outputs_ = self._count_outputs(y)
+    ) -> None:
+        with self._checking():
+            sizes = self._sizes()
+            self._check_combination(incremental, validation)
+            first_pass = not self._has_network() or not (self.warm_start or incremental)
+            X, y = self._validate_input(X, y, incremental, reset=first_pass)
+            units = [X.shape[1], *sizes, self._count_outputs(y)]
+            if not first_pass:
+                self._check_continues(units)
+            dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
+            self._check_precision(y, dtype)
+            targets = self._targets(y, dtype)
+            sample_weight = check_weights(sample_weight, X)
+            tables = self._class_tables(y, incremental)
+            weight = self._weigh_classes(sample_weight, y, tables)
+            if tables is not None:
+                check_sum(weight)
+            held = None
+            if validation[0] is not None:
+                held = self._check_validation(*validation, dtype, tables)
+            self._random_state = check_random_state(self.random_state)
+        self.n_outputs_ = units[-1]
         if first_pass:
-            self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
+            self._initialize(units, dtype)
+            self._standby.begin(self)
+        else:
+            self._renew_layers()
         model = self._network()
         model._make_writeable()
         self._show_coefs()
         loss = self._scaled_loss()
+        rows = as_rows(X, targets, weight, dtype)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(as_rows(X, self._targets(y, dtype), sample_weight, dtype), loss)
+            self._fit_lbfgs(rows, loss)
         else:
+            index = None
             if self.early_stopping and held is None:
-                X, y, sample_weight, held = self._split(X, y, sample_weight, dtype)
-            rows = as_rows(X, self._targets(y, dtype), sample_weight, dtype)
+                index, out = self._hold_out(y, weight)
+                weight_out = None if sample_weight is None else sample_weight[out]
+                held = self._validation(None, rows.x[out], y[out], weight_out, dtype, tables)
             with model._in_training():
-                self._fit_stochastic(rows, loss, held, incremental, epochs or self.max_iter)
+                self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(_DIVERGED)
-        return self
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Leave the estimator as it was if what it is given is refused."""
+        before = vars(self).copy()
+        try:
+            yield
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _check_precision(self, y: Array, dtype: np.dtype[Any]) -> None:
+        """Warn of targets that the dtype does not hold."""
 
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
         """Refuse what makes no sense together."""
@@ -314,50 +344,8 @@ class PerceptronMixin:
         if X_val is not None:
             raise ValueError("X_val needs a stochastic solver, not solver='lbfgs'")
 
-    def _check_validation(
-        self: Any, X_val: Any, y_val: Any, weight_val: Any, dtype: np.dtype[Any]
-    ) -> Validation:
-        X, y = validate_data(
-            self,
-            X_val,
-            y_val,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=dtype,
-            reset=False,
-        )
-        y = self._encode(y)
-        if weight_val is not None:
-            weight_val = _check_sample_weight(weight_val, X)
-        return Validation(X_val, X, self._labels(y), self._targets(y, dtype), weight_val)
-
-    def _split(
-        self: Any, X: Any, y: Array, weight: Array | None, dtype: np.dtype[Any]
-    ) -> tuple[Any, Array, Array | None, Validation]:
-        """Hold rows out, as scikit-learn does."""
-        arrays = [X, y] if weight is None else [X, y, weight]
-        parts = train_test_split(
-            *arrays,
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=self._strata(y),
-        )
-        X, X_val, y, y_val = parts[:4]
-        weight, weight_val = parts[4:] or (None, None)
-        if X_val.shape[0] < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        targets = self._targets(y_val, dtype)
-        held = Validation(None, X_val, self._labels(y_val), targets, weight_val)
-        return X, y, weight, held
-
     def _make_optimizer(self: Any, incremental: bool) -> Any:
-        before = getattr(self, "_optimizer", None)
-        if incremental and before is not None:
-            before.bind(self.model_, self.alpha)
-            return before
+        """Return the optimizer, with the options that are set now, and its learning rates."""
         options: dict[str, Any] = {"lr": self.learning_rate_init, "l1": self.l1}
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
@@ -366,32 +354,46 @@ class PerceptronMixin:
             options |= {"betas": (self.beta_1, self.beta_2), "eps": self.epsilon}
         if self.solver == "adamw":
             options["weight_decay"] = self.weight_decay
+        rate = (self.learning_rate, self.learning_rate_init)
+        made_of = (self.solver, rate, options)
+        before = getattr(self, "_optimizer", None)
+        known = getattr(self, "_made_of", None)
+        if incremental and before is not None and known == made_of:
+            before.bind(self.model_, self.alpha)
+            return before
         optimizer = make_optimizer(self.solver, options, self.model_, self.alpha)
-        if self.warm_start:
+        schedule = self.learning_rate if callable(self.learning_rate) else None
+        rates = ScheduledLearningRates(schedule, optimizer)
+        if incremental and before is not None and known is not None:
+            if known[1] == rate:  # as far as a schedule or convergence has changed it
+                optimizer.learning_rate = before.learning_rate
+            if known[1][0] == rate[0]:
+                former = self._learning_rates
+                rates._epochs, rates._updates = former._epochs, former._updates
+        if self.warm_start or incremental:
             optimizer.take_over(before)
+        self._made_of, self._learning_rates = made_of, rates
         return optimizer
 
     def _fit_stochastic(
         self: Any,
         rows: Dataset,
+        index: Array | None,
         loss: ScaledLoss,
         held: Validation | None,
         incremental: bool,
         epochs: int,
     ) -> None:
-        before = getattr(self, "_optimizer", None)
         self._optimizer = self._make_optimizer(incremental)
-        if self._optimizer is not before:  # else the schedule goes on
-            schedule = self.learning_rate if callable(self.learning_rate) else None
-            self._learning_rates = ScheduledLearningRates(schedule, self._optimizer)
-        n = rows.x.shape[0]
+        n = rows.x.shape[0] if index is None else len(index)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
                 stacklevel=5,
             )
-        batches = Batches(loss, rows, min(200 if self.batch_size == "auto" else self.batch_size, n))
+        size = min(200 if self.batch_size == "auto" else self.batch_size, n)
+        batches = Batches(loss, rows, size, index)
         average = one_average(list(self.callbacks or ()))
         step = TrainingStep(
             self.model_,
@@ -419,87 +421,27 @@ class PerceptronMixin:
         epochs: int,
     ) -> None:
         try:
-            run_epochs(run, work, epochs, self._learning_rates, average)
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        except Diverged:
-            if not self.early_stopping:
-                raise ValueError(_DIVERGED) from None
-            self.n_iter_ += 1
-            self.loss_ = math.nan
-            self.loss_curve_.append(math.nan)
-            self.validation_scores_.append(math.nan)
-        if self.early_stopping and (best := self._best_state) is not None:
-            self.model_.load_state_dict(best)
-
-    def _begin_records(self: Any, held: Validation | None, incremental: bool) -> None:
-        """Make the lists and bests that go on from fit to fit, where they are not there yet."""
-        self.n_iter_ = 0
-        if not hasattr(self, "_best_state"):  # the first fit of this network, but for lbfgs
-            self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] | None = None
-            self._no_improvement_count = 0
-            self._best_state: dict[str, Array] | None = None
-            self.validation_scores_: list[float] | None = None
-            self.best_validation_score_: float | None = None
-            self.best_loss_: float | None = None
-        # Early stopping may have been set, or be no more, since an earlier fit.
-        if self.early_stopping and self.validation_scores_ is None:
-            self.validation_scores_, self.best_validation_score_ = [], -math.inf
-        elif not self.early_stopping and self.best_loss_ is None:
-            self.best_loss_ = math.inf
-        if held and self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
-        if incremental and self.early_stopping:  # of other rows than before, perhaps
-            self._no_improvement_count = 0
-            self.best_validation_score_, self._best_state = -math.inf, None
-
-    def _validate(self: Any, loss: ScaledLoss, held: Validation | None) -> dict[str, float]:
-        """Record how good the network is on rows to validate on."""
-        if held is None:
-            return {}
-        outputs = self._run_network(held.X)
-        logs = {"val_loss": loss.mean(outputs, held.targets, held.weight)}
-        self.validation_loss_curve_.append(logs["val_loss"])
-        if self.early_stopping:
-            logs["val_score"] = self._validation_score(held, outputs, logs["val_loss"])
-            self.validation_scores_.append(logs["val_score"])
-            if self.verbose:
-                print(f"Validation score: {logs['val_score']:f}")
-        return logs
-
-    def _validation_score(self: Any, held: Validation, outputs: Array, loss: float) -> float:
-        metric = self.early_stopping_metric
-        if metric == "loss":
-            return -loss
-        if not np.isfinite(outputs).all():
-            return math.nan
-        if metric is None:
-            decided = self._decide(outputs)
-            return float(self._score_function(held.y, decided, sample_weight=held.weight))
-        scorer = get_scorer(metric) if isinstance(metric, str) else metric
-        weights = {} if held.weight is None else {"sample_weight": held.weight}
-        if held.given is not None:
-            return float(scorer(self, held.given, held.y, **weights))
-        # Rows that were held out have lost the names of their features.
-        names = self.__dict__.pop("feature_names_in_", None)
-        try:
-            return float(scorer(self, held.X, held.y, **weights))
+            try:
+                run_epochs(run, work, epochs, self._learning_rates, average)
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=5)
+            except Diverged:
+                if not self.early_stopping or self._best_state is None:
+                    raise ValueError(_DIVERGED) from None
+                self.n_iter_ += 1
+                self.loss_ = math.nan
+                self.loss_curve_.append(math.nan)
+                self.validation_scores_.append(math.nan)
+                warnings.warn(
+                    f"Solver produced non-finite parameter weights in epoch {self.n_iter_}: the "
+                    f"network has those of its best epoch, whose validation score is "
+                    f"{self.best_validation_score_:.3g}. The input data may contain large values "
+                    f"and need to be preprocessed, or the learning rate is too large.",
+                    ConvergenceWarning,
+                    stacklevel=5,
+                )
         finally:
-            if names is not None:
-                self.feature_names_in_ = names
-
-    def _count_improvement(self: Any) -> None:
-        if self.early_stopping:
-            score, best = self.validation_scores_[-1], self.best_validation_score_
-            is_better = not score < best + self.tol  # scikit-learn goes on with NaN
-            if score > best:
-                self.best_validation_score_ = score
-                self._best_state = self.model_.state_dict()
-        else:
-            is_better = not self.loss_ > self.best_loss_ - self.tol
-            self.best_loss_ = min(self.loss_, self.best_loss_)
-        self._no_improvement_count = 0 if is_better else self._no_improvement_count + 1
+            self._restore_best()
 
     def _converges(self: Any) -> bool:
         """Adapt the learning rate; tell whether the fit has converged."""
@@ -545,7 +487,9 @@ class PerceptronMixin:
     ) -> tuple[float, Array]:
         """Compute the loss and its gradient, the parameters packed as scikit-learn packs them."""
         model = self._network()
-        shown = [*self.coefs_, *self.intercepts_]
+        model._make_writeable()
+        layers = self._linear_layers()
+        shown = [*(layer.weight.T for layer in layers), *(layer.bias for layer in layers)]
         ends = np.cumsum([array.size for array in shown])
         for array, values in zip(shown, np.split(packed, ends[:-1]), strict=True):
             array[...] = values.reshape(array.shape)
@@ -558,35 +502,93 @@ class PerceptronMixin:
 
     # ---- inference ----
 
+    def hidden_values(self: Any, X: Any) -> list[Array]:
+        """Compute what each hidden layer gives the next one: after its activation.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        list of ndarray of shape (n_samples, n_units)
+            One for each of ``hidden_layer_sizes``, in the network's dtype.
+        """
+        values: list[Array] = self._answer(lambda est: est._hidden_values(X))
+        return values
+
+    def _hidden_values(self: Any, X: Any) -> list[Array]:
+        X = self._checked(X)
+        model: Sequential = self.model_
+        starts = [i for i, layer in enumerate(model.layers) if isinstance(layer, nn.Linear)]
+        blocks = [
+            Inference(model.layers[start:end], model.dtype, model.layers[start].in_features)  # type: ignore[arg-type]
+            for start, end in pairwise(starts)
+        ]
+        parts: list[list[Array]] = [[] for _ in blocks]
+        for x in self._dense_parts(X):
+            for block, values in zip(blocks, parts, strict=True):
+                x = block(x)
+                values.append(x)
+        return [joined(values) for values in parts]
+
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> Array:
         """Compute what scikit-learn calls the last layer's activation."""
         outputs: Array = self._activate(self._outputs(X, check_input))
         return outputs
 
+    def _predict(self: Any, X: Any, check_input: bool = True) -> Any:
+        """Decide; some rows at a time where the outputs take much more memory than what is decided."""
+        if getattr(self, "n_outputs_", 0) * _count_rows(X) <= _OUTPUTS_AT_ONCE:
+            return self._decide(self._outputs(X, check_input))
+        X = self._checked(X) if check_input else X
+        parts = self._parts(X.shape[0])
+        return joined([self._decide(self._run_network(X[part])) for part in parts])
+
+    def _parts(self: Any, rows: int) -> list[slice]:
+        step = max(64, _OUTPUTS_AT_ONCE // self.n_outputs_ // 64 * 64)
+        return [slice(start, start + step) for start in range(0, rows, step)]
+
+    def _checked(self: Any, X: Any) -> Any:
+        """Return X as the network takes it, sparse rows as CSR."""
+        if not self._has_network():
+            check_is_fitted(self, "model_")
+        X = check_data(self, X, dtype=self._network().dtype, reset=False)
+        return X.tocsr() if scipy.sparse.issparse(X) else X
+
     def _outputs(self: Any, X: Any, check_input: bool = True) -> Array:
         """Compute the outputs of the network for X, checked."""
-        if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
+        if not self._has_network():
+            check_is_fitted(self, "model_")
         model = self._network()
         if "feature_names_in_" not in self.__dict__ and type(X) is np.ndarray and len(X):
             outputs = model._try_finite(X)  # where scikit-learn's checks have nothing to say
             if outputs is not None:
                 return outputs
-        if check_input:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
-        return self._run_network(X)
+        return self._run_network(self._checked(X) if check_input else X)
 
     def _run_network(self, X: Any) -> Array:
         model: Sequential = self.model_
+        outputs: Array = joined([model(x) for x in self._dense_parts(X)])
+        return outputs
+
+    def _dense_parts(self, X: Any) -> Iterator[Array]:
+        """Give rows as an array; sparse ones some at a time."""
+        dtype = self.model_.dtype
         if not scipy.sparse.issparse(X):
-            return model(np.asarray(X, model.dtype))
+            yield np.asarray(X, dtype)
+            return
         X = X.tocsr()
         step = rows_at_once(X)
-        parts = [
-            model(X[i : i + step].toarray().astype(model.dtype, copy=False))
-            for i in range(0, X.shape[0], step)
-        ]
-        return np.concatenate(parts)
+        for start in range(0, X.shape[0], step):
+            yield X[start : start + step].toarray().astype(dtype, copy=False)
+
+
+def _count_rows(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if shape else 0
+    return len(X) if hasattr(X, "__len__") else 0
 
 
 def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:

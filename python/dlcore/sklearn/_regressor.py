@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +22,7 @@ from dlcore.nn._losses import (
     QuantileLoss,
 )
 from dlcore.sklearn._batches import ScaledLoss
+from dlcore.sklearn._checks import check_target
 from dlcore.sklearn._mlp import PerceptronMixin
 from dlcore.sklearn._parameters import (
     ADDED_CONSTRAINTS,
@@ -35,6 +38,11 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.callbacks._callback import Callback
+
+
+# The steps of a fit change outputs by about 1 or less, which must not be rounded away beside a
+# target; nor must what tells the targets apart, of which a share may be.
+_LARGEST_STEP, _LARGEST_SHARE = 0.5, 0.05
 
 
 class MLPRegressor(PerceptronMixin, base.MLPRegressor):
@@ -127,8 +135,9 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         self
         """
         held = (X_val, y_val, sample_weight_val)
-        fitted: MLPRegressor = self._fit(X, y, sample_weight=sample_weight, validation=held)
-        return fitted
+        with self._fitting(goes_on=self.warm_start):
+            self._fit(X, y, sample_weight, validation=held)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -157,22 +166,32 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         self
         """
         held = (X_val, y_val, sample_weight_val)
-        fitted: MLPRegressor = self._fit(
-            X,
-            y,
-            sample_weight=sample_weight,
-            incremental=True,
-            epochs=checked_epochs(epochs),
-            validation=held,
-        )
-        return fitted
+        epochs = checked_epochs(epochs)
+        with self._fitting(goes_on=True):
+            self._fit(X, y, sample_weight, incremental=True, epochs=epochs, validation=held)
+        return self
 
     @property
     def _has_many_quantiles(self) -> bool:
         return self.loss == "quantile" and np.ndim(self.quantile) == 1
 
-    def _encode(self, y: Array) -> Array:
-        return np.asarray(y, np.float64)
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:  # noqa: ARG002
+        X, y = check_target(self, X, y, y_numeric=True, dtype=(np.float64, np.float32), reset=reset)
+        return X, self._encode(y)
+
+    def _encode(self, y: Any) -> Array:
+        """Return y in float64; dates, durations and text are no numbers."""
+        y = np.asarray(y)
+        if y.dtype.kind not in "biufO":
+            raise TypeError(
+                f"y must hold numbers, not {y.dtype}: convert it, such as by y.astype(float)"
+            )
+        values = y.astype(np.float64)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):  # None among objects
+            place = ", ".join(map(str, bad[0]))
+            raise ValueError(f"Input y contains {values[tuple(bad[0])]}, at y[{place}].")
+        return values
 
     def _labels(self, y: Array) -> Array:
         return y
@@ -194,8 +213,38 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
-    def _weigh_classes(self, weight: Array | None, y: Array, incremental: bool) -> Array | None:  # noqa: ARG002
+    def _class_tables(self, y: Array, incremental: bool) -> None:  # noqa: ARG002
+        return None
+
+    def _weigh_classes(self, weight: Array | None, y: Array, tables: None) -> Array | None:  # noqa: ARG002
         return weight
+
+    def _missing_classes(self, y: Array) -> Array:  # noqa: ARG002
+        return np.empty(0)
+
+    def _check_precision(self, y: Array, dtype: np.dtype[Any]) -> None:
+        """Warn of targets so large that a float32 network would stand still."""
+        if dtype == np.float64:
+            return
+        largest = float(np.abs(y).max())
+        if largest > np.finfo(dtype).max:
+            place = ", ".join(map(str, np.argwhere(np.abs(y) > np.finfo(dtype).max)[0]))
+            raise ValueError(
+                f"y[{place}] is too large for float32, the dtype of X: pass X in float64, or scale y"
+            )
+        step = float(np.spacing(dtype.type(largest)))
+        spread = float(np.std(y, axis=0).min())
+        if self.loss == "poisson":  # whose outputs are logarithms
+            return
+        if step > _LARGEST_STEP or (spread > 0 and step > _LARGEST_SHARE * spread):
+            warnings.warn(
+                f"X is float32, and so is the network, in which targets of up to {largest:.3g} are "
+                f"rounded to multiples of {step:g}: small differences are lost, and the fit may "
+                f"end before it has begun. Scale y, such as by TransformedTargetRegressor, or "
+                f"pass X in float64",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:
         targets = y.reshape(len(y), -1).astype(dtype)
@@ -220,10 +269,17 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
 
     def predict(self, X: Any) -> Array:
         """Predict values, of shape (n_samples,) or (n_samples, n_outputs)."""
-        return self._decide(self._outputs(X))
+        decided: Array = self._answer(lambda est: est._predict(X))
+        return decided
 
     def _activate(self, outputs: Array) -> Array:
-        return np.exp(outputs) if self.out_activation_ == "exp" else outputs
+        if self.out_activation_ != "exp":
+            return outputs
+        with np.errstate(over="ignore"):
+            return np.exp(outputs)
+
+    def _all_finite(self, outputs: Array) -> bool:
+        return bool(np.isfinite(self._activate(outputs)).all())
 
     def _decide(self, outputs: Array) -> Array:
         values = self._activate(outputs)
@@ -232,8 +288,18 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
             values = np.sort(values, axis=1)[:, places]
         return values.ravel() if values.shape[1] == 1 else values
 
-    def _predict(self, X: Any, check_input: bool = True) -> Array:
-        return self._decide(self._outputs(X, check_input))
+    def _score_is_loss(self, y: Array) -> bool:
+        """Whether R² is 0 for all predictions but one: it measures by the variance of y."""
+        return bool((y == y[:1]).all())
+
+    def _finite_score(self, y: Array, predicted: Array, weight: Array | None) -> float:
+        """Return the score, which does not depend on a factor, where squares overflow as well."""
+        score = self._score_function(y, predicted, weight)
+        if math.isfinite(score):
+            return score
+        y, predicted = y.astype(np.float64), predicted.astype(np.float64)
+        largest = max(float(np.abs(y).max()), float(np.abs(predicted).max()))
+        return self._score_function(y / largest, predicted / largest, weight)
 
     def _score_function(self, y: Array, predicted: Array, sample_weight: Any = None) -> float:
         if not self._has_many_quantiles:

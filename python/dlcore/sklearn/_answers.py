@@ -1,0 +1,138 @@
+"""What an estimator answers while a thread fits it."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._sequential import Sequential
+
+_IN_USE = "the estimator is being fitted: it cannot be fitted again until that ends"
+
+_lock = threading.Lock()
+
+
+class Standby:
+    """An estimator as it was before the fit that is under way: what other threads ask.
+
+    In its first fit, before which there was nothing to ask, it is that of the last epoch.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] | None = None
+        self._arrays: list[Array] = []
+        self._made: Any = None
+        self._of_this_fit = False
+        self._was_asked = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the thread that fits."""
+        return self._thread == threading.get_ident()
+
+    def take(self, estimator: Any, *, copies: bool = True) -> None:
+        """Take the estimator as it is now; ``copies`` if its network goes on learning."""
+        state = vars(estimator).copy()
+        del state["_standby"]
+        learning = _arrays(state["model_"]) if copies else ()
+        arrays = [array.copy() for array in learning]
+        with self._lock:
+            self._state, self._made, self._was_asked = state, None, False
+            self._arrays = arrays
+
+    def begin(self, estimator: Any) -> None:
+        """Take a network that has nothing learnt yet."""
+        if self._state is None:
+            self._of_this_fit = True
+            self.take(estimator)
+
+    def end_epoch(self, estimator: Any) -> None:
+        """Take the network of the first fit, if another thread asked for it before."""
+        if self._of_this_fit and self._was_asked:
+            self.take(estimator)
+
+    def estimator(self, of: Any) -> Any:
+        """Return what was taken, an estimator of its own."""
+        with self._lock:
+            self._was_asked = True
+            if self._made is None:
+                if self._state is None:  # the first fit is about to draw its parameters
+                    check_is_fitted(of, "model_")
+                    return of
+                made = object.__new__(type(of))
+                made.__dict__.update(self._state)
+                if self._arrays:
+                    # The copy is made while the network learns; its values are set afterwards.
+                    made.model_ = copy.deepcopy(self._state["model_"])
+                    for array, values in zip(_arrays(made.model_), self._arrays, strict=True):
+                        array[...] = values
+                    made._show_coefs()
+                self._made = made
+            return self._made
+
+
+def _arrays(model: Sequential) -> tuple[Array, ...]:
+    """Return all that training changes."""
+    return (model.flat, *model._buffers.values())
+
+
+class AnsweringMixin:
+    """Answers while another thread fits: by the network as it was before."""
+
+    _standby: Standby | None = None
+    _fits_begun = 0
+
+    @contextmanager
+    def _fitting(self: Any, goes_on: bool) -> Iterator[None]:
+        """Keep others from fitting, and from seeing what is in the making, meanwhile.
+
+        ``goes_on`` tells whether the network that there is learns on.
+        """
+        standby = Standby()
+        with _lock:
+            if self._standby is not None:
+                raise RuntimeError(_IN_USE)
+            self._standby = standby
+        try:
+            if self._has_network():
+                self._network()
+                standby.take(self, copies=goes_on)
+            self._fits_begun += 1
+            yield
+        finally:
+            del self._standby
+
+    def _answer(self: Any, compute: Callable[[Any], Any]) -> Any:
+        """Return ``compute(estimator)``, of this one or of what it was before another thread's fit."""
+        while True:
+            begun, standby = self._fits_begun, self._standby
+            if standby is not None and not standby.is_own:
+                return compute(standby.estimator(self))
+            try:
+                answer = compute(self)
+            except Exception:
+                if self._fits_begun == begun:
+                    raise
+            else:
+                if self._fits_begun == begun:
+                    return answer
+
+    def __getstate__(self: Any) -> dict[str, Any]:
+        standby = self._standby
+        if standby is not None and not standby.is_own:
+            state: dict[str, Any] = standby.estimator(self).__getstate__()
+            return state
+        own: Any = super().__getstate__()
+        state = {k: v for k, v in own.copy().items() if k != "_standby"}
+        written: dict[str, Any] = self._written(state)
+        return written

@@ -1,0 +1,99 @@
+"""What estimators check of rows, targets and weights, beside scikit-learn's own checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+
+
+def check_data(estimator: Any, X: Any, y: Any = "no_validation", **options: Any) -> Any:
+    """Return X, and y if it is given, as scikit-learn's ``validate_data`` does.
+
+    The error of a value that is not finite names its place as well.
+    """
+    try:
+        return validate_data(estimator, X, y, accept_sparse=["csr", "csc"], **options)
+    except ValueError as error:
+        message = str(error)
+        for name, values in (("X", X), ("y", y)):
+            if message.startswith((f"Input {name} contains NaN", f"Input {name} contains inf")):
+                place = _first_not_finite(name, values, options.get("dtype"))
+                if place:
+                    raise ValueError(f"{message}\n{place}") from None
+        raise
+
+
+def check_target(
+    estimator: Any, X: Any, y: Any, *, has_columns: bool = False, **options: Any
+) -> tuple[Any, Array]:
+    """Return X and y, which may have several columns; unless it must, one has the shape (N,)."""
+    X, y = check_data(estimator, X, y, multi_output=True, **options)
+    if y.ndim == 2 and y.shape[1] == 1 and not has_columns:
+        y = column_or_1d(y, warn=True)
+    return X, y
+
+
+def check_weights(weight: Any, X: Any) -> Array | None:
+    """Return the weights of rows: finite, none negative, some above 0."""
+    if weight is None:
+        return None
+    weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
+    return check_sum(weights)
+
+
+def check_sum(weights: Array) -> Array:
+    """Make sure that some rows count, and that their weight is a number.
+
+    A training step takes subnormal numbers for 0.
+    """
+    total = weights[weights >= np.finfo(np.float64).tiny].sum(dtype=np.float64)
+    if not total > 0:
+        raise ValueError("no row counts: the weights of all of them are 0")
+    if total == np.inf:
+        raise ValueError("sample_weight adds up to infinity")
+    return weights
+
+
+def _first_not_finite(name: str, values: Any, dtype: Any) -> str:
+    """Say where the first value is that is not finite in the dtype that is computed in."""
+    dtype = np.dtype(dtype if isinstance(dtype, type | np.dtype) else np.float64)
+    if scipy.sparse.issparse(values):
+        rows = values.tocoo()
+        entries, places = rows.data, np.stack([rows.row, rows.col], axis=1)
+        order = np.lexsort((rows.col, rows.row))
+        entries, places = entries[order], places[order]
+    else:
+        try:
+            dense = _as_numbers(values)
+        except (TypeError, ValueError):
+            return ""
+        entries, places = dense.ravel(), None
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite(entries.astype(dtype)))
+    if not bad.size:
+        return ""
+    place = np.unravel_index(bad[0], dense.shape) if places is None else places[bad[0]]
+    where = ", ".join(str(int(i)) for i in place)
+    column = ""
+    names = getattr(values, "columns", None)
+    if names is not None and len(place) == 2 and not callable(names):
+        column = f", in the column {names[int(place[1])]!r}"
+    elif len(place) == 2 and hasattr(values, "column_names"):
+        column = f", in the column {values.column_names[int(place[1])]!r}"
+    return f"The first is {entries[bad[0]]} at {name}[{where}]{column}."
+
+
+def _as_numbers(values: Any) -> Array:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):  # such as a frame with pandas.NA
+        dense: Array = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return dense
+    except AttributeError as error:
+        raise TypeError(str(error)) from None

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <numeric>
 #include <string>
 
 #include "core/labels.hpp"
@@ -182,12 +183,26 @@ inline bool same_memory(const py::array& a, const py::array& b) {
          std::equal(a.strides(), a.strides() + a.ndim(), b.strides());
 }
 
+// Whether the strides alone keep the elements apart: those of the columns of a matrix, or of its even
+// and its odd rows.
+inline bool interleaved(const py::array& a, const py::array& b) {
+  std::ptrdiff_t step = 0;
+  for (const py::array* x : {&a, &b})
+    for (py::ssize_t d = 0; d < x->ndim(); ++d)
+      if (x->shape(d) > 1) step = std::gcd(step, std::ptrdiff_t(x->strides(d)));
+  if (step == 0) return false;
+  const std::ptrdiff_t distance =
+      static_cast<const char*>(b.data()) - static_cast<const char*>(a.data());
+  const std::ptrdiff_t offset = (distance % step + step) % step;
+  return offset >= a.itemsize() && offset + b.itemsize() <= step;
+}
+
 inline bool overlap(const py::array& a, const py::array& b) {
   const char *a_low, *a_high, *b_low, *b_high;
   extent(a, a_low, a_high);
   extent(b, b_low, b_high);
-  if (a_high <= b_low || b_high <= a_low) return false;
-  // Interleaved views share no element; NumPy decides exactly.
+  if (a_high <= b_low || b_high <= a_low || interleaved(a, b)) return false;
+  // NumPy decides exactly.
   return py::module_::import("numpy").attr("shares_memory")(a, b).cast<bool>();
 }
 

@@ -105,7 +105,7 @@ class step_of {
   void finish_update(const py::tuple& parameters, double average_decay) {
     optimizer by;
     by.average_decay = average_decay;
-    const auto specs = read_parameters<T>(parameters, net_.layers, std::size_t(-1), by.states);
+    const auto specs = read_parameters<T>(parameters, net_.layers, {});
     without_gil released;
     step_.finish_update(specs, by);
   }

@@ -312,7 +312,7 @@ inline optimizer::group read_group(py::handle object) {
     s.first = of.flag("is_first");
     const double penalty = of.number("penalty");
     of.end();
-    return {s, penalty};
+    return {s, 0, penalty};
   }
   fields of(object, "AdamSpec");
   adam a{};
@@ -320,43 +320,42 @@ inline optimizer::group read_group(py::handle object) {
   a.eps = of.number("eps"), a.l1 = of.number("l1");
   (of.flag("decoupled") ? a.decoupled_decay : a.weight_decay) = of.number("weight_decay");
   a.maximize = of.flag("maximize"), a.raw_eps = of.flag("raw_eps");
-  const double penalty = of.number("penalty");
+  const double penalty = of.number("penalty"), steps = of.number("steps");
   of.end();
-  return {a, penalty};
+  return {a, steps, penalty};
 }
 
-// Sets the groups, and the steps that were made.
-inline void read_optimizer(py::handle object, optimizer& to, double& steps) {
-  fields of(object, "OptimizerSpec");
-  for (const py::handle group : of.tuple("groups")) to.groups.push_back(read_group(group));
-  steps = of.number("steps");
-  of.end();
-  if (to.groups.empty()) throw py::value_error("OptimizerSpec: groups is empty");
+inline std::vector<optimizer::group> read_groups(const py::tuple& objects) {
+  std::vector<optimizer::group> groups;
+  for (const py::handle object : objects) groups.push_back(read_group(object));
+  if (groups.empty()) throw py::value_error("EpochSpec: optimizer has no groups");
+  return groups;
 }
 
-// The state of a parameter of that size; returns how many arrays there are.
+// The state of a parameter of that size, for the optimizer of its group.
 template <class T>
-inline int read_state(py::handle object, std::ptrdiff_t size, std::array<T*, 3>& state) {
-  if (object.is_none()) return 0;
-  if (is_spec(object, "SGDState")) {
+inline std::array<T*, 3> read_state(py::handle object, std::ptrdiff_t size,
+                                    const optimizer::group& group) {
+  if (std::holds_alternative<sgd>(group.options)) {
+    if (object.is_none()) return {};
     fields of(object, "SGDState");
-    state[0] = of.array<T>("momentum_buffer", size, true);
+    T* const buffer = of.array<T>("momentum_buffer", size, true);
     of.end();
-    return state[0] ? 1 : 0;
+    return {buffer, nullptr, nullptr};
   }
   fields of(object, "AdamState");
-  state[0] = of.required<T>("exp_avg", size, true);
-  state[1] = of.required<T>("exp_avg_sq", size, true);
-  state[2] = of.array<T>("max_exp_avg_sq", size, true);
+  const std::array<T*, 3> state{of.required<T>("exp_avg", size, true),
+                                of.required<T>("exp_avg_sq", size, true),
+                                of.array<T>("max_exp_avg_sq", size, true)};
   of.end();
-  return state[2] ? 3 : 2;
+  return state;
 }
 
-// Parameters of these layers; `states` is set to how many arrays the state of each has.
+// Parameters of these layers, in these groups: none where the update is the caller's own.
 template <class T, class Layers>
 inline std::vector<parameter_spec<T>> read_parameters(const py::tuple& objects,
-                                                      const Layers& layers, std::size_t groups,
-                                                      int& states) {
+                                                      const Layers& layers,
+                                                      const std::vector<optimizer::group>& groups) {
   std::vector<parameter_spec<T>> specs;
   for (const py::handle object : objects) {
     fields of(object, "ParameterSpec");
@@ -365,14 +364,13 @@ inline std::vector<parameter_spec<T>> read_parameters(const py::tuple& objects,
     const std::string name = of.text("name");
     spec.is_bias = name == "bias";
     spec.group = std::size_t(of.integer("group"));
-    if (spec.layer >= layers.size() || spec.group >= groups || (!spec.is_bias && name != "weight"))
+    if (spec.layer >= layers.size() || (!groups.empty() && spec.group >= groups.size()) ||
+        (!spec.is_bias && name != "weight"))
       of.wrong("name", "a parameter of the network, in a group of the optimizer", object);
     const auto& own = *layers[spec.layer];
     const std::ptrdiff_t size = (spec.is_bias ? own.bias : own.weight).size;
-    const int own_states = read_state<T>(of.object("state"), size, spec.state);
-    if (!specs.empty() && own_states != states)
-      of.wrong("state", "of the same arrays for all parameters", object);
-    states = own_states;
+    const py::object state = of.object("state");
+    if (!groups.empty()) spec.state = read_state<T>(state, size, groups[spec.group]);
     spec.average = of.array<T>("average", size, true);
     of.end();
     specs.push_back(spec);
@@ -450,9 +448,9 @@ inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::pt
   e.loss_factors = factors;
   e.loss_count = e.batches > 0 ? factor_count / e.batches : 0;
   e.key = of.key("key");
-  read_optimizer(of.object("optimizer"), e.update, e.steps);
+  e.update.groups = read_groups(of.tuple("optimizer"));
   const std::size_t groups = e.update.groups.size();
-  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, groups, e.update.states);
+  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, e.update.groups);
   const std::ptrdiff_t updates = ceil_div(e.batches, e.accumulate);
   e.learning_rates = of.array<double>("learning_rates", updates * std::ptrdiff_t(groups));
   e.max_norm = of.number("max_norm"), e.update.clip_value = of.number("clip_value");

@@ -9,28 +9,40 @@ void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameter
     std::ptrdiff_t begin, end;
   };
   std::vector<piece> pieces;
-  std::ptrdiff_t total = 0;
+  pieces.reserve(parameters.size());
+  // Small pieces are dealt out together: work[i] to work[i + 1] of them.
+  std::vector<std::size_t> work;
+  std::ptrdiff_t total = 0, open = chunk_elements;
   for (const auto& p : parameters) {
     total += p.size;
     const element_chunks chunks(p.size);
-    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i)
+    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i) {
+      if (open >= chunk_elements) work.push_back(pieces.size()), open = 0;
+      open += chunks.end(i) - chunks.begin(i);
       pieces.push_back({&p, chunks.begin(i), chunks.end(i)});
+    }
   }
+  const std::ptrdiff_t count = std::ptrdiff_t(work.size());
+  work.push_back(pieces.size());
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * total);
-  parallel_for(std::ptrdiff_t(pieces.size()), nanoseconds<T>(F::cost, total),
-               [&](std::ptrdiff_t c) {
-                 const piece& part = pieces[c];
-                 T buffer[K][tile_elements];
-                 T* p[K];
-                 for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
-                   const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
-                   for (std::size_t k = 0; k < K; ++k)
-                     p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
-                   update_run<T>(f, p, n, ahead, std::make_index_sequence<K>());
-                   for (std::size_t k = 0; k < K; ++k)
-                     if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
-                 }
-               });
+  const auto update = [&](const piece& part) {
+    T buffer[K][tile_elements];
+    T* p[K];
+    for (std::ptrdiff_t i = part.begin; i < part.end; i += tile_elements) {
+      const std::ptrdiff_t n = std::min(tile_elements, part.end - i);
+      for (std::size_t k = 0; k < K; ++k)
+        p[k] = const_cast<T*>(part.of->arrays[k].read(i, n, buffer[k]));
+      update_run<T>(f, p, n, ahead, std::make_index_sequence<K>());
+      for (std::size_t k = 0; k < K; ++k)
+        if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
+    }
+  };
+  parallel_for(count, nanoseconds<T>(F::cost, total), [&](std::ptrdiff_t i) {
+    // Means that decay end at subnormal numbers, rounded up for ever, and take x86 many times
+    // longer from then on.
+    const flush_subnormals flushed;
+    for (std::size_t j = work[i]; j < work[i + 1]; ++j) update(pieces[j]);
+  });
 }
 
 template void update_parameters(const sgd&, const std::vector<parameter<float, 2>>&);

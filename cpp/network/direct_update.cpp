@@ -13,8 +13,7 @@ direct_update<T>::direct_update(network<T>& net, const passes<T>& of) : net_(net
 }
 
 template <class T>
-void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters, int states,
-                            bool packed) {
+void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters, bool packed) {
   tasks_.clear(), packed_.clear();
   costs_ = {};
   const auto of = [&](const tensor<T>& p) -> const trained_parameter<T>* {
@@ -29,7 +28,7 @@ void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters,
     const trained_parameter<T>* weight = of(linear->weight);
     if (!weight) continue;
     packed_.push_back(std::make_unique<packed_weights<T>>(*linear, *weight, of(linear->bias),
-                                                          states, l > passes_.lowest()));
+                                                          l > passes_.lowest()));
     is_packed[l] = true;
     const std::ptrdiff_t parts = packed_.back()->parts();
     for (std::ptrdiff_t i = 0; i < parts; ++i) {

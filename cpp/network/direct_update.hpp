@@ -24,7 +24,7 @@ class direct_update {
   // Whether all layers allow it.
   bool is_possible() const { return is_possible_; }
   // Cuts the update of these parameters into tasks. `packed`: by panels where that suits.
-  void plan(const std::vector<trained_parameter<T>>& parameters, int states, bool packed);
+  void plan(const std::vector<trained_parameter<T>>& parameters, bool packed);
 
   // Takes over the values of all parameters.
   void begin_epoch();

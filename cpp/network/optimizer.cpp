@@ -65,16 +65,16 @@ void optimizer::begin_step(double number, double normalizer) {
     const bool penalized = g.penalty > 0 && normalizer > 0;
     const double decay = g.weight_decay + (penalized ? g.penalty / normalizer : 0);
     std::visit([&](auto& o) { o.weight_decay = decay; }, g.options);
-    if (auto* a = std::get_if<adam>(&g.options)) a->at_step(number);
+    if (auto* a = std::get_if<adam>(&g.options)) a->at_step(g.steps + number);
   }
 }
 
 template <class T, class F>
 auto optimizer::with_state(const trained_parameter<T>& p, const F& f) const {
   const auto& options = groups[p.group].options;
-  if (const auto* s = std::get_if<sgd>(&options)) return states ? f(*s, p.state[0]) : f(*s);
+  if (const auto* s = std::get_if<sgd>(&options)) return p.state[0] ? f(*s, p.state[0]) : f(*s);
   const adam& a = std::get<adam>(options);
-  return states > 2 ? f(a, p.state[0], p.state[1], p.state[2]) : f(a, p.state[0], p.state[1]);
+  return p.state[2] ? f(a, p.state[0], p.state[1], p.state[2]) : f(a, p.state[0], p.state[1]);
 }
 
 template <class T>
@@ -123,7 +123,7 @@ double optimizer::reach(const trained_parameter<T>& p) const {
   constexpr std::ptrdiff_t w = vec<T>::size;
   largest_of<T> largest;
   const auto* a = std::get_if<adam>(&groups[p.group].options);
-  if (!a && states > 0) largest.take(p.state[0], p.of->size);
+  if (!a && p.state[0]) largest.take(p.state[0], p.of->size);
   for (std::ptrdiff_t i = 0; a && i < p.of->size; i += w) {
     const std::ptrdiff_t n = std::min(w, p.of->size - i);
     const auto get = [&](const T* x) { return n == w ? load<T>(x + i) : load_part<T>(x + i, n); };

@@ -12,8 +12,8 @@
 
 namespace dlcore {
 
-// A parameter that is trained, with its state, its group of options, and unless null the running
-// average of its values.
+// A parameter that is trained, with its state (null where its optimizer keeps none), its group of
+// options, and unless null the running average of its values.
 template <class T>
 struct trained_parameter {
   tensor<T>* of;
@@ -29,26 +29,27 @@ struct trained_parameter {
 
 class optimizer {
  public:
-  // Options of some parameters, and the L2 penalty on them that is part of the loss: half of it
-  // times the sum of their squares, divided by the normalizer of the batch.
+  // Options of some parameters, the steps that were made with them, and the L2 penalty on them that
+  // is part of the loss: half of it times the sum of their squares, divided by the normalizer of
+  // the batch.
   struct group {
     std::variant<sgd, adam> options;
-    double weight_decay, penalty;
+    double steps, weight_decay, penalty;
 
-    group(const std::variant<sgd, adam>& options, double penalty)
+    group(const std::variant<sgd, adam>& options, double steps, double penalty)
         : options(options),
+          steps(steps),
           weight_decay(std::visit([](const auto& o) { return o.weight_decay; }, options)),
           penalty(penalty) {}
   };
   std::vector<group> groups;
-  int states = 0;            // arrays of state for each parameter
   double clip_value = 0;     // the largest absolute gradient; 0: any
   double average_decay = 0;  // of the running averages
 
   void set_learning_rates(const double* rates) {
     for (group& g : groups) std::visit([&](auto& o) { o.lr = *rates++; }, g.options);
   }
-  // Makes ready for the step of that number, counted from 1.
+  // Makes ready for the step of that number in this epoch, counted from 1.
   void begin_step(double number, double normalizer);
   void end_step() {
     for (group& g : groups)

@@ -27,12 +27,11 @@ struct packed_weights<T>::place {
 
 template <class T>
 packed_weights<T>::packed_weights(linear_layer<T>& of, const trained_parameter<T>& weight,
-                                  const trained_parameter<T>* bias, int states, bool for_backward)
+                                  const trained_parameter<T>* bias, bool for_backward)
     : of_(of),
       weight_(weight),
       has_bias_(bias),
       for_backward_(for_backward),
-      states_(states),
       // Where it takes several threads there are enough parts for them, of tiles that are whole, as
       // many as are packed at once.
       columns_(even_chunk(of.out, 256, panel)),
@@ -57,7 +56,8 @@ void packed_weights<T>::reserve() {
     packed = reinterpret_cast<T*>(memory_.back().get());
     kept_.emplace_back(own, packed);
   };
-  for (std::size_t s = 0; s < states_; ++s) keep(weight_.state[s], packed_.state[s]);
+  for (std::size_t s = 0; s < weight_.state.size(); ++s)
+    if (weight_.state[s]) keep(weight_.state[s], packed_.state[s]);
   if (weight_.average) keep(weight_.average, packed_.average);
   is_reserved_ = true;
 }

@@ -21,7 +21,7 @@ class packed_weights {
   // `weight` and `bias`: what is trained of the layer, or null. `for_backward`: the gradient of the
   // inputs is wanted.
   packed_weights(linear_layer<T>& of, const trained_parameter<T>& weight,
-                 const trained_parameter<T>* bias, int states, bool for_backward);
+                 const trained_parameter<T>* bias, bool for_backward);
 
   // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
   // A limit on the norm of whole rows needs more than a part has.
@@ -53,7 +53,6 @@ class packed_weights {
   linear_layer<T>& of_;
   trained_parameter<T> weight_, bias_{};
   bool has_bias_, for_backward_;
-  std::size_t states_;
   std::ptrdiff_t columns_, chunk_;  // outputs and inputs of a part
   tensor<T> values_;
   trained_parameter<T> packed_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/reductions.hpp"
+#include "kernels/gradient_norm.hpp"
 #include "network/losses.hpp"
 
 namespace dlcore {
@@ -120,14 +120,20 @@ void rollback_update<T>::scale_gradients(T scale) {
   });
 }
 
-// What the gradients are multiplied by, so that their norm is at most max_norm.
+// What the gradients are to be multiplied by, so that their norm is at most max_norm. They are
+// scaled here where the factor is beyond the range of T.
 template <class T>
 double rollback_update<T>::clip_factor(double max_norm) const {
-  double squares = 0;
-  for (const auto& [p, offset] : offsets_)
-    squares += sum_of_squares<T>({view_of_run(p->gradient, p->size)}, parallel_for);
-  const double factor = max_norm / (std::sqrt(squares) + 1e-6);  // PyTorch's
-  return factor >= 1 ? 1.0 : factor;
+  const auto gradient = [&](std::ptrdiff_t i) {
+    const tensor<T>& p = *offsets_[i].first;
+    return float_view{view_of_run(p.gradient, p.size), sizeof(T) == sizeof(double)};
+  };
+  double factor =
+      norm_of(std::ptrdiff_t(offsets_.size()), gradient, 2, parallel_for).limited_to(max_norm);
+  for (; factor > 0 && factor < 0x1p-100; factor *= 0x1p64)
+    for (const auto& [p, offset] : offsets_)
+      for (std::ptrdiff_t i = 0; i < p->size; ++i) p->gradient[i] *= T(0x1p-64);
+  return factor;
 }
 
 template <class T>

@@ -80,7 +80,6 @@ struct epoch_spec {
   double gradient_scale;  // of the gradient of each update
   std::uint64_t key;
   optimizer update;
-  double steps;  // that the optimizer has made
   std::vector<parameter_spec<T>> parameters;
   const double* learning_rates;  // of each group in each update; null: those of the optimizer
   double max_norm;

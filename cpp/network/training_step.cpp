@@ -99,7 +99,7 @@ void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
       !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 && epoch.batches >= 8;
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
-    direct_.plan(parameters_, epoch.update.states, packed);
+    direct_.plan(parameters_, packed);
   }
   bounds_.begin_epoch(epoch.update);
   measure_squared_norm(epoch.update);
@@ -121,7 +121,7 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
     const batch b(epoch, i);
     if (epoch.learning_rates)
       epoch.update.set_learning_rates(epoch.learning_rates + progress.updates * groups);
-    epoch.update.begin_step(epoch.steps + double(progress.updates) + 1, b.normalizer);
+    epoch.update.begin_step(double(progress.updates) + 1, b.normalizer);
     if (epoch.squared_norms) epoch.squared_norms[i] = squared_norm_;
     const bool was_pending = rollback_.is_pending();
     try {

@@ -17,7 +17,6 @@ from dlcore._native.specs import (
     EpochSpec,
     LayerNormSpec,
     LinearSpec,
-    OptimizerSpec,
     ParameterSpec,
     SGDSpec,
     SGDState,
@@ -67,7 +66,7 @@ def epoch(layer, dtype=np.float32, rows=64, batch_size=16, **changed):
         ends_update=True,
         gradient_scale=1.0,
         key=0,
-        optimizer=OptimizerSpec((SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),), 0),
+        optimizer=(SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),),
         parameters=tuple(
             ParameterSpec(0, name, 0, SGDState(np.zeros_like(array)), None)
             for name, array in (("weight", layer.weight), ("bias", layer.bias))

@@ -671,16 +671,6 @@ def test_rates_of_groups():
             r"params\[1\] must hold 'params' and options of lr, .*, got 'params', 'betas'",
         ),
         (
-            lambda a, b: dl.SGD([{"params": a, "momentum": 0.9}, {"params": b}]),
-            ValueError,
-            "all groups must keep the same state",
-        ),
-        (
-            lambda a, b: dl.Adam([{"params": a, "amsgrad": True}, {"params": b}]),
-            ValueError,
-            "all groups must keep the same state",
-        ),
-        (
             lambda a, b: dl.SGD([{"params": a}, {"params": [b[0], a[1]]}]),
             ValueError,
             r"params\[1\] and params\[3\] share memory",
@@ -709,9 +699,13 @@ def test_gradients_of_groups_that_do_not_fit_change_nothing():
     before = model.flat.copy()
     good = [np.ones_like(p) for p in optimizer.params]
     for grads, error, message in (
-        (good[:3], ValueError, "grads must hold 4 arrays, got 3"),
-        ([*good[:3], np.ones(4)], ValueError, r"grads\[3\] must have the shape \(5,\), got \(4,\)"),
-        ([*good[:3], good[3].astype(F32)], TypeError, r"grads\[3\] must be an array of float64"),
+        (good[:3], ValueError, "grads must hold one array for each parameter, 4, got 3"),
+        (
+            [*good[:3], np.ones(4)],
+            ValueError,
+            r"grads\[3\] must have the shape .* \(5,\), got \(4,\)",
+        ),
+        ([*good[:3], good[3].astype(F32)], TypeError, r"grads\[3\] must have the dtype of"),
         ([*good[:3], optimizer.params[3]], ValueError, r"grads\[3\] shares memory"),
     ):
         with pytest.raises(error, match=message):

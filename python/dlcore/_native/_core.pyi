@@ -5,7 +5,7 @@ All arguments are positional.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from dlcore._common.typing import Array
 from dlcore._native.specs import (
@@ -140,37 +140,18 @@ def kl_div(
     out: Array | None,
 ) -> Any: ...
 
-# Optimizers: one call for all parameters.
-def sgd_step(
-    params: list[Array],
-    grads: list[Array],
-    buffers: list[Array] | None,
-    first: bool,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    l1: float,
-) -> None: ...
-def adam_step(
-    params: list[Array],
-    grads: list[Array],
-    exp_avgs: list[Array],
-    exp_avg_sqs: list[Array],
-    max_exp_avg_sqs: list[Array] | None,
-    step: float,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool,
-    l1: float,
-) -> None: ...
-def clip_grad_norm(grads: list[Array], max_norm: float) -> float: ...
+# Optimizers: one call for all parameters. A part is (numbers of the parameters, parameters, lists of
+# state, steps made, whether state is new, options); False for a gradient that is None.
+_Part: TypeAlias = tuple[
+    list[int], list[Array], tuple[list[Array], ...], int, bool, tuple[float, ...]
+]
+
+def sgd_step(grads: list[Any], parts: list[_Part]) -> bool: ...
+def adam_step(grads: list[Any], parts: list[_Part]) -> bool: ...
+def check_gradients(function: str, params: list[Array], grads: list[Any]) -> list[Array | None]: ...
+def clip_grad_norm(
+    grads: list[Any], max_norm: float, norm_type: float, error_if_nonfinite: bool
+) -> float: ...
 
 # Normalization.
 def column_stats(function: str, x: Array) -> tuple[Array, Array, Array, Array, Array, Array]: ...

@@ -153,7 +153,10 @@ class SGDSpec(NamedTuple):
 
 
 class AdamSpec(NamedTuple):
-    """Options of a parameter group; ``raw_eps`` is added before the root is corrected."""
+    """Options of a parameter group, whose parameters have made that number of ``steps``.
+
+    ``raw_eps`` is added before the root is corrected.
+    """
 
     lr: float
     beta1: float
@@ -165,12 +168,6 @@ class AdamSpec(NamedTuple):
     l1: float
     penalty: float
     raw_eps: bool
-
-
-class OptimizerSpec(NamedTuple):
-    """The parameter groups of an optimizer, and the steps that it has made."""
-
-    groups: tuple[SGDSpec, ...] | tuple[AdamSpec, ...]
     steps: int
 
 
@@ -229,7 +226,7 @@ class EpochSpec(NamedTuple):
     ends_update: bool
     gradient_scale: float
     key: int
-    optimizer: OptimizerSpec
+    optimizer: tuple[SGDSpec | AdamSpec, ...]
     parameters: tuple[ParameterSpec, ...]
     learning_rates: Array | None
     max_norm: float

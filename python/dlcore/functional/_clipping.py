@@ -12,10 +12,13 @@ clip_grad_value        0        0
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_real
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -26,17 +29,27 @@ if TYPE_CHECKING:
 __all__ = ["clip_grad_norm", "clip_grad_value"]
 
 
-def clip_grad_norm(grads: Sequence[Array], max_norm: float) -> float:
-    """Scale gradients in place so that their common 2-norm is at most `max_norm`.
+def clip_grad_norm(
+    grads: Sequence[Array | None] | Array,
+    max_norm: float,
+    norm_type: float | str = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scale gradients in place so that their common norm is at most `max_norm`.
 
     The factor is ``max_norm / (norm + 1e-6)`` where that is less than 1, as in PyTorch's
-    ``clip_grad_norm_``.
+    ``clip_grad_norm_``. The norm of finite gradients neither overflows nor vanishes on its way.
 
     Parameters
     ----------
-    grads : sequence of ndarray of float32 or float64
+    grads : sequence of ndarray of float32 or float64, or one of them
+        None is passed over. One array that is there twice, as of tied parameters, counts once.
     max_norm : float
-        At least 0.
+        At least 0; infinity changes nothing.
+    norm_type : float, default 2.0
+        p of ``sum(|x| ** p) ** (1 / p)``, greater than 0; infinity, or "inf", is the largest ``|x|``.
+    error_if_nonfinite : bool, default False
+        Raise where the norm is NaN or infinite, instead of making the gradients NaN or 0.
 
     Returns
     -------
@@ -48,19 +61,27 @@ def clip_grad_norm(grads: Sequence[Array], max_norm: float) -> float:
     TypeError
         If an array is not float32 or float64.
     ValueError
-        If one is read-only, or `max_norm` is negative or NaN. Nothing is changed then.
+        If one is read-only or shares a part of its memory with another, `max_norm` is negative or
+        NaN, or `norm_type` is not positive. Nothing is changed then.
+    RuntimeError
+        If `error_if_nonfinite` and the norm is not finite. Nothing is changed.
     """
-    if not max_norm >= 0:
+    limit = check_real("clip_grad_norm: max_norm", max_norm)
+    if not limit >= 0:
         raise ValueError(f"clip_grad_norm: max_norm must be at least 0, got {max_norm}")
-    return dispatch.core.clip_grad_norm(list(grads), max_norm)
+    p = math.inf if norm_type == "inf" else check_real("clip_grad_norm: norm_type", norm_type)
+    if not p > 0:
+        raise ValueError(f"clip_grad_norm: norm_type must be greater than 0, got {norm_type}")
+    return dispatch.core.clip_grad_norm(_listed(grads), limit, p, bool(error_if_nonfinite))
 
 
-def clip_grad_value(grads: Sequence[Array], clip_value: float) -> None:
+def clip_grad_value(grads: Sequence[Array | None] | Array, clip_value: float) -> None:
     """Limit each element of gradients to ``±clip_value``, in place, as PyTorch's ``clip_grad_value_``.
 
     Parameters
     ----------
-    grads : sequence of ndarray of float32 or float64
+    grads : sequence of ndarray of float32 or float64, or one of them
+        None is passed over.
     clip_value : float
         At least 0. NaN stays NaN.
 
@@ -71,16 +92,25 @@ def clip_grad_value(grads: Sequence[Array], clip_value: float) -> None:
     ValueError
         If one is read-only, or `clip_value` is negative or NaN. Nothing is changed then.
     """
-    if not clip_value >= 0:
+    limit = check_real("clip_grad_value: clip_value", clip_value)
+    if not limit >= 0:
         raise ValueError(f"clip_grad_value: clip_value must be at least 0, got {clip_value}")
-    arrays: list[Any] = list(grads)
-    for i, g in enumerate(arrays):
-        if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
-            got = getattr(g, "dtype", type(g).__name__)
-            raise TypeError(
-                f"clip_grad_value: grads[{i}] must be a float32 or float64 array, got {got}"
-            )
+    arrays = []
+    for i, given in enumerate(_listed(grads)):
+        if given is None:
+            continue
+        name = f"clip_grad_value: grads[{i}]"
+        g = as_array(given, name)
+        if g.dtype not in (np.float32, np.float64) or not g.dtype.isnative:
+            raise TypeError(f"{name} must be a float32 or float64 array, got {g.dtype}")
         if not g.flags.writeable:
-            raise ValueError(f"clip_grad_value: grads[{i}] is read-only")
+            raise ValueError(f"{name} is read-only")
+        arrays.append(g)
     for g in arrays:
-        np.clip(g, -clip_value, clip_value, out=g)
+        most = g.dtype.type(min(limit, float(np.finfo(g.dtype).max)))
+        if limit < math.inf:
+            np.clip(g, -most, most, out=g)
+
+
+def _listed(grads: Any) -> list[Any]:
+    return [grads] if isinstance(grads, np.ndarray) else list(grads)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
-from dlcore._native.specs import AdamSpec, AdamState, OptimizerSpec
+from dlcore._native.specs import AdamSpec, AdamState
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from dlcore._common.typing import Array
+    from dlcore.optim._groups import Cohort
     from dlcore.optim._optimizer import Params
 
 __all__ = ["Adam", "AdamW"]
@@ -67,13 +67,26 @@ class Adam(NativeOptimizer):
     convergence of Adam and beyond, ICLR 2018; in the form of PyTorch's ``torch.optim.Adam``.
     """
 
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+    maximize: bool
+    decoupled_weight_decay: bool
+    l1: float
+
+    state_names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _optional_state = frozenset({"max_exp_avg_sq"})
+    _squares = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
     _ranges = {  # noqa: RUF012
         "lr": (0, np.inf),
-        "betas": (0, 1),
         "eps": (0, np.inf),
         "weight_decay": (0, np.inf),
         "l1": (0, np.inf),
     }
+    _flags = ("amsgrad", "maximize", "decoupled_weight_decay")
+    # Whether eps is added before the bias of the mean of squares is corrected.
+    _raw_eps = False
 
     def __init__(
         self,
@@ -92,7 +105,7 @@ class Adam(NativeOptimizer):
             params,
             {
                 "lr": lr,
-                "betas": tuple(betas),
+                "betas": betas,
                 "eps": eps,
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
@@ -102,61 +115,53 @@ class Adam(NativeOptimizer):
             },
         )
 
-    @staticmethod
-    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = ("eps", "weight_decay", "decoupled_weight_decay", "maximize", "l1")
-        return (options["lr"], *options["betas"], *(options[name] for name in names))
+    @classmethod
+    def _check_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        checked, betas = super()._check_options(options), options["betas"]
+        if isinstance(betas, str) or np.shape(betas) != (2,):
+            raise ValueError(f"{cls.__name__}: betas must be two numbers, got {betas!r}")
+        checked["betas"] = tuple(cls._number("betas", beta, 0, 1, betas) for beta in betas)
+        return checked
 
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:
-        names = {"step", "exp_avg", "exp_avg_sq"}
-        return names | {"max_exp_avg_sq"} if options["amsgrad"] else names
-
-    # Whether eps is added before the bias of the mean of squares is corrected.
-    _raw_eps = False
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        if len(options["betas"]) != 2:
-            raise ValueError(f"{self._name}: betas must be two numbers, got {options['betas']}")
-        super()._check_options(options)
-
-    def _spec(self) -> OptimizerSpec:
-        groups = (
-            AdamSpec(
-                lr=options["lr"],
-                beta1=options["betas"][0],
-                beta2=options["betas"][1],
-                eps=options["eps"],
-                weight_decay=options["weight_decay"],
-                decoupled=options["decoupled_weight_decay"],
-                maximize=options["maximize"],
-                l1=options["l1"],
-                penalty=self._penalty(group),
-                raw_eps=self._raw_eps,
-            )
-            for group, options in enumerate(self._groups)
+    @classmethod
+    def _step_values(cls, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        decay, decoupled = options["weight_decay"], options["decoupled_weight_decay"]
+        return (
+            options["lr"],
+            *options["betas"],
+            options["eps"],
+            0.0 if decoupled else decay,
+            decay if decoupled else 0.0,
+            options["l1"],
+            options["maximize"],
+            cls._raw_eps,
         )
-        return OptimizerSpec(tuple(groups), self._steps)
 
-    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> AdamState:
-        largest = state["max_exp_avg_sq"][i] if "max_exp_avg_sq" in state else None
-        return AdamState(state["exp_avg"][i], state["exp_avg_sq"][i], largest)
+    def _state_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.state_names if options["amsgrad"] else self.state_names[:2]
 
-    def _step_group(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        values: tuple[Any, ...],
-    ) -> None:
-        dispatch.core.adam_step(
-            params,
-            grads,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            state.get("max_exp_avg_sq"),
-            self._steps + 1,
-            *values,
+    def _spec(self, cohort: Cohort) -> AdamSpec:
+        options = cohort.group
+        return AdamSpec(
+            lr=options["lr"],
+            beta1=options["betas"][0],
+            beta2=options["betas"][1],
+            eps=options["eps"],
+            weight_decay=options["weight_decay"],
+            decoupled=options["decoupled_weight_decay"],
+            maximize=options["maximize"],
+            l1=options["l1"],
+            penalty=self._penalty(cohort.number),
+            raw_eps=self._raw_eps,
+            steps=cohort.steps,
         )
+
+    def _state_spec(self, cohort: Cohort, j: int) -> AdamState:
+        mean, squares, *largest = (arrays[j] for arrays in cohort.taken)
+        return AdamState(mean, squares, largest[0] if largest else None)
+
+    def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
+        return dispatch.core.adam_step(grads, [self._part(cohort) for cohort in cohorts])
 
 
 class AdamW(Adam):
@@ -196,3 +201,12 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             l1=l1,
         )
+
+    @classmethod
+    def _check_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        checked = super()._check_options(options)
+        if not checked["decoupled_weight_decay"]:
+            raise ValueError(
+                f"{cls.__name__}: decoupled_weight_decay must be True; Adam has it False"
+            )
+        return checked

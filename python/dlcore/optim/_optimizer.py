@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dlcore._common.checks import check_real
+from dlcore._native import dispatch
+from dlcore.optim._groups import (
+    NOTES,
+    Cohort,
+    ParamGroup,
+    divided,
+    meant_option,
+    no_option,
+    rebound,
+)
+from dlcore.optim._state_dict import Saved, StateDictReader, StateNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlcore._common.typing import Array
-    from dlcore._native.specs import AdamState, OptimizerSpec, SGDState
+    from dlcore._native.specs import AdamSpec, AdamState, SGDSpec, SGDState
 
 __all__ = ["Optimizer"]
 
@@ -30,6 +42,9 @@ class Optimizer:
     `Adam`. Training calls its `step` in Python, after each native pass backward. (A `Trainer` takes
     any object with ``step(grads)`` and ``lr``, too.)
 
+    Options are attributes, too: ``optimizer.momentum = 0.9`` sets that of all groups, unless these
+    have different ones, and acts on the next step.
+
     Parameters
     ----------
     params : iterable of ndarray, or of dict
@@ -40,7 +55,7 @@ class Optimizer:
 
     Attributes
     ----------
-    params : list of ndarray
+    params : tuple of ndarray
         All parameters, in the order in which `step` takes their gradients.
     steps : int
         Steps that were made.
@@ -69,58 +84,103 @@ class Optimizer:
 
     # The arrays that are kept for each parameter, of its shape and dtype and 0 before the first step.
     state_names: ClassVar[tuple[str, ...]] = ()
+    # Of these, what is there for some options alone, and what cannot be negative; whether a state
+    # dict has the number of steps.
+    _optional_state: ClassVar[frozenset[str]] = frozenset()
+    _squares: ClassVar[frozenset[str]] = frozenset()
+    _saves_step: ClassVar[bool] = True
 
-    # Options that are numbers, with the range that they must be in.
-    _ranges: Mapping[str, tuple[float, float]] = {"lr": (0, np.inf)}
+    # Options that are numbers, with the range that they must be in, and options that are on or off.
+    _ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"lr": (0, math.inf)}
+    _flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Params, options: dict[str, Any]) -> None:
         if "lr" not in options:
             raise ValueError(f"{self._name}: options must have 'lr', got {', '.join(options)}")
-        self.params: list[Array] = []
-        self._groups: list[dict[str, Any]] = []  # the options of each group
-        self._group_of: list[int] = []  # the group of each parameter
-        # The state by name, an array for each parameter; empty before the first step.
-        self._state: dict[str, list[Array]] = {}
-        self._steps = 0
-        groups = self._take_params(params, options)
-        self._check_params()
-        self._set_groups(groups)
+        self._defaults = dict(options)
+        self._params: tuple[Array, ...] = ()
+        groups = self._given_groups(params)
+        self._groups: list[ParamGroup] = []
+        self._cohorts: list[Cohort] = []
+        self._add_groups(groups)
+        for name in options:  # an attribute of a subclass would hide the option
+            self.__dict__.pop(name, None)
 
-    def _take_params(self, params: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Take the parameters, and return the options of each group."""
+    def _given_groups(self, params: Any) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return groups, each with its name in messages."""
         if not isinstance(params, Iterable):
             called = " write model.parameters()" if callable(params) else ""
             raise TypeError(
                 f"{self._name}: params must be arrays or groups of them, "
                 f"got {type(params).__name__};{called}".rstrip(";")
             )
-        given: list[Any] = [params] if isinstance(params, Mapping) else list(params)
+        given: list[Any]
+        given = [params] if isinstance(params, Mapping | np.ndarray) else list(params)
         are_groups = [isinstance(group, Mapping) for group in given]
         if any(are_groups) and not all(are_groups):
             raise TypeError(f"{self._name}: params must be arrays or groups (dicts), not both")
-        groups = []
-        for i, group in enumerate(given if any(are_groups) else [{"params": given}]):
-            unknown = sorted(group.keys() - {"params", *options})
+        groups = given if any(are_groups) else [{"params": given}]
+        return [(f"params[{i}]", group) for i, group in enumerate(groups)]
+
+    def _add_groups(self, groups: list[tuple[str, Mapping[str, Any]]]) -> None:
+        """Add groups, or none if there is something wrong with one."""
+        added = []
+        for name, group in groups:
+            unknown = sorted(group.keys() - {"params", *NOTES, *self._defaults})
             if unknown or "params" not in group:
                 raise ValueError(
-                    f"{self._name}: params[{i}] must hold 'params' and options of "
-                    f"{', '.join(options)}, got {', '.join(map(repr, group))}"
+                    f"{self._name}: {name} must hold 'params' and options of "
+                    f"{', '.join(self._defaults)}, got {', '.join(map(repr, group))}"
                 )
             own = group["params"]
-            own = [own] if isinstance(own, np.ndarray) and any(are_groups) else list(own)
-            self.params += own
-            self._group_of += [i] * len(own)
-            groups.append(options | {name: group[name] for name in group if name != "params"})
-        return groups
+            own = [own] if isinstance(own, np.ndarray) else list(own)
+            options = {key: value for key, value in group.items() if key != "params"}
+            added.append((own, {**self._defaults, **options}))
+        params = [*self._params, *(p for own, _ in added for p in own)]
+        self._check_params(params)
+        new = [ParamGroup(type(self), options, own) for own, options in added]
+        self._params = tuple(params)
+        at = len(params) - sum(len(own) for own, _ in added)
+        for group in new:
+            own = list(group["params"])
+            if own:
+                members = list(range(at, at + len(own)))
+                self._cohorts.append(Cohort(group, len(self._groups), members, own))
+            self._groups.append(group)
+            at += len(own)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a group of parameters, such as layers that are unfrozen later.
+
+        Their gradients follow those of the other parameters in `step`, and they begin with a step
+        count of their own.
+
+        Parameters
+        ----------
+        param_group : dict
+            "params", an array or several, and options; those that it does not have are those that
+            the optimizer was made with.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As the constructor does. Nothing is changed then.
+        """
+        if not isinstance(param_group, Mapping):
+            raise TypeError(
+                f"{self._name}.add_param_group: param_group must be a dict, "
+                f"got {type(param_group).__name__}"
+            )
+        self._add_groups([("param_group", param_group)])
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
-    def _check_params(self) -> None:
-        if not self.params:
+    def _check_params(self, params: Sequence[Any]) -> None:
+        if not params:
             raise ValueError(f"{self._name}: params is empty")
-        for i, p in enumerate(self.params):
+        for i, p in enumerate(params):
             name = f"{self._name}: params[{i}]"
             if not isinstance(p, np.ndarray):
                 raise TypeError(f"{name} must be an array, got {type(p).__name__}")
@@ -128,55 +188,96 @@ class Optimizer:
                 raise TypeError(f"{name} must be a float32 or float64 array, got {p.dtype}")
             if not p.flags.writeable:
                 raise ValueError(f"{name} is read-only")
-        spans = sorted((*np.lib.array_utils.byte_bounds(p), i) for i, p in enumerate(self.params))
+        spans = sorted((*np.lib.array_utils.byte_bounds(p), i) for i, p in enumerate(params))
         open_spans: list[tuple[int, int]] = []  # those that reach beyond the start of the next one
         for low, high, i in spans:
             open_spans = [(end, j) for end, j in open_spans if low < end]
             for _, j in open_spans:
-                if np.shares_memory(self.params[i], self.params[j]):
+                if np.shares_memory(params[i], params[j]):
                     raise ValueError(f"{self._name}: params[{j}] and params[{i}] share memory")
             open_spans.append((high, i))
 
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        for name, (low, high) in self._ranges.items():
-            values = options[name] if isinstance(options[name], tuple) else (options[name],)
-            for value in values:
-                if not low <= check_real(f"{self._name}: {name}", value) < high:
-                    below = "" if high == np.inf else f" and less than {high:g}"
-                    raise ValueError(
-                        f"{self._name}: {name} must be at least {low:g}{below}, got {options[name]}"
-                    )
+    # ---- options
 
-    def _set_groups(self, groups: list[dict[str, Any]]) -> None:
-        for options in groups:
-            self._check_options(options)
-            if self._state_names(options) != self._state_names(groups[0]):
-                raise ValueError(
-                    f"{self._name}: all groups must keep the same state: momentum or amsgrad for "
-                    f"all of them, or for none"
-                )
-        self._groups = groups
+    @classmethod
+    def _check_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options as what they are from then on, or raise."""
+        checked = dict(options)
+        for name, (low, high) in cls._ranges.items():
+            checked[name] = cls._number(name, options[name], low, high)
+        for name in cls._flags:
+            value = options[name]
+            if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
+                raise TypeError(f"{cls.__name__}: {name} must be True or False, got {value!r}")
+            checked[name] = bool(value)
+        return checked
+
+    @classmethod
+    def _number(cls, name: str, value: Any, low: float, high: float, given: Any = None) -> float:
+        where = f"{cls.__name__}: {name}"
+        if isinstance(value, np.ndarray) and value.ndim > 0:
+            raise TypeError(f"{where} must be a number, got an array")
+        number = check_real(where, value)
+        if low <= number < high and math.isfinite(number):
+            return number
+        given = value if given is None else given
+        if low == -math.inf or number == math.inf:
+            raise ValueError(f"{where} must be a finite number, got {given}")
+        below = "" if high == math.inf else f" and less than {high:g}"
+        raise ValueError(f"{where} must be at least {low:g}{below}, got {given}")
+
+    @staticmethod
+    def _step_values(options: Mapping[str, Any]) -> Any:
+        """Return the options as a step takes them."""
+        return dict(options)
+
+    def __getattr__(self, name: str) -> Any:
+        groups = self.__dict__.get("_groups")
+        if groups and name in self.__dict__["_defaults"]:
+            return groups[0][name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        groups = self.__dict__.get("_groups")
+        if not groups or name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif name in self._defaults:
+            self._set_option(name, value)
+        elif name not in self.__dict__ and meant_option(name, self._defaults):
+            raise AttributeError(no_option(self._name, name, self._defaults))
+        else:
+            super().__setattr__(name, value)
+
+    def _set_option(self, name: str, value: Any) -> None:
+        own = [group[name] for group in self._groups]
+        if any(other != own[0] for other in own):
+            raise ValueError(
+                f"{self._name}: the groups have a {name} of their own, {own}; "
+                f"param_groups[i][{name!r}] = ... sets that of one"
+            )
+        checked = [group.checked({name: value}) for group in self._groups]
+        for group, options in zip(self._groups, checked, strict=True):
+            group.take(options)
+
+    @property
+    def params(self) -> tuple[Array, ...]:
+        """All parameters, in the order in which `step` takes their gradients."""
+        return self._params
 
     @property
     def steps(self) -> int:
-        """Steps that were made."""
-        return self._steps
+        """Steps that were made, the most of any parameter."""
+        return max((cohort.steps for cohort in self._cohorts), default=0)
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The options of each group with its parameters: new dicts, the arrays themselves."""
-        return [
-            {**options, "params": [self.params[i] for i in self._members(group)]}
-            for group, options in enumerate(self._groups)
-        ]
-
-    def _members(self, group: int) -> list[int]:
-        return [i for i, own in enumerate(self._group_of) if own == group]
+    def param_groups(self) -> tuple[ParamGroup, ...]:
+        """The options of each group with its parameters, as dicts: what is set there acts at once."""
+        return tuple(self._groups)
 
     @property
     def lrs(self) -> list[float]:
         """The learning rate of each group."""
-        return [float(options["lr"]) for options in self._groups]
+        return [float(group["lr"]) for group in self._groups]
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the learning rate of each group."""
@@ -185,7 +286,9 @@ class Optimizer:
                 f"{self._name}: lrs must hold {len(self._groups)} numbers, got {len(lrs)}"
             )
         pairs = zip(self._groups, lrs, strict=True)
-        self._set_groups([{**options, "lr": lr} for options, lr in pairs])
+        checked = [group.checked({"lr": lr}) for group, lr in pairs]
+        for group, options in zip(self._groups, checked, strict=True):
+            group.take(options)
 
     @property
     def lr(self) -> float:
@@ -207,24 +310,37 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = [
             ", ".join(
-                [f"{len(self._members(i))} arrays", *(f"{k}={v}" for k, v in options.items())]
+                [f"{len(group['params'])} arrays"]
+                + [f"{name}={value}" for name, value in group.items() if name != "params"]
             )
-            for i, options in enumerate(self._groups)
+            for group in self._groups
         ]
         return f"{self._name}({'; '.join(groups)})"
 
-    def _zeros(self) -> list[Array]:
-        """Return an array of zeros for each parameter, in one block of memory for each dtype."""
-        zeros: list[Array] = [np.empty(0)] * len(self.params)
-        for dtype in {p.dtype for p in self.params}:
-            mine = [i for i, p in enumerate(self.params) if p.dtype == dtype]
-            block = np.zeros(sum(self.params[i].size for i in mine), dtype)
-            at = 0
-            for i in mine:
-                p = self.params[i]
-                zeros[i] = block[at : at + p.size].reshape(p.shape)
-                at += p.size
-        return zeros
+    # ---- state
+
+    def _state_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002
+        """Name the state that a step with these options takes, in the order of the kernel."""
+        return self.state_names
+
+    def _prepare(self, cohort: Cohort) -> None:
+        """Make the state that the next step takes."""
+        names = self._state_names(cohort.group)
+        for name in names:
+            if name not in cohort.state:
+                cohort.state[name] = _zeros(cohort.params)
+                cohort.fresh = (*cohort.fresh, name)
+        cohort.taken = tuple(cohort.state[name] for name in names)
+        cohort.taken_for = cohort.group.step_values
+
+    def state_arrays(self) -> dict[str, list[Array]]:
+        """Return the state by name, an array for each parameter that has it; zeros before a step."""
+        arrays: dict[str, dict[int, Array]] = {}
+        for cohort in self._cohorts:
+            self._prepare(cohort)
+            for name, own in cohort.state.items():
+                arrays.setdefault(name, {}).update(zip(cohort.members, own, strict=True))
+        return {name: [own[i] for i in sorted(own)] for name, own in arrays.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return options and state in PyTorch's layout; the arrays are copies.
@@ -235,115 +351,116 @@ class Optimizer:
             ``{"state": {i: {name: array or number}}, "param_groups": [{option: value, "params": [...]}]}``.
         """
         state = {}
-        if self._state or (self._steps and "step" in self._state_names(self._groups[0])):
-            step = {"step": self._steps} if "step" in self._state_names(self._groups[0]) else {}
-            for i in range(len(self.params)):
-                state[i] = {**step, **{name: a[i].copy() for name, a in self._state.items()}}
-        groups = [{**options, "params": self._members(i)} for i, options in enumerate(self._groups)]
-        return {"state": state, "param_groups": groups}
+        for cohort in self._cohorts:
+            used = [name for name in cohort.state if name not in cohort.fresh]
+            step = {"step": cohort.steps} if self._saves_step and cohort.steps else {}
+            for j, i in enumerate(cohort.members if step or used else []):
+                state[i] = {**step, **{name: cohort.state[name][j].copy() for name in used}}
+        groups = [{**group, "params": []} for group in self._groups]
+        for cohort in self._cohorts:
+            groups[cohort.number]["params"] += cohort.members
+        for group in groups:
+            group["params"].sort()
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over the options and state of `state_dict`; the arrays are copied.
 
+        PyTorch's are read as well, with arrays or what NumPy reads without a copy as values: options
+        that they lack are those that this optimizer was made with, and parameters without state
+        begin anew.
+
         Raises
         ------
         ValueError
-            If it does not fit: another number of parameters, other names, other shapes. Nothing is
-            changed then.
+            If it does not fit: another number of parameters, other names, other shapes, an option
+            or a step out of range, NaN, squares that are negative. Nothing is changed then.
         TypeError
             If an array has another dtype than its parameter.
         """
-        groups = state_dict["param_groups"]
-        own = [len(self._members(i)) for i in range(len(self._groups))]
-        given = [len(group["params"]) for group in groups]
-        if given != own:
-            raise ValueError(
-                f"{self._name}.load_state_dict: state_dict must be of groups of {own} parameters, "
-                f"got {given}"
-            )
-        taken = [self._options_of(group) for group in groups]
-        state = state_dict["state"]
-        if state and set(state) != set(range(len(self.params))):
-            raise ValueError(
-                f"{self._name}.load_state_dict: state must be of all parameters or of none, "
-                f"got {sorted(state)}"
-            )
-        names = self._state_names(taken[0])
-        for i, p in enumerate(self.params if state else []):
-            self._check_state(i, p, state[i], names)
-        self._set_groups(taken)
-        self._steps = int(state[0].get("step", 0)) if state else 0
-        self._state = {
-            name: [state[i][name].copy() for i in range(len(self.params))]
-            for name in sorted(names - {"step"} if state else ())
-        }
+        names = StateNames(self._saves_step, self.state_names, self._optional_state, self._squares)
+        reader = StateDictReader(self._name, self._groups, self._defaults, names)
+        options, saved = reader.read(state_dict)
+        for group, of_group in zip(self._groups, options, strict=True):
+            group.take(of_group)
+        self._take_state(saved)
 
-    def _options_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a group of a `state_dict`."""
-        missing = self._groups[0].keys() - group.keys()
-        if missing:
-            raise ValueError(f"{self._name}.load_state_dict: no option {sorted(missing)}")
-        options = {name: group[name] for name in self._groups[0]}
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    def _take_state(self, saved: Sequence[Saved]) -> None:
+        """Take over the state of each parameter, in the order of the groups."""
+        members = [
+            sorted(i for c in self._cohorts if c.number == n for i in c.members)
+            for n in range(len(self._groups))
+        ]
+        cohorts: dict[Any, Cohort] = {}
+        rest = iter(saved)
+        for number, group in enumerate(self._groups):
+            for i in members[number]:
+                steps, arrays = next(rest)
+                key = (number, steps, *arrays)
+                if key not in cohorts:
+                    state: dict[str, list[Array]] = {name: [] for name in arrays}
+                    cohorts[key] = Cohort(group, number, [], [], steps, state)
+                cohorts[key].members.append(i)
+                cohorts[key].params.append(self._params[i])
+                for name, array in arrays.items():
+                    cohorts[key].state[name].append(array)
+        self._cohorts = list(cohorts.values())
 
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:  # noqa: ARG002
-        """Name the state of a parameter in a state dict: "step" is the number of steps."""
-        return {"step", *self.state_names}
+    # ---- steps
 
-    def _check_state(self, i: int, p: Array, given: Mapping[str, Any], names: set[str]) -> None:
-        if given.keys() != names:
-            raise ValueError(
-                f"{self._name}.load_state_dict: state[{i}] must hold {sorted(names)}, "
-                f"got {sorted(given)}"
-            )
-        for name in names - {"step"}:
-            value = given[name]
-            where = f"{self._name}.load_state_dict: state[{i}][{name!r}]"
-            if not isinstance(value, np.ndarray) or value.dtype != p.dtype:
-                got = getattr(value, "dtype", type(value).__name__)
-                raise TypeError(f"{where} must be an array of {p.dtype}, got {got}")
-            if value.shape != p.shape:
-                raise ValueError(f"{where} must have the shape {p.shape}, got {value.shape}")
-
-    def state_arrays(self) -> dict[str, list[Array]]:
-        """Return the state by name; zeros before the first step."""
-        if self._state:
-            return self._state
-        names = sorted(self._state_names(self._groups[0]) - {"step"})
-        return {name: self._zeros() for name in names}
-
-    def _advance(self, steps: int, state: dict[str, list[Array]]) -> None:
-        """Take over what steps have done to ``state_arrays()``."""
-        if steps:
-            self._state = state
-            self._steps += steps
-
-    def step(self, grads: Sequence[Array]) -> None:
+    def step(self, grads: Sequence[Array | None]) -> None:
         """Update the parameters in place.
 
         Parameters
         ----------
-        grads : sequence of ndarray
-            One for each parameter, of its shape and dtype. They are not changed.
+        grads : sequence of ndarray or None
+            One for each parameter, of its shape and dtype. They are not changed. A parameter whose
+            gradient is None stays as it is, with its state and its number of steps.
 
         Raises
         ------
         TypeError
             If a gradient has another dtype than its parameter.
         ValueError
-            If the number of gradients or a shape differs, or a gradient shares memory with its
+            If the number of gradients or a shape differs, or a gradient shares memory with a
             parameter. Nothing is changed then.
         """
-        given: list[Any] = list(grads)
-        self._check_grads(given)
-        state = self.state_arrays()
-        for group, options in enumerate(self._groups):
-            members = self._members(group)
-            own = {name: [arrays[i] for i in members] for name, arrays in state.items()}
-            self.update(
-                [self.params[i] for i in members], [given[i] for i in members], own, dict(options)
+        given: Any = grads
+        if type(given) is not list:
+            given = [given] if isinstance(given, np.ndarray) else list(given)
+        if len(given) != len(self._params):
+            raise ValueError(
+                f"{self._name}.step: grads must hold one array for each parameter, "
+                f"{len(self._params)}, got {len(given)}"
             )
-        self._advance(1, state)
+        cohorts = self._cohorts
+        if not self._update(given, cohorts):
+            cohorts = self._active([g is not None for g in given])
+            self._update(given, cohorts)
+        for cohort in cohorts:
+            cohort.steps += 1
+            cohort.fresh = ()
+
+    def _active(self, active: Sequence[bool]) -> list[Cohort]:
+        """Return cohorts of the active parameters alone."""
+        self._cohorts = divided(self._cohorts, active)
+        return [cohort for cohort in self._cohorts if active[cohort.members[0]]]
+
+    def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
+        """Update these parameters; return False, without a change, if a gradient of them is None."""
+        if any(grads[i] is None for cohort in cohorts for i in cohort.members):
+            return False
+        where = f"{self._name}.step"
+        checked: Any = dispatch.core.check_gradients(where, list(self._params), grads)
+        for cohort in cohorts:
+            self._prepare(cohort)
+            self.update(
+                list(cohort.params),
+                [checked[i] for i in cohort.members],
+                dict(cohort.state),
+                dict(cohort.group.step_values),
+            )
+        return True
 
     def update(
         self,
@@ -357,7 +474,8 @@ class Optimizer:
         Parameters
         ----------
         params, grads : list of ndarray
-            The parameters of the group and their gradients, which are checked.
+            The parameters of the group and their gradients, which are checked. Parameters of a group
+            that have not made the same steps come in calls of their own.
         state : dict of lists of ndarray
             For each of `state_names` an array for each parameter, to be changed in place.
         options : dict
@@ -367,78 +485,58 @@ class Optimizer:
             f"{self._name} does not define update(params, grads, state, options)"
         )
 
-    def _check_grads(self, grads: list[Any]) -> None:
-        """Check the gradients of all groups; the kernel does so for one."""
-        if len(grads) != len(self.params):
-            raise ValueError(
-                f"{self._name}.step: grads must hold {len(self.params)} arrays, got {len(grads)}"
-            )
-        for i, (p, g) in enumerate(zip(self.params, grads, strict=True)):
-            name = f"{self._name}.step: grads[{i}]"
-            if not isinstance(g, np.ndarray) or g.dtype != p.dtype:
-                got = getattr(g, "dtype", type(g).__name__)
-                raise TypeError(f"{name} must be an array of {p.dtype}, got {got}")
-            if g.shape != p.shape:
-                raise ValueError(f"{name} must have the shape {p.shape}, got {g.shape}")
-            if any(np.may_share_memory(g, other) for other in self.params):
-                raise ValueError(f"{name} shares memory with a parameter")
+    def _bind(self, params: Sequence[Array]) -> None:
+        """Take other arrays of the same shapes in the place of the parameters."""
+        self._groups, self._cohorts = rebound(self._groups, self._cohorts, params)
+        self._params = tuple(params)
 
 
 class NativeOptimizer(Optimizer):
-    """Base class of the optimizers whose update is a kernel, one call for all parameters of a group.
+    """Base class of the optimizers whose update is a kernel, one call for all parameters.
 
     Training runs them inside of its native steps.
     """
-
-    def _set_groups(self, groups: list[dict[str, Any]]) -> None:
-        super()._set_groups(groups)
-        self._values = [self._step_values(options) for options in groups]
-
-    @staticmethod
-    def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the options as the kernel takes them."""
-        raise NotImplementedError
 
     def _penalty(self, group: int) -> float:  # noqa: ARG002
         """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
         return 0.0
 
-    def _spec(self) -> OptimizerSpec:
-        """Describe the parameter groups to native steps."""
+    def _spec(self, cohort: Cohort) -> SGDSpec | AdamSpec:
+        """Describe the options of a cohort to native steps."""
         raise NotImplementedError
 
-    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> SGDState | AdamState:
-        """Describe the state of a parameter, of ``state_arrays()``, to native steps."""
+    def _state_spec(self, cohort: Cohort, j: int) -> SGDState | AdamState:
+        """Describe the state of the cohort's parameter number j to native steps."""
         raise NotImplementedError
 
-    def _parameter_groups(self) -> list[int]:
-        """Return the number of each parameter's group."""
-        return list(self._group_of)
+    def _begin(self, active: Sequence[bool]) -> list[Cohort]:
+        """Return the cohorts that native steps update, with their state."""
+        cohorts = self._active(active)
+        for cohort in cohorts:
+            self._prepare(cohort)
+        return cohorts
 
-    def step(self, grads: Sequence[Array]) -> None:
-        """Update the parameters in place, in one call of the kernel for each group."""
-        state = self.state_arrays()
-        given: list[Any] = grads if isinstance(grads, list) else list(grads)
-        if len(self._groups) == 1:
-            self._step_group(self.params, given, state, self._values[0])
-        else:
-            self._check_grads(given)
-            for group, values in enumerate(self._values):
-                members = self._members(group)
-                params, own, *states = (
-                    [arrays[i] for i in members] for arrays in (self.params, given, *state.values())
-                )
-                self._step_group(params, own, dict(zip(state, states, strict=True)), values)
-        self._advance(1, state)
+    def _part(self, cohort: Cohort) -> tuple[Any, ...]:
+        """Return what the kernel takes of a cohort."""
+        values = cohort.group.step_values
+        if cohort.taken_for is not values:
+            self._prepare(cohort)
+        fresh = bool(cohort.fresh)
+        return (cohort.members, cohort.params, cohort.taken, cohort.steps, fresh, values)
 
-    def _step_group(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        values: tuple[Any, ...],
-    ) -> None:
-        raise NotImplementedError
+
+def _zeros(params: list[Array]) -> list[Array]:
+    """Return an array of zeros for each parameter, in one block of memory for each dtype."""
+    zeros: list[Array] = [np.empty(0)] * len(params)
+    for dtype in {p.dtype for p in params}:
+        mine = [i for i, p in enumerate(params) if p.dtype == dtype]
+        block = np.zeros(sum(params[i].size for i in mine), dtype)
+        at = 0
+        for i in mine:
+            p = params[i]
+            zeros[i] = block[at : at + p.size].reshape(p.shape)
+            at += p.size
+    return zeros
 
 
 def set_lrs(optimizer: Any, lrs: Sequence[float]) -> None:

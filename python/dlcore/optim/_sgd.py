@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
-from dlcore._native.specs import OptimizerSpec, SGDSpec, SGDState
+from dlcore._native.specs import SGDSpec, SGDState
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from dlcore._common.typing import Array
+    from dlcore.optim._groups import Cohort
     from dlcore.optim._optimizer import Params
 
 __all__ = ["SGD"]
@@ -62,12 +62,24 @@ class SGD(NativeOptimizer):
     in the form of PyTorch's ``torch.optim.SGD``.
     """
 
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    l1: float
+
+    state_names = ("momentum_buffer",)
+    _optional_state = frozenset({"momentum_buffer"})
+    _saves_step = False  # as in PyTorch, whose SGD counts none
     _ranges = {  # noqa: RUF012
         "lr": (0, np.inf),
         "momentum": (0, np.inf),
+        "dampening": (-np.inf, np.inf),
         "weight_decay": (0, np.inf),
         "l1": (0, np.inf),
     }
+    _flags = ("nesterov", "maximize")
 
     def __init__(
         self,
@@ -94,35 +106,32 @@ class SGD(NativeOptimizer):
             },
         )
 
+    @classmethod
+    def _check_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        checked = super()._check_options(options)
+        if checked["nesterov"] and (checked["momentum"] <= 0 or checked["dampening"] != 0):
+            raise ValueError(
+                f"{cls.__name__}: nesterov needs a momentum greater than 0 and no dampening"
+            )
+        return checked
+
     @staticmethod
     def _step_values(options: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "l1")
+        names = ("lr", "momentum", "dampening", "weight_decay", "l1", "nesterov", "maximize")
         return tuple(options[name] for name in names)
 
-    def _state_names(self, options: Mapping[str, Any]) -> set[str]:
-        return {"momentum_buffer"} if options["momentum"] else set()
+    def _state_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.state_names if options["momentum"] else ()
 
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        super()._check_options(options)
-        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
-            raise ValueError("SGD: nesterov needs a momentum greater than 0 and no dampening")
-
-    def _spec(self) -> OptimizerSpec:
-        groups = (
-            SGDSpec(**options, penalty=self._penalty(group), is_first=not self._state)
-            for group, options in enumerate(self._groups)
+    def _spec(self, cohort: Cohort) -> SGDSpec:
+        return SGDSpec(
+            **cohort.group.options(),
+            penalty=self._penalty(cohort.number),
+            is_first=bool(cohort.fresh),
         )
-        return OptimizerSpec(tuple(groups), self._steps)
 
-    def _state_spec(self, state: Mapping[str, list[Array]], i: int) -> SGDState:
-        return SGDState(state["momentum_buffer"][i] if "momentum_buffer" in state else None)
+    def _state_spec(self, cohort: Cohort, j: int) -> SGDState:
+        return SGDState(cohort.taken[0][j] if cohort.taken else None)
 
-    def _step_group(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        values: tuple[Any, ...],
-    ) -> None:
-        buffers = state.get("momentum_buffer")
-        dispatch.core.sgd_step(params, grads, buffers, not self._state, *values)
+    def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
+        return dispatch.core.sgd_step(grads, [self._part(cohort) for cohort in cohorts])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dlcore._common.arrays import as_writeable
 from dlcore.nn._layers import Linear
 from dlcore.optim._adam import Adam
+from dlcore.optim._groups import rebound
 from dlcore.optim._optimizer import Optimizer
 from dlcore.optim._sgd import SGD
 
@@ -28,16 +29,11 @@ class _OfPerceptron(Optimizer):
 
     def bind(self, model: Sequential, penalty: float) -> None:
         """Update the parameters of this model, with that penalty."""
-        self.params = model.parameters()
-        self._state = _as_writeable(self._state)
+        self._bind([p for group in _groups_of(model) for p in group])
+        for cohort in self._cohorts:  # state that was loaded as a read-only map of a file
+            for name, arrays in cohort.state.items():
+                cohort.state[name] = [as_writeable(array) for array in arrays]
         self._alpha = penalty
-        self._group_of = [
-            0 if isinstance(layer, Linear) and name == "weight" else 1
-            for layer in model.layers
-            for name in layer._parameter_shapes
-        ]
-        options = self._groups[0]
-        self._set_groups([options, {**options, "weight_decay": 0.0, "l1": 0.0}])
 
     def _penalty(self, group: int) -> float:
         return self._alpha if group == 0 else 0.0
@@ -53,25 +49,33 @@ class _OfPerceptron(Optimizer):
 
     # The parameters are those of a model; a copy is bound to its own.
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"params": []}
+        groups, cohorts = rebound(self._groups, self._cohorts, None)
+        return self.__dict__ | {"_params": (), "_groups": groups, "_cohorts": cohorts}
 
     def take_over(self, other: Any) -> None:
         """Go on with the state of another one, if it is of the same kind and shape."""
-        if type(other) is not type(self) or not other._state:
+        if type(other) is not type(self) or not other.steps:
             return
-        shapes = [p.shape for p in self.params]
-        if other._state.keys() == self._names() and all(
-            [a.shape for a in arrays] == shapes for arrays in other._state.values()
+        state = other.state_arrays()
+        names = {name for cohort in self._cohorts for name in self._state_names(cohort.group)}
+        if state.keys() == names and all(
+            [a.shape for a in arrays] == [p.shape for p in self.params] for arrays in state.values()
         ):
-            self._state, self._steps = _as_writeable(other._state), other._steps
+            _, self._cohorts = rebound(self._groups, other._cohorts, self.params)
+            for cohort in self._cohorts:
+                cohort.group = self._groups[cohort.number]
 
-    def _names(self) -> set[str]:
-        return self._state_names(self._groups[0]) - {"step"}
 
-
-def _as_writeable(state: dict[str, list[Array]]) -> dict[str, list[Array]]:
-    """Copy state that was loaded as a read-only map of a file."""
-    return {name: [as_writeable(array) for array in arrays] for name, arrays in state.items()}
+def _groups_of(model: Sequential) -> tuple[list[Array], list[Array]]:
+    """Return the weights of linear layers, and the other parameters."""
+    weights: list[Array] = []
+    others: list[Array] = []
+    own = iter(model.parameters())
+    for layer in model.layers:
+        for name in layer._parameter_shapes:
+            is_weight = isinstance(layer, Linear) and name == "weight"
+            (weights if is_weight else others).append(next(own))
+    return weights, others
 
 
 class MomentumSGD(_OfPerceptron, SGD):
@@ -81,8 +85,9 @@ class MomentumSGD(_OfPerceptron, SGD):
         """Set the learning rates, which are all the same."""
         before, value = self.lr, lrs[0]
         super().set_lrs(lrs)
-        for buffer in self._state.get("momentum_buffer", ()) if value > 0 else ():
-            buffer *= before / value
+        for cohort in self._cohorts if value > 0 else ():
+            for buffer in cohort.state.get("momentum_buffer", ()):
+                buffer *= before / value
 
 
 class EarlyEpsAdam(_OfPerceptron, Adam):
@@ -95,11 +100,12 @@ def make_optimizer(
     solver: str, options: dict[str, Any], model: Sequential, penalty: float
 ) -> MomentumSGD | EarlyEpsAdam:
     """Make the optimizer of a solver, "sgd", "adam" or "adamw"."""
-    parameters: list[Array] = model.parameters()
+    weights, others = _groups_of(model)
+    groups = [{"params": weights}, {"params": others, "weight_decay": 0.0, "l1": 0.0}]
     made: MomentumSGD | EarlyEpsAdam
     if solver == "sgd":
-        made = MomentumSGD(parameters, **options)
+        made = MomentumSGD(groups, **options)
     else:
-        made = EarlyEpsAdam(parameters, **options, decoupled_weight_decay=solver == "adamw")
-    made.bind(model, penalty)
+        made = EarlyEpsAdam(groups, **options, decoupled_weight_decay=solver == "adamw")
+    made._alpha = penalty
     return made

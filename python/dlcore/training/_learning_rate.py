@@ -47,12 +47,17 @@ class ScheduledLearningRates:
     def _now(self) -> list[float]:
         return list(getattr(self._optimizer, "lrs", [getattr(self._optimizer, "lr", math.nan)]))
 
+    def _starts(self) -> list[float]:
+        """Return the rates that the schedule starts from; groups that were added bring their own."""
+        self._initial += self._now()[len(self._initial) :]
+        return self._initial
+
     def begin_epoch(self) -> None:
         """Set the rates of an epoch."""
         if self.schedule is None or getattr(self.schedule, "per", None) == "iteration":
             return
         if isinstance(self.schedule, Schedule):
-            lrs = [self.schedule(self._epochs, lr) for lr in self._initial]
+            lrs = [self.schedule(self._epochs, lr) for lr in self._starts()]
             set_lrs(self._optimizer, _checked(np.array([lrs]), self.schedule, self._epochs)[0])
         else:
             lr = float(self.schedule(self._epochs))
@@ -67,7 +72,7 @@ class ScheduledLearningRates:
         """Return the rates of the next updates, of shape (count, groups), if they change with each."""
         if not isinstance(self.schedule, Schedule) or self.schedule.per != "iteration":
             return None
-        columns = [self.schedule.values(self._updates, count, lr) for lr in self._initial]
+        columns = [self.schedule.values(self._updates, count, lr) for lr in self._starts()]
         return _checked(np.stack(columns, axis=1), self.schedule, self._updates)
 
     def end_updates(self, count: int, lrs: Array | None) -> None:
@@ -79,7 +84,7 @@ class ScheduledLearningRates:
     @property
     def log_names(self) -> list[str]:
         """The names of `logs`."""
-        return ["lr", *(f"lr_{i}" for i in range(1, len(self._initial)))]
+        return ["lr", *(f"lr_{i}" for i in range(1, len(self._starts())))]
 
     def logs(self) -> dict[str, float]:
         """Return the rate of each group: "lr", "lr_1", ..."""

@@ -10,25 +10,26 @@ from dlcore._native import dispatch
 from dlcore._native.specs import CompressedRowsSpec, EpochSpec, ParameterSpec
 from dlcore.nn._inference import describe
 from dlcore.nn._losses import native_loss
-from dlcore.optim._adam import Adam
-from dlcore.optim._sgd import SGD
+from dlcore.optim._optimizer import NativeOptimizer, Optimizer
 from dlcore.training._settings import settings_of
 from dlcore.training._step_python import FAULTS, Diverged, PythonStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from dlcore._common.protocols import Model, Optimizer
+    from dlcore._common import protocols
+    from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
     from dlcore._native import _core
     from dlcore.nn._losses import Loss
+    from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
     from dlcore.training._dataset import Dataset
 
 __all__ = ["Diverged", "TrainingStep", "trained_names"]
 
 
-def trained_names(model: Model, optimizer: Optimizer) -> list[str]:
+def trained_names(model: Model, optimizer: protocols.Optimizer) -> list[str]:
     """Name the parameters that the optimizer holds, in its order.
 
     Raises ValueError if it holds an array that is no parameter of the model.
@@ -73,7 +74,7 @@ class TrainingStep:
         self,
         model: Model,
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: protocols.Optimizer,
         *,
         accumulate: bool = False,
         max_norm: float | None = None,
@@ -107,7 +108,9 @@ class TrainingStep:
         self._gradient = np.zeros_like(model.flat)
         grads = model._split(self._gradient)
         self._names = names
-        self._grads = [grads[name] for name in names]
+        # A frozen parameter has no gradient, so that its state waits, too.
+        waits = model.frozen if isinstance(optimizer, Optimizer) else frozenset()
+        self._grads = [None if name in waits else grads[name] for name in names]
         self._trained = {name: grads[name] for name in names if name not in model.frozen}
         self._accumulate = self._given["accumulate"]
         self._native: _core.TrainingStep | None = None
@@ -115,9 +118,6 @@ class TrainingStep:
         self._made_for: tuple[Any, ...] = ()
         self._capacity = 0  # most rows of a batch
         self._is_native = False
-        # The parameters as native steps take them, and the state that they were described with.
-        self._parameters: tuple[ParameterSpec, ...] = ()
-        self._described_state: object = self
 
     def refresh(self, **changes: Any) -> None:
         """Begin anew, between two updates, if anything has been changed.
@@ -174,7 +174,11 @@ class TrainingStep:
             return self._native, self._python
         width, parameters = self.width_of(rows), model._split(model.flat)
         loss = native_loss(self._loss, width, rows.y, model.flat.dtype)
-        self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
+        self._is_native = (
+            loss is not None
+            and isinstance(self._optimizer, NativeOptimizer)
+            and type(self._optimizer).step is Optimizer.step  # one of the user's own may be another
+        )
         waiting = self._native  # a batch that is larger than those before may be amid an update
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
@@ -198,23 +202,23 @@ class TrainingStep:
         self._made_for, self._capacity = made_for, batch_size
         return self._native, self._python
 
-    def _describe_parameters(self, state: Any) -> tuple[ParameterSpec, ...]:
-        """Describe what is trained, with the state of a native optimizer, unless that was done."""
-        if state is not self._described_state:
-            optimizer: Any = self._optimizer
-            groups = [0] * len(self._names) if state is None else optimizer._parameter_groups()
-            self._parameters = tuple(
-                ParameterSpec(
-                    *_position(name),
-                    group=groups[i],
-                    state=None if state is None else optimizer._state_spec(state, i),
-                    average=self._averages.get(name),
-                )
-                for i, name in enumerate(self._names)
-                if name in self._trained
+    def _describe_parameters(self, cohorts: Sequence[Cohort]) -> tuple[ParameterSpec, ...]:
+        """Describe what is trained, with its cohort and state if the optimizer is native."""
+        optimizer: Any = self._optimizer
+        places = {
+            i: (group, optimizer._state_spec(cohort, j))
+            for group, cohort in enumerate(cohorts)
+            for j, i in enumerate(cohort.members)
+        }
+        return tuple(
+            ParameterSpec(
+                *_position(name),
+                *places.get(i, (0, None)),
+                average=self._averages.get(name),
             )
-            self._described_state = state
-        return self._parameters
+            for i, name in enumerate(self._names)
+            if name in self._trained
+        )
 
     def run(
         self,
@@ -261,7 +265,7 @@ class TrainingStep:
             return python.run(
                 plan,
                 x,
-                parameters=self._describe_parameters(None),
+                parameters=self._describe_parameters(()),
                 max_norm=self._max_norm,
                 clip_value=self._clip_value,
                 average_decay=self._decay,
@@ -271,7 +275,9 @@ class TrainingStep:
                 between=between,
             )
         optimizer: Any = self._optimizer
-        state = optimizer.state_arrays()
+        cohorts = optimizer._begin([name in self._trained for name in self._names])
+        if lrs is not None:
+            lrs = np.ascontiguousarray(lrs[:, [cohort.number for cohort in cohorts]])
         epoch = EpochSpec(
             x=x,
             y=plan.rows.y,
@@ -285,8 +291,8 @@ class TrainingStep:
             ends_update=plan.ends_update,
             gradient_scale=plan.gradient_scale,
             key=plan.key,
-            optimizer=optimizer._spec(),
-            parameters=self._describe_parameters(state),
+            optimizer=tuple(optimizer._spec(cohort) for cohort in cohorts),
+            parameters=self._describe_parameters(cohorts),
             learning_rates=lrs,
             max_norm=self._max_norm or 0.0,
             clip_value=self._clip_value or 0.0,
@@ -300,7 +306,8 @@ class TrainingStep:
         try:
             fault = native.run(epoch)
         finally:  # Ctrl-C comes up as soon as Python goes on
-            optimizer._advance(native.updates, state)
+            for cohort in cohorts:
+                cohort.advance(native.updates)
         if fault == "label":
             raise IndexError(f"a label of step {native.batches + 1} is out of range")
         if fault:
@@ -313,10 +320,6 @@ def _is_unchanged(old: Any, new: Any) -> bool:
     if isinstance(old, tuple) and isinstance(new, tuple):
         return all(map(_is_unchanged, old, new))
     return old is new or (isinstance(old, int | float) and old == new)
-
-
-# The updates that native steps know; a class of the user's own may make another one.
-_NATIVE_STEPS = (SGD.step, Adam.step)
 
 
 def _position(name: str) -> tuple[int, str]:

@@ -53,7 +53,8 @@ class PythonStep:
     loss : Loss
     optimizer : Optimizer
     grads : sequence of ndarray
-        The gradients in ``gradient`` of the parameters that the optimizer holds, in its order.
+        The gradients in ``gradient`` of the parameters that the optimizer holds, in its order; None
+        of one that is frozen.
     width : int
         Features of the outputs.
     """
@@ -67,7 +68,7 @@ class PythonStep:
         gradient: Array,
         loss: Any,
         optimizer: Any,
-        grads: Sequence[Array],
+        grads: Sequence[Array | None],
         width: int,
     ) -> None:
         self._native, self._flat, self._frozen = native, flat, frozen

@@ -1,6 +1,5 @@
 """Metrics: equal to scikit-learn's and to values by hand, for every kind of loss."""
 
-import functools
 import math
 import sys
 import warnings

@@ -271,16 +271,71 @@ def test_running_statistics_are_those_of_the_weights():
     assert not np.allclose(plain["0.weight"], averaged["0.weight"])
 
 
-def test_the_next_fit_begins_with_the_average():
+@pytest.mark.parametrize("pieces", [[3, 3], [1, 2, 3], [0, 6], [5, 0, 1]])
+def test_a_fit_in_pieces_is_one_fit(pieces):
+    """The weights themselves are trained on, and the average goes on (lightning#11688)."""
+    x, y = rows()
+    runs = []
+    for epochs in ([6], pieces):
+        ema = dl.ExponentialMovingAverage(DECAY)
+        trainer = trainer_of(network(), "momentum", callbacks=[ema])
+        losses = [
+            loss for n in epochs for loss in fit(trainer, x, y, n, batch_size=10).get("loss", [])
+        ]
+        runs.append((losses, trainer.model.flat))
+    assert runs[0][0] == runs[1][0]
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+
+
+def test_a_fit_that_was_broken_off_goes_on():
+    x, y = rows()
+
+    class Break(dl.Callback):
+        def on_batch_end(self, batch, logs):  # noqa: ARG002
+            if self.trainer.history.epoch and batch == 1:
+                raise KeyboardInterrupt
+
+    trainer = trainer_of(network(), callbacks=[dl.ExponentialMovingAverage(DECAY)])
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, x, y, 3, batch_size=10, callbacks=[Break()])
+    once = trainer_of(network())
+    once.model.flat[:] = trainer.model.flat  # the weights themselves
+    averages = trainer.callbacks[0]._other.copy()
+    fit(trainer, x, y, 1, batch_size=10, shuffle=False)
+    expected = averages
+    for start in range(0, len(x), 10):
+        fit(once, x[start : start + 10], y[start : start + 10], 1, batch_size=10, shuffle=False)
+        expected = DECAY * expected + (1 - DECAY) * once.model.flat
+    assert_near(trainer.model.flat, expected, F64)
+
+
+def test_a_model_that_was_changed_begins_a_new_average():
     x, y = rows()
     ema = dl.ExponentialMovingAverage(DECAY)
     trainer = trainer_of(network(), callbacks=[ema])
     fit(trainer, x, y, batch_size=10)
+    trainer.model.flat[:] *= 0.5
     once = trainer_of(network())
     once.model.flat[:] = trainer.model.flat
     fit(trainer, x, y, batch_size=10)
     expected = replay(once, x, y, DECAY, epochs=3, size=10)
     assert_near(trainer.model.flat, expected[-1], F64)
+
+
+def test_a_decay_that_is_set_acts_in_the_next_epoch():
+    x, y = rows()
+
+    class Decay(dl.Callback):
+        def on_epoch_end(self, epoch, logs):  # noqa: ARG002
+            ema.decay = 0.0
+
+    ema = dl.ExponentialMovingAverage(0.99)
+    plain, trainer = trainer_of(network()), trainer_of(network(), callbacks=[ema, Decay()])
+    fit(plain, x, y, 2)
+    fit(trainer, x, y, 2)
+    np.testing.assert_array_equal(trainer.model.flat, plain.model.flat)
+    with pytest.raises(ValueError, match="decay must be in"):
+        ema.decay = 1.0
 
 
 @pytest.mark.parametrize("name", ["adam", "own"])

@@ -869,7 +869,7 @@ NESTED = dl.MultiTargetLoss(["mse"], [1])
         ((["mse"], [1], [NAN]), {}, ValueError, "weights must be finite"),
         ((["mse"], [1], [np.inf]), {}, ValueError, "weights must be finite"),
         (("mse", [1]), {}, TypeError, "losses must be several, not 'mse'"),
-        ((dl.MSELoss(), [1]), {}, TypeError, "losses must be several, not <"),
+        ((dl.MSELoss(), [1]), {}, TypeError, r"losses must be several, not MSELoss\(\)"),
         ((["no"], [1]), {}, ValueError, "loss must be one of cross_entropy, .* not 'no'"),
         (([NESTED], [1]), {}, TypeError, "losses must be those of dlcore, of one target each"),
         (([OwnJoined(["mse"], [1])], [1]), {}, TypeError, "of one target each"),

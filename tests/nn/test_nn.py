@@ -111,9 +111,110 @@ def test_parameters_are_views_on_one_array():
     assert model.flat[0] == 99
 
 
-def test_parameters_cannot_be_replaced_by_accident():
+def test_parameters_that_are_assigned_are_filled_in_where_they_are():
+    model = network()
+    weight, bias, flat = model[0].weight, model[0].bias, model.flat
+    model(rows())  # inference has been described
+    model[0].weight = np.full((5, 3), 2.0, model.dtype)
+    model[0].weight *= 2
+    model[0].bias += 1
+    assert model[0].weight is weight
+    assert model[0].bias is bias
+    assert (weight == 4).all()
+    assert (flat[:15] == 4).all()
+    np.testing.assert_array_equal(model.state_dict()["0.weight"], weight)
+    model.flat = 0.5 * model.flat
+    assert model.flat is flat
+    assert (weight == 2).all()
+    other = network(seed=1)
+    other.load_state_dict(model.state_dict())
+    np.testing.assert_array_equal(model(rows()), other(rows()))
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (np.zeros((3, 5), network().dtype), ValueError, r"Linear.weight must have shape \(5, 3\)"),
+        (np.zeros((5, 3), np.float16), TypeError, "Linear.weight is float16, the model float"),
+        ([[0.0] * 3] * 5, TypeError, "Linear.weight must be an array"),
+        (None, TypeError, "Linear.weight must be an array"),
+    ],
+)
+def test_what_cannot_be_assigned_changes_nothing(values, error, message):
+    model = network()
+    before = model.flat.copy()
+    with pytest.raises(error, match=message):
+        model[0].weight = values
+    np.testing.assert_array_equal(model.flat, before)
+
+
+def test_assigned_running_statistics():
+    model = dl.Sequential(dl.BatchNorm1d(2), dtype=np.float64)
+    model[0].running_mean = np.array([1.0, 2.0])
+    model[0].running_var = np.array([4.0, 0.25])
+    model[0].num_batches_tracked = np.array(3)
+    np.testing.assert_allclose(model(np.array([[3.0, 3.0]])), [[1.0, 2.0]], rtol=1e-4)
+    assert model.state_dict()["0.num_batches_tracked"] == 3
+
+
+def test_a_bias_that_is_not_there():
+    model = dl.Sequential(dl.Linear(2, 2, bias=False), seed=0)
+    with pytest.raises(AttributeError, match="has no bias"):
+        model[0].bias = np.zeros(2, np.float32)
+
+
+def test_inference_follows_options_that_are_set():
+    model = dl.Sequential(dl.BatchNorm1d(2), dl.LayerNorm(2), dtype=np.float64)
+    x = np.array([[1.0, -2.0], [0.5, 0.25]])
+    before = model(x)
+    for layer in model:
+        layer.eps = 0.5
+        after = model(x)
+        assert not np.allclose(before, after)
+        before = after
+    other = dl.Sequential(dl.BatchNorm1d(2, eps=0.5), dl.LayerNorm(2, eps=0.5), dtype=np.float64)
+    np.testing.assert_array_equal(before, other(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "value", "error"),
+    [
+        (dl.Linear(2, 2), "in_features", 3, AttributeError),
+        (dl.Linear(2, 2), "out_features", 3, AttributeError),
+        (dl.Linear(2, 2), "has_bias", False, AttributeError),
+        (dl.Linear(2, 2), "max_norm", -1.0, ValueError),
+        (dl.BatchNorm1d(2), "in_features", 3, AttributeError),
+        (dl.BatchNorm1d(2), "has_weight", False, AttributeError),
+        (dl.BatchNorm1d(2), "momentum", 1.5, ValueError),
+        (dl.BatchNorm1d(2), "eps", -1.0, ValueError),
+        (dl.LayerNorm(2), "eps", np.nan, ValueError),
+        (dl.Dropout(), "p", 1.5, ValueError),
+        (dl.LeakyReLU(), "negative_slope", 0.5, AttributeError),
+    ],
+)
+def test_options_of_layers_are_checked_when_they_are_set(layer, name, value, error):
+    dl.Sequential(layer, seed=0)
+    before = getattr(layer, name)
+    with pytest.raises(error, match=name):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == before
+
+
+@pytest.mark.parametrize("name", ["layers", "dtype", "frozen", "in_features"])
+def test_what_a_model_is_made_of_cannot_be_replaced(name):
     with pytest.raises(AttributeError):
-        network()[0].weight = np.zeros((5, 3), np.float32)
+        setattr(network(), name, None)
+
+
+def test_a_copy_follows_its_own_options_alone():
+    model = dl.Sequential(dl.BatchNorm1d(2), dl.Dropout(0.25), dtype=np.float64)
+    x = np.array([[1.0, -2.0]])
+    other = pickle.loads(pickle.dumps(model))
+    before = model(x)
+    other[0].eps = 1.0
+    assert not np.allclose(other(x), before)
+    np.testing.assert_array_equal(model(x), before)
+    assert other[1].p == 0.25
 
 
 def test_state_has_the_names_and_shapes_of_pytorch():

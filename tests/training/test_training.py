@@ -584,16 +584,33 @@ def test_a_gradient_that_overflows_reaches_neither_weights_nor_optimizer():
     assert np.isfinite(fit(trainer, np.ones_like(x), y, 5)["loss"]).all()
 
 
-def test_divergence_does_not_restore_the_best_weights_of_early_stopping():
+def test_divergence_restores_the_best_weights_of_early_stopping():
     stopping = dl.EarlyStopping("loss")
+    seen = []
+
+    class Weights(dl.Callback):
+        def on_epoch_end(self, epoch, logs):  # noqa: ARG002
+            seen.append(self.trainer.model.flat.copy())
+
+    trainer, x, y = diverging(
+        0.1, callbacks=[stopping, Weights()], schedule=lambda epoch: 0.01 if epoch < 3 else 1e30
+    )
+    with pytest.raises(FloatingPointError, match=r"epoch 4, step 2.*step was undone") as raised:
+        fit(trainer, x, y, 100)
+    assert raised.value.__notes__ == ["the parameters are those of epoch 3"]
+    assert stopping.best_epoch == trainer.history.best_epoch == 2
+    np.testing.assert_array_equal(trainer.model.flat, seen[2])
+    assert trainer.history.epoch == [0, 1, 2]
+
+
+def test_divergence_without_restoring_leaves_the_weights_of_the_last_step():
+    stopping = dl.EarlyStopping("loss", restore_best=False)
     trainer, x, y = diverging(
         0.1, callbacks=[stopping], schedule=lambda epoch: 0.01 if epoch < 3 else 1e30
     )
     with pytest.raises(FloatingPointError, match="epoch 4, step 2"):
         fit(trainer, x, y, 100)
-    assert stopping.best_epoch == 2
     assert np.abs(trainer.model.flat).max() > 1e20  # of the one step that epoch 4 made
-    assert trainer.history.epoch == [0, 1, 2]
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
@@ -661,7 +678,7 @@ FIRST = np.where(np.arange(10) == 0, 1.0, 0.0)
         (X, Y - np.arange(10) // 9, {}, IndexError, r"y\[9\] is -1"),
         (X, np.full(10, 2**64 - 100, np.uint64), {}, IndexError, r"y\[0\] is 18446744073709551516"),
         (X, Y - 100, {}, ValueError, "no row that counts"),
-        (X, Y, {"epochs": 0}, ValueError, "epochs must be a positive integer"),
+        (X, Y, {"epochs": -1}, ValueError, "epochs must be an integer and at least 0, not -1"),
         (X, Y, {"batch_size": 0}, ValueError, "batch_size must be a positive integer"),
         (X, Y, {"batch_size": True}, ValueError, "batch_size must be a positive integer"),
         (X, Y, {"verbose": 3}, ValueError, "verbose must be"),

@@ -11,7 +11,6 @@ import numpy as np
 from dlcore._common.checks import (
     check_choice,
     check_in,
-    check_not_negative,
     check_positive,
     check_positive_int,
 )
@@ -139,6 +138,12 @@ class BoundLayer(Layer):
         return self.__dict__ | {"_arrays": None, "_model": None, "_is_bound": False}
 
 
+def _check_eps(name: str, value: Any) -> float:
+    if not value >= 0:
+        raise ValueError(f"{name} must be at least 0, not {value}")
+    return float(value)
+
+
 def _check_max_norm(name: str, value: Any) -> float | None:
     return None if value is None else check_positive(name, value)
 
@@ -235,7 +240,7 @@ class Normalization(BoundLayer):
     out_features: Fixed[int] = Fixed(check_positive_int)
     has_weight: Fixed[bool] = Fixed(lambda _, value: bool(value))
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
-    eps: Option[float] = Option(check_not_negative)
+    eps: Option[float] = Option(_check_eps)
 
     def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
         check_positive_int(f"{type(self).__name__}: the number of features", features)

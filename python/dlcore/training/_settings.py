@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from dlcore.nn._losses import Loss
 
 
+_PLAIN = (int, float, str, type(None))
+
+
 def settings_of(model: Model, loss: Loss, optimizer: Optimizer) -> tuple[Any, ...]:
     """Return a value that is another one once a native step must be described anew.
 
@@ -35,9 +38,9 @@ def loss_settings(loss: Loss) -> list[Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.dtype, value.shape, value.tobytes()
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [*map(_value, value)]
-    if isinstance(value, bool | int | float | str | None):
+    if isinstance(value, _PLAIN):
         return value
     # A loss of several has others of this package; what else it holds is compared by identity.
     module = type(value).__module__

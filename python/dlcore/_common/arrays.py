@@ -69,9 +69,7 @@ def as_array(obj: Any, name: str) -> Array:
                     f"{name} is a {type(obj).__name__} of {declared}, but NumPy reads it as "
                     f"{array.dtype}, perhaps for missing values: make it an array first"
                 )
-            if is_lazy or not _is_memory_of(obj, array, read):
-                array = _read_only(array)
-            return array
+            return _read_only(array) if is_lazy else array
     raise TypeError(
         f"{name} must be an array that NumPy reads without a copy, got {_described(obj)}"
     ) from cause
@@ -144,11 +142,11 @@ def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
         # An __array__ from before NumPy 2; _by_old_array deals with it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return np.asanyarray(obj, copy=False)
+        return _shared(partial(np.asanyarray, obj, copy=False))
 
 
 def _by_dlpack(obj: Any) -> Array:
-    return np.from_dlpack(obj)
+    return _shared(partial(np.from_dlpack, obj))
 
 
 def _by_old_array(obj: Any) -> Array:
@@ -184,14 +182,16 @@ def _resolved(obj: Any) -> tuple[bool, Any]:
     return is_lazy, obj
 
 
-def _is_memory_of(obj: Any, array: Array, read: Callable[[Any], Array]) -> bool:
-    """Whether what is written to the array would be in the object.
+def _shared(read: Callable[[], Array]) -> Array:
+    """Read an object, and make read-only what is no memory of its own.
 
     One that makes a copy when it was asked for none makes another one each time.
     """
+    array = read()
     if not array.flags.writeable or array.size == 0:
-        return True
-    return _address(read(obj)) == _address(array)
+        return array
+    again = read()
+    return array if _address(again) == _address(array) else _read_only(array.view())
 
 
 def _address(array: Array) -> int:
@@ -225,7 +225,7 @@ def _declared_dtype(obj: Any, name: str) -> np.dtype[Any] | None:
 
 def _as_numpy(dtype: Any) -> np.dtype[Any] | None:
     """Return the dtype of another library's object as NumPy's; None if it is unknown."""
-    if isinstance(dtype, np.dtype):
+    if dtype is None or isinstance(dtype, np.dtype):
         return dtype
     own: object = getattr(dtype, "numpy_dtype", None)  # of pandas
     if isinstance(own, np.dtype):

@@ -583,38 +583,40 @@ def as_loss(loss: Any) -> Loss:
 
 def _class_array(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
     """Read class indices or probabilities; an error says what to write for anything else."""
-    takes = (
-        f"cross-entropy takes class indices of an integer dtype and shape (N,), "
-        f"or class probabilities of dtype {dtype} and shape (N, {width})"
-    )
     try:
         array = as_array(y, name)
     except TypeError as error:
-        raise TypeError(f"{error}; {takes}") from error
-    cast, own = cast_of(y, name, np.dtype(np.int64)), name.rpartition(": ")[2]
+        raise TypeError(f"{error}; {_takes_classes(width, dtype)}") from error
     kind = array.dtype.kind
+    is_hot = kind in "iu" and array.ndim == 2 and array.shape[1] == width > 1
+    if array.dtype.isnative and (array.ndim != 1 if kind == "f" else kind in "iu" and not is_hot):
+        return array
+    takes, cast = _takes_classes(width, dtype), cast_of(y, name, np.dtype(np.int64))
+    own = name.rpartition(": ")[2]
+    if kind == "f" and array.dtype == dtype:
+        raise ValueError(
+            f"{name} must have shape (N, {width}), like the outputs, as class probabilities, not "
+            f"{array.shape}; for class indices, which are integers, pass {cast}"
+        )
+    if is_hot:
+        raise ValueError(
+            f"{name} is {array.dtype} of shape {array.shape}; {takes}: pass one-hot rows as float, "
+            f"{own}.astype(np.{dtype}), or {own}.argmax(axis=1)"
+        )
     if kind in "USOT":
         what = "objects" if kind == "O" else "text"
         raise TypeError(
             f"{name} holds {what}; {takes}: pass np.unique({own}, return_inverse=True)[1]"
         )
-    if kind == "b":
-        raise TypeError(f"{name} is bool; {takes}: pass {cast}")
-    if kind not in "iuf" or not array.dtype.isnative:
-        raise TypeError(f"{name} is {array.dtype}; {takes}")
-    if kind == "f" and array.ndim == 1:
-        if array.dtype != dtype:
-            raise TypeError(f"{name} is {array.dtype}; {takes}: pass {cast}")
-        raise ValueError(
-            f"{name} must have shape (N, {width}), like the outputs, as class probabilities, not "
-            f"{array.shape}; for class indices, which are integers, pass {cast}"
-        )
-    if kind in "iu" and array.ndim == 2 and array.shape[1] == width > 1:
-        raise ValueError(
-            f"{name} is {array.dtype} of shape {array.shape}; {takes}: pass one-hot rows as float, "
-            f"{own}.astype(np.{dtype}), or {own}.argmax(axis=1)"
-        )
-    return array
+    remedy = f": pass {cast}" if kind in "bf" else ""
+    raise TypeError(f"{name} is {array.dtype}; {takes}{remedy}")
+
+
+def _takes_classes(width: int, dtype: np.dtype[Any]) -> str:
+    return (
+        f"cross-entropy takes class indices of an integer dtype and shape (N,), "
+        f"or class probabilities of dtype {dtype} and shape (N, {width})"
+    )
 
 
 def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:

@@ -1707,7 +1707,7 @@ def test_divergence_with_early_stopping(name):
     params = {"solver": "sgd", "early_stopping": True, "max_iter": 30, "n_iter_no_change": 30}
     # Good for an epoch, whose weights are kept; then it diverges.
     params["learning_rate"] = lambda epoch: 1e-3 if epoch == 0 else 1e200
-    with pytest.warns(ConvergenceWarning, match="non-finite parameter weights in epoch 2"):
+    with pytest.warns(ConvergenceWarning, match="non-finite parameter weights in epoch"):
         estimator = make(ours, kind, **params).fit(x, y)
     *scores, last = estimator.validation_scores_
     assert math.isnan(last)

@@ -43,7 +43,15 @@ def check_weights(weight: Any, X: Any) -> Array | None:
     """Return the weights of rows: finite, none negative, some above 0."""
     if weight is None:
         return None
-    weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
+    try:
+        weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
+    except ValueError as error:
+        message = str(error)
+        place = _first_not_finite("sample_weight", weight, None)
+        if "Negative" in message:
+            negative = np.flatnonzero(_as_numbers(weight) < 0)[0]
+            place = f"The first is {_as_numbers(weight)[negative]} at sample_weight[{negative}]."
+        raise ValueError(f"{message}\n{place}".rstrip()) from None
     return check_sum(weights)
 
 
@@ -52,7 +60,8 @@ def check_sum(weights: Array) -> Array:
 
     A training step takes subnormal numbers for 0.
     """
-    total = weights[weights >= np.finfo(np.float64).tiny].sum(dtype=np.float64)
+    with np.errstate(over="ignore"):
+        total = weights[weights >= np.finfo(np.float64).tiny].sum(dtype=np.float64)
     if not total > 0:
         raise ValueError("no row counts: the weights of all of them are 0")
     if total == np.inf:

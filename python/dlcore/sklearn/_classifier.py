@@ -43,7 +43,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
     __doc__ = f"""Multi-layer perceptron for classification.
 {COMMON}{ADDED_PARAMETERS}
     class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes in the loss, as in scikit-learn's other classifiers.
+        Weights of the classes in the loss, as in scikit-learn's other classifiers; those of rows to
+        validate on are weighted alike.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over the classes.
     focal_gamma : float, default=0.0

@@ -478,6 +478,8 @@ class PerceptronMixin(AnsweringMixin, CoefsMixin, EarlyStoppingMixin):
         )
         if self.verbose is True or self.verbose >= 1:
             print(f"L-BFGS: {result.message}, {result.nit} iterations, loss = {result.fun:.8f}")
+        if not math.isfinite(result.fun):  # from the beginning: there was nowhere to go
+            raise ValueError(_DIVERGED)
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
         model.flat[...] = result.x

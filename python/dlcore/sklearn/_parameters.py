@@ -37,7 +37,8 @@ ADDED_PARAMETERS = """
         Largest norm of a step's gradient, without that of the L2 penalty.
     early_stopping_metric : str or callable, default=None
         What early stopping looks at: "loss" for the validation loss, the name of a scorer or a
-        scorer; None for ``score``.
+        scorer, which gets the ``sample_weight`` of the rows if it takes one; None for ``score``, or
+        for the loss where R² has nothing to say, since all targets are the same.
     callbacks : list of dlcore.Callback, default=None
         Called in each fit; they log "loss" and, with rows to validate on, "val_loss" and, with
         early stopping, "val_score"."""
@@ -59,14 +60,24 @@ COMMON = """
         such as ``CosineAnnealingLR(200)``, which begins with ``learning_rate_init``; with any solver
         but lbfgs.
     warm_start : bool, default=False
-        Goes on from the last solution, and with the optimizer's running means."""
+        Goes on from the last solution, and with the optimizer's running means. A fit ends by what it
+        sees itself. Here and in ``partial_fit`` the parameters that are set now act, but for
+        those of another network (``hidden_layer_sizes``, ``batch_norm``, ``layer_norm``), which are
+        an error.
+    early_stopping : bool, default=False
+        Each class, also of several, gives its share to the rows that are held out. Rows of weight 0
+        are not held out."""
 
 COMMON_ATTRIBUTES = """
 
     Attributes
     ----------
     model_ : dlcore.Sequential
-        The network. ``coefs_`` and ``intercepts_`` are views of its parameters.
+        The network.
+    coefs_, intercepts_ : list of ndarray
+        Weights (in, out) and biases of the layers, by which alone a network predicts as this one:
+        views of its parameters; with ``batch_norm=True`` read-only copies that include it. With
+        ``layer_norm=True`` there are none.
     validation_loss_curve_ : list of float or None
         Loss on the rows to validate on, epoch by epoch.
     history_ : dlcore.History
@@ -74,8 +85,11 @@ COMMON_ATTRIBUTES = """
 
     Notes
     -----
-    float32 input is computed in float32, from the first layer to the last. Sparse rows become dense
-    a mini-batch at a time."""
+    float32 input is computed in float32, from the first layer to the last; targets too large for
+    that are warned of. Sparse rows become dense a mini-batch at a time.
+
+    While one thread fits, others predict by the network as it was before, or, in its first fit, as it
+    was after the last epoch."""
 
 
 def set_parameters(estimator: Any, parameters: dict[str, Any]) -> None:

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 def class_probabilities(logits: Array) -> Array:
-    """Compute the softmax of each row; rows add up to 1, to the last bit that they can."""
-    p = softmax(logits)
+    """Compute the softmax of each row; rows add up to 1, to the last bit that they can.
+
+    The logits, which may be large, are overwritten.
+    """
+    p = softmax(logits, out=logits if logits.flags.c_contiguous else None)
     rows = np.arange(len(p))
     largest = p.argmax(1)
     for _ in range(2):  # once may be rounded away
@@ -55,8 +58,8 @@ def log_independent_probabilities(logits: Array) -> Array:
 
 
 def log_class_probabilities(logits: Array) -> Array:
-    """Compute the logarithm of the softmax of each row."""
-    return log_softmax(logits)
+    """Compute the logarithm of the softmax of each row, overwriting the logits."""
+    return log_softmax(logits, out=logits if logits.flags.c_contiguous else None)
 
 
 def log_binary_probabilities(logits: Array) -> Array:

@@ -226,9 +226,9 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         """Warn of targets so large that a float32 network would stand still."""
         if dtype == np.float64:
             return
-        largest = float(np.abs(y).max())
-        if largest > np.finfo(dtype).max:
-            place = ", ".join(map(str, np.argwhere(np.abs(y) > np.finfo(dtype).max)[0]))
+        largest, limit = float(np.abs(y).max()), float(np.finfo(dtype).max)
+        if largest > limit:
+            place = ", ".join(map(str, np.argwhere(np.abs(y) > limit)[0]))
             raise ValueError(
                 f"y[{place}] is too large for float32, the dtype of X: pass X in float64, or scale y"
             )

@@ -21,14 +21,16 @@ class array_spans {
       if (spans_[i].low < reach_[i - 1]) return false;
     return true;
   }
-  // f(number) of each array that has an address in [low, high). To be called after `order`.
+  // f(own, other) of each of its arrays and each of the other ones that have an address in common.
+  // Both must be in order.
   template <class F>
-  void each_meeting(const char* low, const char* high, const F& f) const {
-    auto i = std::partition_point(spans_.begin(), spans_.end(),
-                                  [&](const span& s) { return s.low < high; }) -
-             spans_.begin();
-    while (i-- > 0 && reach_[i] > low)
-      if (spans_[i].high > low) f(spans_[i].number);
+  void each_meeting(const array_spans& others, const F& f) const {
+    std::size_t first = 0;
+    for (const span& own : spans_) {
+      while (first < others.spans_.size() && others.reach_[first] <= own.low) ++first;
+      for (std::size_t i = first; i < others.spans_.size() && others.spans_[i].low < own.high; ++i)
+        if (others.spans_[i].high > own.low) f(own.number, others.spans_[i].number);
+    }
   }
   void order() {
     const auto before = [](const span& a, const span& b) { return a.low < b.low; };

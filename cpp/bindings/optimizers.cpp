@@ -24,38 +24,49 @@ std::array<py::array, K> no_arrays(std::index_sequence<I...>) {
 // What an array of a step is called in messages.
 constexpr const char* step_names[] = {"params", "grads", "state", "state", "state"};
 
-// A part of a step: parameters that one call of the kernel updates, by their numbers in the
-// optimizer, with their state.
+// A part of a step, ((numbers of the parameters, parameters, lists of state, options), steps made,
+// what is new of the state): what one call of the kernel updates.
 struct step_part {
-  py::list members, params;
-  py::tuple state;
-  double steps;  // that were made before
-  bool fresh;    // some of the state is used for the first time
-  py::tuple values;
+  PyObject *members, *params, *state, *values;
+  PyObject *steps_made, *news;
 
-  explicit step_part(const py::tuple& part)
-      : members(part[0]),
-        params(part[1]),
-        state(part[2]),
-        steps(part[3].cast<double>()),
-        fresh(part[4].cast<bool>()),
-        values(part[5]) {}
-
-  std::ptrdiff_t size() const { return std::ptrdiff_t(params.size()); }
-  std::ptrdiff_t member(std::size_t i) const {
-    return PyLong_AsSsize_t(PyList_GET_ITEM(members.ptr(), i));
+  // What is read without a check is there, as the package makes it.
+  static bool fits(PyObject* part) {
+    if (!PyTuple_Check(part) || PyTuple_GET_SIZE(part) != 3) return false;
+    PyObject* const lasting = PyTuple_GET_ITEM(part, 0);
+    return PyTuple_Check(lasting) && PyTuple_GET_SIZE(lasting) == 4 &&
+           PyList_Check(PyTuple_GET_ITEM(lasting, 0)) &&
+           PyList_Check(PyTuple_GET_ITEM(lasting, 1)) &&
+           PyTuple_Check(PyTuple_GET_ITEM(lasting, 2)) &&
+           PyTuple_Check(PyTuple_GET_ITEM(lasting, 3));
   }
-  // The values in their order, as C++'s initializer lists read them.
-  class reader {
-   public:
-    explicit reader(const py::tuple& values) : values_(values) {}
-    double number() { return PyFloat_AsDouble(PyTuple_GET_ITEM(values_.ptr(), next_++)); }
-    bool flag() { return PyObject_IsTrue(PyTuple_GET_ITEM(values_.ptr(), next_++)) == 1; }
-
-   private:
-    const py::tuple& values_;
-    Py_ssize_t next_ = 0;
-  };
+  explicit step_part(PyObject* part) {
+    PyObject* const lasting = PyTuple_GET_ITEM(part, 0);
+    members = PyTuple_GET_ITEM(lasting, 0), params = PyTuple_GET_ITEM(lasting, 1);
+    state = PyTuple_GET_ITEM(lasting, 2), values = PyTuple_GET_ITEM(lasting, 3);
+    steps_made = PyTuple_GET_ITEM(part, 1), news = PyTuple_GET_ITEM(part, 2);
+  }
+  // Whether there are so many lists of state, all of one length, for gradients that are there.
+  bool fits(std::size_t states, std::size_t options, const py::list& grads) const {
+    if (PyTuple_GET_SIZE(values) != Py_ssize_t(options) || PyList_GET_SIZE(members) != size() ||
+        PyTuple_GET_SIZE(state) != Py_ssize_t(states))
+      return false;
+    for (std::size_t k = 0; k < states; ++k) {
+      PyObject* const arrays = PyTuple_GET_ITEM(state, k);
+      if (!PyList_Check(arrays) || PyList_GET_SIZE(arrays) != size()) return false;
+    }
+    for (std::ptrdiff_t i = 0; i < size(); ++i)
+      if (member(i) < 0 || member(i) >= PyList_GET_SIZE(grads.ptr())) return false;
+    return true;
+  }
+  std::ptrdiff_t size() const { return PyList_GET_SIZE(params); }
+  std::ptrdiff_t member(std::ptrdiff_t i) const {
+    return PyLong_AsSsize_t(PyList_GET_ITEM(members, i));
+  }
+  double steps() const { return PyFloat_AsDouble(steps_made); }
+  bool fresh() const { return PyObject_IsTrue(news) == 1; }
+  double number(Py_ssize_t i) const { return PyFloat_AsDouble(PyTuple_GET_ITEM(values, i)); }
+  bool flag(Py_ssize_t i) const { return PyObject_IsTrue(PyTuple_GET_ITEM(values, i)) == 1; }
 };
 
 // One parameter with its gradient and state: checked, and told apart from what needs no check.
@@ -106,54 +117,59 @@ struct step_row {
 
 // The addresses [low, high) of an array.
 struct address_range {
-  const char *low, *high;
+  const char *low = nullptr, *high = nullptr;
 
-  explicit address_range(const py::array& a)
-      : low(static_cast<const char*>(a.data())), high(low + a.nbytes()) {
-    if (!has_flag(a, c_contiguous)) extent(a, low, high);
+  address_range() = default;
+  explicit address_range(const py::array& array) {
+    const auto* a = py::detail::array_proxy(array.ptr());
+    if ((a->flags & c_contiguous) == 0) {
+      extent(array, low, high);
+      return;
+    }
+    const bool is_float = descr(array)->type_num == py::detail::npy_api::NPY_FLOAT_;
+    std::ptrdiff_t bytes = is_float ? sizeof(float) : sizeof(double);
+    for (int d = 0; d < a->nd; ++d) bytes *= a->dimensions[d];
+    low = a->data, high = low + bytes;
   }
   void include(const address_range& other) {
-    low = std::min(low, other.low), high = std::max(high, other.high);
+    low = low ? std::min(low, other.low) : other.low, high = std::max(high, other.high);
   }
 };
 
-// Parameters and their gradients, none of which may share memory with a parameter: it would be read
-// after that was written, or before, as the threads come to it.
-class apart {
- public:
-  void reserve(std::size_t n) { pairs_.reserve(n); }
-  void add(const py::array& p, const py::array& gradient, std::ptrdiff_t number) {
-    pairs_.push_back({&p, &gradient, address_range(p), address_range(gradient), number});
-  }
-  void require(const char* function) const {
-    if (pairs_.empty()) return;
-    address_range params = pairs_[0].p_at, grads = pairs_[0].gradient_at;
-    for (const pair& own : pairs_) params.include(own.p_at), grads.include(own.gradient_at);
-    if (params.high <= grads.low || grads.high <= params.low) return;
-    array_spans spans;
-    spans.reserve(pairs_.size());
-    for (std::size_t i = 0; i < pairs_.size(); ++i)
-      spans.add(pairs_[i].p_at.low, pairs_[i].p_at.high, std::ptrdiff_t(i));
-    spans.order();
-    for (const pair& own : pairs_)
-      spans.each_meeting(own.gradient_at.low, own.gradient_at.high, [&](std::ptrdiff_t i) {
-        const pair& other = pairs_[i];
-        if (!overlap(*own.gradient, *other.p)) return;
-        const std::string called =
-            &own == &other ? "its parameter" : "params[" + std::to_string(other.number) + "]";
-        throw py::value_error(argument{function, "grads", own.number}.text() +
-                              " shares memory with " + called);
-      });
-  }
-
- private:
+// Raises for a gradient that shares memory with a parameter: it would be read after that was
+// written, or before, as the threads come to it. each(f): f(parameter, gradient, number) of all of
+// them.
+template <class Each>
+void require_apart(const char* function, const Each& each) {
+  std::size_t count = 0;
+  address_range params, grads;
+  each([&](const py::array& p, const py::array& gradient, std::ptrdiff_t) {
+    params.include(address_range(p)), grads.include(address_range(gradient));
+    ++count;
+  });
+  if (count == 0 || params.high <= grads.low || grads.high <= params.low) return;
   struct pair {
     const py::array *p, *gradient;
-    address_range p_at, gradient_at;
     std::ptrdiff_t number;
   };
-  std::vector<pair> pairs_;
-};
+  std::vector<pair> pairs;
+  array_spans params_at, grads_at;
+  pairs.reserve(count), params_at.reserve(count), grads_at.reserve(count);
+  each([&](const py::array& p, const py::array& gradient, std::ptrdiff_t number) {
+    const address_range own(p), other(gradient);
+    params_at.add(own.low, own.high, std::ptrdiff_t(pairs.size()));
+    grads_at.add(other.low, other.high, std::ptrdiff_t(pairs.size()));
+    pairs.push_back({&p, &gradient, number});
+  });
+  params_at.order(), grads_at.order();
+  grads_at.each_meeting(params_at, [&](std::ptrdiff_t g, std::ptrdiff_t p) {
+    if (!overlap(*pairs[g].gradient, *pairs[p].p)) return;
+    const std::string other =
+        g == p ? "its parameter" : "params[" + std::to_string(pairs[p].number) + "]";
+    throw py::value_error(argument{function, "grads", pairs[g].number}.text() +
+                          " shares memory with " + other);
+  });
+}
 
 // The arrays of a part of a step, checked: parameter, gradient, then the state.
 template <std::size_t K>
@@ -164,17 +180,17 @@ struct step_arrays {
     rows.reserve(part.size());
     for (std::ptrdiff_t i = 0; i < part.size(); ++i) {
       const std::ptrdiff_t number = part.member(i);
-      std::array<PyObject*, K> items{PyList_GET_ITEM(part.params.ptr(), i),
+      std::array<PyObject*, K> items{PyList_GET_ITEM(part.params, i),
                                      PyList_GET_ITEM(grads.ptr(), number)};
       for (std::size_t k = 2; k < K; ++k)
-        items[k] = PyList_GET_ITEM(PyTuple_GET_ITEM(part.state.ptr(), k - 2), i);
+        items[k] = PyList_GET_ITEM(PyTuple_GET_ITEM(part.state, k - 2), i);
       rows.emplace_back(function, items, number);
     }
   }
 
-  void add_to(apart& all) const {
-    all.reserve(rows.size());
-    for (const step_row<K>& row : rows) all.add(row.arrays[0], row.arrays[1], row.number);
+  template <class F>
+  void each(const F& f) const {
+    for (const step_row<K>& row : rows) f(row.arrays[0], row.arrays[1], row.number);
   }
 
   template <class F>
@@ -215,57 +231,47 @@ struct step_arrays {
   }
 };
 
-// Whether a part is as the package makes it: what is read without a check is there.
-bool fits(const step_part& part, const py::list& grads, std::size_t states) {
-  if (part.members.size() != part.params.size() || part.state.size() != states) return false;
-  for (const py::handle arrays : part.state)
-    if (!PyList_Check(arrays.ptr()) || py::len(arrays) != part.params.size()) return false;
-  for (std::ptrdiff_t i = 0; i < part.size(); ++i)
-    if (part.member(i) < 0 || part.member(i) >= std::ptrdiff_t(grads.size())) return false;
-  return true;
-}
-
 // Updates all parts, of K arrays for each parameter, by make(part); first all of them are checked.
 // False, and nothing is changed, where a gradient is None.
-template <class F, std::size_t... K, class Make>
+template <class F, std::size_t Options, std::size_t... K, class Make>
 bool step(const char* function, const py::list& grads, const py::list& parts, const Make& make) {
   std::vector<std::pair<F, std::variant<step_arrays<K>...>>> all;
   all.reserve(parts.size());
   for (const py::handle object : parts) {
-    const step_part part(py::reinterpret_borrow<py::tuple>(object));
-    const std::size_t arrays = 2 + part.state.size();
-    if (!((arrays == K && fits(part, grads, K - 2)) || ...))
+    if (!step_part::fits(object.ptr()))
+      throw py::type_error(std::string(function) + ": a part of the step is malformed");
+    const step_part part(object.ptr());
+    const std::size_t states = PyTuple_GET_SIZE(part.state);
+    if (!((states == K - 2 && part.fits(K - 2, Options, grads)) || ...))
       throw py::type_error(std::string(function) + ": a part of the step is malformed");
     for (std::ptrdiff_t i = 0; i < part.size(); ++i)
       if (PyList_GET_ITEM(grads.ptr(), part.member(i)) == Py_None) return false;
-    (void)((arrays == K &&
+    (void)((states == K - 2 &&
             (all.emplace_back(make(part), step_arrays<K>(function, grads, part)), true)) ||
            ...);
     if (PyErr_Occurred()) throw py::error_already_set();
   }
-  apart pairs;
+  require_apart(function, [&](const auto& f) {
+    for (const auto& [update, arrays] : all)
+      std::visit([&](const auto& own) { own.each(f); }, arrays);
+  });
   for (const auto& [update, arrays] : all)
-    std::visit([&](const auto& a) { a.add_to(pairs); }, arrays);
-  pairs.require(function);
-  for (const auto& [update, arrays] : all)
-    std::visit([&update = update](const auto& a) { a.update(update); }, arrays);
+    std::visit([&update = update](const auto& own) { own.update(update); }, arrays);
   return true;
 }
 
 bool sgd_step(const py::list& grads, const py::list& parts) {
-  return step<sgd, 2, 3>("SGD.step", grads, parts, [](const step_part& part) {
-    step_part::reader r(part.values);
-    return sgd{r.number(), r.number(), r.number(), r.number(),
-               r.number(), r.flag(),   r.flag(),   part.fresh};
+  return step<sgd, 7, 2, 3>("SGD.step", grads, parts, [](const step_part& p) {
+    return sgd{p.number(0), p.number(1), p.number(2), p.number(3),
+               p.number(4), p.flag(5),   p.flag(6),   p.fresh()};
   });
 }
 
 bool adam_step(const py::list& grads, const py::list& parts) {
-  return step<adam, 4, 5>("Adam.step", grads, parts, [](const step_part& part) {
-    step_part::reader r(part.values);
-    adam update{r.number(), r.number(), r.number(), r.number(), r.number(),
-                r.number(), r.number(), r.flag(),   r.flag()};
-    update.at_step(part.steps + 1);
+  return step<adam, 9, 4, 5>("Adam.step", grads, parts, [](const step_part& p) {
+    adam update{p.number(0), p.number(1), p.number(2), p.number(3), p.number(4),
+                p.number(5), p.number(6), p.flag(7),   p.flag(8)};
+    update.at_step(p.steps() + 1);
     return update;
   });
 }
@@ -284,9 +290,9 @@ py::list check_gradients(const char* function, const py::list& params, const py:
                       std::ptrdiff_t(i));
     checked[i] = rows.back().arrays[1];
   }
-  apart pairs;
-  for (const auto& row : rows) pairs.add(row.arrays[0], row.arrays[1], row.number);
-  pairs.require(function);
+  require_apart(function, [&](const auto& f) {
+    for (const auto& row : rows) f(row.arrays[0], row.arrays[1], row.number);
+  });
   return checked;
 }
 
@@ -316,28 +322,24 @@ std::vector<std::pair<py::array, kind>> distinct_gradients(const char* function,
         {writeable_array(a, arg, a, "itself"), type, low, high, high - low == a.nbytes(), i});
   }
   spans.order();
+  std::vector<bool> is_new(all.size(), true);
+  if (!spans.are_apart())
+    spans.each_meeting(spans, [&](std::ptrdiff_t i, std::ptrdiff_t j) {
+      const given &own = all[i], &other = all[j];
+      if (j >= i || own.array.size() == 0) return;
+      const bool both_fill =
+          own.fills && other.fills && own.low == other.low && own.high == other.high;
+      if (own.type == other.type && (both_fill || same_memory(own.array, other.array)))
+        is_new[i] = false;
+      else if (overlap(own.array, other.array))
+        throw py::value_error(argument{function, "grads", std::ptrdiff_t(own.number)}.text() +
+                              " shares a part of its memory with grads[" +
+                              std::to_string(other.number) + "]");
+    });
   std::vector<std::pair<py::array, kind>> distinct;
   distinct.reserve(all.size());
-  const bool are_apart = spans.are_apart();
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const given& own = all[i];
-    bool is_new = true;
-    if (!are_apart)
-      spans.each_meeting(own.low, own.high, [&](std::ptrdiff_t j) {
-        const given& other = all[j];
-        if (j >= std::ptrdiff_t(i) || own.array.size() == 0) return;
-        const bool is_same =
-            own.type == other.type &&
-            ((own.fills && other.fills && own.low == other.low && own.high == other.high) ||
-             same_memory(own.array, other.array));
-        if (is_same) is_new = false;
-        else if (overlap(own.array, other.array))
-          throw py::value_error(argument{function, "grads", std::ptrdiff_t(own.number)}.text() +
-                                " shares a part of its memory with grads[" +
-                                std::to_string(other.number) + "]");
-      });
-    if (is_new) distinct.emplace_back(own.array, own.type);
-  }
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (is_new[i]) distinct.emplace_back(std::move(all[i].array), all[i].type);
   return distinct;
 }
 

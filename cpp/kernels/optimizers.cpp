@@ -8,22 +8,8 @@ void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameter
     const parameter<T, K>* of;
     std::ptrdiff_t begin, end;
   };
-  std::vector<piece> pieces;
-  pieces.reserve(parameters.size());
-  // Small pieces are dealt out together: work[i] to work[i + 1] of them.
-  std::vector<std::size_t> work;
-  std::ptrdiff_t total = 0, open = chunk_elements;
-  for (const auto& p : parameters) {
-    total += p.size;
-    const element_chunks chunks(p.size);
-    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i) {
-      if (open >= chunk_elements) work.push_back(pieces.size()), open = 0;
-      open += chunks.end(i) - chunks.begin(i);
-      pieces.push_back({&p, chunks.begin(i), chunks.end(i)});
-    }
-  }
-  const std::ptrdiff_t count = std::ptrdiff_t(work.size());
-  work.push_back(pieces.size());
+  std::ptrdiff_t total = 0;
+  for (const auto& p : parameters) total += p.size;
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(K * sizeof(T)) * total);
   const auto update = [&](const piece& part) {
     T buffer[K][tile_elements];
@@ -37,9 +23,29 @@ void update_parameters(const F& f, const std::vector<parameter<T, K>>& parameter
         if (written(k)) part.of->arrays[k].finish(i, n, p[k]);
     }
   };
+  // Means that decay end at subnormal numbers, rounded up for ever, and take x86 many times longer
+  // from then on: all updates flush them.
+  if (total <= chunk_elements) {
+    const flush_subnormals flushed;
+    for (const auto& p : parameters) update({&p, 0, p.size});
+    return;
+  }
+  std::vector<piece> pieces;
+  pieces.reserve(parameters.size());
+  // Small pieces are dealt out together: from work[i] to work[i + 1].
+  std::vector<std::size_t> work;
+  std::ptrdiff_t open = chunk_elements;
+  for (const auto& p : parameters) {
+    const element_chunks chunks(p.size);
+    for (std::ptrdiff_t i = 0; i < chunks.count(); ++i) {
+      if (open >= chunk_elements) work.push_back(pieces.size()), open = 0;
+      open += chunks.end(i) - chunks.begin(i);
+      pieces.push_back({&p, chunks.begin(i), chunks.end(i)});
+    }
+  }
+  const std::ptrdiff_t count = std::ptrdiff_t(work.size());
+  work.push_back(pieces.size());
   parallel_for(count, nanoseconds<T>(F::cost, total), [&](std::ptrdiff_t i) {
-    // Means that decay end at subnormal numbers, rounded up for ever, and take x86 many times
-    // longer from then on.
     const flush_subnormals flushed;
     for (std::size_t j = work[i]; j < work[i + 1]; ++j) update(pieces[j]);
   });

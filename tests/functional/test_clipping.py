@@ -125,15 +125,13 @@ def test_gradients_that_share_a_part_are_refused():
 @BOTH
 def test_memory_of_other_layouts_and_libraries(dtype):
     block = RNG.standard_normal((6, 8)).astype(dtype)
-    twin = block.copy()
     for clip in (
         lambda grads: dl.clip_grad_norm(grads, 0.1),
         lambda g: dl.clip_grad_value(g, 0.01),
     ):
         clip([Tensor(block[:, ::2]), block[::-1, 1::2]])
-        clip([twin[:, ::2].copy(order="C"), twin[:, 1::2].copy()])
-    norm = np.linalg.norm(block[:, :])
-    assert np.abs(block).max() <= np.float32(0.01)
+    norm = np.linalg.norm(block)
+    assert np.abs(block).max() <= dtype(0.01)
     assert norm <= 0.1 * (1 + 1e-6)
     one = RNG.standard_normal((3, 4)).astype(dtype)
     assert dl.clip_grad_norm(one, 1.0) > 1

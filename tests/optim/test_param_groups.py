@@ -279,11 +279,23 @@ def test_an_added_group_trains_in_a_fit():
     trainer.fit(x, y, epochs=2, verbose=0)
     assert np.array_equal(before["0.weight"], model.state_dict()["0.weight"])
     optimizer.add_param_group({"params": model.parameters("0"), "lr": 0.001})
-    history = trainer.fit(x, y, epochs=1, verbose=0)
+    trainer.fit(x, y, epochs=1, verbose=0)
     assert not np.array_equal(before["0.weight"], model.state_dict()["0.weight"])
-    assert (history["lr"][-1], history["lr_1"][-1]) == (0.01, 0.001)
     steps = {i: s["step"] for i, s in optimizer.state_dict()["state"].items()}
     assert steps == {0: 6, 1: 6, 2: 2, 3: 2}
+
+
+def test_an_added_group_has_its_own_rate_under_a_schedule():
+    x = RNG.normal(size=(64, 3))
+    model = dl.Sequential(dl.Linear(3, 8), dl.Tanh(), dl.Linear(8, 1), dtype=np.float64, seed=0)
+    optimizer = dl.Adam(model.parameters("2"), lr=0.01)
+    schedule = dl.ExponentialLR(0.5)
+    trainer = dl.Trainer(model, loss="mse", optimizer=optimizer, schedule=schedule, seed=0)
+    trainer.fit(x, x[:, :1], epochs=2, verbose=0)
+    optimizer.add_param_group({"params": model.parameters("0"), "lr": 0.001})
+    history = trainer.fit(x, x[:, :1], epochs=2, verbose=0)
+    assert history["lr"] == [0.0025, 0.00125]
+    assert history["lr_1"] == [0.00025, 0.000125]
 
 
 # ---- gradients that are None

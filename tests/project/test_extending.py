@@ -119,7 +119,9 @@ def test_its_state_travels():
 
 def test_its_gradients_are_checked_before_it_sees_them():
     optimizer = Plain([np.ones(3)])
-    with pytest.raises(ValueError, match=r"Plain.step: grads\[0\] must have the shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"Plain.step: grads\[0\] must have the shape of its parameter, \(3,\)"
+    ):
         optimizer.step([np.ones(2)])
     assert optimizer.steps == 0
 

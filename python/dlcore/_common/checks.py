@@ -82,7 +82,10 @@ def check_finite(
 
 def check_real(name: str, value: object) -> float:
     """Return anything with a float value as float, else raise a TypeError; strings have none."""
-    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+    if type(value) is float:  # to ask for the protocol takes a microsecond
+        return value
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    if is_array or isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     return float(value)
 

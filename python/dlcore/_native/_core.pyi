@@ -5,7 +5,7 @@ All arguments are positional.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from dlcore._common.typing import Array
 from dlcore._native.specs import (
@@ -140,14 +140,10 @@ def kl_div(
     out: Array | None,
 ) -> Any: ...
 
-# Optimizers: one call for all parameters. A part is (numbers of the parameters, parameters, lists of
-# state, steps made, whether state is new, options); False for a gradient that is None.
-_Part: TypeAlias = tuple[
-    list[int], list[Array], tuple[list[Array], ...], int, bool, tuple[float, ...]
-]
-
-def sgd_step(grads: list[Any], parts: list[_Part]) -> bool: ...
-def adam_step(grads: list[Any], parts: list[_Part]) -> bool: ...
+# Optimizers: one call for all parameters. A part is ((numbers of the parameters, parameters, lists of
+# state, options), steps made, what is new of the state); False for a gradient that is None.
+def sgd_step(grads: list[Any], parts: list[tuple[Any, ...]]) -> bool: ...
+def adam_step(grads: list[Any], parts: list[tuple[Any, ...]]) -> bool: ...
 def check_gradients(function: str, params: list[Array], grads: list[Any]) -> list[Array | None]: ...
 def clip_grad_norm(
     grads: list[Any], max_norm: float, norm_type: float, error_if_nonfinite: bool

@@ -19,6 +19,7 @@ import numpy as np
 
 from dlcore._native import dispatch
 from dlcore._native.specs import AdamSpec, AdamState
+from dlcore.optim._groups import option
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ class Adam(NativeOptimizer):
     convergence of Adam and beyond, ICLR 2018; in the form of PyTorch's ``torch.optim.Adam``.
     """
 
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    amsgrad: bool
-    maximize: bool
-    decoupled_weight_decay: bool
-    l1: float
+    betas: tuple[float, float] = option()
+    eps: float = option()
+    weight_decay: float = option()
+    amsgrad: bool = option()
+    maximize: bool = option()
+    decoupled_weight_decay: bool = option()
+    l1: float = option()
 
     state_names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     _optional_state = frozenset({"max_exp_avg_sq"})
@@ -161,7 +162,7 @@ class Adam(NativeOptimizer):
         return AdamState(mean, squares, largest[0] if largest else None)
 
     def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
-        return dispatch.core.adam_step(grads, [self._part(cohort) for cohort in cohorts])
+        return dispatch.core.adam_step(grads, self._parts(cohorts))
 
 
 class AdamW(Adam):

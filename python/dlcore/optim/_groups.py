@@ -92,6 +92,34 @@ class ParamGroup(dict[str, Any]):
         return ParamGroup, (self._kind, {**self.options(), **notes}, self["params"])
 
 
+class Option:
+    """An option of all groups as an attribute of the optimizer."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
+        if optimizer is None:
+            return self
+        if "_groups" not in optimizer.__dict__:  # an attribute of a subclass, not made yet
+            return optimizer.__dict__[self._name]
+        return optimizer._groups[0][self._name]
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        if "_groups" not in optimizer.__dict__:
+            optimizer.__dict__[self._name] = value
+        else:
+            optimizer._set_option(self._name, value)
+
+
+def option() -> Any:
+    """Return an `Option`, which has the type of its values."""
+    return Option()
+
+
 def no_option(owner: str, name: str, options: Iterable[str]) -> str:
     """Say that there is no such option, and which one was meant."""
     meant = meant_option(name, options)
@@ -107,7 +135,7 @@ def meant_option(name: str, options: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, options, 1, 0.8)), None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Cohort:
     """Parameters of one group that have made the same steps: one call of a kernel updates them."""
 
@@ -119,9 +147,14 @@ class Cohort:
     # The state by name, an array for each parameter, and which of it no step has used yet.
     state: dict[str, list[Array]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
-    # The state that steps with these values take, in the order of the kernel.
-    taken: tuple[list[Array], ...] = ()
-    taken_for: Any = None
+    # What the kernel takes, made for these options: members, parameters, lists of state, options.
+    part: tuple[list[int], list[Array], tuple[list[Array], ...], Any] | None = None
+    part_for: Any = None
+
+    @property
+    def taken(self) -> tuple[list[Array], ...]:
+        """The lists of state that the next step takes."""
+        return () if self.part is None else self.part[2]
 
     def advance(self, steps: int) -> None:
         """Count steps that were made with all of the state."""
@@ -141,7 +174,7 @@ def divided(cohorts: Sequence[Cohort], active: Sequence[bool]) -> list[Cohort]:
             key = (cohort.number, active[i], cohort.steps, cohort.fresh, *sorted(cohort.state))
             part = parts.get(key)
             if part is None:
-                part = replace(cohort, members=[], params=[], taken=(), taken_for=None)
+                part = replace(cohort, members=[], params=[], part=None, part_for=None)
                 part.state = {name: [] for name in cohort.state}
                 parts[key] = part
             part.members.append(i)
@@ -169,8 +202,8 @@ def rebound(
                 group=new_groups[cohort.number],
                 params=of_cohort,
                 state={name: list(arrays) for name, arrays in cohort.state.items()},
-                taken=(),
-                taken_for=None,
+                part=None,
+                part_for=None,
             )
         )
     return new_groups, new_cohorts

@@ -13,6 +13,7 @@ from dlcore._native import dispatch
 from dlcore.optim._groups import (
     NOTES,
     Cohort,
+    Option,
     ParamGroup,
     divided,
     meant_option,
@@ -103,8 +104,9 @@ class Optimizer:
         self._groups: list[ParamGroup] = []
         self._cohorts: list[Cohort] = []
         self._add_groups(groups)
-        for name in options:  # an attribute of a subclass would hide the option
-            self.__dict__.pop(name, None)
+        for name in options:
+            if not _is_described(getattr(type(self), name, None)):
+                setattr(type(self), name, Option(name))
 
     def _given_groups(self, params: Any) -> list[tuple[str, Mapping[str, Any]]]:
         """Return groups, each with its name in messages."""
@@ -215,8 +217,6 @@ class Optimizer:
     @classmethod
     def _number(cls, name: str, value: Any, low: float, high: float, given: Any = None) -> float:
         where = f"{cls.__name__}: {name}"
-        if isinstance(value, np.ndarray) and value.ndim > 0:
-            raise TypeError(f"{where} must be a number, got an array")
         number = check_real(where, value)
         if low <= number < high and math.isfinite(number):
             return number
@@ -231,22 +231,11 @@ class Optimizer:
         """Return the options as a step takes them."""
         return dict(options)
 
-    def __getattr__(self, name: str) -> Any:
-        groups = self.__dict__.get("_groups")
-        if groups and name in self.__dict__["_defaults"]:
-            return groups[0][name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def __setattr__(self, name: str, value: Any) -> None:
-        groups = self.__dict__.get("_groups")
-        if not groups or name.startswith("_") or hasattr(type(self), name):
-            super().__setattr__(name, value)
-        elif name in self._defaults:
-            self._set_option(name, value)
-        elif name not in self.__dict__ and meant_option(name, self._defaults):
+        is_new = not (name.startswith("_") or name in self.__dict__ or hasattr(type(self), name))
+        if is_new and "_groups" in self.__dict__ and meant_option(name, self._defaults):
             raise AttributeError(no_option(self._name, name, self._defaults))
-        else:
-            super().__setattr__(name, value)
+        super().__setattr__(name, value)
 
     def _set_option(self, name: str, value: Any) -> None:
         own = [group[name] for group in self._groups]
@@ -330,8 +319,9 @@ class Optimizer:
             if name not in cohort.state:
                 cohort.state[name] = _zeros(cohort.params)
                 cohort.fresh = (*cohort.fresh, name)
-        cohort.taken = tuple(cohort.state[name] for name in names)
-        cohort.taken_for = cohort.group.step_values
+        values = cohort.group.step_values
+        taken = tuple(cohort.state[name] for name in names)
+        cohort.part, cohort.part_for = (cohort.members, cohort.params, taken, values), values
 
     def state_arrays(self) -> dict[str, list[Array]]:
         """Return the state by name, an array for each parameter that has it; zeros before a step."""
@@ -439,7 +429,8 @@ class Optimizer:
             self._update(given, cohorts)
         for cohort in cohorts:
             cohort.steps += 1
-            cohort.fresh = ()
+            if cohort.fresh:
+                cohort.fresh = ()
 
     def _active(self, active: Sequence[bool]) -> list[Cohort]:
         """Return cohorts of the active parameters alone."""
@@ -516,13 +507,19 @@ class NativeOptimizer(Optimizer):
             self._prepare(cohort)
         return cohorts
 
-    def _part(self, cohort: Cohort) -> tuple[Any, ...]:
-        """Return what the kernel takes of a cohort."""
-        values = cohort.group.step_values
-        if cohort.taken_for is not values:
-            self._prepare(cohort)
-        fresh = bool(cohort.fresh)
-        return (cohort.members, cohort.params, cohort.taken, cohort.steps, fresh, values)
+    def _parts(self, cohorts: Sequence[Cohort]) -> list[tuple[Any, ...]]:
+        """Return what the kernel takes."""
+        parts = []
+        for cohort in cohorts:
+            if cohort.part_for is not cohort.group.step_values:
+                self._prepare(cohort)
+            parts.append((cohort.part, cohort.steps, cohort.fresh))
+        return parts
+
+
+def _is_described(attribute: Any) -> bool:
+    """Whether an attribute of a class is more than a value that an option could hide."""
+    return isinstance(attribute, Option | property) or callable(attribute)
 
 
 def _zeros(params: list[Array]) -> list[Array]:

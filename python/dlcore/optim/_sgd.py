@@ -18,6 +18,7 @@ import numpy as np
 
 from dlcore._native import dispatch
 from dlcore._native.specs import SGDSpec, SGDState
+from dlcore.optim._groups import option
 from dlcore.optim._optimizer import NativeOptimizer
 
 if TYPE_CHECKING:
@@ -62,12 +63,12 @@ class SGD(NativeOptimizer):
     in the form of PyTorch's ``torch.optim.SGD``.
     """
 
-    momentum: float
-    dampening: float
-    weight_decay: float
-    nesterov: bool
-    maximize: bool
-    l1: float
+    momentum: float = option()
+    dampening: float = option()
+    weight_decay: float = option()
+    nesterov: bool = option()
+    maximize: bool = option()
+    l1: float = option()
 
     state_names = ("momentum_buffer",)
     _optional_state = frozenset({"momentum_buffer"})
@@ -134,4 +135,4 @@ class SGD(NativeOptimizer):
         return SGDState(cohort.taken[0][j] if cohort.taken else None)
 
     def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
-        return dispatch.core.sgd_step(grads, [self._part(cohort) for cohort in cohorts])
+        return dispatch.core.sgd_step(grads, self._parts(cohorts))

@@ -173,7 +173,11 @@ def adam_step(
 def clip_grad_norm(grads: list[Array], max_norm: float) -> float: ...
 
 # Normalization.
-def column_stats(function: str, x: Array) -> tuple[Array, Array, Array, Array, Array, Array]: ...
+# Count, mean, variance, least, largest, what the mean lost in rounding; whether no square over- or
+# underflowed.
+def column_stats(
+    function: str, x: Array
+) -> tuple[Array, Array, Array, Array, Array, Array, bool]: ...
 def affine_columns(
     function: str,
     x: Array,

@@ -22,6 +22,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -179,13 +180,16 @@ class Linear(BoundLayer):
 class Normalization(BoundLayer):
     """Base class of the layers that normalize and then scale and shift each feature."""
 
-    def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
+    # Added to the variance; None for the machine epsilon of the model's dtype.
+    eps: float | None
+
+    def __init__(self, features: int, eps: float | None, has_weight: bool, has_bias: bool) -> None:
         name = type(self).__name__
         check_positive_int(f"{name}: the number of features", features)
-        if not eps >= 0:
+        if eps is not None and not eps >= 0:
             raise ValueError(f"{name}: eps must be at least 0, not {eps}")
         self.in_features = self.out_features = int(features)
-        self.eps = float(eps)
+        self.eps = None if eps is None else float(eps)
         self.has_weight, self.has_bias = has_weight, has_bias
 
     @property
@@ -238,6 +242,8 @@ class BatchNorm1d(Normalization):
     Ioffe, Szegedy: Batch normalization: accelerating deep network training by reducing internal
     covariate shift, ICML 2015.
     """
+
+    eps: float
 
     def __init__(
         self,
@@ -306,6 +312,8 @@ class LayerNorm(Normalization):
     Ba, Kiros, Hinton: Layer normalization, 2016.
     """
 
+    eps: float
+
     def __init__(
         self,
         normalized_shape: int,
@@ -321,6 +329,33 @@ class LayerNorm(Normalization):
         if self.has_weight and not self.has_bias:
             affine = ", bias=False"
         return f"LayerNorm({self.in_features}, eps={self.eps}{affine})"
+
+
+class RMSNorm(Normalization):
+    """Divide each row by the root of the mean square of its features, PyTorch's layer of that name.
+
+    Parameters
+    ----------
+    normalized_shape : int
+        Width of x and of y.
+    eps : float, optional
+        Added to the mean square; by default the machine epsilon of the model's dtype.
+    elementwise_affine : bool
+        Whether to scale.
+
+    References
+    ----------
+    Zhang, Sennrich: Root mean square layer normalization, NeurIPS 2019.
+    """
+
+    def __init__(
+        self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True
+    ) -> None:
+        super().__init__(normalized_shape, eps, bool(elementwise_affine), False)
+
+    def __repr__(self) -> str:
+        affine = "" if self.has_weight else ", elementwise_affine=False"
+        return f"RMSNorm({self.in_features}, eps={self.eps}{affine})"
 
 
 @dataclass(frozen=True)
@@ -432,7 +467,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
 
 def check_computable(layer: Layer) -> None:
     """Raise a TypeError for a layer that compiled code cannot compute."""
-    known = (Linear, BatchNorm1d, LayerNorm, Dropout, *ACTIVATIONS.values())
+    known = (Linear, BatchNorm1d, LayerNorm, RMSNorm, Dropout, *ACTIVATIONS.values())
     name = type(layer).__name__
     names = ", ".join(kind.__name__ for kind in known)
     if not isinstance(layer, known) or getattr(layer, "kernel", "relu") not in ACTIVATIONS:

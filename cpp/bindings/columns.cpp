@@ -20,7 +20,15 @@ py::array matrix(py::handle object, const argument& arg, kind& k) {
   return x;
 }
 
-// count, mean, variance, least, largest, and what the mean lost in rounding: one a column.
+// Whether the squares of a column have lost nothing: they neither overflow nor, beside their sum,
+// underflow. Infinite and empty columns have none that count.
+bool keeps_squares(const column_sums& s, std::ptrdiff_t c, double variance) {
+  return s.count[c] == 0 || (variance >= 0x1p-960 && variance <= 0x1p+960) ||
+         (variance == 0 && s.least[c] == s.largest[c]);
+}
+
+// count, mean, variance, least, largest, and what the mean lost in rounding: one a column; and
+// whether all columns keep their squares.
 py::tuple column_stats(const char* function, py::handle x_object) {
   kind k;
   const py::array x = matrix(x_object, {function, "x"}, k);
@@ -35,17 +43,20 @@ py::tuple column_stats(const char* function, py::handle x_object) {
     py::array_t<std::int64_t> count(n);
     py::array_t<double> mean(n), variance(n), least(n), largest(n), low(n);
     constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    bool plain = true;
     for (std::ptrdiff_t c = 0; c < n; ++c) {
       const bool empty = s.count[c] == 0;
       const double m = s.shift[c] + s.offset[c], rest = (s.shift[c] - m) + s.offset[c];
       count.mutable_data()[c] = std::int64_t(s.count[c]);
       mean.mutable_data()[c] = empty ? nan : m;
-      variance.mutable_data()[c] = empty ? nan : s.squares[c] / s.count[c];
+      const double v = s.squares[c] / s.count[c];
+      variance.mutable_data()[c] = empty ? nan : v;
+      plain = plain && keeps_squares(s, c, v);
       least.mutable_data()[c] = empty ? nan : s.least[c];
       largest.mutable_data()[c] = empty ? nan : s.largest[c];
       low.mutable_data()[c] = std::isfinite(rest) ? rest : 0.0;
     }
-    return py::make_tuple(count, mean, variance, least, largest, low);
+    return py::make_tuple(count, mean, variance, least, largest, low, plain);
   });
 }
 

@@ -4,6 +4,7 @@
 // it must be raise. Arrays are not copied: whoever keeps the description keeps them.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -179,7 +180,8 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     spec.features = of.integer("features");
     spec.weight = of.parameter<T>("weight", "weight_grad", spec.features, trains);
     spec.bias = of.parameter<T>("bias", "bias_grad", spec.features, trains);
-    spec.eps = of.number("eps");
+    spec.eps = of.optional_number("eps").value_or(std::numeric_limits<T>::epsilon());
+    spec.is_centered = of.flag("is_centered");
     of.end();
     return spec;
   }

@@ -1,5 +1,7 @@
 #include "network/batch_norm_layer.hpp"
 
+#include <limits>
+
 namespace dlcore {
 
 template <class T>
@@ -15,7 +17,7 @@ batch_norm_layer<T>::batch_norm_layer(const batch_norm_spec<T>& spec)
     return;
   }
   this->statistics = this;
-  for (auto* of_features : {&mean_, &scale_, &shift_, &sum_, &dot_})
+  for (auto* of_features : {&factor_, &mean_, &scale_, &shift_, &sum_, &dot_})
     of_features->resize(spec.features);
 }
 
@@ -28,30 +30,79 @@ void batch_norm_layer<T>::begin_batch() {
 }
 
 template <class T>
+template <class Read>
+auto batch_norm_layer<T>::moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
+                                     std::ptrdiff_t lanes, const Read& read) const -> moments {
+  const vec<T> count = T(rows);
+  block_sum<T> sum, rest, squares;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) sum.add(read(get(x.row(r) + j, lanes)));
+  const vec<T> mean = sum.lanes() / count;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    const vec<T> d = read(get(x.row(r) + j, lanes)) - mean;
+    rest.add(d);
+    squares.add(d * d);
+  }
+  const vec<T> lost = rest.lanes() / count;
+  return {mean, lost, max<T>(squares.lanes() - count * lost * lost, T(0))};
+}
+
+// The factor of each feature; 1 where the squares lose nothing without one.
+template <class T>
+vec<T> batch_norm_layer<T>::factors_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
+                                       std::ptrdiff_t lanes, mask<T> plain) const {
+  vec<T> largest = T(0), factor = T(1);
+  for (std::ptrdiff_t r = 0; r < rows; ++r)
+    largest = max<T>(largest, abs(get(x.row(r) + j, lanes)));
+  for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i)
+    if (!plain.v[i]) factor.v[i] = this->factor_for(double(largest.v[i]));
+  return factor;
+}
+
+template <class T>
 void batch_norm_layer<T>::collect(std::ptrdiff_t part, rows_of<const T> x, std::ptrdiff_t rows) {
   const auto features = this->outputs_of(part);
   each_register(features.begin, features.end, [&](auto j, auto lanes) {
     const vec<T> count = T(rows);
-    block_sum<T> sum, rest, squares;
-    for (std::ptrdiff_t r = 0; r < rows; ++r) sum.add(get(x.row(r) + j, lanes));
-    const vec<T> mean = sum.lanes() / count;
-    for (std::ptrdiff_t r = 0; r < rows; ++r) {
-      const vec<T> d = get(x.row(r) + j, lanes) - mean;
-      rest.add(d);
-      squares.add(d * d);
+    vec<T> factor = T(1), eps = T(this->eps_);
+    moments of = moments_of(x, rows, j, lanes, [](vec<T> v) { return v; });
+    const vec<T> size = of.squares / count + eps;
+    const mask<T> plain =
+        (size >= vec<T>(base::least_squares)) & (of.squares <= vec<T>(base::most_squares));
+    if (any(~plain)) {
+      factor = factors_of(x, rows, j, lanes, plain);
+      for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i)
+        eps.v[i] = T(this->eps_ * double(factor.v[i]) * double(factor.v[i]));
+      of = moments_of(x, rows, j, lanes, [&](vec<T> v) { return v * factor; });
     }
-    const vec<T> lost = rest.lanes() / count;
-    const vec<T> all = max<T>(squares.lanes() - count * lost * lost, T(0));
-    const vec<T> scale = vec<T>(T(1)) / sqrt(all / count + vec<T>(T(this->eps_)));
-    put(mean_.data() + j, mean, lanes);
+    const vec<T> scale = vec<T>(T(1)) / sqrt(of.squares / count + eps);
+    put(factor_.data() + j, factor, lanes);
+    put(mean_.data() + j, of.mean, lanes);
     put(scale_.data() + j, scale, lanes);
-    put(shift_.data() + j, -lost * scale, lanes);
+    put(shift_.data() + j, -of.lost * scale, lanes);
     if (!running_mean_ || rows < 2) return;  // one row has no variance
     const vec<T> m = T(momentum_ >= 0 ? momentum_ : 1.0 / double(*batches_ + 1));
     const vec<T> old_mean = get(running_mean_ + j, lanes), old_var = get(running_var_ + j, lanes);
+    const vec<T> mean = of.mean / factor;
+    // A variance beyond the dtype is its largest number: an infinite one would stay for ever, and
+    // turn all that is inferred into 0.
+    const vec<T> var =
+        min<T>(of.squares / vec<T>(T(rows - 1)) / factor / factor, std::numeric_limits<T>::max());
     put(running_mean_ + j, fma<T>(m, mean - old_mean, old_mean), lanes);
-    put(running_var_ + j, fma<T>(m, all / vec<T>(T(rows - 1)) - old_var, old_var), lanes);
+    put(running_var_ + j, fma<T>(m, var - old_var, old_var), lanes);
   });
+}
+
+template <class T>
+auto batch_norm_layer<T>::map_of(bool of_batch, std::ptrdiff_t j, std::ptrdiff_t lanes) const
+    -> affine {
+  if (of_batch)
+    return {get(factor_.data() + j, lanes), get(mean_.data() + j, lanes),
+            get(scale_.data() + j, lanes), get(shift_.data() + j, lanes)};
+  const vec<T> mean = get(running_mean_ + j, lanes), one = T(1);
+  // From a mean of at most this size, x - mean does not overflow.
+  constexpr T most = std::numeric_limits<T>::max() * std::numeric_limits<T>::epsilon() / 4;
+  const vec<T> factor = select<T>(abs(mean) > vec<T>(most), vec<T>(T(0.25)), one);
+  return {factor, mean * factor, running_scale(j, lanes) / factor, T(0)};
 }
 
 template <class T>
@@ -73,15 +124,15 @@ void batch_norm_layer<T>::each_sum(std::ptrdiff_t part, rows_of<const T> dy, row
                                    std::ptrdiff_t rows, const F& f) const {
   const auto features = this->outputs_of(part);
   each_register(features.begin, features.end, [&](auto j, auto lanes) {
-    const vec<T> mean = get((frozen_ ? running_mean_ : mean_.data()) + j, lanes),
-                 scale = frozen_ ? running_scale(j, lanes) : get(scale_.data() + j, lanes),
-                 shift = frozen_ ? vec<T>(T(0)) : get(shift_.data() + j, lanes);
+    const affine map = map_of(!frozen_, j, lanes);
     block_sum<T> sum, dot;
-    for (std::ptrdiff_t r = 0; r < rows; ++r) {
-      const vec<T> g = get(dy.row(r) + j, lanes);
-      sum.add(g);
-      dot.add(g * normal(get(x.row(r) + j, lanes), mean, scale, shift));
-    }
+    with_factor(map.factor, [&](const auto& read) {
+      for (std::ptrdiff_t r = 0; r < rows; ++r) {
+        const vec<T> g = get(dy.row(r) + j, lanes);
+        sum.add(g);
+        dot.add(g * normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift));
+      }
+    });
     f(j, lanes, sum.lanes(), dot.lanes());
   });
 }
@@ -98,20 +149,14 @@ void batch_norm_layer<T>::collect_backward(std::ptrdiff_t part, rows_of<const T>
 template <class T>
 void batch_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
   each_register(0, this->in, [&](auto j, auto lanes) {
-    vec<T> mean, scale, shift = T(0);
-    if (p.training && !frozen_) {
-      mean = get(mean_.data() + j, lanes);
-      scale = get(scale_.data() + j, lanes);
-      shift = get(shift_.data() + j, lanes);
-    } else {
-      mean = get(running_mean_ + j, lanes);
-      scale = running_scale(j, lanes);
-    }
+    const affine map = map_of(p.training && !frozen_, j, lanes);
     const vec<T> weight = this->scale_of(j, lanes), bias = this->shift_of(j, lanes);
-    for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-      const vec<T> y_r = normal(get(x.row(r) + j, lanes), mean, scale, shift);
-      put(y.row(r) + j, fma<T>(y_r, weight, bias), lanes);
-    }
+    with_factor(map.factor, [&](const auto& read) {
+      for (std::ptrdiff_t r = 0; r < p.n; ++r) {
+        const vec<T> y_r = normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift);
+        put(y.row(r) + j, fma<T>(y_r, weight, bias), lanes);
+      }
+    });
   });
 }
 
@@ -128,14 +173,15 @@ void batch_norm_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows
   }
   const vec<T> count = T(p.batch);
   each_register(0, this->in, [&](auto j, auto lanes) {
-    const vec<T> mean = get(mean_.data() + j, lanes), scale = get(scale_.data() + j, lanes),
-                 shift = get(shift_.data() + j, lanes);
+    const affine map = map_of(true, j, lanes);
     const vec<T> a = get(sum_.data() + j, lanes) / count, b = get(dot_.data() + j, lanes) / count;
-    const vec<T> factor = this->scale_of(j, lanes) * scale;
-    for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-      const vec<T> y_r = normal(get(x.row(r) + j, lanes), mean, scale, shift);
-      put(dx.row(r) + j, factor * (get(dy.row(r) + j, lanes) - a - y_r * b), lanes);
-    }
+    const vec<T> slope = this->scale_of(j, lanes) * map.scale;
+    with_factor(map.factor, [&](const auto& read) {
+      for (std::ptrdiff_t r = 0; r < p.n; ++r) {
+        const vec<T> y_r = normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift);
+        put(dx.row(r) + j, read(slope * (get(dy.row(r) + j, lanes) - a - y_r * b)), lanes);
+      }
+    });
   });
 }
 

@@ -12,7 +12,7 @@ namespace dlcore {
 template <class T>
 class batch_norm_layer : public normalization_layer<T>, private batch_statistics<T> {
   using base = normalization_layer<T>;
-  using base::each_register, base::get, base::put, base::give, base::normal;
+  using base::each_register, base::get, base::put, base::give, base::normal, base::with_factor;
 
  public:
   explicit batch_norm_layer(const batch_norm_spec<T>& spec);
@@ -28,9 +28,11 @@ class batch_norm_layer : public normalization_layer<T>, private batch_statistics
   double momentum_;  // of the running means; negative: they are the mean over all batches
   T *running_mean_, *running_var_;
   std::int64_t* batches_;
-  std::vector<T> mean_, scale_, shift_;  // of the batch
-  std::vector<T> sum_, dot_;             // of dy, and of dy times the normalized x
-  std::vector<T> old_mean_, old_var_;    // the running means before the batch
+  // Of the batch: what x is multiplied by before all else, and of that the mean and what normalizes
+  // it.
+  std::vector<T> factor_, mean_, scale_, shift_;
+  std::vector<T> sum_, dot_;           // of dy, and of dy times the normalized x
+  std::vector<T> old_mean_, old_var_;  // the running means before the batch
   std::int64_t old_batches_ = 0;
 
   // Each column has two passes over the batch: no cancellation.
@@ -40,6 +42,23 @@ class batch_norm_layer : public normalization_layer<T>, private batch_statistics
   void collect_backward(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                         std::ptrdiff_t rows) override;
   void restore() override;
+
+  // Of a register of features: the rounded mean, what that lost, and the squared distances from it.
+  struct moments {
+    vec<T> mean, lost, squares;
+  };
+  template <class Read>
+  moments moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
+                     std::ptrdiff_t lanes, const Read& read) const;
+  vec<T> factors_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j, std::ptrdiff_t lanes,
+                    mask<T> plain) const;
+
+  // What y = normal(x * factor, mean, scale, shift) is made with: the batch's in training, else the
+  // running ones.
+  struct affine {
+    vec<T> factor, mean, scale, shift;
+  };
+  affine map_of(bool of_batch, std::ptrdiff_t j, std::ptrdiff_t lanes) const;
 
   // f(feature, lanes, sum of dy, sum of dy times the normalized x) of the features of a part.
   template <class F>

@@ -156,9 +156,14 @@ void linear_layer<T>::constrain(std::ptrdiff_t part) const {
   const auto outputs = this->outputs_of(part);
   for (std::ptrdiff_t i = outputs.begin; i < outputs.end; ++i) {
     T* row = this->weight.value + i * in;
-    const double norm = std::sqrt(squares_of(row, in));
-    if (!(norm > max_norm)) continue;
-    const vec<T> factor = T(max_norm / norm);
+    double norm = std::sqrt(squares_of(row, in)), most = max_norm;
+    if (norm >
+        std::numeric_limits<double>::max()) {  // the squares overflow, or weights are infinite
+      constexpr double factor = 0x1p-600;
+      norm = std::sqrt(squares_of<T, true>(row, in, factor)), most *= factor;
+    }
+    if (!(norm > most)) continue;
+    const vec<T> factor = T(most / norm);
     map_run<T>([=](vec<T> x) { return x * factor; }, row, in, 0, row);
   }
 }

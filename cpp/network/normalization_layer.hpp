@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "network/layer.hpp"
 #include "simd/sums.hpp"
@@ -35,6 +37,31 @@ class normalization_layer : public layer<T> {
   // from 0 that is not little beside their spread.
   static vec<T> normal(vec<T> x, vec<T> mean, vec<T> scale, vec<T> shift) {
     return fma<T>(x - mean, scale, shift);
+  }
+  // Whether squares that add up to this size have lost nothing: neither overflowed nor, beside what
+  // they add up to, underflowed. False of NaN.
+  static constexpr T least_squares =
+      std::numeric_limits<T>::min() * T(std::uint64_t(1) << (std::numeric_limits<T>::digits + 8));
+  static constexpr T most_squares = std::numeric_limits<T>::max();
+  static bool keeps_squares(double size) {
+    return size >= double(least_squares) && size <= double(most_squares);
+  }
+  // The power of two that brings numbers up to this size, and `eps`, near 1 before they are
+  // squared; a normal number, since subnormal ones may be taken for 0. It is 1 for 0 and what is
+  // not finite.
+  T factor_for(double size) const {
+    if (!(size > 0 && size < HUGE_VAL)) return T(1);
+    int exponent;
+    std::frexp(std::max(size, std::sqrt(eps_)), &exponent);
+    constexpr int most = std::numeric_limits<T>::max_exponent - 2;
+    return T(std::ldexp(1.0, std::clamp(-exponent, -most, most)));
+  }
+  // f(read): read brings elements of x to the scale of their statistics. Where no factor is other
+  // than 1, and that is nearly everywhere, it leaves them as they are and costs nothing.
+  template <class F>
+  static void with_factor(vec<T> factor, const F& f) {
+    if (any(factor != vec<T>(T(1)))) f([=](vec<T> x) { return x * factor; });
+    else f([](vec<T> x) { return x; });
   }
   vec<T> scale_of(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
     return this->weight.value ? get(this->weight.value + j, lanes) : vec<T>(T(1));

@@ -61,14 +61,14 @@ inline bool all_finite(const T* x, std::ptrdiff_t n) {
   return !any(sum != zero);
 }
 
-// The sum of squares, in double.
-template <class T>
-__attribute__((noinline)) double squares_of(const T* x, std::ptrdiff_t n) {
+// The sum of squares of elements times a factor, in double.
+template <class T, bool HasFactor = false>
+__attribute__((noinline)) double squares_of(const T* x, std::ptrdiff_t n, double factor = 1) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   vec<double> sum[wide_parts<T>] = {};
   const auto add = [&](vec<T> v) {
     for (int part = 0; part < wide_parts<T>; ++part) {
-      const vec<double> d = widen(v, part);
+      const vec<double> d = HasFactor ? widen(v, part) * vec<double>(factor) : widen(v, part);
       sum[part] = fma<double>(d, d, sum[part]);
     }
   };

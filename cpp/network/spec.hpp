@@ -27,6 +27,7 @@ struct layer_norm_spec {
   std::ptrdiff_t features;
   tensor<T> weight, bias;
   double eps;
+  bool is_centered;  // else by the mean square, without a mean
 };
 
 template <class T>

@@ -316,7 +316,7 @@ def test_columns_without_numbers(dtype, isa):
     stats = dl.column_stats(x)
     assert stats.count.dtype == np.int64
     assert stats.count.tolist() == [0, 1, 1]
-    expected_values = [[1, 2], [0, 0], [1, 2], [1, 2]]
+    expected_values = [[1, 2], [0, 0], [1, 2], [1, 2], [0, 0]]
     for values, expected in zip(statistics(stats)[1:], expected_values, strict=True):
         assert values.dtype == np.float64
         assert np.isnan(values[0])

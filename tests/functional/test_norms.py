@@ -115,6 +115,69 @@ def test_by_hand(dtype):
 
 
 @DTYPES
+def test_rms_norm_by_hand(dtype):
+    x = np.array([[3, 4], [0, 2]], dtype)  # mean squares 12.5 and 2
+    expected = x / np.sqrt([[12.5], [2]])
+    near = {"rtol": 4 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(dl.rms_norm(x, eps=0.0), expected, **near)
+    weight = np.array([2, -1], dtype)
+    np.testing.assert_allclose(dl.rms_norm(x, weight, eps=0.0), expected * weight, **near)
+    np.testing.assert_allclose(dl.rms_norm(x, eps=0.5), x / np.sqrt([[13], [2.5]]), **near)
+    # PyTorch's default.
+    epsilon = float(np.finfo(dtype).eps)
+    tiny = np.full((1, 3), np.sqrt(epsilon), dtype)
+    np.testing.assert_allclose(dl.rms_norm(tiny), np.full((1, 3), np.sqrt(0.5)), rtol=1e-6)
+    np.testing.assert_array_equal(dl.rms_norm(tiny), dl.rms_norm(tiny, eps=epsilon))
+    np.testing.assert_allclose(reference.rms_norm(tiny), dl.rms_norm(tiny), rtol=1e-6)
+    model = dl.Sequential(
+        dl.RMSNorm(2), dl.RMSNorm(2, eps=0.25, elementwise_affine=False), dtype=dtype
+    )
+    model[0].weight[...] = weight
+    np.testing.assert_array_equal(model(x), dl.rms_norm(dl.rms_norm(x, weight), eps=0.25))
+    assert list(model.state_dict()) == ["0.weight"]
+    assert repr(model[0]) == "RMSNorm(2, eps=None)"
+    assert repr(model[1]) == "RMSNorm(2, eps=0.25, elementwise_affine=False)"
+
+
+@LIBRARIES
+@pytest.mark.parametrize("shape", [(5,), *SHAPES], ids=str)
+def test_gradients_of_rms_norm_equal_central_differences(shape, library):
+    x, dy, weight, *_ = draw(shape, shape[-1])
+    grads = library.rms_norm_backward(dy, x, weight, eps=1e-2)
+    assert_gradients(grads, lambda *a: np.sum(dy * library.rms_norm(*a, eps=1e-2)), x, weight)
+    assert_gradients(
+        library.rms_norm_backward(dy, x, eps=1e-2)[:1],
+        lambda a: np.sum(dy * library.rms_norm(a, eps=1e-2)),
+        x,
+    )
+
+
+@LIBRARIES
+@DTYPES
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_several_axes_are_normalized_together(axes, dtype, library):
+    x, dy, *_ = draw((4, 2, 5, 3), 3, dtype)
+    shape = x.shape[-axes:]
+    weight, bias = np.random.default_rng(1).normal(size=(2, *shape)).astype(dtype)
+    rows = (x.size // weight.size, weight.size)
+    flat, flat_dy = x.reshape(rows), dy.reshape(rows)
+    near = {"rtol": 1e-4, "atol": 1e-5} if dtype == F32 else {"rtol": 1e-12, "atol": 1e-13}
+    expected = dl.layer_norm(flat, weight.ravel(), bias.ravel()).reshape(x.shape)
+    np.testing.assert_allclose(library.layer_norm(x, weight, bias), expected, **near)
+    np.testing.assert_allclose(
+        library.layer_norm(x, normalized_shape=shape), dl.layer_norm(flat).reshape(x.shape), **near
+    )
+    for name in ("layer_norm_backward", "rms_norm_backward"):
+        own = getattr(library, name)(dy, x, weight)
+        other = getattr(dl, name)(flat_dy, flat, weight.ravel())
+        assert [g.shape for g in own[1:]] == [shape] * (len(own) - 1)
+        for a, b in zip(own, other, strict=True):
+            np.testing.assert_allclose(a.ravel(), b.ravel(), **near)
+    expected = dl.rms_norm(flat, weight.ravel()).reshape(x.shape)
+    np.testing.assert_allclose(library.rms_norm(x, weight), expected, **near)
+
+
+@DTYPES
 def test_eps_is_added_to_the_variance(dtype):
     x = np.array([[1], [3]], dtype)  # variance 1
     np.testing.assert_allclose(
@@ -280,6 +343,8 @@ def everything(x, dy, weight, bias, mean, var):
     return [
         dl.layer_norm(x, weight, bias),
         *dl.layer_norm_backward(dy, x, weight),
+        dl.rms_norm(x, weight),
+        *dl.rms_norm_backward(dy, x, weight),
         dl.batch_norm(x, mean, var, weight, bias),
         *dl.batch_norm_backward(dy, x, mean, var, weight),
         dl.batch_norm(x, *running, weight, bias, training=True),
@@ -394,6 +459,27 @@ BYTES = np.dtype(F64).newbyteorder()
         (lambda: dl.layer_norm(X, eps=-1e-9), ValueError, "eps must be finite and at least 0"),
         (lambda: dl.layer_norm(X, eps=np.nan), ValueError, "eps must be finite and at least 0"),
         (lambda: dl.layer_norm(X, eps="0"), TypeError, "eps must be a number, got str"),
+        (
+            lambda: dl.layer_norm(X, normalized_shape=(2, 3)),
+            ValueError,
+            r"normalized_shape must be the shape of the last axes of x, \(6, 3\), got \(2, 3\)",
+        ),
+        (lambda: dl.layer_norm(X, normalized_shape=2.5), ValueError, "normalized_shape must be an"),
+        (lambda: dl.layer_norm(X, normalized_shape=()), ValueError, "normalized_shape must be the"),
+        (
+            lambda: dl.layer_norm(X, VAR, normalized_shape=(6, 3)),
+            ValueError,
+            r"\(6, 3\), got \(3,\)",
+        ),
+        (
+            lambda: dl.layer_norm(X, np.ones((5, 3))),
+            ValueError,
+            r"weight .* \(6, 3\), got \(5, 3\)",
+        ),
+        (lambda: dl.layer_norm(X, eps=None), TypeError, "eps must be a number, got NoneType"),
+        (lambda: dl.rms_norm(X, eps=-1.0), ValueError, "rms_norm: eps must be finite and at least"),
+        (lambda: dl.rms_norm(X, VAR[:2]), ValueError, r"weight must have the shape \(3,\)"),
+        (lambda: dl.rms_norm_backward(X[1:], X), ValueError, r"dy must have the shape \(6, 3\)"),
         (lambda: dl.layer_norm_backward(X[1:], X), ValueError, r"dy must have the shape \(6, 3\)"),
         (lambda: dl.layer_norm_backward(X.astype(F32), X), TypeError, "dy must be float64, like x"),
         (lambda: dl.batch_norm(X[0], training=True), ValueError, "at least 2 dimensions"),

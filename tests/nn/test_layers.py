@@ -50,6 +50,7 @@ NORMALIZED = {
         dl.Linear(18, 3),
     ],
     "layer norm": lambda: [dl.Linear(5, 19), dl.LayerNorm(19), dl.SiLU(), dl.Linear(19, 3)],
+    "rms norm": lambda: [dl.Linear(5, 19), dl.RMSNorm(19), dl.SiLU(), dl.Linear(19, 3)],
     "layer norm first": lambda: [dl.LayerNorm(5), dl.Linear(5, 3)],
     "layer norm last": lambda: [dl.Linear(5, 3), dl.LayerNorm(3, bias=False)],
     "dropout": lambda: [dl.Linear(5, 8), dl.Dropout(0.4), dl.Tanh(), dl.Linear(8, 3)],

@@ -344,7 +344,7 @@ def bind_stats(column_stats, x):
 
 def statistics(stats):
     """Return all fields of column statistics."""
-    return stats.count, stats.mean, stats.var, stats.min, stats.max
+    return stats.count, stats.mean, stats.var, stats.min, stats.max, stats.std
 
 
 def bind_normalizer(normalizer, x, **options):
@@ -481,6 +481,35 @@ def norm(name, axis, label="", *, running=False, **options) -> list[Case]:
     ]
 
 
+def rms_norm() -> list[Case]:
+    """Return the normalization of rows by their mean square, and its gradients."""
+    common = {"shapes": NORMS, "benchmarks": ((1000, 32), (10_000, 256))}
+
+    def draw(rng, shape, dtype):
+        drawn = draw_norm(rng, shape, dtype)
+        return {"x": drawn["x"], "weight": drawn["weight"]}
+
+    def gradient_size(*_, dy, x, weight):
+        # Each result is a sum along an axis that cancels, and so is what is taken from dy.
+        normal = 1 + np.abs(reference.rms_norm(x))
+        root = np.sqrt(np.square(x).sum(1, keepdims=True) / max(1, x.shape[1]))
+        slope = np.abs(dy * weight)
+        mean = slope.max(1, keepdims=True, initial=0) * normal
+        return (slope + mean) * normal / np.maximum(root, 3e-3), (np.abs(dy) * normal).sum(0)
+
+    return [
+        Case("norm", "rms_norm", draw, (6, 6), **common),
+        Case(
+            "norm",
+            "rms_norm_backward",
+            partial(draw_norm, backward=True),
+            (12, 12),
+            magnitude=gradient_size,
+            **common,
+        ),
+    ]
+
+
 def bind_clip_value(clip_grad_value, a, clip_value):
     """Bind the clipping of a copy of a gradient."""
 
@@ -494,6 +523,7 @@ def bind_clip_value(clip_grad_value, a, clip_value):
 
 CASES: list[Case] = [
     *norm("layer_norm", 1),
+    *rms_norm(),
     *norm("batch_norm", 0, "training", training=True),
     *norm("batch_norm", 0, running=True),
     *linear(),
@@ -650,12 +680,13 @@ CASES: list[Case] = [
         shapes=COLUMNS,
         bind=bind_stats,
         benchmarks=((1000, 30), (100_000, 30)),
-        magnitude=lambda _, __, var, *___, x: (
+        magnitude=lambda _, __, var, ___, ____, std, x: (
             0,
             np.nanmax(np.abs(x), 0, initial=0),
             64 * var,
             0,
             0,
+            32 * std,
         ),
     ),
     normalizer("MinMaxNormalizer", (1, 4)),

@@ -150,7 +150,11 @@ def clip_grad_norm(
 ) -> float: ...
 
 # Normalization.
-def column_stats(function: str, x: Array) -> tuple[Array, Array, Array, Array, Array, Array]: ...
+# Count, mean, variance, least, largest, what the mean lost in rounding; whether no square over- or
+# underflowed.
+def column_stats(
+    function: str, x: Array
+) -> tuple[Array, Array, Array, Array, Array, Array, bool]: ...
 def affine_columns(
     function: str,
     x: Array,

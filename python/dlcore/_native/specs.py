@@ -33,12 +33,16 @@ class LinearSpec(NamedTuple):
 
 
 class LayerNormSpec(NamedTuple):
-    """Normalization of each row."""
+    """Normalization of each row; unless it ``is_centered``, by the mean square alone.
+
+    ``eps`` is None for the machine epsilon of the dtype.
+    """
 
     features: int
     weight: Array | None
     bias: Array | None
-    eps: float
+    eps: float | None
+    is_centered: bool = True
     weight_grad: Array | None = None
     bias_grad: Array | None = None
 

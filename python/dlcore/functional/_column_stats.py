@@ -13,16 +13,41 @@ column_stats        8        8
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlcore._common.arrays import as_array
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 __all__ = ["ColumnStats", "column_stats"]
+
+# Squares of numbers up to 2 to this power, and down to its inverse, neither overflow nor underflow,
+# however many of them are added.
+_SQUARED = 480
+
+
+class Moments(NamedTuple):
+    """Mean, what it lost by rounding, and variance, of columns times ``2 ** -exponent``."""
+
+    mean: Array
+    low: Array
+    var: Array
+    exponent: Array
+
+    def std(self, exponent: Array | int) -> Array:
+        """Return the standard deviation of the columns times ``2 ** -exponent``."""
+        root: Array = np.ldexp(np.sqrt(self.var), self.exponent - exponent)
+        return root
+
+    def scaled_by(self, exponent: Array) -> Moments:
+        """Return those of the columns times ``2 ** -exponent``."""
+        by = self.exponent - exponent
+        mean, low, var = np.ldexp(self.mean, by), np.ldexp(self.low, by), np.ldexp(self.var, 2 * by)
+        return Moments(mean, low, var, exponent)
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +59,10 @@ class ColumnStats:
     count : ndarray of int64, shape (columns,)
         Values that are not NaN.
     mean, var, min, max : ndarray of float64, shape (columns,)
-        `var` is the population variance. A column without values has NaN.
+        `var` is the population variance; of values beyond 1e154 it is infinite and of values below
+        1e-162 it is 0, as squares of them are. A column without values has NaN.
+    std : ndarray of float64, shape (columns,)
+        Its square root, which is right also where `var` is not a number that float64 has.
     """
 
     count: Array
@@ -44,6 +72,20 @@ class ColumnStats:
     max: Array
     # What the mean lost when it was rounded to one double: keeps merging exact for 1e8 +- 1.
     _mean_low: Array = field(default_factory=lambda: np.zeros(()), repr=False)
+    # The moments where squares over- or underflow; None where no column is so large or small.
+    _scaled: Moments | None = field(default=None, repr=False)
+
+    @property
+    def std(self) -> Array:
+        """Population standard deviation of each column."""
+        return np.sqrt(self.var) if self._scaled is None else self._scaled.std(0)
+
+    def moments(self) -> Moments:
+        """Return the moments, those of large and small columns at a scale that keeps their digits."""
+        if self._scaled is not None:
+            return self._scaled
+        low = np.broadcast_to(self._mean_low, self.mean.shape)
+        return Moments(self.mean, low, self.var, np.zeros(self.mean.shape, np.int32))
 
     def merge(self, other: ColumnStats) -> ColumnStats:
         """Return the statistics of both arrays stacked.
@@ -72,28 +114,56 @@ class ColumnStats:
                 f"ColumnStats.merge: other must have {len(self.count)} columns, "
                 f"got {len(other.count)}"
             )
+        first, second = self.moments(), other.moments()
         count = self.count + other.count
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
+            exponent = _exponent_of_both(first, second)
+            a, b = first.scaled_by(exponent), second.scaled_by(exponent)
             share = other.count / count
-            delta = (other.mean - self.mean) + (other._mean_low - self._mean_low)
-            low = self._mean_low + delta * share
-            mean = self.mean + low
-            low = low - (mean - self.mean)
-            squares = self.var * self.count + other.var * other.count
+            delta = (b.mean - a.mean) + (b.low - a.low)
+            low = a.low + delta * share
+            mean = a.mean + low
+            low = low - (mean - a.mean)
+            squares = a.var * self.count + b.var * other.count
             var = (squares + delta * delta * (self.count * share)) / count
-        merged = (count, mean, var, np.fmin(self.min, other.min), np.fmax(self.max, other.max), low)
         # Columns that one side has no values of are the other's.
-        first, second = self._fields(), other._fields()
-        return ColumnStats(
+        merged = Moments(
             *(
-                np.where(other.count == 0, a, np.where(self.count == 0, b, m))
-                for a, b, m in zip(first, second, merged, strict=True)
+                np.where(other.count == 0, own, np.where(self.count == 0, others, both))
+                for own, others, both in zip(
+                    first, second, Moments(mean, low, var, exponent), strict=True
+                )
             )
         )
+        return _stats(count, np.fmin(self.min, other.min), np.fmax(self.max, other.max), merged)
 
-    def _fields(self) -> tuple[Array, ...]:
-        low = np.broadcast_to(self._mean_low, self.mean.shape)
-        return (self.count, self.mean, self.var, self.min, self.max, low)
+
+def _stats(count: Array, least: Array, largest: Array, moments: Moments) -> ColumnStats:
+    if not moments.exponent.any():
+        return ColumnStats(count, moments.mean, moments.var, least, largest, moments.low)
+    with np.errstate(all="ignore"):
+        plain = moments.scaled_by(np.zeros_like(moments.exponent))
+    return ColumnStats(count, plain.mean, plain.var, least, largest, plain.low, moments)
+
+
+def _exponent_of_both(a: Moments, b: Moments) -> Array:
+    """Return the scale at which no square of a merge over- or underflows: 0 for most columns."""
+    mean, other = np.ldexp(a.mean, a.exponent), np.ldexp(b.mean, b.exponent)
+    delta = other - mean
+    too_wide = np.isinf(delta) & np.isfinite(mean) & np.isfinite(other)
+    sizes = (
+        np.where(too_wide, 1025, _exponent(delta)),
+        _exponent(a.var) // 2 + a.exponent,
+        _exponent(b.var) // 2 + b.exponent,
+    )
+    largest = np.maximum.reduce(sizes)
+    ordinary = (abs(largest) <= _SQUARED) | (largest < -1200)
+    return np.where(ordinary, 0, largest)
+
+
+def _exponent(size: Array) -> Array:
+    """Return the exponent of each number, far below all others that of 0."""
+    return np.where(size == 0, np.int32(-3000), np.frexp(size)[1])
 
 
 def column_stats(x: Array) -> ColumnStats:
@@ -124,16 +194,40 @@ def column_stats(x: Array) -> ColumnStats:
     return stats_of(column_stats.__name__, x)
 
 
-def stats_of(function: str, x: Array) -> ColumnStats:
-    """Compute `column_stats` for a function of this name, which errors are to say."""
-    stats = ColumnStats(*dispatch.core.column_stats(function, x))
-    if stats.var.max(initial=0.0) < np.inf:  # most of them; of a small table this takes less
+def stats_of(function: str, x: Any, *, finite: bool = False) -> ColumnStats:
+    """Compute `column_stats` for a function of this name, which errors are to say.
+
+    With ``finite`` an infinity is a ValueError that names its column and row.
+    """
+    count, mean, var, least, largest, low, keeps_squares = dispatch.core.column_stats(function, x)
+    stats = ColumnStats(count, mean, var, least, largest, low)
+    if keeps_squares:  # nearly always
         return stats
-    with np.errstate(over="ignore", invalid="ignore"):
-        too_wide = np.isinf(stats.max - stats.min) & np.isfinite(stats.max) & np.isfinite(stats.min)
-        if too_wide.any():  # differences within the column overflow
-            quarter = ColumnStats(*dispatch.core.column_stats(function, np.ldexp(x, -2)))
-            stats.mean = np.where(too_wide, np.ldexp(quarter.mean, 2), stats.mean)
-            stats.var = np.where(too_wide, np.ldexp(quarter.var, 4), stats.var)
-            stats._mean_low = np.where(too_wide, 0.0, stats._mean_low)
-    return stats
+    array = as_array(x, f"{function}: x")
+    infinite = np.isinf(stats.min) | np.isinf(stats.max)
+    if finite and infinite.any():
+        column = int(infinite.argmax())
+        row = int(np.isinf(array[:, column]).argmax())
+        raise ValueError(
+            f"{function}: x must be finite or NaN, which is left out, got {array[row, column]} in "
+            f"column {column} (first in row {row})"
+        )
+    return _rescaled(function, array, stats, ~infinite)
+
+
+def _rescaled(function: str, x: Array, stats: ColumnStats, finite: Array) -> ColumnStats:
+    """Compute the moments of columns whose squares over- or underflow again, at another scale."""
+    with np.errstate(all="ignore"):
+        span = stats.max - stats.min
+        size = np.where(np.isinf(span), 1025, _exponent(span))
+        in_range = (stats.var >= 4.0**-_SQUARED) & (stats.var <= 4.0**_SQUARED)
+        (columns,) = np.nonzero(finite & (span > 0) & ~in_range)
+        if not len(columns):
+            return stats
+        moments = Moments(*map(np.array, stats.moments()))
+        scale = size[columns]
+        again = dispatch.core.column_stats(function, np.ldexp(x[:, columns], -scale))
+        _, mean, var, _, _, low, _ = again
+        for own, new in zip(moments, (mean, low, var, scale), strict=True):
+            own[columns] = new
+    return _stats(stats.count, stats.min, stats.max, moments)

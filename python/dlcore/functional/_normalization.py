@@ -1,4 +1,4 @@
-"""Batch and layer normalization of arrays, and their gradients: PyTorch's functions of those names.
+"""Batch, layer and RMS normalization of arrays, and their gradients: PyTorch's functions of those names.
 
 All raise
 
@@ -7,7 +7,8 @@ All raise
 - ValueError if shapes do not fit, or an option is out of range; nothing is changed then.
 
 Arrays that are not contiguous are copied first. Means and variances are summed blockwise, in two
-passes, so that values far from 0 lose no digits.
+passes, so that values far from 0 lose no digits; where their squares would over- or underflow, of
+values times a power of 2. Running variances beyond the dtype are its largest number.
 
 Largest errors in units in the last place of the sizes of the terms, against a wider reference; the
 tests hold them.
@@ -17,6 +18,8 @@ kernel               float32  float64
 ===================  =======  =======
 layer_norm                 6        6
 layer_norm_backward       12       12
+rms_norm                   6        6
+rms_norm_backward         12       12
 batch_norm                 6        6
 batch_norm_backward       12       12
 ===================  =======  =======
@@ -24,31 +27,55 @@ batch_norm_backward       12       12
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_floating, check_in, check_not_negative, check_real
+from dlcore._common.checks import (
+    check_floating,
+    check_in,
+    check_int,
+    check_not_negative,
+    check_real,
+)
 from dlcore._native import dispatch
 from dlcore._native.specs import BatchNormSpec, LayerNormSpec
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
-__all__ = ["batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+]
+
+_Shape = int | tuple[int, ...]
 
 
 def layer_norm(
-    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    normalized_shape: _Shape | None = None,
+    eps: float = 1e-5,
 ) -> Array:
-    """Normalize along the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalize along the last axes: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (..., C)
-    weight, bias : ndarray, shape (C,), optional
+    x : ndarray of float32 or float64, shape (..., *normalized_shape)
+    weight, bias : ndarray, shape normalized_shape, optional
         Scale and shift of each feature, of the dtype of `x`.
+    normalized_shape : int or tuple of int, optional
+        Shape of the axes that are normalized together, as in PyTorch. By default that of `weight`,
+        of `bias`, or of the last axis.
     eps : float, default 1e-5
         Added to the (population) variance.
 
@@ -61,13 +88,20 @@ def layer_norm(
     ----------
     Ba, Kiros, Hinton: Layer normalization, 2016.
     """
-    x = _floating("layer_norm", x, 1)
-    spec = _layer_spec("layer_norm", x, weight, bias, eps)
-    return _normalized(spec, _rows(x)).reshape(x.shape)
+    function = "layer_norm"
+    x = _floating(function, x, 1)
+    shape = _normalized_shape(function, x, normalized_shape, weight, bias)
+    spec = _layer_spec(function, x, shape, weight, bias, eps)
+    return _normalized(spec, _rows(x, len(shape))).reshape(x.shape)
 
 
 def layer_norm_backward(
-    dy: Array, x: Array, weight: Array | None = None, *, eps: float = 1e-5
+    dy: Array,
+    x: Array,
+    weight: Array | None = None,
+    *,
+    normalized_shape: _Shape | None = None,
+    eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """Gradients of `layer_norm`.
 
@@ -75,23 +109,87 @@ def layer_norm_backward(
     ----------
     dy : ndarray
         The upstream gradient, of the shape and dtype of `x`.
-    x, weight, eps
+    x, weight, normalized_shape, eps
         What `layer_norm` was given.
 
     Returns
     -------
     dx : ndarray
         Of the shape of `x`.
-    dweight, dbias : ndarray, shape (C,)
+    dweight, dbias : ndarray, shape normalized_shape
         Summed over the rows.
     """
-    x = _floating("layer_norm_backward", x, 1)
-    dy = _alike("layer_norm_backward", "dy", dy, x, x.shape)
-    # The gradients of weight and bias are wanted where there is none, too: 1 and 0 stand for them.
-    ones, zeros = np.ones(x.shape[-1], x.dtype), np.zeros(x.shape[-1], x.dtype)
-    spec = _layer_spec("layer_norm_backward", x, ones if weight is None else weight, zeros, eps)
-    dx, dweight, dbias = _gradients(spec, _rows(dy), _rows(x))
-    return dx.reshape(x.shape), dweight, dbias
+    function = "layer_norm_backward"
+    x = _floating(function, x, 1)
+    shape = _normalized_shape(function, x, normalized_shape, weight)
+    return _row_gradients(function, dy, x, shape, weight, eps)
+
+
+def rms_norm(
+    x: Array,
+    weight: Array | None = None,
+    *,
+    normalized_shape: _Shape | None = None,
+    eps: float | None = None,
+) -> Array:
+    """Divide by the root of the mean square along the last axes: ``x / sqrt(mean(x^2) + eps) * weight``.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (..., *normalized_shape)
+    weight : ndarray, shape normalized_shape, optional
+        Scale of each feature, of the dtype of `x`.
+    normalized_shape : int or tuple of int, optional
+        Shape of the axes that are normalized together, as in PyTorch. By default that of `weight`,
+        or of the last axis.
+    eps : float, optional
+        Added to the mean square; by default the machine epsilon of the dtype of `x`, as in PyTorch.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`.
+
+    References
+    ----------
+    Zhang, Sennrich: Root mean square layer normalization, NeurIPS 2019.
+    """
+    function = "rms_norm"
+    x = _floating(function, x, 1)
+    shape = _normalized_shape(function, x, normalized_shape, weight)
+    spec = _layer_spec(function, x, shape, weight, None, eps, is_centered=False)
+    return _normalized(spec, _rows(x, len(shape))).reshape(x.shape)
+
+
+def rms_norm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array | None = None,
+    *,
+    normalized_shape: _Shape | None = None,
+    eps: float | None = None,
+) -> tuple[Array, Array]:
+    """Gradients of `rms_norm`.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The upstream gradient, of the shape and dtype of `x`.
+    x, weight, normalized_shape, eps
+        What `rms_norm` was given.
+
+    Returns
+    -------
+    dx : ndarray
+        Of the shape of `x`.
+    dweight : ndarray, shape normalized_shape
+        Summed over the rows.
+    """
+    function = "rms_norm_backward"
+    x = _floating(function, x, 1)
+    shape = _normalized_shape(function, x, normalized_shape, weight)
+    dx, dweight, _ = _row_gradients(function, dy, x, shape, weight, eps, is_centered=False)
+    return dx, dweight
 
 
 def batch_norm(
@@ -206,22 +304,67 @@ def _alike(function: str, name: str, given: Any, x: Array, shape: tuple[int, ...
     return np.require(array, requirements=("C", "A"))
 
 
-def _vectors(function: str, x: Array, features: int, **given: Any) -> list[Array | None]:
+def _vectors(function: str, x: Array, shape: tuple[int, ...], **given: Any) -> list[Array | None]:
     return [
-        None if value is None else _alike(function, name, value, x, (features,))
+        None if value is None else _alike(function, name, value, x, shape)
         for name, value in given.items()
     ]
 
 
-def _check_eps(function: str, eps: float) -> None:
-    check_not_negative(f"{function}: eps", check_real(f"{function}: eps", eps), word="got")
+def _check_eps(function: str, eps: object) -> float:
+    return check_not_negative(f"{function}: eps", check_real(f"{function}: eps", eps), word="got")
 
 
-def _layer_spec(function: str, x: Array, weight: Any, bias: Any, eps: float) -> LayerNormSpec:
-    _check_eps(function, eps)
-    features = x.shape[-1]
-    weight, bias = _vectors(function, x, features, weight=weight, bias=bias)
-    return LayerNormSpec(features, weight, bias, float(eps))
+def _normalized_shape(
+    function: str, x: Array, shape: _Shape | None, *vectors: Any
+) -> tuple[int, ...]:
+    """Return the shape of the last axes that are normalized: the one given, or that of a vector."""
+    if shape is None:
+        axes = next((max(1, np.ndim(v)) for v in vectors if v is not None), 1)
+        return x.shape[-min(axes, x.ndim) :]
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    found = tuple(check_int(f"{function}: normalized_shape", size, 0) for size in sizes)
+    if not found or x.shape[-len(found) :] != found:
+        raise ValueError(
+            f"{function}: normalized_shape must be the shape of the last axes of x, {x.shape}, "
+            f"got {shape}"
+        )
+    return found
+
+
+def _layer_spec(
+    function: str,
+    x: Array,
+    shape: tuple[int, ...],
+    weight: Any,
+    bias: Any,
+    eps: float | None,
+    *,
+    is_centered: bool = True,
+) -> LayerNormSpec:
+    if eps is not None or is_centered:
+        eps = _check_eps(function, eps)
+    weight, bias = _vectors(function, x, shape, weight=weight, bias=bias)
+    return LayerNormSpec(math.prod(shape), weight, bias, eps, is_centered)
+
+
+def _row_gradients(
+    function: str,
+    dy: Any,
+    x: Array,
+    shape: tuple[int, ...],
+    weight: Any,
+    eps: float | None,
+    *,
+    is_centered: bool = True,
+) -> tuple[Array, Array, Array]:
+    dy = _alike(function, "dy", dy, x, x.shape)
+    # The gradients of weight and bias are wanted where there is none, too: 1 and 0 stand for them.
+    ones, zeros = np.ones(shape, x.dtype), np.zeros(shape, x.dtype)
+    scale = ones if weight is None else weight
+    spec = _layer_spec(function, x, shape, scale, zeros, eps, is_centered=is_centered)
+    dx, dweight, dbias = _gradients(spec, _rows(dy, len(shape)), _rows(x, len(shape)))
+    return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)
 
 
 def _batch_spec(
@@ -241,9 +384,9 @@ def _batch_spec(
     if not training and running_mean is None:
         raise ValueError(f"{function}: running_mean and running_var are needed unless training")
     features = x.shape[1]
-    weight, bias = _vectors(function, x, features, weight=weight, bias=bias)
+    weight, bias = _vectors(function, x, (features,), weight=weight, bias=bias)
     running_mean, running_var = _vectors(
-        function, x, features, running_mean=running_mean, running_var=running_var
+        function, x, (features,), running_mean=running_mean, running_var=running_var
     )
     return BatchNormSpec(
         features,
@@ -258,9 +401,9 @@ def _batch_spec(
     )
 
 
-def _rows(x: Array) -> Array:
-    """Return x as a matrix without gaps, features last."""
-    shape = (int(np.prod(x.shape[:-1])), x.shape[-1])
+def _rows(x: Array, axes: int = 1) -> Array:
+    """Return x as a matrix without gaps, the features of the last axes last."""
+    shape = (math.prod(x.shape[:-axes]), math.prod(x.shape[-axes:]))
     return np.require(x, requirements=("C", "A")).reshape(shape)
 
 

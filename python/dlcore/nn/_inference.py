@@ -14,7 +14,7 @@ from dlcore._native.specs import (
     LayerNormSpec,
     LinearSpec,
 )
-from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear
+from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -77,13 +77,14 @@ def describe(
                     bias_grad=bias_grad,
                 )
             )
-        elif isinstance(layer, LayerNorm):
+        elif isinstance(layer, LayerNorm | RMSNorm):
             specs.append(
                 LayerNormSpec(
                     width,
                     layer.weight,
                     layer.bias,
                     eps=layer.eps,
+                    is_centered=isinstance(layer, LayerNorm),
                     weight_grad=weight_grad,
                     bias_grad=bias_grad,
                 )

@@ -31,6 +31,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -144,6 +145,10 @@ def _check_eps(name: str, value: Any) -> float:
     return float(value)
 
 
+def _check_eps_or_none(name: str, value: Any) -> float | None:
+    return None if value is None else _check_eps(name, value)
+
+
 def _check_max_norm(name: str, value: Any) -> float | None:
     return None if value is None else check_positive(name, value)
 
@@ -240,9 +245,9 @@ class Normalization(BoundLayer):
     out_features: Fixed[int] = Fixed(check_positive_int)
     has_weight: Fixed[bool] = Fixed(lambda _, value: bool(value))
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
-    eps: Option[float] = Option(_check_eps)
+    eps: Option[Any] = Option(_check_eps)
 
-    def __init__(self, features: int, eps: float, has_weight: bool, has_bias: bool) -> None:
+    def __init__(self, features: int, eps: float | None, has_weight: bool, has_bias: bool) -> None:
         check_positive_int(f"{type(self).__name__}: the number of features", features)
         self.in_features = self.out_features = features
         self.eps = eps
@@ -394,6 +399,8 @@ class LayerNorm(Normalization):
     Ba, Kiros, Hinton: Layer normalization, 2016.
     """
 
+    eps: float
+
     def __init__(
         self,
         normalized_shape: int,
@@ -409,6 +416,35 @@ class LayerNorm(Normalization):
         if self.has_weight and not self.has_bias:
             affine = ", bias=False"
         return f"LayerNorm({self.in_features}, eps={self.eps}{affine})"
+
+
+class RMSNorm(Normalization):
+    """Divide each row by the root of the mean square of its features, PyTorch's layer of that name.
+
+    Parameters
+    ----------
+    normalized_shape : int
+        Width of x and of y.
+    eps : float, optional
+        Added to the mean square; by default the machine epsilon of the model's dtype.
+    elementwise_affine : bool
+        Whether to scale.
+
+    References
+    ----------
+    Zhang, Sennrich: Root mean square layer normalization, NeurIPS 2019.
+    """
+
+    eps: Option[float | None] = Option(_check_eps_or_none)
+
+    def __init__(
+        self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True
+    ) -> None:
+        super().__init__(normalized_shape, eps, bool(elementwise_affine), False)
+
+    def __repr__(self) -> str:
+        affine = "" if self.has_weight else ", elementwise_affine=False"
+        return f"RMSNorm({self.in_features}, eps={self.eps}{affine})"
 
 
 class Dropout(Layer):
@@ -531,7 +567,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
 
 def check_computable(layer: Layer) -> None:
     """Raise a TypeError for a layer that compiled code cannot compute."""
-    known = (Linear, BatchNorm1d, LayerNorm, Dropout, *ACTIVATIONS.values())
+    known = (Linear, BatchNorm1d, LayerNorm, RMSNorm, Dropout, *ACTIVATIONS.values())
     name = type(layer).__name__
     names = ", ".join(kind.__name__ for kind in known)
     if not isinstance(layer, known) or getattr(layer, "kernel", "relu") not in ACTIVATIONS:

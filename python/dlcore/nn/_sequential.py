@@ -36,7 +36,8 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer
-        `Linear`, the activations, `BatchNorm1d`, `LayerNorm` and `Dropout`, in order. Neighbors must fit.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm`, `RMSNorm` and `Dropout`, in order.
+        Neighbors must fit.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional

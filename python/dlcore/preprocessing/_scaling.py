@@ -17,19 +17,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from dlcore._native import dispatch
 from dlcore.functional._column_stats import stats_of
+from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.functional._column_stats import ColumnStats
 
 __all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
-
-
-# A map of columns: (x - subtract) * multiply + add (the three of them in one array), kept between
-# two bounds.
-_Map = tuple["Array", float, float]
 
 
 class _Normalizer:
@@ -43,9 +38,9 @@ class _Normalizer:
 
     stats_: ColumnStats
     n_samples_seen_: int
-    _made: tuple[_Map, _Map] | None = None
+    _made: tuple[ColumnMap, ColumnMap] | None = None
 
-    def _maps(self) -> tuple[_Map, _Map]:
+    def _maps(self) -> tuple[ColumnMap, ColumnMap]:
         """Return the map of transform and that of inverse_transform."""
         raise NotImplementedError
 
@@ -66,7 +61,8 @@ class _Normalizer:
         TypeError
             If `x` is not a float32 or float64 array.
         ValueError
-            If `x` has not two dimensions, or no rows.
+            If `x` has not two dimensions, no rows, or an infinity: the message has its column and
+            row.
         """
         return self._take(self._stats_of("fit", x), len(x))
 
@@ -86,7 +82,7 @@ class _Normalizer:
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
     def _stats_of(self, method: str, x: Array) -> ColumnStats:
-        stats = stats_of(self._names[method], x)
+        stats = stats_of(self._names[method], x, finite=True)
         if len(x) == 0:
             raise ValueError(
                 f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"
@@ -133,9 +129,7 @@ class _Normalizer:
             if not hasattr(self, "stats_"):
                 raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
             self._made = self._maps()
-        mapped: Array = dispatch.core.affine_columns(
-            self._names[method], x, *self._made[which], out
-        )
+        mapped: Array = self._made[which](self._names[method], x, out)
         return mapped
 
     # What each method is called in messages.
@@ -149,12 +143,13 @@ class _Normalizer:
 class MinMaxNormalizer(_Normalizer):
     """Maps each column to a range: its minimum to the lower end, its maximum to the upper one.
 
-    ``(x - min) / (max - min) * (high - low) + low``. A constant column maps to `low`.
+    ``(x - min) / (max - min) * (high - low) + low``. A constant column maps to `low`. Whatever the
+    unit of a column is, nothing that `fit` has seen leaves the range.
 
     Parameters
     ----------
     feature_range : (float, float), default (0, 1)
-        Lower and upper end.
+        Lower and upper end, finite.
     clip : bool, default False
         Keep transformed values within `feature_range`, where `x` is beyond what `fit` has seen.
 
@@ -162,21 +157,24 @@ class MinMaxNormalizer(_Normalizer):
     ----------
     data_min_, data_max_, data_range_, scale_, min_ : ndarray of float64, shape (columns,)
         As in scikit-learn's MinMaxScaler: the transform is ``x * scale_ + min_``, computed as
-        ``(x - data_min_) * scale_ + feature_range[0]``, which keeps the digits of large values.
+        ``(x - data_min_) * scale_ + feature_range[0]``, which keeps the digits of large values,
+        with `scale_` to the last digits such that the maximum does not become more than the upper
+        end. `data_range_` and `scale_` are infinite where they are beyond float64; the transform
+        does not depend on that.
     n_samples_seen_ : int
     stats_ : ColumnStats
 
     Raises
     ------
     ValueError
-        If the lower end is not below the upper one.
+        If the lower end is not below the upper one, or they are not finite.
     """
 
     def __init__(self, feature_range: tuple[float, float] = (0, 1), clip: bool = False) -> None:
         low, high = feature_range
-        if not low < high:
+        if not 0 < high - low < np.inf:
             raise ValueError(
-                f"MinMaxNormalizer: feature_range must be (low, high) with low < high, "
+                f"MinMaxNormalizer: feature_range must be (low, high), finite, with low < high, "
                 f"got {feature_range}"
             )
         self.feature_range = (float(low), float(high))
@@ -195,43 +193,35 @@ class MinMaxNormalizer(_Normalizer):
     @property
     def data_range_(self) -> Array:
         """Maximum less minimum of each column."""
-        return self.data_max_ - self.data_min_
+        with np.errstate(over="ignore"):
+            return self.data_max_ - self.data_min_
 
     @property
     def scale_(self) -> Array:
         """Factor of each column."""
         low, high = self.feature_range
-        return (high - low) / self._divisor()
+        span = self.data_range_
+        with np.errstate(over="ignore"):
+            # scikit-learn's convention: a constant column is not divided. (Not its absolute bound of
+            # 10 eps, which would leave a column of 1e-16s as it is.)
+            return (high - low) / np.where(span == 0, 1.0, span)
 
     @property
     def min_(self) -> Array:
         """What is added after the multiplication by `scale_`."""
-        return self.feature_range[0] - self.data_min_ * self.scale_
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.feature_range[0] - self.data_min_ * self.scale_
 
-    def _divisor(self) -> Array:
-        # scikit-learn's convention: a constant column is not divided. (Not its absolute bound of
-        # 10 eps, which would leave a column of 1e-16s as it is.) A subnormal range has no inverse.
-        span = self.data_range_
-        return np.where(span < np.finfo(np.float64).tiny, 1.0, span)
-
-    def _maps(self) -> tuple[_Map, _Map]:
-        low, high = self.feature_range
-        bounds = (low, high) if self.clip else (-np.inf, np.inf)
-        lows = np.full_like(self.data_min_, low)
-        return (
-            (np.stack((self.data_min_, self.scale_, lows)), *bounds),
-            (
-                np.stack((lows, self._divisor() / (high - low), self.data_min_)),
-                -np.inf,
-                np.inf,
-            ),
-        )
+    def _maps(self) -> tuple[ColumnMap, ColumnMap]:
+        unit = UnitRange.of(self.data_min_, self.data_max_, *self.feature_range)
+        bounds = self.feature_range if self.clip else (-np.inf, np.inf)
+        return unit.forward(*bounds), unit.backward()
 
 
 class ZScoreNormalizer(_Normalizer):
     """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
 
-    A constant column is centered and not divided.
+    A constant column, one whose values are all the same, is centered and not divided.
 
     Parameters
     ----------
@@ -244,7 +234,8 @@ class ZScoreNormalizer(_Normalizer):
     ----------
     mean_, var_, scale_ : ndarray of float64, shape (columns,)
         As in scikit-learn's StandardScaler; `scale_` is the standard deviation, 1 for a constant
-        column. Without `with_std`, `var_` and `scale_` are None.
+        column. Without `with_std`, `var_` and `scale_` are None. `var_` is infinite or 0 where
+        float64 has no number for it; `scale_` does not depend on that.
     n_samples_seen_ : int
     stats_ : ColumnStats
     """
@@ -268,17 +259,29 @@ class ZScoreNormalizer(_Normalizer):
         """Standard deviation of each column, 1 for a constant one; None without `with_std`."""
         if not self.with_std:
             return None
-        # scikit-learn's convention: a constant column is not divided. Its bound on the variance
-        # that rounding leaves grows with the rows; column_stats leaves such a column exactly 0, so
-        # that the rounding of the values themselves is bound enough.
-        bound = (np.finfo(np.float64).eps * self.stats_.mean) ** 2
-        return np.where(self.stats_.var <= bound, 1.0, np.sqrt(self.stats_.var))
+        return np.where(self._constant(), 1.0, self.stats_.std)
 
-    def _maps(self) -> tuple[_Map, _Map]:
-        zeros = np.zeros_like(self.mean_)
-        mean = self.mean_ if self.with_mean else zeros
-        scale = np.ones_like(self.mean_) if self.scale_ is None else self.scale_
-        return (
-            (np.stack((mean, 1.0 / scale, zeros)), -np.inf, np.inf),
-            (np.stack((zeros, scale, mean)), -np.inf, np.inf),
-        )
+    def _constant(self) -> Array:
+        # scikit-learn takes columns for constant whose variance may be what rounding left of one.
+        # column_stats leaves exactly 0 of that, so that 1e16 + {0, 2, 4} need not be.
+        equal: Array = self.stats_.min == self.stats_.max
+        return equal
+
+    def _maps(self) -> tuple[ColumnMap, ColumnMap]:
+        moments = self.stats_.moments()
+        zeros = np.zeros_like(moments.mean)
+        if self.with_std:
+            exponent = far_exponent(moments.exponent)
+        else:
+            exponent = np.zeros_like(moments.exponent)
+        with np.errstate(all="ignore"):
+            mean, low, *_ = moments.scaled_by(exponent)
+            if not self.with_mean:
+                mean = low = zeros
+            std = np.where(self._constant() | (not self.with_std), 1.0, moments.std(exponent))
+            # What the mean lost by rounding counts where it is not little beside the deviation.
+            rest = np.where(np.abs(low) > 1e-8 * std, -low / std, 0.0)
+            return (
+                ColumnMap(np.stack((mean, 1.0 / std, rest)), exponent=exponent),
+                ColumnMap(np.stack((rest, std, mean)), exponent=exponent, inverse=True),
+            )

@@ -1,6 +1,6 @@
 """Column statistics in plain NumPy."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ class ColumnStats(NamedTuple):
     var: Array
     min: Array
     max: Array
+    std: Array
 
     @quiet
     def merge(self, other: "ColumnStats") -> "ColumnStats":
@@ -29,14 +30,18 @@ class ColumnStats(NamedTuple):
         n = a.count + b.count
         shift = b.mean - a.mean
         mean = a.mean + shift * (b.count / n)
-        squares = a.count * a.var + b.count * b.var + a.count * (b.count / n) * shift * shift
-        return ColumnStats(
-            n, mean, squares / n, np.fmin(self.min, other.min), np.fmax(self.max, other.max)
-        )
+        squares = a.count * a.std**2 + b.count * b.std**2 + a.count * (b.count / n) * shift * shift
+        var = squares / n
+        least, largest = np.fmin(self.min, other.min), np.fmax(self.max, other.max)
+        return ColumnStats(n, mean, var, least, largest, np.sqrt(var))._rounded(self.mean.dtype)
 
     def _zero_if_empty(self) -> "ColumnStats":
         empty = self.count == 0
-        return self._replace(mean=np.where(empty, 0, self.mean), var=np.where(empty, 0, self.var))
+        mean, std = (np.where(empty, 0, v).astype(np.longdouble) for v in (self.mean, self.std))
+        return self._replace(mean=mean, std=std)
+
+    def _rounded(self, dtype: np.dtype[Any]) -> "ColumnStats":
+        return ColumnStats(self.count, *(value.astype(dtype) for value in self[1:]))
 
 
 @quiet
@@ -46,18 +51,18 @@ def column_stats(x: Array) -> ColumnStats:
     Two passes in the widest floating type: ``mean = sum(x) / n``, then
     ``var = sum((x - mean)^2) / n``. A column without a number has count 0 and NaN elsewhere.
     """
+    return wide_stats(x)._rounded(np.dtype(np.float64))
+
+
+@quiet
+def wide_stats(x: Array) -> ColumnStats:
+    """Return the same in the widest floating type, which has the squares of all float64."""
     present = ~np.isnan(x)
     wide = x.astype(np.longdouble)
     count = present.sum(0)
     mean = np.where(present, wide, 0).sum(0) / count
     var = np.where(present, (wide - mean) ** 2, 0).sum(0) / count
     empty = count == 0
-    low = np.where(present, x, np.inf).min(0, initial=np.inf)
-    high = np.where(present, x, -np.inf).max(0, initial=-np.inf)
-    return ColumnStats(
-        count.astype(np.int64),
-        mean.astype(np.float64),
-        var.astype(np.float64),
-        np.where(empty, np.nan, low).astype(np.float64),
-        np.where(empty, np.nan, high).astype(np.float64),
-    )
+    low = np.where(empty, np.nan, np.where(present, wide, np.inf).min(0, initial=np.inf))
+    high = np.where(empty, np.nan, np.where(present, wide, -np.inf).max(0, initial=-np.inf))
+    return ColumnStats(count.astype(np.int64), mean, var, low, high, np.sqrt(var))

@@ -5,9 +5,13 @@ from typing import Self
 import numpy as np
 
 from dlcore.reference._activations import Array
-from dlcore.reference._column_stats import ColumnStats, column_stats
+from dlcore.reference._column_stats import ColumnStats, wide_stats
 
 __all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
+
+
+# The statistics are kept in the widest floating type, in which no difference, square or inverse of
+# a float64 over- or underflows.
 
 
 class _Normalizer:
@@ -16,13 +20,13 @@ class _Normalizer:
 
     def fit(self, x: Array) -> Self:
         """Learn the columns of ``x``."""
-        return self._learn(column_stats(x), len(x))
+        return self._learn(wide_stats(x), len(x))
 
     def partial_fit(self, x: Array) -> Self:
         """Learn the columns of ``x`` beside those seen before."""
         if not hasattr(self, "stats_"):
             return self.fit(x)
-        return self._learn(self.stats_.merge(column_stats(x)), self.n_samples_seen_ + len(x))
+        return self._learn(self.stats_.merge(wide_stats(x)), self.n_samples_seen_ + len(x))
 
     def _learn(self, stats: ColumnStats, rows: int) -> Self:
         raise NotImplementedError
@@ -45,14 +49,12 @@ class MinMaxNormalizer(_Normalizer):
         self.n_samples_seen_ = rows
         self.data_min_, self.data_max_ = stats.min, stats.max
         self.data_range_ = stats.max - stats.min
-        # A range without a finite reciprocal is constant too.
-        constant = self.data_range_ < np.finfo(np.float64).tiny
-        self.scale_ = (high - low) / np.where(constant, 1, self.data_range_)
+        self.scale_ = (high - low) / np.where(self.data_range_ == 0, 1, self.data_range_)
         self.min_ = low - self.data_min_ * self.scale_
         return self
 
     def transform(self, x: Array) -> Array:
-        """``x * scale_ + min_`` in float64, rounded once; NaN stays NaN."""
+        """``x * scale_ + min_``, rounded once; NaN stays NaN."""
         low, high = self.feature_range
         y = (x - self.data_min_) * self.scale_ + low
         return (np.clip(y, low, high) if self.clip else y).astype(x.dtype)
@@ -65,7 +67,7 @@ class MinMaxNormalizer(_Normalizer):
 class ZScoreNormalizer(_Normalizer):
     """``(x - mean_) / scale_`` with ``scale_ = sqrt(var_)`` (scikit-learn's StandardScaler).
 
-    A column whose deviation is within the rounding of its mean counts as constant: scale 1.
+    A column of equal values is constant: scale 1.
     """
 
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
@@ -77,12 +79,11 @@ class ZScoreNormalizer(_Normalizer):
         self.n_samples_seen_ = rows
         self.mean_ = stats.mean
         self.var_ = stats.var if self.with_std else None
-        constant = stats.var <= (np.finfo(np.float64).eps * stats.mean) ** 2
-        self.scale_ = np.where(constant, 1, np.sqrt(stats.var)) if self.with_std else None
+        self.scale_ = np.where(stats.min == stats.max, 1, stats.std) if self.with_std else None
         return self
 
     def transform(self, x: Array) -> Array:
-        """``(x - mean_) / scale_`` in float64, rounded once; NaN stays NaN."""
+        """``(x - mean_) / scale_``, rounded once; NaN stays NaN."""
         y = x - self.mean_ if self.with_mean else x
         return (y / self.scale_ if self.with_std else y).astype(x.dtype)
 

@@ -8,19 +8,20 @@ another one before, which looks for infinities, left out under
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn import get_config, preprocessing
 from sklearn.base import _fit_context
-from sklearn.preprocessing._data import _handle_zeros_in_scale, _is_constant_feature
+from sklearn.preprocessing._data import _is_constant_feature
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._array_api import _is_numpy_namespace, get_namespace
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnStats, column_stats
+from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 __all__ = ["MinMaxScaler", "StandardScaler"]
-
-# The map (x - subtract) * multiply + add; each one number, or one a column, or None if not fitted.
-_Map = tuple[Any, Any, Any]
 
 
 def _dense(validate: Callable[..., Any], x: Any, **options: Any) -> Array | None:
@@ -49,17 +47,34 @@ def _finite_stats(x: Array, input_name: str) -> ColumnStats:
     """Return the statistics of `x`; raise scikit-learn's error if it has infinities."""
     stats = column_stats(x)
     if np.isinf(stats.min).any() or np.isinf(stats.max).any():
-        assert_all_finite(x, allow_nan=True, input_name=input_name)
+        _raise_for_infinity(x, x, input_name)
     return stats
 
 
-def _inverse(scale: Any) -> Any:
-    with np.errstate(divide="ignore", over="ignore"):
-        return None if scale is None else np.divide(1.0, scale, dtype=np.float64)
+def _raise_for_infinity(x: Any, array: Array, input_name: str) -> None:
+    """Raise scikit-learn's error for an infinity, with a note of where the first one is."""
+    try:
+        assert_all_finite(x, allow_nan=True, input_name=input_name)
+    except ValueError as error:
+        infinite = np.isinf(array)
+        if infinite.any():
+            column = int(infinite.any(axis=0).argmax())
+            row = int(infinite[:, column].argmax())
+            error.add_note(f"There is an infinity in column {column}, first in row {row}.")
+        raise
 
 
-def _table(parts: _Map, columns: int) -> Array | None:
-    """Return the map as the kernel takes it, or None if it is not one that keeps the digits."""
+def _column_map(
+    subtract: Any,
+    multiply: Any,
+    add: Any,
+    columns: int,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> ColumnMap | None:
+    """Return ``(x - subtract) * multiply + add``, or None if it is not a map that keeps the digits."""
+    parts = (subtract, multiply, add)
     if any(part is None or np.shape(part) not in ((), (1,), (columns,)) for part in parts):
         return None
     table = np.empty((3, columns))
@@ -68,22 +83,26 @@ def _table(parts: _Map, columns: int) -> Array | None:
     size = np.abs(table[1])
     # The inverse of a very large or small scale has lost digits; scikit-learn divides.
     lost = (size < np.finfo(np.float64).tiny) | np.isinf(size)
-    return None if lost.any() else table
+    return None if lost.any() else ColumnMap(table, low, high)
+
+
+def _inverse(scale: Any) -> Any:
+    with np.errstate(divide="ignore", over="ignore"):
+        return None if scale is None else np.divide(1.0, scale, dtype=np.float64)
 
 
 def _mapped(
     scaler: Any,
     x: Any,
-    parts: Callable[[], _Map],
+    make_map: Callable[[int], ColumnMap | None],
     copy: bool,
     *,
     inverse: bool = False,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Array | None:
     """Return `x` mapped, in place if not `copy`; None, and `x` as it was, where scikit-learn has to."""
     validate = check_array if inverse else partial(validate_data, scaler, reset=False)
     array = _dense(validate, x, force_writeable=not copy)
-    if array is None or (table := _table(parts(), array.shape[1])) is None:
+    if array is None or (column_map := make_map(array.shape[1])) is None:
         return None
     name = "" if inverse else "X"
     checks = not get_config()["assume_finite"]
@@ -92,9 +111,9 @@ def _mapped(
     if checks and in_place and not converted:
         _finite_stats(array, name)  # before anything is written
     out = array if in_place else None
-    mapped = dispatch.core.affine_columns("transform", array, table, *bounds, out, checks)
+    mapped: Array | None = column_map("transform", array, out, finite=checks)
     if mapped is None:
-        assert_all_finite(x if converted else array, allow_nan=True, input_name=name)
+        _raise_for_infinity(x if converted else array, array, name)
     return mapped
 
 
@@ -108,6 +127,9 @@ class StandardScaler(preprocessing.StandardScaler):
       `partial_fit` too.
     - `transform` and `inverse_transform` compute in float64, with `mean_` and `scale_` as they
       are, and round the result once; scikit-learn rounds them and every step to the dtype of `X`.
+    - `scale_` is the standard deviation also of columns whose variance float64 does not have, such
+      as those of 1e-170 or 1e200. What scikit-learn calls constant stays so: a deviation within the
+      rounding of the mean, times the number of rows.
     - `n_samples_seen_` is of integers, as scikit-learn documents it.
     - A column of which `partial_fit` has seen but NaN starts with its first number.
     """
@@ -116,8 +138,8 @@ class StandardScaler(preprocessing.StandardScaler):
     mean_: Any
     var_: Any
     scale_: Any
-    # mean_ as it was fitted, and what it lost when it was rounded.
-    _exact_mean: tuple[Array, Array] | None = None
+    # The statistics that mean_ and var_ are of.
+    _stats: ColumnStats | None = None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -128,8 +150,6 @@ class StandardScaler(preprocessing.StandardScaler):
             return super().partial_fit(X, y, sample_weight)
         first_call = not hasattr(self, "n_samples_seen_")
         stats = new = _finite_stats(array, "X")
-        if not np.isfinite(new.var[new.count > 0]).all():  # values whose squares overflow
-            return super().partial_fit(X, y)
         validate_data(self, X, reset=first_call, skip_check_array=True)
         if not first_call:
             stats = self._seen(array.shape[1]).merge(new)
@@ -141,15 +161,17 @@ class StandardScaler(preprocessing.StandardScaler):
             np.divide(0, new.count)  # warns of columns of NaN, as scikit-learn does
         if self.with_std:
             var = stats.var
-            constant = _is_constant_feature(var, mean, count)
-            scale = _handle_zeros_in_scale(np.sqrt(var), copy=False, constant_mask=constant)
+            moments = stats.moments()
+            with np.errstate(over="ignore"):
+                constant = _is_constant_feature(moments.var, moments.mean, count)
+            scale = np.where(constant, 1.0, stats.std)
 
         # Attributes change here, where nothing fails any more.
         context = self._init_callback_context()
         task = {"estimator": self, "X": array, "y": y, "metadata": {"sample_weight": None}}
         context.call_on_fit_task_begin(**task)
         self.n_samples_seen_, self.mean_, self.var_, self.scale_ = count, mean, var, scale
-        self._exact_mean = (stats.mean.copy(), stats._mean_low)
+        self._stats = replace(stats, mean=stats.mean.copy(), var=stats.var.copy())
         context.call_on_fit_task_end(**task, reconstruction_attributes={})
         return self
 
@@ -157,37 +179,64 @@ class StandardScaler(preprocessing.StandardScaler):
         """Return the statistics that the attributes tell, whoever has set them."""
         none = np.zeros(columns)
         count = np.broadcast_to(self.n_samples_seen_, columns)
+        if (own := self._unedited()) is not None:
+            return replace(own, count=count)
         mean = self.mean_ if self.with_mean or self.with_std else none
         var = self.var_ if self.with_std else none
-        fitted, low = self._exact_mean or (none, none)
-        if not np.array_equal(mean, fitted, equal_nan=True):
-            low = none
-        return ColumnStats(count, mean, var, none, none, low)
+        return ColumnStats(count, mean, var, none, none)
+
+    def _unedited(self) -> ColumnStats | None:
+        """Return the statistics that were fitted, if the attributes are still theirs."""
+        own = self._stats
+        if own is None:
+            return None
+        pairs = ((self.mean_, own.mean), (self.var_, own.var))
+        same = all(
+            mine is None or np.array_equal(mine, fitted, equal_nan=True) for mine, fitted in pairs
+        )
+        return own if same else None
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Center and scale `X`; see scikit-learn's method."""
         check_is_fitted(self)
 
-        def parts() -> _Map:
-            mean, scale = self._mean_and_scale()
-            return mean, _inverse(scale), 0.0
-
-        result = _mapped(self, X, parts, self.copy if copy is None else copy)
+        result = _mapped(self, X, self._forward, self.copy if copy is None else copy)
         return super().transform(X, copy) if result is None else result
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Scale and shift `X` back; see scikit-learn's method."""
         check_is_fitted(self)
 
-        def parts() -> _Map:
-            mean, scale = self._mean_and_scale()
-            return 0.0, scale, mean
-
-        result = _mapped(self, X, parts, self.copy if copy is None else copy, inverse=True)
+        result = _mapped(self, X, self._backward, self.copy if copy is None else copy, inverse=True)
         return super().inverse_transform(X, copy) if result is None else result
 
-    def _mean_and_scale(self) -> tuple[Any, Any]:
-        return self.mean_ if self.with_mean else 0.0, self.scale_ if self.with_std else 1.0
+    def _forward(self, columns: int) -> ColumnMap | None:
+        mean, scale, exponent = self._mean_and_scale()
+        found = _column_map(mean, _inverse(scale), 0.0, columns)
+        return found and found._replace(exponent=exponent)
+
+    def _backward(self, columns: int) -> ColumnMap | None:
+        mean, scale, exponent = self._mean_and_scale()
+        found = _column_map(0.0, scale, mean, columns)
+        return found and found._replace(exponent=exponent, inverse=True)
+
+    def _mean_and_scale(self) -> tuple[Any, Any, Array | None]:
+        """Return what is subtracted and divided by, of columns times ``2 ** -exponent``."""
+        mean, scale = self.mean_ if self.with_mean else 0.0, self.scale_ if self.with_std else 1.0
+        own = self._unedited() if self.with_std else None
+        if own is None:
+            return mean, scale, None
+        moments = own.moments()
+        exponent = far_exponent(moments.exponent)
+        if exponent.any():
+            # A scale that was set to something else counts, and so does the 1 of a constant column.
+            exponent = np.where(np.equal(scale, own.std), exponent, 0)
+        if not exponent.any():
+            return mean, scale, None
+        with np.errstate(all="ignore"):
+            there = moments.scaled_by(exponent).mean if self.with_mean else 0.0
+            scale = np.where(exponent, moments.std(exponent), scale)
+        return np.where(exponent, there, mean), scale, exponent
 
 
 class MinMaxScaler(preprocessing.MinMaxScaler):
@@ -199,6 +248,10 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
     - `transform` and `inverse_transform` compute in float64 and round the result once, and from
       `data_min_` and `data_max_`, which keeps the digits of values such as 1e8 +- 1. Where
       `scale_` or `min_` was set to what does not follow from these, it is what counts.
+    - A column is constant if all its values are the same: the 4e-7 to 7e-7 of wavelengths in meters
+      are scaled. (scikit-learn takes a range below 10 eps, 1.2e-6 in float32, for 0.) Nothing that
+      `fit` has seen leaves the range.
+    - `data_range_`, `scale_` and `min_` are float64 where float32 does not have them.
     - A column of which `partial_fit` has seen but NaN starts with its first number.
     """
 
@@ -228,43 +281,51 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
             count += self.n_samples_seen_
             least = np.fmin(self.data_min_, least)
             largest = np.fmax(self.data_max_, largest)
-        span = largest - least
-        scale, shift = self._scale_and_min(least, _handle_zeros_in_scale(span, copy=True))
+        span, scale, shift = self._derived(least, largest)
         self.n_samples_seen_, self.scale_, self.min_ = count, scale, shift
         self.data_min_, self.data_max_, self.data_range_ = least, largest, span
         return self
 
-    def _scale_and_min(self, least: Array, divisor: Array) -> tuple[Array, Array]:
-        low, high = np.asarray(self.feature_range[:2], least.dtype)
-        scale = (high - low) / divisor
-        return scale, low - least * scale
+    def _derived(self, least: Array, largest: Array) -> tuple[Array, Array, Array]:
+        """Return the range, `scale_` and `min_`."""
+        with np.errstate(all="ignore"):
+            low, high = np.asarray(self.feature_range[:2], least.dtype)
+            span = largest - least
+            scale = (high - low) / np.where(span == 0, span.dtype.type(1), span)
+            found = (span, scale, low - least * scale)
+            if least.dtype == np.float32 and any(np.isinf(part).any() for part in found):
+                found = self._derived(least.astype(np.float64), largest.astype(np.float64))
+        return found
 
     def transform(self, X: Any) -> Any:
         """Scale `X` to `feature_range`; see scikit-learn's method."""
         check_is_fitted(self)
-        bounds = self.feature_range[:2] if self.clip else (-np.inf, np.inf)
-        result = _mapped(self, X, self._map, self.copy, bounds=bounds)
+        result = _mapped(self, X, self._forward, self.copy)
         return super().transform(X) if result is None else result
 
     def inverse_transform(self, X: Any) -> Any:
         """Scale `X` back; see scikit-learn's method."""
         check_is_fitted(self)
-
-        def parts() -> _Map:
-            subtract, multiply, add = self._map()
-            return add, _inverse(multiply), subtract
-
-        result = _mapped(self, X, parts, self.copy, inverse=True)
+        result = _mapped(self, X, self._backward, self.copy, inverse=True)
         return super().inverse_transform(X) if result is None else result
 
-    def _map(self) -> _Map:
-        with np.errstate(all="ignore"):
-            divisor = _handle_zeros_in_scale(self.data_range_, copy=True)
-            scale, shift = self._scale_and_min(self.data_min_, divisor)
-            same = partial(np.array_equal, equal_nan=True)
-            if not (same(self.scale_, scale) and same(self.min_, shift)):
-                return 0.0, self.scale_, self.min_
-            low, high = self.feature_range[:2]
-            span = np.subtract(self.data_max_, self.data_min_, dtype=np.float64)
-            divisor = np.where(divisor == self.data_range_, span, divisor)
-            return self.data_min_, (high - low) / divisor, low
+    def _forward(self, columns: int) -> ColumnMap | None:
+        low, high = self.feature_range[:2] if self.clip else (-np.inf, np.inf)
+        if (unit := self._unit_range(columns)) is not None:
+            return unit.forward(low, high)
+        return _column_map(0.0, self.scale_, self.min_, columns, low=low, high=high)
+
+    def _backward(self, columns: int) -> ColumnMap | None:
+        if (unit := self._unit_range(columns)) is not None:
+            return unit.backward()
+        return _column_map(self.min_, _inverse(self.scale_), 0.0, columns)
+
+    def _unit_range(self, columns: int) -> UnitRange | None:
+        """Return what the attributes follow from; None if some were set to something else."""
+        if np.shape(self.data_min_) != (columns,):
+            return None
+        _, scale, shift = self._derived(self.data_min_, self.data_max_)
+        same = partial(np.array_equal, equal_nan=True)
+        if not (same(self.scale_, scale) and same(self.min_, shift)):
+            return None
+        return UnitRange.of(self.data_min_, self.data_max_, *self.feature_range[:2])

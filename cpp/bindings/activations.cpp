@@ -1,7 +1,10 @@
 // The activations of kernels/activations.inc.
 #include "kernels/activations.hpp"
 
+#include <algorithm>
+
 #include "bindings/elementwise.hpp"
+#include "bindings/options.hpp"
 
 namespace dlcore {
 
@@ -41,7 +44,19 @@ object backward(const activation_spec& spec, py::handle dy_object, py::handle x_
 }
 
 template <class>
-using number = double;  // one for each name of an option
+using number = py::handle;  // one for each name of an option
+
+template <class... Number>
+activation_spec spec_of(activation_kind kind, [[maybe_unused]] const char* function,
+                        Number... value) {
+  const auto& option = info(kind).options;
+  [[maybe_unused]] std::size_t i = 0;
+  // A braced list is evaluated in order.
+  const std::array<double, sizeof...(value)> values{option_of(value, option[i++], function)...};
+  activation_spec spec{kind};
+  std::copy(values.begin(), values.end(), spec.options);
+  return spec;
+}
 
 // `option`: the names of its options.
 template <class... Name>
@@ -49,13 +64,13 @@ void bind_activation(py::module_& m, activation_kind kind, Name... option) {
   m.def(
       info(kind).name,
       [kind](const object& x, number<Name>... value, const object& out) {
-        return forward({kind, {value...}}, x, out);
+        return forward(spec_of(kind, info(kind).name, value...), x, out);
       },
       arg("x"), arg(option)..., arg("out"));
   m.def(
       info(kind).backward_name,
       [kind](const object& dy, const object& x, number<Name>... value, const object& out) {
-        return backward({kind, {value...}}, dy, x, out);
+        return backward(spec_of(kind, info(kind).backward_name, value...), dy, x, out);
       },
       arg("dy"), arg("x"), arg(option)..., arg("out"));
 }

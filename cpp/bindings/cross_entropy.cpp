@@ -29,12 +29,6 @@ std::vector<T> class_weights(const py::array& weight) {
   return w;
 }
 
-std::vector<py::ssize_t> shape_of_rows(const py::array& x, int axis) {
-  std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
-  shape.erase(shape.begin() + axis);
-  return shape;
-}
-
 bool is_shape(const py::array& a, const std::vector<py::ssize_t>& shape) {
   return std::equal(a.shape(), a.shape() + a.ndim(), shape.begin(), shape.end());
 }
@@ -129,8 +123,10 @@ py::object index_loss(row_loss_call& call, std::ptrdiff_t ignore_index, double l
                                 weighted ? weight.data() : nullptr, parallel_for);
       if (labels.first_bad < 0) {
         if (call.how == reduction::mean) divisor = labels.weight;
+        // Where all labels weigh nothing, the gradient is 0.
+        const double scale = divisor == 0 ? 0.0 : 1.0 / divisor;
         row_loss_options<T> options{weighted ? weight.data() : nullptr, double(call.shape.classes),
-                                    label_smoothing, ignore_index, 1.0 / divisor};
+                                    label_smoothing, ignore_index, scale};
         if (weighted) {
           std::vector<double> wide(weight.begin(), weight.end());
           options.weight_sum = tree_sum(wide.data(), std::ptrdiff_t(wide.size()));

@@ -6,14 +6,16 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/options.hpp"
 #include "bindings/reduction.hpp"
 
 namespace dlcore {
 
 namespace {
 
-// The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by. `extra`:
-// weights of the elements, strided views of x's shape, where there are any.
+// The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by, without
+// weights. `extra`: a further input, then weights of the elements, strided views of x's shape,
+// where there are any.
 struct elementwise_loss_call {
   kind k;
   const char *function, *x_name;
@@ -59,15 +61,23 @@ struct elementwise_loss_call {
   }
 
   // What comes after the loss's own inputs is a weight.
-  py::object run(const loss_spec& loss, bool check_probabilities = false) {
+  py::object run(const loss_spec& loss, weighted_mean mean, bool check_probabilities = false) {
     operands.weight = operands.inputs > info(loss.kind).inputs() ? info(loss.kind).inputs() : 0;
     double sum = 0;
     bool fine = true;
     dispatch(k, [&](auto type) {
       using T = decltype(type);
       without_gil released;
-      fine = !check_probabilities || all_probabilities<T>({operands.views[0]}, parallel_for);
-      if (fine) sum = elementwise_loss<T>(loss, operands, 1.0 / divisor, parallel_for);
+      const view &x_view = operands.views[0], &weight = operands.views[operands.weight];
+      if (check_probabilities)
+        fine = operands.weight ? all_weighted_probabilities<T>({x_view, weight}, parallel_for)
+                               : all_probabilities<T>({x_view}, parallel_for);
+      if (!fine) return;
+      if (operands.weight && how == reduction::mean && mean == weighted_mean::by_weights)
+        divisor = sum_of_elements<T>({weight}, parallel_for);
+      // Where all weights are 0, so is the gradient.
+      const double scale = divisor == 0 ? 0.0 : 1.0 / divisor;
+      sum = elementwise_loss<T>(loss, operands, scale, parallel_for);
     });
     if (!fine)
       throw py::value_error(std::string(function) + ": " + x_name + " must be between 0 and 1");
@@ -80,12 +90,12 @@ double element_count(py::handle x, const argument& arg) { return double(as_array
 
 // A loss of the list without arguments of its own. `further`: its third input, or null.
 py::object plain_loss(const loss_spec& loss, py::handle x, py::handle target, py::handle further,
-                      py::handle how, bool with_grad, py::handle out) {
-  const char* function = info(loss.kind).name;
-  return elementwise_loss_call(function, x, target, "input", {{info(loss.kind).further, further}},
-                               reduction_of(how, function), element_count(x, {function, "input"}),
-                               with_grad, out)
-      .run(loss);
+                      py::handle weight, py::handle how, bool with_grad, py::handle out) {
+  const loss_info& of = info(loss.kind);
+  return elementwise_loss_call(
+             of.name, x, target, "input", {{of.further, further}, {"weight", unless_none(weight)}},
+             reduction_of(how, of.name), element_count(x, {of.name, "input"}), with_grad, out)
+      .run(loss, of.mean);
 }
 
 py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::handle how,
@@ -95,7 +105,7 @@ py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::hand
   const double n = element_count(x, {function, "input"});
   return elementwise_loss_call(function, x, target, "input", {{"weight", unless_none(weight)}}, r,
                                n, with_grad, out)
-      .run({loss_kind::binary_cross_entropy}, true);
+      .run({loss_kind::binary_cross_entropy}, weighted_mean::by_number, true);
 }
 
 py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weight,
@@ -108,13 +118,14 @@ py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weig
       function, x, target, "logits",
       {{"pos_weight", unless_none(pos_weight)}, {"weight", unless_none(weight)}}, r, n, with_grad,
       out);
-  return call.run({pos_weight.is_none()
-                       ? loss_kind::binary_cross_entropy_with_logits
-                       : loss_kind::binary_cross_entropy_with_logits_and_pos_weight});
+  return call.run(
+      {pos_weight.is_none() ? loss_kind::binary_cross_entropy_with_logits
+                            : loss_kind::binary_cross_entropy_with_logits_and_pos_weight},
+      weighted_mean::by_number);
 }
 
-py::object kl_div_loss(py::handle x, py::handle target, py::handle how, bool log_target,
-                       bool with_grad, py::handle out) {
+py::object kl_div_loss(py::handle x, py::handle target, py::handle weight, py::handle how,
+                       bool log_target, bool with_grad, py::handle out) {
   const char* function = "kl_div";
   const py::array a = as_array(x, {function, "input"});
   // "batchmean" divides by the first dimension, where "mean" divides by all elements.
@@ -123,8 +134,10 @@ py::object kl_div_loss(py::handle x, py::handle target, py::handle how, bool log
     throw py::value_error("kl_div: reduction 'batchmean' needs an input of at least 1 dimension");
   const reduction r = batch ? reduction::mean : reduction_of(how, function);
   const double n = batch ? double(a.shape(0)) : double(a.size());
-  elementwise_loss_call call(function, x, target, "input", {}, r, n, with_grad, out);
-  return call.run({log_target ? loss_kind::kl_div_log_target : loss_kind::kl_div});
+  elementwise_loss_call call(function, x, target, "input", {{"weight", unless_none(weight)}}, r, n,
+                             with_grad, out);
+  return call.run({log_target ? loss_kind::kl_div_log_target : loss_kind::kl_div},
+                  batch ? weighted_mean::by_number : weighted_mean::by_weights);
 }
 
 void bind_plain_loss(py::module_& m, loss_kind kind) {
@@ -134,26 +147,40 @@ void bind_plain_loss(py::module_& m, loss_kind kind) {
   if (loss.further)
     m.def(
         loss.name,
-        [kind](handle x, handle target, handle further, handle how, bool with_grad, handle out) {
-          return plain_loss({kind}, x, target, further, how, with_grad, out);
+        [kind](handle x, handle target, handle further, handle weight, handle how, bool with_grad,
+               handle out) {
+          return plain_loss({kind}, x, target, further, weight, how, with_grad, out);
         },
-        arg("input"), arg("target"), arg(loss.further), arg("reduction"), arg("with_grad"),
-        arg("out"));
+        arg("input"), arg("target"), arg(loss.further), arg("weight"), arg("reduction"),
+        arg("with_grad"), arg("out"));
   else if (loss.option_count() > 0)
     m.def(
         loss.name,
-        [kind](handle x, handle target, double option, handle how, bool with_grad, handle out) {
-          return plain_loss({kind, {option}}, x, target, {}, how, with_grad, out);
+        [kind](handle x, handle target, handle option, handle weight, handle how, bool with_grad,
+               handle out) {
+          const double value = option_of(option, info(kind).options[0], info(kind).name);
+          return plain_loss({kind, {value}}, x, target, {}, weight, how, with_grad, out);
         },
-        arg("input"), arg("target"), arg(loss.options[0].name), arg("reduction"), arg("with_grad"),
-        arg("out"));
+        arg("input"), arg("target"), arg(loss.options[0].name), arg("weight"), arg("reduction"),
+        arg("with_grad"), arg("out"));
   else
     m.def(
         loss.name,
-        [kind](handle x, handle target, handle how, bool with_grad, handle out) {
-          return plain_loss({kind}, x, target, {}, how, with_grad, out);
+        [kind](handle x, handle target, handle weight, handle how, bool with_grad, handle out) {
+          return plain_loss({kind}, x, target, {}, weight, how, with_grad, out);
         },
-        arg("input"), arg("target"), arg("reduction"), arg("with_grad"), arg("out"));
+        arg("input"), arg("target"), arg("weight"), arg("reduction"), arg("with_grad"), arg("out"));
+}
+
+// Whether all elements are in [0, 1] or NaN.
+bool are_probabilities(const char* function, const char* name, py::handle x_object) {
+  kind k;
+  const py::array x = float_array(x_object, {function, name}, k);
+  const view of_x = view_of(x);
+  return dispatch(k, [&](auto type) {
+    without_gil released;
+    return all_probabilities<decltype(type)>({of_x}, parallel_for);
+  });
 }
 
 // The list: the options of each loss with their defaults, and the name of its third input or None.
@@ -181,8 +208,9 @@ void bind_losses(py::module_& m) {
         arg("reduction"), arg("with_grad"), arg("out"));
   m.def("binary_cross_entropy_with_logits", bce_with_logits_loss, arg("logits"), arg("target"),
         arg("weight"), arg("pos_weight"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("kl_div", kl_div_loss, arg("input"), arg("target"), arg("reduction"), arg("log_target"),
-        arg("with_grad"), arg("out"));
+  m.def("kl_div", kl_div_loss, arg("input"), arg("target"), arg("weight"), arg("reduction"),
+        arg("log_target"), arg("with_grad"), arg("out"));
+  m.def("all_probabilities", are_probabilities, arg("function"), arg("name"), arg("x"));
   m.def("losses", listed_losses);
 }
 

@@ -1,6 +1,8 @@
 // Arrays as rows of classes.
 #pragma once
 
+#include <vector>
+
 #include "bindings/arrays.hpp"
 #include "kernels/rows.hpp"
 
@@ -12,6 +14,13 @@ inline int class_axis(const py::array& x, std::ptrdiff_t axis, const argument& a
     throw py::value_error(arg.text() + " " + std::to_string(axis) +
                           " is out of range for an array of " + std::to_string(n) + " dimensions");
   return int(axis < 0 ? axis + n : axis);
+}
+
+// The shape without its class axis.
+inline std::vector<py::ssize_t> shape_of_rows(const py::array& x, int axis) {
+  std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
+  shape.erase(shape.begin() + axis);
+  return shape;
 }
 
 inline row_shape row_shape_of(const py::array& x, int axis) {

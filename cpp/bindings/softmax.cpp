@@ -1,10 +1,22 @@
 #include "kernels/softmax.hpp"
 
+#include <limits>
+
 #include "bindings/rows.hpp"
 
 namespace dlcore {
 
 namespace {
+
+// The rows of an array along an axis. Where each lies in a lane, their largest elements are counted
+// there.
+row_shape counted_rows(const char* function, const py::array& x, int axis, kind k) {
+  const row_shape shape = row_shape_of(x, axis);
+  if (k == kind::float32 && !shape.one_by_one() && shape.classes > 0x7fffffff)
+    throw py::value_error(std::string(function) +
+                          ": x has more than 2^31 - 1 elements along an axis that is not the last");
+  return shape;
+}
 
 // `kernel(type, shape, views)`: forward or backward, of the type that its first argument has.
 template <class Kernel>
@@ -15,7 +27,7 @@ py::object forward(const char* function, const py::object& x_object, std::ptrdif
   const int at = class_axis(x, axis, {function, "axis"});
   const py::array out = output(out_object, function, x, "x", {{"x", &x}});
   const std::array<row_view, 2> views{row_view_of(x, at), row_view_of(out, at)};
-  const row_shape shape = row_shape_of(x, at);
+  const row_shape shape = counted_rows(function, x, at, k);
   dispatch(k, [&](auto t) {
     without_gil released;
     kernel(t, shape, views);
@@ -41,6 +53,25 @@ py::object backward(const char* function, const py::object& dy_object, const py:
     kernel(t, shape, views);
   });
   return returned(out_object, out);
+}
+
+py::object log_of_sum(const py::object& x_object, std::ptrdiff_t axis) {
+  const char* function = "logsumexp";
+  kind k;
+  const py::array x = float_array(x_object, {function, "x"}, k);
+  const int at = class_axis(x, axis, {function, "axis"});
+  const row_shape shape = counted_rows(function, x, at, k);
+  const py::array y(x.dtype(), shape_of_rows(x, at));
+  std::array<view, 1> rows{view_of(y)};
+  collapse(rows);
+  const row_view of_x = row_view_of(x, at);
+  if (shape.classes == 0)  // the logarithm of an empty sum
+    y.attr("fill")(-std::numeric_limits<double>::infinity());
+  dispatch(k, [&](auto t) {
+    without_gil released;
+    logsumexp<decltype(t)>(shape, of_x, rows[0], parallel_for);
+  });
+  return y;
 }
 
 }  // namespace
@@ -73,6 +104,7 @@ void bind_softmax(py::module_& m) {
                        });
       },
       arg("x"), arg("axis"), arg("out"));
+  m.def("logsumexp", log_of_sum, arg("x"), arg("axis"));
   m.def(
       "log_softmax_backward",
       [](const py::object& dy, const py::object& y, std::ptrdiff_t axis, const py::object& out) {

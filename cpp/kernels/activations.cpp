@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "kernels/elementwise.hpp"
@@ -32,7 +33,9 @@ struct leaky_relu {
   double negative_slope;
   template <class T>
   vec<T> forward(vec<T> x) const {
-    return select<T>(x > vec<T>(T(0)), x, x * vec<T>(T(negative_slope)));
+    // A slope of 0 times -infinity would be NaN.
+    const vec<T> negative = negative_slope == 0 ? max<T>(x, std::numeric_limits<T>::lowest()) : x;
+    return select<T>(x > vec<T>(T(0)), x, negative * vec<T>(T(negative_slope)));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
@@ -81,12 +84,43 @@ struct hyperbolic_tangent {
 struct silu {
   template <class T>
   vec<T> forward(vec<T> x) const {
-    return x * sigmoid<T>(x);
+    const vec<T> z = negative_abs<T>(x);
+    if (any_subnormal_exp<T>(z)) {
+      const far_tail<T> tail(x);
+      return select<T>(tail.is_there, tail.x * tail.root * tail.root, x * sigmoid<T>(x));
+    }
+    return x * sigmoid<T>(x, exp_normal<T>(z));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    const vec<T> one = T(1);
-    return dy * (sigmoid<T>(x) * fma<T>(x, sigmoid<T>(-x), one));
+    const vec<T> z = negative_abs<T>(x);
+    if (any_subnormal_exp<T>(z)) {
+      const far_tail<T> tail(x);
+      // Far to the right the slope is 1: there x times 0 must not become infinity times 0.
+      const vec<T> near = min<T>(tail.x, T(-2) * float_traits<T>::exp_min);
+      const vec<T> e = exp_negative<T>(negative_abs<T>(near));
+      return select<T>(tail.is_there, dy * ((tail.x + vec<T>(T(1))) * tail.root) * tail.root,
+                       slope_times<T>(dy, near, e));
+    }
+    return slope_times<T>(dy, x, exp_normal<T>(z));
+  }
+
+ private:
+  // Where e^x is subnormal, it has lost the digits that its product with x still has: there e^x is
+  // the square of the root e^(x / 2).
+  template <class T>
+  struct far_tail {
+    mask<T> is_there;
+    vec<T> x, root;  // x: not below where all is 0, since infinity times 0 is NaN
+
+    explicit far_tail(vec<T> of)
+        : is_there(of < vec<T>(float_traits<T>::exp_normal_min)),
+          x(max<T>(of, T(2) * float_traits<T>::exp_min)),
+          root(exp_negative<T>(vec<T>(T(0.5)) * min<T>(x, T(0)))) {}
+  };
+  template <class T>
+  static vec<T> slope_times(vec<T> dy, vec<T> x, vec<T> e) {
+    return dy * (sigmoid<T>(x, e) * fma<T>(x, sigmoid<T>(-x, e), T(1)));
   }
 };
 
@@ -95,13 +129,39 @@ struct softplus {
   template <class T>
   vec<T> forward(vec<T> x) const {
     vec<T> z = vec<T>(T(beta)) * x;
-    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exp_negative<T>(negative_abs<T>(z)));
+    vec<T> smooth = max<T>(z, T(0)) + log1p_unit<T>(exponential<T>(x, z));
     return select<T>(z > vec<T>(T(threshold)), x, smooth / vec<T>(T(beta)));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
     vec<T> z = vec<T>(T(beta)) * x;
-    return select<T>(z > vec<T>(T(threshold)), dy, dy * sigmoid<T>(z));
+    return select<T>(z > vec<T>(T(threshold)), dy, dy * sigmoid<T>(z, exponential<T>(x, z)));
+  }
+
+ private:
+  // e^-|beta x|, where z is the rounded product: exp multiplies the error of its argument.
+  template <class T>
+  vec<T> exponential(vec<T> x, vec<T> z) const {
+    const vec<T> e = exp_negative<T>(negative_abs<T>(z));
+    if (beta == 1) return e;
+    const vec<T> rounded = T(beta), rest = T(beta - double(T(beta))), zero = T(0);
+    const vec<T> lost = fma<T>(rest, x, product_error<T>(rounded, x, z));
+    const vec<T> larger = select<T>(z < zero, lost, -lost);  // -|z| by that much
+    // Where z is infinite, so is what is lost.
+    const mask<T> counts = negative_abs<T>(z) > vec<T>(float_traits<T>::exp_min);
+    return fma<T>(e, select<T>(counts, larger, zero), e);
+  }
+};
+
+// log(sigmoid(x)) = min(x, 0) - log(1 + e^-|x|).
+struct log_sigmoid {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return min<T>(x, T(0)) - log1p_unit<T>(exp_negative<T>(negative_abs<T>(x)));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return dy * sigmoid<T>(-x);
   }
 };
 
@@ -109,21 +169,58 @@ struct softplus {
 struct gelu {
   template <class T>
   vec<T> forward(vec<T> x) const {
-    return x * normal_cdf<T>(x, normal_exponential<T>(x));
+    const vec<T> exponential = normal_exponential<T>(x);
+    if (!all_at_least<T>(x, float_traits<T>::normal_tail_min)) {
+      const far_tail<T> tail(x);
+      return select<T>(tail.is_there, tail.x * normal_tail<T>(x, tail.factor) * tail.root,
+                       x * normal_cdf<T>(x, exponential));
+    }
+    return x * normal_cdf<T>(x, exponential);
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    constexpr T inverse_root_two_pi = T(0.39894228040143267794);
-    vec<T> exponential = normal_exponential<T>(x);
-    return dy * fma<T>(vec<T>(inverse_root_two_pi) * x, exponential, normal_cdf<T>(x, exponential));
+    const vec<T> exponential = normal_exponential<T>(x);
+    // Beyond 40 the density is 0, and infinity times 0 would be NaN.
+    const vec<T> near = min<T>(x, T(40)), slope = density_slope<T>(near);
+    if (!all_at_least<T>(x, float_traits<T>::normal_tail_min)) {
+      const far_tail<T> tail(x);
+      const vec<T> own =
+          fma<T>(density_slope<T>(tail.x), tail.factor, normal_tail<T>(x, tail.factor));
+      return select<T>(tail.is_there, dy * own * tail.root,
+                       dy * fma<T>(slope, exponential, normal_cdf<T>(x, exponential)));
+    }
+    return dy * fma<T>(slope, exponential, normal_cdf<T>(x, exponential));
   }
+
+ private:
+  // x / sqrt(2 pi): times the exponential it is x times the density.
+  template <class T>
+  static vec<T> density_slope(vec<T> x) {
+    constexpr T inverse_root_two_pi = T(0.39894228040143267794);
+    return vec<T>(inverse_root_two_pi) * x;
+  }
+  // Where Phi is subnormal, it has lost the digits that its product with x still has: there
+  // exp(-x^2 / 2) is the product of a root and a factor.
+  template <class T>
+  struct far_tail {
+    mask<T> is_there;
+    vec<T> x, root, factor;  // x: not below -40, where all is 0, since infinity times 0 is NaN
+
+    explicit far_tail(vec<T> of)
+        : is_there(of < vec<T>(float_traits<T>::normal_tail_min)), x(max<T>(of, T(-40))) {
+      const half_square<T> square(of);
+      root = exp_negative<T>(vec<T>(T(-0.5)) * square.high);
+      factor = root * exp_normal<T>(-square.rest);
+    }
+  };
 };
 
 // x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
 struct gelu_tanh {
   template <class T>
   vec<T> forward(vec<T> x) const {
-    return x * sigmoid<T>(exponent<T>(x).two_u);
+    // Below -100 the sigmoid is 0, and infinity times 0 would be NaN.
+    return max<T>(x, T(-100)) * sigmoid<T>(exponent<T>(x).two_u);
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {

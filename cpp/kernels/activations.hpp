@@ -7,6 +7,8 @@
 
 #include <cstddef>
 
+#include "kernels/options.hpp"
+
 namespace dlcore {
 
 enum class activation_kind {
@@ -23,14 +25,10 @@ inline constexpr activation_kind all_activations[] = {
 
 struct activation_info {
   static constexpr std::size_t most_options = 2;
-  struct option {
-    const char* name;  // null: there is none
-    double standard;   // its value where the caller gives none
-  };
 
   const char *name, *backward_name;
   double cost;  // nanoseconds an element of float takes on one thread, roughly
-  option options[most_options];
+  kernel_option options[most_options];
 
   std::size_t option_count() const {
     std::size_t n = 0;

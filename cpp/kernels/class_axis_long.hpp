@@ -165,7 +165,8 @@ struct long_rows : row_block<T> {
       return reduce_max(max<T>(max<T>(m[0], m[1]), max<T>(m[2], m[3])));
     }
     vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
-    vec<T> count(vec<int_of<T>> n) const { return T(reduce_add(n)); }
+    // The lanes' counts as floating numbers: their sum may be beyond the integers of a lane.
+    vec<T> count(vec<int_of<T>> n) const { return reduce_add(floating<T>(n)); }
     template <class Register>
     vec<T> per_class(const T* weights, Register j) const {
       return load_from(weights, j, T(0));

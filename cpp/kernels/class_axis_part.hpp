@@ -14,6 +14,11 @@ namespace dlcore {
 
 inline constexpr int max_groups = 8;
 
+template <class T>
+inline vec<T> floating(vec<int_of<T>> n) {
+  return __builtin_convertvector(n.v, typename vec<T>::native);
+}
+
 // What belongs to each row of a block, one row a lane.
 template <class T>
 using row_values = std::array<vec<T>, max_groups>;
@@ -116,9 +121,7 @@ struct row_per_lane {
     return max<T>(even, odd);
   }
   vec<T> sum(block_sum<T>& s) const { return s.lanes(); }
-  vec<T> count(vec<int_of<T>> n) const {
-    return __builtin_convertvector(n.v, typename vec<T>::native);
-  }
+  vec<T> count(vec<int_of<T>> n) const { return floating<T>(n); }
   vec<T> with_label(std::ptrdiff_t c, const lane_labels<T>& labels, vec<T> t, vec<T> x) const {
     return select<T>(labels.lanes == vec<int_of<T>>(int_of<T>(c)), t, x);
   }

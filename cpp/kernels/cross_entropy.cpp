@@ -11,7 +11,8 @@ namespace dlcore {
 
 namespace {
 
-// The labels of one register of rows: ignored ones read as class 0 and are masked.
+// The labels of one register of rows: ignored ones read as class 0 and are masked, and so are those
+// whose row weighs nothing, be its logits infinite or NaN.
 template <class T>
 struct row_targets : lane_labels<T> {
   vec<T> weight;  // of the label's class; 0 where ignored
@@ -29,7 +30,9 @@ struct block_targets {
   block_targets(const index_view& target, std::ptrdiff_t row, std::ptrdiff_t n) {
     target.read(row, n, index);
   }
-  __attribute__((noinline)) void take(int g, std::ptrdiff_t ignore_index, const T* class_weight) {
+  // zero_hides: a label of weight 0 is all that there is of its row's target.
+  __attribute__((noinline)) void take(int g, std::ptrdiff_t ignore_index, const T* class_weight,
+                                      bool zero_hides) {
     row_targets<T>& t = of[g];
     vec<std::int64_t> labels[wide_parts<T>], skip[wide_parts<T>];
     for (int part = 0; part < wide_parts<T>; ++part) {
@@ -46,6 +49,7 @@ struct block_targets {
       T weights[w];
       for (std::ptrdiff_t i = 0; i < w; ++i) weights[i] = class_weight[t.index[i]];
       t.weight = load<T>(weights);
+      if (zero_hides) t.ignored = t.ignored | (t.weight == vec<T>(T(0)));
     }
     t.weight = select<T>(t.ignored, T(0), t.weight);
   }
@@ -92,7 +96,8 @@ struct cross_entropy_indices {
     row_values<T> x_t, distance;
     // Before the exponentials, which may take the place of the logits.
     axis.each_group([&](int g) {
-      targets.take(g, options.ignore_index, options.class_weight);
+      targets.take(g, options.ignore_index, options.class_weight,
+                   !smooth || options.weight_sum == 0);
       x_t[g] = distance[g] = zero;
     });
     axis.each([&](const auto& part) { part.set(x_t, part.at(targets.of[part.g])); });
@@ -232,8 +237,9 @@ double nll_loss(const row_shape& shape, const std::array<row_view, 2>& operands,
           std::memcpy(&value, p + label[r] * x.class_stride, sizeof(T));
           if (options.class_weight) weight = options.class_weight[label[r]];
         }
-        loss[r] = ignored ? T(0) : -weight * value;
-        slope[r] = ignored ? T(0) : -weight * T(options.scale);
+        // What weighs nothing adds nothing, be it infinite or NaN.
+        loss[r] = weight == 0 ? T(0) : -weight * value;
+        slope[r] = weight == 0 ? T(0) : -weight * T(options.scale);
         if (!losses.data) sums[i] += double(loss[r]);
       });
       if (losses.data) scatter(losses, row, n, loss);

@@ -20,7 +20,9 @@ struct cross_entropy_probabilities {
     const vec<T> spread = T(options.label_smoothing / double(part.classes));
     const vec<T> kept_share = T(1.0 - options.label_smoothing);
     const vec<T> q = fma<T>(part.in(1, j, T(0)), kept_share, spread);
-    return options.class_weight ? q * part.per_class(options.class_weight, j) : q;
+    if (!options.class_weight) return q;
+    const vec<T> w = part.per_class(options.class_weight, j), zero = T(0);
+    return select<T>(w == zero, zero, q * w);
   }
 
   // The sums of q and of q (largest - x).
@@ -46,24 +48,32 @@ struct cross_entropy_probabilities {
   template <class Axis>
   void operator()(Axis& axis, std::ptrdiff_t chunk) const {
     row_sums<T> sums;
-    row_values<T> mass, distance, factor;
+    row_values<T> mass, distance, factor, hidden;  // hidden: a mask's bits
+    const vec<T> zero = T(0);
     axis.each_group([&](int g) { mass[g] = distance[g] = T(0); });
     sum_rows<T, Grad>(axis, sums, [&] { return target_sums{*this, mass, distance, {}, {}}; });
     axis.each_group([&](int g) {
-      sink.take(chunk, fma<T>(sums.log(g), mass[g], distance[g]), axis.row(g), axis.rows(g));
+      // A row of targets that are all 0 adds nothing, be its logits infinite or NaN.
+      const mask<T> nothing = (mass[g] == zero) & (distance[g] == zero);
+      const vec<T> loss = fma<T>(sums.log(g), mass[g], distance[g]);
+      sink.take(chunk, select<T>(nothing, zero, loss), axis.row(g), axis.rows(g));
       factor[g] = vec<T>(T(options.scale)) * sums.inverse(g);
+      hidden[g] = bit_cast<T>(nothing);
     });
     if constexpr (Grad)
       axis.each([&](const auto& part) {
         const vec<T> largest = part.of(sums.largest), ties = part.of(sums.ties);
         const vec<T> others = part.of(sums.others), total = part.of(mass), f = part.of(factor);
         const auto again = [&](vec<T> x) { return exp_negative<T>(x - largest); };
-        part.write([&](auto j) {
+        const auto slope = [&](auto j) {
           // total e - q (ties + others), the large terms first: they cancel exactly where p is q.
           const vec<T> q = weighted_target(part, j);
           const vec<T> large = fma<T>(-q, ties, total * part.kept(j, again));
           return f * fma<T>(-q, others, large);
-        });
+        };
+        const mask<T> nothing = bit_cast<int_of<T>>(part.of(hidden));
+        if (any(nothing)) part.write([&](auto j) { return select<T>(nothing, zero, slope(j)); });
+        else part.write(slope);
       });
   }
 };

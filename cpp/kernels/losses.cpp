@@ -15,12 +15,17 @@ namespace dlcore {
 namespace {
 
 // A loss functor gives the loss of an element and its derivative with respect to the first input.
-// costly: worth code of its own without the slope, and a look for weights with each register.
+// costly: worth code of its own without the slope.
 template <class T>
 struct loss_and_slope {
   vec<T> loss, slope;
 
-  loss_and_slope times(vec<T> weight) const { return {loss * weight, slope * weight}; }
+  // A weight of 0 hides an element, be it infinite or NaN.
+  loss_and_slope times(vec<T> weight) const {
+    const vec<T> zero = T(0);
+    const mask<T> hidden = weight == zero;
+    return {select<T>(hidden, zero, loss * weight), select<T>(hidden, zero, slope * weight)};
+  }
 };
 
 struct mse {
@@ -77,8 +82,9 @@ struct poisson_nll {
   static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
-    const vec<T> zero = T(0), rate = exp<T>(x);
-    return {rate - select<T>(t == zero, zero, t * x), rate - t};
+    // Of an infinite rate nothing is taken: infinity minus infinity would be NaN.
+    const vec<T> zero = T(0), rate = exp<T>(x), log_rate = min<T>(x, T(1e4));
+    return {rate - select<T>(t == zero, zero, t * log_rate), rate - t};
   }
 };
 
@@ -139,12 +145,28 @@ struct bce_with_logits {
     static_assert(sizeof...(p) == PosWeight);
     const vec<T> on = (p * ... * t);
     const vec<T> one = T(1), zero = T(0), off = one - t, z = negative_abs<T>(x);
-    const vec<T> e = exp_negative<T>(z), r = reciprocal<T>(one + e), small = e * r;
+    const bool far = any_subnormal_exp<T>(z);
+    const vec<T> e = far ? exp_negative<T>(z) : exp_normal<T>(z);
+    const vec<T> r = reciprocal<T>(one + e), small = e * r;
     vec<T> log = log1p_unit<T>(e);
     if constexpr (PosWeight) log = (off + on) * log;
     const mask<T> negative = x < zero;
-    return {fma<T>(-z, select<T>(negative, on, off), log),
-            fma<T>(off, select<T>(negative, small, r), -on * select<T>(negative, r, small))};
+    const vec<T> wrong = select<T>(negative, on, off);
+    const loss_and_slope<T> r_of{
+        fma<T>(-z, wrong, log),
+        fma<T>(off, select<T>(negative, small, r), -on * select<T>(negative, r, small))};
+    return far ? limits(r_of, wrong == zero, log, (on == zero) & (off == zero)) : r_of;
+  }
+
+ private:
+  // Where x may be infinite or NaN: a certainty that is right costs 0, and what weighs nothing
+  // costs nothing.
+  template <class T>
+  static loss_and_slope<T> limits(const loss_and_slope<T>& r, vec<int_of<T>> right, vec<T> log,
+                                  vec<int_of<T>> hidden) {
+    const vec<T> zero = T(0);
+    return {select<T>(hidden, zero, select<T>(right, log, r.loss)),
+            select<T>(hidden, zero, r.slope)};
   }
 };
 
@@ -159,14 +181,14 @@ struct loss_target {
 };
 
 // A loss functor over a run of n elements of its inputs. `ahead`: bytes_ahead.
-template <class T, bool Slopes, class F, std::size_t... I>
+template <class T, bool Slopes, bool Weighted, class F, std::size_t... I>
 __attribute__((noinline)) void run_of_loss(const F& functor, const T* const* in, std::ptrdiff_t n,
                                            std::ptrdiff_t ahead, const loss_target<T>& to,
                                            std::index_sequence<I...>) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const F f = functor;
   const T* const from[] = {in[I]...};
-  const T* weight = to.weight ? in[to.weight] : nullptr;
+  [[maybe_unused]] const T* const weight = in[to.weight];
   // At run time: twice the code for each of them would be a third of the whole.
   T *const losses = to.losses, *const slopes = Slopes ? to.slopes : nullptr;
   const vec<T> factor = to.factor;
@@ -175,16 +197,14 @@ __attribute__((noinline)) void run_of_loss(const F& functor, const T* const* in,
   for (; j + w <= n; j += w) {
     (prefetch(from[I] + j, ahead), ...);
     loss_and_slope<T> r = f(load<T>(from[I] + j)...);
-    if constexpr (F::costly)
-      if (weight) r = r.times(load<T>(weight + j));
+    if constexpr (Weighted) r = r.times(load<T>(weight + j));
     if (losses) store<T>(losses + j, r.loss);
     else sum.add(r.loss);
     if (slopes) store<T>(slopes + j, r.slope * factor);
   }
   if (j < n) {
     loss_and_slope<T> r = f(load_part<T>(from[I] + j, n - j)...);
-    if constexpr (F::costly)
-      if (weight) r = r.times(load_part<T>(weight + j, n - j));
+    if constexpr (Weighted) r = r.times(load_part<T>(weight + j, n - j));
     if (losses) store_part<T>(losses + j, r.loss, n - j);
     else sum.add(first_lanes<T>(r.loss, n - j));
     if (slopes) store_part<T>(slopes + j, r.slope * factor, n - j);
@@ -208,15 +228,18 @@ void loss_of(const double* options, const T* const* in, std::ptrdiff_t n, std::p
              const loss_target<T>& to) {
   constexpr auto k = std::make_index_sequence<K>();
   const F f = with_options<F>(options);
-  if constexpr (F::costly)
-    if (!to.slopes) return run_of_loss<T, false>(f, in, n, ahead, to, k);
-  run_of_loss<T, true>(f, in, n, ahead, to, k);
+  const bool slopes = !F::costly || to.slopes;
+  if (slopes && to.weight) run_of_loss<T, true, true>(f, in, n, ahead, to, k);
+  else if (slopes) run_of_loss<T, true, false>(f, in, n, ahead, to, k);
+  else if (to.weight) run_of_loss<T, !F::costly, true>(f, in, n, ahead, to, k);
+  else run_of_loss<T, !F::costly, false>(f, in, n, ahead, to, k);
 }
 
 constexpr loss_info infos[] = {
-#define DLCORE_LOSS(name, f, cost, further, ...) {#name, cost, further, true, {__VA_ARGS__}},
-#define DLCORE_LOSS_WITH_MORE(name, f, cost, further, ...) \
-  {#name, cost, further, false, {__VA_ARGS__}},
+#define DLCORE_LOSS(name, f, cost, further, mean, ...) \
+  {#name, cost, further, weighted_mean::mean, true, {__VA_ARGS__}},
+#define DLCORE_LOSS_WITH_MORE(name, f, cost, further, mean, ...) \
+  {#name, cost, further, weighted_mean::mean, false, {__VA_ARGS__}},
 #include "kernels/losses.inc"
 #undef DLCORE_LOSS
 #undef DLCORE_LOSS_WITH_MORE
@@ -302,9 +325,47 @@ bool all_probabilities(std::array<view, 1> x, chunk_runner run) {
   return good.load();
 }
 
+template <class T>
+bool all_weighted_probabilities(std::array<view, 2> x_and_weight, chunk_runner run) {
+  collapse(x_and_weight);
+  const sequence<T> x(x_and_weight[0]), weight(x_and_weight[1]);
+  const element_chunks chunks(x_and_weight[0].size());
+  std::atomic<bool> good{true};
+  run(chunks.count(), nanoseconds<T>(0.2, chunks.n), [&](std::ptrdiff_t chunk) {
+    T buffer[2][tile_elements];
+    bool bad = false;
+    const std::ptrdiff_t end = chunks.end(chunk);
+    for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += tile_elements) {
+      const std::ptrdiff_t n = std::min(tile_elements, end - i);
+      const T *p = x.read(i, n, buffer[0]), *w = weight.read(i, n, buffer[1]);
+      for (std::ptrdiff_t j = 0; j < n; ++j) bad |= (w[j] != 0) & ((p[j] < 0) | (p[j] > 1));
+    }
+    if (bad) good.store(false, std::memory_order_relaxed);
+  });
+  return good.load();
+}
+
+template <class T>
+double sum_of_elements(std::array<view, 1> x, chunk_runner run) {
+  collapse(x);
+  const sequence<T> in(x[0]);
+  const element_chunks chunks(x[0].size());
+  std::vector<double> sums(chunks.count());
+  run(chunks.count(), nanoseconds<T>(0.1, chunks.n), [&](std::ptrdiff_t chunk) {
+    wide_sum<T> sum;
+    visit_chunk(in, chunks, chunk, [&](vec<T> v) { sum.add(v); });
+    sums[chunk] = sum.total();
+  });
+  return tree_sum(sums.data(), chunks.count());
+}
+
 template double elementwise_loss<float>(const loss_spec&, loss_operands&, double, chunk_runner);
 template double elementwise_loss<double>(const loss_spec&, loss_operands&, double, chunk_runner);
 template bool all_probabilities<float>(std::array<view, 1>, chunk_runner);
 template bool all_probabilities<double>(std::array<view, 1>, chunk_runner);
+template bool all_weighted_probabilities<float>(std::array<view, 2>, chunk_runner);
+template bool all_weighted_probabilities<double>(std::array<view, 2>, chunk_runner);
+template double sum_of_elements<float>(std::array<view, 1>, chunk_runner);
+template double sum_of_elements<double>(std::array<view, 1>, chunk_runner);
 
 }  // namespace dlcore

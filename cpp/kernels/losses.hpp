@@ -7,6 +7,7 @@
 
 #include "core/parallel.hpp"
 #include "core/strided_view.hpp"
+#include "kernels/options.hpp"
 
 namespace dlcore {
 
@@ -28,18 +29,18 @@ inline constexpr loss_kind all_losses[] = {
 #undef DLCORE_LOSS_WITH_MORE
 };
 
+// What the mean of weighted losses divides by: their weights, or their number.
+enum class weighted_mean { by_weights, by_number };
+
 struct loss_info {
   static constexpr std::size_t most_options = 1;
-  struct option {
-    const char* name;  // null: there is none
-    double standard;   // its value where the caller gives none
-  };
 
   const char* name;
   double cost;          // nanoseconds an element of float takes on one thread, roughly
   const char* further;  // a third input, after the predictions and the targets, or null
-  bool plain;           // the bindings take no arguments but inputs, options and the reduction
-  option options[most_options];
+  weighted_mean mean;
+  bool plain;  // the bindings take no arguments but inputs, options, weights and the reduction
+  kernel_option options[most_options];
 
   std::size_t inputs() const { return further ? 3 : 2; }
   std::size_t option_count() const { return options[0].name ? 1 : 0; }
@@ -81,5 +82,11 @@ double elementwise_loss(const loss_spec& loss, loss_operands& operands, double s
 // True if every element is in [0, 1] or NaN.
 template <class T>
 bool all_probabilities(std::array<view, 1> x, chunk_runner run);
+// The same of those whose weight is not 0.
+template <class T>
+bool all_weighted_probabilities(std::array<view, 2> x_and_weight, chunk_runner run);
+
+template <class T>
+double sum_of_elements(std::array<view, 1> x, chunk_runner run);
 
 }  // namespace dlcore

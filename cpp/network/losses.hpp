@@ -162,10 +162,10 @@ class focal_loss : public block_loss<T> {
     double sum = 0;
     for (std::ptrdiff_t i = 0; i < n * values; ++i) {
       const double l = double(own[i]), wrong = -std::expm1(-l);  // 1 - p
-      // d(loss)/dl; 0 where nothing is wrong, as gamma > 0.
+      // d(loss)/dl; 0 where nothing is wrong, as gamma > 0. e^-l l of an infinite l is 0.
       const double power = wrong > 0 ? std::pow(wrong, gamma_) : wrong;
       const double derivative =
-          wrong > 0 ? power + gamma_ * power / wrong * std::exp(-l) * l : wrong;
+          wrong > 0 ? power + gamma_ * power / wrong * std::exp(-l) * std::min(l, 1e3) : wrong;
       own[i] = T(power * l);
       sum += power * l;
       T* to = gradient.row(i / values) + i % values * columns;
@@ -213,7 +213,9 @@ class joint_loss : public block_loss<T> {
         const T* from = target.values + i * width_ + target_column;
         T* to = of_rows + i * p.target_width;
         std::copy(from, from + p.target_width, to);
-        missing[i] = T(std::any_of(to, to + p.target_width, [](T t) { return t != t; }));
+        // A loss that weighs nothing adds nothing, be it infinite or NaN.
+        missing[i] =
+            T(share == 0 || std::any_of(to, to + p.target_width, [](T t) { return t != t; }));
         if (missing[i] != 0) std::fill_n(to, p.target_width, T(0));
         labels[i] = p.loss->takes_labels() ? std::int64_t(to[0]) : 0;
       }

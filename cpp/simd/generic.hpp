@@ -22,8 +22,8 @@ struct generic_operations {
   }
 
   template <class T>
-  static bool any_less(vec<T> a, vec<T> b) {
-    return Set::any(a < b);
+  static bool all_at_least(vec<T> a, vec<T> b) {
+    return !Set::any(~(a >= b));
   }
 
   template <class T>

@@ -28,6 +28,8 @@ struct float_traits<float> {
   static constexpr float exp_min = -104.0f;
   // Below this exp is subnormal: log(2^-126).
   static constexpr float exp_normal_min = -87.336544f;
+  // Below this the tail of the normal distribution is nearly subnormal.
+  static constexpr float normal_tail_min = -12.9f;
   static constexpr float exp_max = 89.0f;
   // Below this expm1 is -1 to the last bit.
   static constexpr float expm1_min = -18.0f;
@@ -60,6 +62,7 @@ struct float_traits<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_min = -746.0;
   static constexpr double exp_normal_min = -708.3964185322641;
+  static constexpr double normal_tail_min = -37.4;
   static constexpr double exp_max = 710.0;
   static constexpr double expm1_min = -38.0;
   static constexpr std::int64_t split_mask = ~0x7ffffffll;
@@ -124,6 +127,18 @@ struct exp_parts {
   }
 };
 
+// What rounding the product of a and b has lost.
+template <class T>
+inline vec<T> product_error(vec<T> a, vec<T> b, vec<T> product) {
+  if constexpr (has_fma) return fma<T>(a, b, -product);
+  // Dekker: the products of halves are exact.
+  using I = int_of<T>;
+  const vec<I> half = float_traits<T>::split_mask;
+  const vec<T> high_a = bit_cast<T>(bit_cast<I>(a) & half), low_a = a - high_a;
+  const vec<T> high_b = bit_cast<T>(bit_cast<I>(b) & half), low_b = b - high_b;
+  return ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b;
+}
+
 template <class T>
 inline vec<T> clamp(vec<T> x, T low, T high) {  // NaN stays
   return min<T>(max<T>(x, low), high);
@@ -152,14 +167,26 @@ inline vec<T> scale_to_subnormal(vec<T> p, vec<T> n) {
   return bit_cast<T>(bit_cast<I>(sum) - bit_cast<I>(smallest));
 }
 
+// Whether e^x is below the normal numbers, or NaN, in any lane: seldom.
+template <class T>
+inline bool any_subnormal_exp(vec<T> x) {
+  return __builtin_expect(!all_at_least<T>(x, float_traits<T>::exp_normal_min), false);
+}
+
+// e^x where it is a normal number.
+template <class T>
+inline vec<T> exp_normal(vec<T> x) {
+  const exp_parts<T> parts(x);
+  return scale_by_power<T, true>(parts.expm1 + vec<T>(T(1)), parts.n);
+}
+
 // e^x for x not below exp_min and not above exp_max.
 template <class T, bool Negative>
 inline vec<T> exp_in_range(vec<T> x) {
   const exp_parts<T> parts(x);
   const vec<T> p = parts.expm1 + vec<T>(T(1)), n = parts.n;
-  const vec<T> least = float_traits<T>::exp_normal_min;
-  if (__builtin_expect(any_less<T>(x, least), false)) {
-    const mask<T> subnormal = x < least;
+  if (any_subnormal_exp<T>(x)) {
+    const mask<T> subnormal = x < vec<T>(float_traits<T>::exp_normal_min);
     const vec<T> normal = scale_by_power<T, Negative>(p, select<T>(subnormal, T(0), n));
     return select<T>(subnormal, scale_to_subnormal<T>(p, n), normal);
   }
@@ -265,12 +292,15 @@ inline vec<T> log1p_unit(vec<T> x) {
   }
 }
 
+// The sigmoid of x from e = e^-|x|, which never overflows and keeps the digits of a small result.
+template <class T>
+inline vec<T> sigmoid(vec<T> x, vec<T> e) {
+  const vec<T> one = T(1);
+  return select<T>(x < vec<T>(T(0)), e, one) / (one + e);
+}
 template <class T>
 inline vec<T> sigmoid(vec<T> x) {
-  const vec<T> one = T(1);
-  vec<T> e = exp_negative<T>(
-      negative_abs<T>(x));  // never overflows, and keeps the digits of a small result
-  return select<T>(x < vec<T>(T(0)), e, one) / (one + e);
+  return sigmoid<T>(x, exp_negative<T>(negative_abs<T>(x)));
 }
 
 template <class T>
@@ -279,25 +309,42 @@ inline vec<T> tanh(vec<T> x) {
   return copy_sign<T>(abs(t / (t + vec<T>(T(2)))), x);
 }
 
+// x^2 / 2 in two parts, the first exact: exp multiplies the error of its argument. Of |x| up to 40,
+// where exp(-x^2 / 2) is 0.
+template <class T>
+struct half_square {
+  vec<T> high, rest;
+
+  explicit half_square(vec<T> x) {
+    using I = int_of<T>;
+    x = min<T>(abs(x), T(40));
+    const vec<T> first = bit_cast<T>(bit_cast<I>(x) & vec<I>(float_traits<T>::split_mask));
+    high = vec<T>(T(0.5)) * first * first;
+    rest = vec<T>(T(0.5)) * ((x - first) * (x + first));
+  }
+};
+
 // exp(-x^2 / 2), for the density and the tail of the standard normal distribution.
 template <class T>
 inline vec<T> normal_exponential(vec<T> x) {
-  // x^2 = high^2 + (x - high) (x + high), the first exact: exp multiplies the error of its
-  // argument.
-  using I = int_of<T>;
-  x = min<T>(abs(x), T(40));
-  vec<T> high = bit_cast<T>(bit_cast<I>(x) & vec<I>(float_traits<T>::split_mask));
-  vec<T> rest = (x - high) * (x + high);
-  return exp_negative<T>(vec<T>(T(-0.5)) * high * high) * exp<T>(vec<T>(T(-0.5)) * rest);
+  const half_square<T> h(x);
+  return exp_negative<T>(-h.high) * exp_normal<T>(-h.rest);
+}
+
+// The tail of the standard normal distribution beyond |x| (up to 40), where `exponential` is
+// exp(-x^2 / 2): in proportion to it.
+template <class T>
+inline vec<T> normal_tail(vec<T> x, vec<T> exponential) {
+  const vec<T> a = min<T>(abs(x), T(40));
+  const vec<T> t = (a - vec<T>(T(4))) / (a + vec<T>(T(4)));
+  return exponential * polynomial<T>(t, float_traits<T>::tail_poly) / (a + vec<T>(T(1)));
 }
 
 // The standard normal distribution function, right to the last digits in the lower tail.
 // `exponential`: of the same x.
 template <class T>
 inline vec<T> normal_cdf(vec<T> x, vec<T> exponential) {
-  vec<T> a = min<T>(abs(x), T(40));  // where the tail is 0
-  vec<T> t = (a - vec<T>(T(4))) / (a + vec<T>(T(4)));
-  vec<T> tail = exponential * polynomial<T>(t, float_traits<T>::tail_poly) / (a + vec<T>(T(1)));
+  const vec<T> tail = normal_tail<T>(x, exponential);
   return select<T>(x < vec<T>(T(0)), tail, vec<T>(T(1)) - tail);
 }
 

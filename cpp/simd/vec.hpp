@@ -35,10 +35,10 @@ inline bool any(vec<T> m) {
   return instruction_set::any<T>(m);
 }
 
-// Whether a < b in any lane.
+// Whether a >= b in all lanes; false where there is a NaN.
 template <class T>
-inline bool any_less(vec<T> a, vec<T> b) {
-  return instruction_set::any_less<T>(a, b);
+inline bool all_at_least(vec<T> a, vec<T> b) {
+  return instruction_set::all_at_least<T>(a, b);
 }
 
 // ---- loads and stores -------------------------------------------------------------------------

@@ -14,10 +14,10 @@ struct avx512_set : x86_operations<avx512_set> {
     return _mm512_test_epi64_mask((__m512i)m.v, (__m512i)m.v) != 0;
   }
   template <class T>
-  static bool any_less(vec<T> a, vec<T> b) {
+  static bool all_at_least(vec<T> a, vec<T> b) {
     if constexpr (std::is_same_v<T, float>)
-      return _mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, _CMP_LT_OQ) != 0;
-    else return _mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, _CMP_LT_OQ) != 0;
+      return _mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, _CMP_NGE_UQ) == 0;
+    else return _mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, _CMP_NGE_UQ) == 0;
   }
 
   template <class T>

@@ -55,8 +55,8 @@ void operations_of_lanes() {
   }
   CHECK(!any(x != x));
   CHECK(any(x == vec<T>(from[w - 1])));
-  CHECK(any_less<T>(vec<T>(T(-4)), x));
-  CHECK(!any_less<T>(x, vec<T>(T(-4))));
+  CHECK(!all_at_least<T>(vec<T>(T(-4)), x));
+  CHECK(all_at_least<T>(x, vec<T>(T(-4))));
 }
 
 template <class T>

@@ -6,6 +6,7 @@ import pytest
 import dlcore as dl
 from dlcore import reference
 from support.cases import CASES, DTYPES, results, statistics
+from support.ulp import ulp_distance
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 
@@ -45,19 +46,71 @@ def test_activation_of_special_values(case, dtype, isa):
     x = specials(dtype)
     inputs = {"dy": np.full_like(x, 0.75), "x": x} if "_backward" in case.name else {"x": x}
     (truth,), (actual,) = case.truth(inputs), case.run(inputs)
-    # Infinity times 0 is NaN in PyTorch; its limit is welcome too.
-    actual[np.isinf(x) & np.isnan(truth)] = nan
     assert case.error((actual,), inputs, (truth,)) <= case.max_ulp(dtype)
     zero = (x == 0) & (truth == 0)
     np.testing.assert_array_equal(np.signbit(actual[zero]), np.signbit(truth[zero]))
 
 
-def test_limits_at_infinity(dtype, isa):
-    x = np.array([inf], dtype)
-    for f in (dl.relu, dl.leaky_relu, dl.elu, dl.gelu, dl.silu, dl.softplus):
-        assert f(x) == inf
-    for f, lower in ((dl.sigmoid, 0), (dl.tanh, -1), (dl.elu, -1), (dl.relu, 0), (dl.softplus, 0)):
-        assert f(-x) == lower
+# The name, its options, its values and its slopes at minus and plus infinity.
+LIMITS = [
+    ("relu", {}, (0, inf), (0, 1)),
+    ("leaky_relu", {}, (-inf, inf), (0.01, 1)),
+    ("leaky_relu", {"negative_slope": 0.0}, (0, inf), (0, 1)),
+    ("elu", {}, (-1, inf), (0, 1)),
+    ("elu", {"alpha": 0.0}, (0, inf), (0, 1)),
+    ("gelu", {}, (0, inf), (0, 1)),
+    ("gelu", {"approximate": "tanh"}, (0, inf), (0, 1)),
+    ("silu", {}, (0, inf), (0, 1)),
+    ("sigmoid", {}, (0, 1), (0, 0)),
+    ("log_sigmoid", {}, (-inf, 0), (1, 0)),
+    ("tanh", {}, (-1, 1), (0, 0)),
+    ("softplus", {}, (0, inf), (0, 1)),
+    ("softplus", {"beta": 0.3, "threshold": inf}, (0, inf), (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "values", "slopes"), LIMITS, ids=str)
+@pytest.mark.parametrize("library", [dl, reference], ids=["kernel", "reference"])
+def test_limits_at_infinity(library, name, options, values, slopes, dtype, isa):
+    """PyTorch's gelu and silu are NaN there (pytorch#185770, #187293)."""
+    function, backward = getattr(library, name), getattr(library, f"{name}_backward")
+    for n in (1, 33):  # beside ordinary elements and NaN, and alone
+        x = np.linspace(-3, 3, n + 3).astype(dtype)
+        x[:3] = -inf, inf, nan
+        y, dx = function(x, **options), backward(np.ones_like(x), x, **options)
+        np.testing.assert_array_equal(y[:2], np.array(values, dtype))
+        np.testing.assert_array_equal(dx[:2], np.array(slopes, dtype))
+        assert np.isnan(y[2])
+        np.testing.assert_array_equal(y[3:], function(x[3:], **options))
+        np.testing.assert_array_equal(dx[3:], backward(np.ones_like(x[3:]), x[3:], **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "most"),
+    [
+        ("silu", {}, (4, 4)),
+        ("gelu", {}, (8, 12)),
+        ("sigmoid", {}, (4, 4)),
+        ("log_sigmoid", {}, (4, 4)),
+        ("softplus", {"beta": 2.3}, (4, 4)),
+    ],
+    ids=str,
+)
+def test_the_tail_keeps_its_digits(name, options, most, dtype, isa):
+    """Where the exponential is subnormal, its product with x is not, or has more digits than it."""
+    info = np.finfo(dtype)
+    width = {"gelu": 1.03 * np.sqrt(-2 * np.log(info.tiny))}.get(name, -1.06 * np.log(info.tiny))
+    x = np.linspace(-1.05 * width, width / 8, 20_011).astype(dtype) / dtype(options.get("beta", 1))
+    wide = x.astype(np.float64 if dtype == np.float32 else np.longdouble)
+    limit = most[DTYPES.index(dtype)]
+    actual = getattr(dl, name)(x, **options)
+    assert ulp_distance(actual, getattr(reference, name)(wide, **options)).max() <= limit
+    backward = f"{name}_backward"
+    actual = getattr(dl, backward)(np.ones_like(x), x, **options)
+    truth = getattr(reference, backward)(np.ones_like(wide), wide, **options)
+    # Near its zero the slope is a difference of terms of size 1.
+    size = np.where(x > -3, 1.0, 0.0) if name in ("silu", "gelu") else 0.0
+    assert ulp_distance(actual, truth, size).max() <= limit
 
 
 def test_relu_keeps_nan_and_minus_zero(dtype, isa):

@@ -179,7 +179,29 @@ def test_label_out_of_range_in_images(dtype, isa):
         ("smooth_l1_loss", {"beta": -1.0}, "beta"),
         ("huber_loss", {"delta": 0.0}, "delta"),
         ("huber_loss", {"delta": -1.0}, "delta"),
+        ("smooth_l1_loss", {"beta": np.nan}, "beta"),
+        ("smooth_l1_loss", {"beta": np.inf}, "beta"),
+        ("huber_loss", {"delta": np.nan}, "delta"),
+        ("quantile_loss", {"quantile": np.nan}, "quantile"),
+        ("quantile_loss", {"quantile": "0.5"}, "quantile"),
+        ("cross_entropy", {"label_smoothing": "0.1"}, "label_smoothing"),
+        ("mse_loss", {"weight": np.ones((4, 6), np.float32)}, "weight"),
+        ("kl_div", {"weight": np.ones(3, np.float32)}, "weight"),
+        ("softplus", {"beta": 0.0}, "beta"),
+        ("softplus", {"beta": -1}, "beta"),
+        ("softplus", {"beta": np.nan}, "beta"),
+        ("softplus", {"beta": np.inf}, "beta"),
+        ("softplus", {"threshold": np.nan}, "threshold"),
+        ("softplus_backward", {"beta": 0}, "beta"),
+        ("softplus_backward", {"threshold": np.float32(np.nan)}, "threshold"),
+        ("elu", {"alpha": np.nan}, "alpha"),
+        ("elu_backward", {"alpha": np.inf}, "alpha"),
+        ("leaky_relu", {"negative_slope": np.nan}, "negative_slope"),
+        ("leaky_relu_backward", {"negative_slope": -np.inf}, "negative_slope"),
         ("gelu", {"approximate": "erf"}, "approximate"),
+        ("logsumexp", {"axis": 2}, "axis"),
+        ("logsumexp", {"axis": (0, 2)}, "axis"),
+        ("logsumexp", {"axis": (0, -2)}, "axis"),
         ("softmax", {"axis": 2}, "axis"),
         ("log_softmax", {"axis": -3}, "axis"),
     ],
@@ -187,6 +209,31 @@ def test_label_out_of_range_in_images(dtype, isa):
 def test_wrong_option(name, options, argument):
     with pytest.raises(ValueError, match=argument):
         getattr(dl, name)(**small(KERNELS[name]), **options)
+
+
+@pytest.mark.parametrize("bad", ["1", None, [1.0, 2.0], 1j, {}])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("softplus", "beta"),
+        ("softplus_backward", "threshold"),
+        ("elu", "alpha"),
+        ("leaky_relu", "negative_slope"),
+        ("huber_loss", "delta"),
+        ("smooth_l1_loss_and_grad", "beta"),
+    ],
+)
+def test_an_option_that_is_no_number(name, option, bad):
+    with pytest.raises(TypeError, match=f"{option} must be a number, got {type(bad).__name__}"):
+        getattr(dl, name)(**small(KERNELS[name]), **{option: bad})
+
+
+def test_options_may_be_whatever_has_a_value():
+    x = np.linspace(-2, 2, 9)
+    for half in (0.5, np.float32(0.5), np.array(0.5)):
+        assert np.array_equal(dl.elu(x, half), dl.elu(x, 0.5))
+    assert np.array_equal(dl.softplus(x, np.int64(2)), dl.softplus(x, 2.0))
+    assert np.array_equal(dl.softplus(x, 1, np.inf)[:4], dl.softplus(x)[:4])
 
 
 def test_ignore_index_with_probabilities():

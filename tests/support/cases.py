@@ -180,11 +180,6 @@ def rounded(argument):
     return lambda y, x: np.abs(y) * (1 + np.abs(argument(x)))
 
 
-def underflow(y, x):
-    """Return the size of a product of x whose other factor is subnormal."""
-    return np.abs(x) * np.finfo(x.dtype).tiny
-
-
 def softmaxes(name, ulp, *, backward_ulp, undo, size=None) -> list[Case]:
     """Return a function of rows and its backward; ``undo`` is the function's inverse."""
     forward = getattr(reference, name)
@@ -278,9 +273,11 @@ def class_terms(loss, grad, *, target, reduction, **_):
     return 0.0, 1 / max(rows, 1) if reduction == "mean" else 1.0
 
 
-def reduced(terms, reduction):
-    """Reduce the sizes of terms as their losses are reduced."""
-    return {"none": terms, "sum": terms.sum()}.get(reduction, terms.sum() / max(terms.size, 1))
+def reduced(terms, reduction, weight=1.0):
+    """Reduce the sizes of terms, times their weights, as their losses are reduced."""
+    terms = terms * weight
+    total = np.sum(np.broadcast_to(weight, terms.shape)) or 1
+    return {"none": terms, "sum": terms.sum()}.get(reduction, terms.sum() / total)
 
 
 def binary_terms(loss, grad, *, target, reduction, weight=1.0, pos_weight=1.0, **_):
@@ -289,19 +286,23 @@ def binary_terms(loss, grad, *, target, reduction, weight=1.0, pos_weight=1.0, *
     return 0.0, terms / max(target.size, 1) if reduction == "mean" else terms
 
 
-def poisson_terms(loss, grad, *, input, target, reduction):
+def poisson_terms(loss, grad, *, input, target, reduction, weight=1.0):
     """``exp(x) - t x`` and ``exp(x) - t`` cancel."""
     rate = np.exp(input)
-    slope = rate + np.abs(target)
-    slope = slope / max(slope.size, 1) if reduction == "mean" else slope
-    return reduced(rate + np.abs(target * input), reduction), slope
+    slope = weight * (rate + np.abs(target))
+    total = np.sum(np.broadcast_to(weight, slope.shape)) or 1
+    slope = slope / total if reduction == "mean" else slope
+    return reduced(rate + np.abs(target * input), reduction, weight), slope
 
 
 def divergence_terms(loss, grad, *, target, log_target, reduction, **inputs):
     """``t (log(t) - input)`` cancels."""
     t, log_t = (np.exp(target), target) if log_target else (target, np.log(target))
     terms = np.where(t == 0, 0, t * (np.abs(log_t) + np.abs(inputs["input"])))
-    return reduced(terms, reduction), 0.0
+    weight = inputs.get("weight", 1.0)
+    if reduction == "batchmean":
+        return (weight * terms).sum() / max(len(terms), 1), 0.0
+    return reduced(terms, reduction, weight), 0.0
 
 
 def optimizer(name, ulp, label="", **options) -> Case:
@@ -535,7 +536,7 @@ CASES: list[Case] = [
     *activation("leaky_relu", (1, 1), backward_ulp=(1, 1), label="steep", negative_slope=0.3),
     *activation("elu", (2, 2), backward_ulp=(3, 3)),
     *activation("elu", (3, 3), backward_ulp=(3, 3), label="alpha", alpha=0.7),
-    *activation("gelu", (6, 8), backward_ulp=(4, 4), size=underflow, cancels=True),
+    *activation("gelu", (8, 12), backward_ulp=(4, 4), cancels=True),
     *activation(
         "gelu",
         (8, 12),
@@ -545,21 +546,37 @@ CASES: list[Case] = [
         label="tanh",
         approximate="tanh",
     ),
-    *activation("silu", (4, 4), backward_ulp=(4, 4), size=underflow, cancels=True),
+    *activation("silu", (4, 4), backward_ulp=(4, 4), cancels=True),
     *activation("sigmoid", (4, 4), backward_ulp=(5, 5)),
     *activation("tanh", (4, 4), backward_ulp=(6, 6)),
     *activation("softplus", (2, 2), backward_ulp=(4, 4)),
     *activation(
         "softplus",
-        (2, 2),
+        (4, 4),
         backward_ulp=(4, 4),
-        size=rounded(lambda x: 2.5 * x),
         label="beta",
-        beta=2.5,
+        beta=2.3,
         threshold=5.0,
     ),
+    *activation("log_sigmoid", (2, 2), backward_ulp=(4, 4)),
     *softmaxes("softmax", (4, 12), backward_ulp=(4, 4), undo=np.log, size=softmax_size),
     *softmaxes("log_softmax", (16, 16), backward_ulp=(4, 4), undo=np.asarray),
+    *(
+        Case(
+            "softmax",
+            "logsumexp",
+            draw_row,
+            (2, 12),
+            options,
+            label,
+            shapes=ROWS,
+            benchmarks=() if label else ((1000, 10), (100_000, 10), (1000, 1000)),
+            magnitude=lambda _, x, axis=-1, keepdims=False: (
+                np.abs(x).max(axis, keepdims=keepdims, initial=0),
+            ),
+        )
+        for label, options in (("", {}), ("axis0", {"axis": 0}), ("kept", {"keepdims": True}))
+    ),
     *class_loss("cross_entropy", "logits", (5, 16)),
     *class_loss("cross_entropy", "logits", (5, 16), label="weight", weighted=True, ignored=True),
     *class_loss(
@@ -621,14 +638,28 @@ CASES: list[Case] = [
         magnitude=binary_terms,
     ),
     *loss("mse_loss", draw_pair, (4, 4)),
+    *loss("mse_loss", partial(draw_pair, weighted=True), (4, 6), label="weight"),
     *loss("l1_loss", draw_pair, (1, 6)),
+    *loss("l1_loss", partial(draw_pair, weighted=True), (4, 6), label="weight"),
     *loss("smooth_l1_loss", draw_pair, (4, 4)),
     *loss("smooth_l1_loss", draw_pair, (4, 4), label="beta", beta=0.3),
+    *loss("smooth_l1_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", beta=0.3),
     *loss("huber_loss", draw_pair, (4, 4)),
     *loss("huber_loss", draw_pair, (4, 6), label="delta", delta=0.3),
+    *loss("huber_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", delta=0.3),
     *loss("poisson_nll_loss", draw_pair, (4, 4), magnitude=poisson_terms),
+    *loss(
+        "poisson_nll_loss",
+        partial(draw_pair, weighted=True),
+        (4, 4),
+        label="weight",
+        magnitude=poisson_terms,
+    ),
     *loss("quantile_loss", draw_pair, (4, 4)),
     *loss("quantile_loss", draw_pair, (4, 4), label="high", quantile=0.875),
+    *loss(
+        "quantile_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", quantile=0.875
+    ),
     *loss(
         "kl_div",
         partial(draw_divergence, log_target=False),
@@ -636,6 +667,15 @@ CASES: list[Case] = [
         wrt="input",
         reductions=("mean", "sum", "none", "batchmean"),
         shapes=[shape for shape in ELEMENTS if shape],
+        magnitude=divergence_terms,
+        log_target=False,
+    ),
+    *loss(
+        "kl_div",
+        partial(draw_divergence, log_target=False, weighted=True),
+        (4, 4),
+        label="weight",
+        wrt="input",
         magnitude=divergence_terms,
         log_target=False,
     ),

@@ -41,9 +41,16 @@ def draw_dy_y(rng, shape, dtype, *, forward):
     return {"dy": normal(rng, shape, dtype), "y": y}
 
 
-def draw_pair(rng, shape, dtype):
-    """Draw predictions and targets."""
-    return {"input": normal(rng, shape, dtype, 2), "target": normal(rng, shape, dtype)}
+def draw_pair(rng, shape, dtype, *, weighted=False):
+    """Draw predictions and targets, and weights, a few of them 0."""
+    inputs = {"input": normal(rng, shape, dtype, 2), "target": normal(rng, shape, dtype)}
+    return inputs | ({"weight": some_weights(rng, shape, dtype)} if weighted else {})
+
+
+def some_weights(rng, shape, dtype):
+    """Draw weights, some of them 0."""
+    weight = rng.uniform(0.5, 2, shape)
+    return np.asarray(np.where(rng.random(shape) < 0.2, 0, weight), dtype)
 
 
 def draw_classes(
@@ -77,12 +84,13 @@ def draw_binary(rng, shape, dtype, *, first="logits", weighted=False):
     return inputs
 
 
-def draw_divergence(rng, shape, dtype, *, log_target):
+def draw_divergence(rng, shape, dtype, *, log_target, weighted=False):
     """Draw log-probabilities and probabilities, a few of them 0."""
     log_p = -np.abs(spread(rng, shape, dtype))
     t = uniform(rng, shape, dtype)
     target = np.asarray(np.log1p(-t) if log_target else np.where(t < 0.1, 0, t), dtype)
-    return {"input": log_p, "target": target}
+    inputs = {"input": log_p, "target": target}
+    return inputs | ({"weight": some_weights(rng, shape, dtype)} if weighted else {})
 
 
 def draw_table(rng, shape, dtype):

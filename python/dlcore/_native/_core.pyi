@@ -46,10 +46,14 @@ def softmax(x: Array, axis: int, out: Array | None) -> Array: ...
 def softmax_backward(dy: Array, y: Array, axis: int, out: Array | None) -> Array: ...
 def log_softmax(x: Array, axis: int, out: Array | None) -> Array: ...
 def log_softmax_backward(dy: Array, y: Array, axis: int, out: Array | None) -> Array: ...
+def logsumexp(x: Array, axis: int) -> Array: ...
 
 # Losses: (loss, grad) where with_grad, else the loss. The list of the elementwise ones: options with
 # their defaults, and the name of a third input.
 def losses() -> dict[str, tuple[dict[str, float], str | None]]: ...
+
+# Whether all elements are in [0, 1] or NaN; the names are for messages.
+def all_probabilities(function: str, name: str, x: Array) -> bool: ...
 def cross_entropy(
     logits: Array,
     target: Array,
@@ -89,6 +93,7 @@ def binary_cross_entropy_with_logits(
 def mse_loss(
     input: Array,
     target: Array,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -96,6 +101,7 @@ def mse_loss(
 def l1_loss(
     input: Array,
     target: Array,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -104,6 +110,7 @@ def smooth_l1_loss(
     input: Array,
     target: Array,
     beta: float,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -112,6 +119,7 @@ def huber_loss(
     input: Array,
     target: Array,
     delta: float,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -119,6 +127,7 @@ def huber_loss(
 def poisson_nll_loss(
     input: Array,
     target: Array,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -127,6 +136,7 @@ def quantile_loss(
     input: Array,
     target: Array,
     quantile: Array,
+    weight: Array | None,
     reduction: str,
     with_grad: bool,
     out: Array | None,
@@ -134,6 +144,7 @@ def quantile_loss(
 def kl_div(
     input: Array,
     target: Array,
+    weight: Array | None,
     reduction: str,
     log_target: bool,
     with_grad: bool,

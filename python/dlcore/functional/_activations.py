@@ -4,13 +4,15 @@ Every function takes float32 or float64 arrays of any shape and layout and compu
 precision. A backward takes the upstream gradient, then the forward's *input* (`softmax_backward` and
 `log_softmax_backward`: the forward's *output*), then the forward's options.
 
-NaN stays NaN; the sign of zero is as in PyTorch.
+NaN stays NaN; the sign of zero is as in PyTorch. At minus and plus infinity functions and slopes are
+what they tend to: `gelu` and `silu` are 0 and infinity, with slopes 0 and 1.
 
 All of them raise
 
 - TypeError where an array is not float32 or float64 in native byte order, cannot be read without a
   copy, or where dtypes differ;
-- ValueError where shapes differ, or where `out` has another shape, is read-only, has elements that
+- ValueError where shapes differ, an option has no meaning (a slope that is NaN, a `beta` of 0), or
+  where `out` has another shape, is read-only, has elements that
   share memory, or overlaps an input in part (it may be exactly an input: in place).
 
 Largest errors in units in the last place, against a wider reference (where a result is a difference
@@ -44,8 +46,12 @@ tanh_backward               6        6
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_choice
 from dlcore._native import dispatch
 
@@ -59,8 +65,11 @@ __all__ = [
     "gelu_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
+    "logsumexp",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -326,6 +335,53 @@ def tanh_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
     return dispatch.core.tanh_backward(dy, x, out)
 
 
+def log_sigmoid(x: Array, *, out: Array | None = None) -> Array:
+    """Logarithm of `sigmoid`, right where the sigmoid itself is 0 or rounds to 1.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+    out : ndarray, optional
+        Where the result goes, of the shape and dtype of `x`; it may be `x`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`; `out` where it was given.
+
+    Notes
+    -----
+    ``min(x, 0) - log(1 + exp(-|x|))``; PyTorch calls it ``logsigmoid``.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> dl.log_sigmoid(np.array([-800.0, 0.0])).round(4).tolist()
+    [-800.0, -0.6931]
+    """
+    return dispatch.core.log_sigmoid(x, out)
+
+
+def log_sigmoid_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+    """Gradient of `log_sigmoid`: dy * sigmoid(-x).
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient with respect to the output, of the shape and dtype of `x`.
+    x : ndarray of float32 or float64
+        The forward's input.
+    out : ndarray, optional
+        Where the result goes; it may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to `x`; `out` where it was given.
+    """
+    return dispatch.core.log_sigmoid_backward(dy, x, out)
+
+
 def softplus(
     x: Array, beta: float = 1.0, threshold: float = 20.0, *, out: Array | None = None
 ) -> Array:
@@ -335,7 +391,7 @@ def softplus(
     ----------
     x : ndarray of float32 or float64
     beta : float, default 1.0
-        Sharpness.
+        Sharpness, greater than 0.
     threshold : float, default 20.0
         Above ``beta * x > threshold`` the result is x itself.
     out : ndarray, optional
@@ -528,3 +584,67 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | No
         Gradient with respect to the forward's input; `out` where it was given.
     """
     return dispatch.core.log_softmax_backward(dy, y, axis, out)
+
+
+def logsumexp(x: Array, axis: int | tuple[int, ...] | None = -1, *, keepdims: bool = False) -> Any:
+    """``log(sum(exp(x)))`` along one or several axes, without overflow.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+    axis : int, tuple of int or None, default -1
+        Along which to add up; None for all. Several that are not one run of memory are copied.
+    keepdims : bool, default False
+        Whether the axes stay, of length 1.
+
+    Returns
+    -------
+    scalar or ndarray
+        Of the dtype of `x`, without those axes. -inf of nothing and of -inf alone; inf where there is
+        an infinity, NaN where there is a NaN. The gradient is `softmax` over the same axes.
+
+    Notes
+    -----
+    The largest element, plus log1p of the sum of the other exponentials over its own: where they are
+    tiny their digits stay.
+
+    References
+    ----------
+    Blanchard, Higham, Higham: Accurately computing the log-sum-exp and softmax functions,
+    IMA J. Numer. Anal. 41, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> float(dl.logsumexp(np.array([1000.0, 1000.0])).round(4))
+    1000.6931
+    """
+    axes: tuple[int, ...]
+    if isinstance(axis, int | np.integer):
+        axes = (int(axis),)
+        values = dispatch.core.logsumexp(x, axes[0])
+    else:
+        array = as_array(x, "logsumexp: x")
+        axes = _axes(axis, array.ndim)
+        kept = [d for d in range(array.ndim) if d not in axes]
+        lengths = [array.shape[d] for d in axes]
+        rows = array.transpose(*kept, *axes).reshape(*(array.shape[d] for d in kept), prod(lengths))
+        values = dispatch.core.logsumexp(rows, -1)
+    if keepdims:
+        values = np.expand_dims(values, axes)
+    return values[()]
+
+
+def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """Return several axes, each once and counted from the first."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, tuple) or not all(isinstance(a, int | np.integer) for a in axis):
+        raise TypeError(f"logsumexp: axis must be an int, a tuple of int or None, got {axis!r}")
+    axes = tuple(int(a) + ndim * (a < 0) for a in axis)
+    if len(set(axes)) < len(axes) or not all(0 <= a < ndim for a in axes):
+        raise ValueError(
+            f"logsumexp: axis {axis} is out of range for an array of {ndim} dimensions, or names one "
+            f"twice"
+        )
+    return axes

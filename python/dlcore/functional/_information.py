@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_choice, check_floating
-from dlcore.functional._one_hot import one_hot
+from dlcore.functional._losses import all_probabilities
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from dlcore._common.typing import Array
 
 __all__ = [
@@ -57,10 +61,7 @@ def entropy(p: Array, *, base: float | None = None, axis: int = -1) -> Any:
     >>> float(dl.entropy(np.array([0.5, 0.25, 0.25, 0.0]), base=2))
     1.5
     """
-    wide = _probabilities("entropy", "p", p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(wide == 0, 0.0, -wide * np.log(wide))
-    return _summed("entropy", terms, base, axis, p)
+    return _summed("entropy", _entropy_terms, {"p": p}, base, axis)
 
 
 def label_entropy(labels: Any, *, base: float | None = None, weight: Any = None) -> float:
@@ -142,10 +143,7 @@ def cross_entropy(p: Array, q: Array, *, base: float | None = None, axis: int = 
     -----
     Good: Some terminology and notation in information theory, Proc. IEE C 103, 1956.
     """
-    wide, other = _pair("cross_entropy", p, q)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(wide == 0, 0.0, -wide * np.log(other))
-    return _summed("cross_entropy", terms, base, axis, p)
+    return _summed("cross_entropy", _cross_entropy_terms, {"p": p, "q": q}, base, axis)
 
 
 def relative_entropy(p: Array, q: Array, *, base: float | None = None, axis: int = -1) -> Any:
@@ -174,12 +172,14 @@ def relative_entropy(p: Array, q: Array, *, base: float | None = None, axis: int
 
     Notes
     -----
+    Where p and q are near each other, with ``d = (p - q) / q``, a term is taken as
+    ``(p - q) + q ((1 + d) log(1 + d) - d)``: the differences, which are exact, add up to 0 or nearly,
+    and the rest is positive. So nothing cancels, and nearly equal distributions are not less than 0
+    apart.
+
     Kullback, Leibler: On information and sufficiency, Ann. Math. Stat. 22, 1951.
     """
-    wide, other = _pair("relative_entropy", p, q)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(wide == 0, 0.0, wide * (np.log(wide) - np.log(other)))
-    return _summed("relative_entropy", terms, base, axis, p)
+    return _summed("relative_entropy", _divergence_terms, {"p": p, "q": q}, base, axis)
 
 
 def categorical_cross_entropy(
@@ -201,7 +201,8 @@ def categorical_cross_entropy(
     base : float, optional
         Of the logarithm, as in `entropy`.
     weight : ndarray of shape (C,), optional
-        Weight of each class. For class indices "mean" divides by the sum of those of the targets.
+        Weight of each class. For class indices "mean" divides by the sum of those of the targets. A
+        class of weight 0 adds exactly 0, be its probability 0 or NaN.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -231,7 +232,7 @@ def categorical_cross_entropy(
     >>> float(dl.categorical_cross_entropy(p, np.array([1.0, 0, 0, 0]), base=2).round(4))
     0.3677
     """
-    return _categorical("categorical_cross_entropy", input, target, base, weight, reduction)[0]
+    return _categorical("categorical_cross_entropy", input, target, base, weight, reduction).loss
 
 
 def categorical_cross_entropy_and_grad(
@@ -257,29 +258,84 @@ def categorical_cross_entropy_and_grad(
         Gradient of the (summed) loss with respect to `input`.
     """
     function = "categorical_cross_entropy_and_grad"
-    return _categorical(function, input, target, base, weight, reduction)
+    call = _categorical(function, input, target, base, weight, reduction)
+    return call.loss, call.gradient()
+
+
+@dataclass
+class _Categorical:
+    """A call of `categorical_cross_entropy`: rows of probabilities and their targets, checked."""
+
+    rows: Array  # of shape (N, C)
+    shape: tuple[int, ...]  # of the input
+    weight: Array | None  # of each class
+    labels: Array | None  # of each row; None: there are probabilities
+    target: Array  # probabilities of the classes, of the shape of the rows
+    scale: float  # of the losses
+    gradient_scale: float
+    loss: Any = None
+
+    def targets(self, rows: slice) -> Array:
+        """Return the weighted probabilities of some rows, in float64."""
+        t = self.target[rows].astype(np.float64)
+        return t if self.weight is None else _product(self.weight, t)
+
+    def row_losses(self) -> Array:
+        """Return the loss of each row, in float64."""
+        n = len(self.rows)
+        if self.labels is not None:
+            of_label = self.rows[np.arange(n), self.labels].astype(np.float64)
+            losses = -_log(of_label)
+            return losses if self.weight is None else _product(self.weight[self.labels], losses)
+        losses = np.empty(n)
+        for block in self._row_blocks():
+            logs = _log(self.rows[block].astype(np.float64))
+            losses[block] = -_product(self.targets(block), logs).sum(1)
+        return losses
+
+    def gradient(self) -> Array:
+        """Return the gradient, of the shape and dtype of the input."""
+        grad = np.zeros(self.rows.shape, self.rows.dtype)
+        if self.labels is not None:
+            at = np.arange(len(grad)), self.labels
+            t = np.ones(len(grad)) if self.weight is None else self.weight[self.labels]
+            grad[at] = self._slopes(t, self.rows[at])
+            return grad.reshape(self.shape)
+        for block in self._row_blocks():
+            grad[block] = self._slopes(self.targets(block), self.rows[block])
+        return grad.reshape(self.shape)
+
+    def _row_blocks(self) -> Iterator[slice]:
+        n, classes = self.rows.shape
+        step = max(1, BLOCK // max(1, classes))
+        return (slice(start, start + step) for start in range(0, n, step))
+
+    def _slopes(self, t: Array, p: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            slopes: Array = -t / np.maximum(p.astype(np.float64), 1e-12)
+        return np.where(t == 0, 0.0, slopes * self.gradient_scale)
 
 
 def _categorical(
     function: str, input: Any, target: Any, base: float | None, weight: Any, reduction: str
-) -> tuple[Any, Array]:
-    wide, log_base = _probabilities(function, "input", input), _log_of_base(function, base)
-    dtype = np.asarray(input).dtype
-    if wide.ndim > 2:
-        raise ValueError(f"{function}: input must have shape (C,) or (N, C), got {wide.shape}")
+) -> _Categorical:
+    p, log_base = _probabilities(function, "input", input), _log_of_base(function, base)
+    if p.ndim > 2:
+        raise ValueError(f"{function}: input must have shape (C,) or (N, C), got {p.shape}")
     check_choice(f"{function}: reduction", reduction, ("none", "mean", "sum"))
-    classes = wide.shape[-1]
-    of_class = np.ones(classes)
+    classes = p.shape[-1]
+    of_class = None
     if weight is not None:
         of_class = as_array(weight, f"{function}: weight").astype(np.float64)
         if of_class.shape != (classes,):
             raise ValueError(f"{function}: weight must have shape ({classes},)")
     given = as_array(target, f"{function}: target")
-    rows = wide.reshape(-1, classes)
+    rows, labels = p.reshape(-1, classes), None
+    normalizer = float(len(rows))
     if given.dtype.kind in "iu":
-        if given.shape != wide.shape[:-1]:
+        if given.shape != p.shape[:-1]:
             raise ValueError(
-                f"{function}: target must have shape {wide.shape[:-1]}, got {given.shape}"
+                f"{function}: target must have shape {p.shape[:-1]}, got {given.shape}"
             )
         labels = given.reshape(-1)
         outside = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -288,31 +344,115 @@ def _categorical(
                 f"{function}: target[{outside[0]}] is {labels[outside[0]]}, "
                 f"but there are {classes} classes"
             )
-        t = one_hot(labels, classes, np.float64) * of_class
-        normalizer = float(of_class[labels].sum())
-    elif given.dtype == dtype and given.shape == wide.shape:
-        t = _probabilities(function, "target", given).reshape(rows.shape) * of_class
-        normalizer = float(len(rows))
+        labels = labels.astype(np.intp, copy=False)
+        if of_class is not None:
+            normalizer = float(of_class[labels].sum())
+    elif given.dtype == p.dtype and given.shape == p.shape:
+        given = _probabilities(function, "target", given).reshape(rows.shape)
     else:
         raise TypeError(
-            f"{function}: target must hold class indices, or be {dtype} of shape {wide.shape} "
+            f"{function}: target must hold class indices, or be {p.dtype} of shape {p.shape} "
             f"like input, got {given.dtype} of shape {given.shape}"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        losses = -(t * np.maximum(np.log(rows), -100.0)).sum(1) / log_base
-        unit = 1.0 if reduction != "mean" else np.divide(1.0, normalizer)
-        grad = np.where(t == 0, 0.0, -t / np.maximum(rows, 1e-12)) * (unit / log_base)
-        loss = losses.reshape(wide.shape[:-1]) if reduction == "none" else losses.sum() * unit
-    return np.asarray(loss).astype(dtype)[()] + 0, grad.reshape(wide.shape).astype(dtype)
+        unit = 1.0 if reduction != "mean" else float(np.divide(1.0, normalizer))
+        slope = unit if np.isfinite(unit) else 0.0  # 0 where all labels weigh nothing
+        call = _Categorical(rows, p.shape, of_class, labels, given, unit, slope / log_base)
+        losses = call.row_losses() / log_base
+        loss = losses.reshape(p.shape[:-1]) if reduction == "none" else losses.sum() * unit
+    call.loss = np.asarray(loss).astype(p.dtype)[()] + 0  # no -0
+    return call
 
 
-def _pair(function: str, p: Any, q: Any) -> tuple[Array, Array]:
-    wide, other = _probabilities(function, "p", p), _probabilities(function, "q", q)
-    if np.asarray(q).dtype != np.asarray(p).dtype:
-        raise TypeError(f"{function}: q must be {np.asarray(p).dtype}, like p")
-    if other.shape != wide.shape:
-        raise ValueError(f"{function}: q must have the shape of p, {wide.shape}, got {other.shape}")
-    return wide, other
+def _log(p: Array) -> Array:
+    """Return the logarithms in place of the probabilities, not below -100; NaN stays."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(np.log(p, out=p), -100.0, out=p)
+
+
+def _product(factor: Array, x: Array) -> Array:
+    """Return ``factor * x``, with 0 times anything 0."""
+    with np.errstate(invalid="ignore"):
+        return np.where(factor == 0, 0.0, factor * x)
+
+
+def _entropy_terms(p: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return _product(-p, np.log(p))
+
+
+def _cross_entropy_terms(p: Array, q: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return _product(-p, np.log(q))
+
+
+# (1 + d) log(1 + d) - d = d^2 (1/2 - d/6 + d^2/12 - ...), the coefficients of the highest power
+# first: of |d| < 1/16 up to the last digit.
+_NEAR = [(-1) ** k / (k * (k - 1)) for k in range(14, 1, -1)]
+
+
+def _divergence_terms(p: Array, q: Array) -> tuple[Array, Array]:
+    """Return ``p log(p / q)`` as two parts, to be added up apart from each other."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        difference = p - q
+        d = difference / q
+        near = np.abs(d) < 0.0625
+        small = np.where(near, d, 0.0)
+        rest = q * small**2 * np.polyval(_NEAR, small)
+        far = _product(p, np.log(p / q))
+    return np.where(near, difference, 0.0), np.where(near, rest, far)
+
+
+# Elements that are computed at once, so that what is made of them stays in the caches.
+BLOCK = 1 << 15
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cut an array of this shape into blocks of `BLOCK` elements or less, all axes kept."""
+    for d in range(len(shape)):
+        inner = prod(shape[d + 1 :])
+        if inner <= BLOCK or d + 1 == len(shape):
+            step = max(1, BLOCK // max(1, inner))
+            for index in np.ndindex(shape[:d]):
+                outer = tuple(slice(i, i + 1) for i in index)
+                for start in range(0, shape[d], step):
+                    yield (*outer, slice(start, start + step))
+            return
+
+
+def _summed(
+    function: str,
+    terms: Callable[..., Any],
+    distributions: dict[str, Any],
+    base: float | None,
+    axis: int,
+) -> Any:
+    """Add up the terms of distributions along an axis, block by block."""
+    arrays = [_probabilities(function, name, x) for name, x in distributions.items()]
+    first = arrays[0]
+    for name, other in zip([*distributions][1:], arrays[1:], strict=True):
+        if other.dtype != first.dtype:
+            raise TypeError(f"{function}: {name} must be {first.dtype}, like p")
+        if other.shape != first.shape:
+            raise ValueError(
+                f"{function}: {name} must have the shape of p, {first.shape}, got {other.shape}"
+            )
+    log_base = _log_of_base(function, base)
+    if not -first.ndim <= axis < first.ndim:
+        raise ValueError(
+            f"{function}: axis {axis} is out of range for an array of {first.ndim} dimensions"
+        )
+    axis %= first.ndim
+    shape = (*first.shape[:axis], 1, *first.shape[axis + 1 :])
+    totals = np.zeros((2, *shape))
+    for block in _blocks(first.shape):
+        parts = terms(*(x[block].astype(np.float64) for x in arrays))
+        parts = parts if isinstance(parts, tuple) else (parts,)
+        at = tuple(slice(0, 1) if d == axis else s for d, s in enumerate(block))
+        for total, part in zip(totals, parts, strict=False):
+            total[at] += part.sum(axis, keepdims=True)
+    total = totals.sum(0).reshape(first.shape[:axis] + first.shape[axis + 1 :]) / log_base
+    return total.astype(first.dtype)[()] + 0  # no -0
 
 
 def _probabilities(function: str, name: str, p: Any) -> Array:
@@ -320,14 +460,9 @@ def _probabilities(function: str, name: str, p: Any) -> Array:
     check_floating(f"{function}: {name}", array.dtype, word="got")
     if array.ndim == 0:
         raise ValueError(f"{function}: {name} must have at least one dimension")
-    if ((array < 0) | (array > 1)).any():
+    if not all_probabilities(function, name, array):
         raise ValueError(f"{function}: {name} must be between 0 and 1")
-    return array.astype(np.float64)
-
-
-def _summed(function: str, terms: Array, base: float | None, axis: int, like: Any) -> Any:
-    total = terms.sum(axis) / _log_of_base(function, base)
-    return total.astype(np.asarray(like).dtype) + 0  # no -0
+    return array
 
 
 def _log_of_base(function: str, base: float | None) -> float:

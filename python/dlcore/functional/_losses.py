@@ -10,6 +10,10 @@ input's dtype). Sums are accumulated in float64, over chunks that do not depend 
 threads. Shapes must match exactly: nothing is broadcast but `weight`, `pos_weight` and
 `quantile` where said.
 
+A weight of 0 hides an element or a row: it adds exactly 0 to the loss and to the gradient, be what
+stands there infinite, NaN or no probability. Where all weights are 0 the gradient is 0, and a mean
+that is divided by them NaN.
+
 All of them raise
 
 - TypeError where an array cannot be read without a copy, is not float32 or float64 in native byte
@@ -87,17 +91,13 @@ __all__ = [
 ]
 
 
-def _positive(function: str, name: str, value: float, *, zero: bool = False) -> float:
-    if not (value >= 0 if zero else value > 0):  # NaN too
-        least = "at least 0" if zero else "greater than 0"
-        raise ValueError(f"{function}: {name} must be {least}, got {value}")
-    return value
-
-
 def _label_smoothing(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {value}")
-    return value
+    try:
+        if 0 <= value <= 1:
+            return value
+    except (TypeError, ValueError):  # text, several numbers
+        pass
+    raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {value!r}")
 
 
 def _broadcast(function: str, name: str, weight: Any, shape: tuple[int, ...]) -> Array | None:
@@ -111,6 +111,11 @@ def _broadcast(function: str, name: str, weight: Any, shape: tuple[int, ...]) ->
         raise ValueError(
             f"{function}: {name} must broadcast to the shape {shape}, got {array.shape}"
         ) from None
+
+
+def all_probabilities(function: str, name: str, x: Array) -> bool:
+    """Whether all elements are in [0, 1] or NaN; the names are for messages."""
+    return dispatch.core.all_probabilities(function, name, x)
 
 
 _BCE_LOGITS = "binary_cross_entropy_with_logits"
@@ -135,7 +140,9 @@ def cross_entropy(
         Class indices of any integer dtype, shape (), (N,) or (N, d1, ...); or class probabilities of
         the dtype and shape of `logits`. A probability of 0 adds exactly 0, at a masked class too.
     weight : ndarray of shape (C,), optional
-        Weight of each class. "mean" divides by the sum of the weights of the labels.
+        Weight of each class. "mean" divides by the sum of the weights of the labels. A row whose
+        label has weight 0 adds exactly 0. A row whose
+        label has weight 0 adds exactly 0, whatever its logits are (unless labels are smoothed).
     ignore_index : int, default -100
         Label of rows that add nothing to the loss, its mean or the gradient.
     label_smoothing : float, default 0.0
@@ -289,7 +296,8 @@ def binary_cross_entropy(
     target : ndarray
         Of the dtype and shape of `input`.
     weight : ndarray, optional
-        Weight of each element; broadcast to the shape of `input`.
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -357,7 +365,8 @@ def binary_cross_entropy_with_logits(
     target : ndarray
         Of the dtype and shape of `logits`.
     weight : ndarray, optional
-        Weight of each element; broadcast to the shape of `logits`.
+        Weight of each element; broadcast to the shape of `logits`. An element of weight 0 adds exactly
+        0, whatever stands there.
     pos_weight : ndarray, optional
         The factor p of positive targets; broadcast to the shape of `logits`.
     reduction : {"none", "mean", "sum"}
@@ -370,7 +379,8 @@ def binary_cross_entropy_with_logits(
 
     Notes
     -----
-    Computed as ``(1 - t) softplus(x) + p t softplus(-x)``, which neither overflows nor cancels.
+    Computed as ``(1 - t) softplus(x) + p t softplus(-x)``, which neither overflows nor cancels. An
+    infinite logit costs 0 where it is right, and infinity where it is wrong.
     """
     if weight is not None:
         weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
@@ -421,6 +431,7 @@ def mse_loss(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Squared error, ``(input - target)**2``.
@@ -430,6 +441,10 @@ def mse_loss(
     input : ndarray of float32 or float64
     target : ndarray
         Of the dtype and shape of `input`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -438,7 +453,9 @@ def mse_loss(
         The reduced loss; with "none" an array
         of the shape of `input`.
     """
-    loss: Loss = dispatch.core.mse_loss(input, target, reduction, False, None)
+    if weight is not None:
+        weight = _broadcast("mse_loss", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.mse_loss(input, target, weight, reduction, False, None)
     return loss
 
 
@@ -446,6 +463,7 @@ def mse_loss_and_grad(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -453,7 +471,7 @@ def mse_loss_and_grad(
 
     Parameters
     ----------
-    input, target, reduction
+    input, target, weight, reduction
         As in `mse_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -465,7 +483,9 @@ def mse_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.mse_loss(input, target, reduction, True, out)
+    if weight is not None:
+        weight = _broadcast("mse_loss", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.mse_loss(input, target, weight, reduction, True, out)
     return both
 
 
@@ -473,6 +493,7 @@ def l1_loss(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Absolute error, ``|input - target|``.
@@ -482,6 +503,10 @@ def l1_loss(
     input : ndarray of float32 or float64
     target : ndarray
         Of the dtype and shape of `input`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -490,7 +515,9 @@ def l1_loss(
         The reduced loss; with "none" an array
         of the shape of `input`.
     """
-    loss: Loss = dispatch.core.l1_loss(input, target, reduction, False, None)
+    if weight is not None:
+        weight = _broadcast("l1_loss", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.l1_loss(input, target, weight, reduction, False, None)
     return loss
 
 
@@ -498,6 +525,7 @@ def l1_loss_and_grad(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -505,7 +533,7 @@ def l1_loss_and_grad(
 
     Parameters
     ----------
-    input, target, reduction
+    input, target, weight, reduction
         As in `l1_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -517,7 +545,9 @@ def l1_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.l1_loss(input, target, reduction, True, out)
+    if weight is not None:
+        weight = _broadcast("l1_loss", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.l1_loss(input, target, weight, reduction, True, out)
     return both
 
 
@@ -526,6 +556,7 @@ def smooth_l1_loss(
     target: Array,
     *,
     beta: float = 1.0,
+    weight: Array | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Absolute error with a quadratic bottom.
@@ -539,6 +570,10 @@ def smooth_l1_loss(
         Of the dtype and shape of `input`.
     beta : float, default 1.0
         Where the quadratic part ends, at least 0; with 0 it is `l1_loss`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -551,8 +586,9 @@ def smooth_l1_loss(
     -----
     Girshick: Fast R-CNN, ICCV 2015. d = input - target.
     """
-    _positive("smooth_l1_loss", "beta", beta, zero=True)
-    loss: Loss = dispatch.core.smooth_l1_loss(input, target, beta, reduction, False, None)
+    if weight is not None:
+        weight = _broadcast("smooth_l1_loss", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.smooth_l1_loss(input, target, beta, weight, reduction, False, None)
     return loss
 
 
@@ -561,6 +597,7 @@ def smooth_l1_loss_and_grad(
     target: Array,
     *,
     beta: float = 1.0,
+    weight: Array | None = None,
     reduction: str = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -568,7 +605,7 @@ def smooth_l1_loss_and_grad(
 
     Parameters
     ----------
-    input, target, beta, reduction
+    input, target, beta, weight, reduction
         As in `smooth_l1_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -580,8 +617,11 @@ def smooth_l1_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    _positive("smooth_l1_loss", "beta", beta, zero=True)
-    both: LossAndGrad = dispatch.core.smooth_l1_loss(input, target, beta, reduction, True, out)
+    if weight is not None:
+        weight = _broadcast("smooth_l1_loss", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.smooth_l1_loss(
+        input, target, beta, weight, reduction, True, out
+    )
     return both
 
 
@@ -590,6 +630,7 @@ def huber_loss(
     target: Array,
     *,
     delta: float = 1.0,
+    weight: Array | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Huber loss, ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``.
@@ -601,6 +642,10 @@ def huber_loss(
         Of the dtype and shape of `input`.
     delta : float, default 1.0
         Where the quadratic part ends, greater than 0.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the number of elements, as in PyTorch.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -613,9 +658,9 @@ def huber_loss(
     -----
     Huber: Robust estimation of a location parameter, Ann. Math. Stat. 35, 1964. d = input - target.
     """
-    loss: Loss = dispatch.core.huber_loss(
-        input, target, _positive("huber_loss", "delta", delta), reduction, False, None
-    )
+    if weight is not None:
+        weight = _broadcast("huber_loss", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.huber_loss(input, target, delta, weight, reduction, False, None)
     return loss
 
 
@@ -624,6 +669,7 @@ def huber_loss_and_grad(
     target: Array,
     *,
     delta: float = 1.0,
+    weight: Array | None = None,
     reduction: str = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -631,7 +677,7 @@ def huber_loss_and_grad(
 
     Parameters
     ----------
-    input, target, delta, reduction
+    input, target, delta, weight, reduction
         As in `huber_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -643,13 +689,15 @@ def huber_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.huber_loss(
-        input, target, _positive("huber_loss", "delta", delta), reduction, True, out
-    )
+    if weight is not None:
+        weight = _broadcast("huber_loss", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.huber_loss(input, target, delta, weight, reduction, True, out)
     return both
 
 
-def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+def poisson_nll_loss(
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+) -> Loss:
     """Negative log-likelihood of counts that follow a Poisson distribution, ``exp(x) - t x``.
 
     The input is the logarithm of the rate. What depends on the target alone, ``log(t!)``, is left
@@ -661,6 +709,10 @@ def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") ->
         Logarithms of the rates.
     target : ndarray
         Counts, of the dtype and shape of `input`.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -673,18 +725,25 @@ def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") ->
     -----
     Nelder, Wedderburn: Generalized linear models, J. R. Stat. Soc. A 135, 1972.
     """
-    loss: Loss = dispatch.core.poisson_nll_loss(input, target, reduction, False, None)
+    if weight is not None:
+        weight = _broadcast("poisson_nll_loss", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.poisson_nll_loss(input, target, weight, reduction, False, None)
     return loss
 
 
 def poisson_nll_loss_and_grad(
-    input: Array, target: Array, *, reduction: str = "mean", out: Array | None = None
+    input: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
 ) -> LossAndGrad:
     """`poisson_nll_loss` and its gradient, ``exp(x) - t``, in one pass.
 
     Parameters
     ----------
-    input, target, reduction
+    input, target, weight, reduction
         As in `poisson_nll_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -696,7 +755,9 @@ def poisson_nll_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.poisson_nll_loss(input, target, reduction, True, out)
+    if weight is not None:
+        weight = _broadcast("poisson_nll_loss", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.poisson_nll_loss(input, target, weight, reduction, True, out)
     return both
 
 
@@ -705,6 +766,7 @@ def quantile_loss(
     target: Array,
     *,
     quantile: float | Array = 0.5,
+    weight: Array | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Quantile (pinball) loss, ``q d`` where ``d = target - input`` is positive, else ``(q - 1) d``.
@@ -719,6 +781,10 @@ def quantile_loss(
     quantile : float or ndarray, default 0.5
         Order of the quantile, between 0 and 1; an array of `input`'s dtype broadcasts to its shape,
         such as one for each column.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum"}
 
     Returns
@@ -730,8 +796,10 @@ def quantile_loss(
     -----
     Koenker, Bassett: Regression quantiles, Econometrica 46, 1978.
     """
+    if weight is not None:
+        weight = _broadcast("quantile_loss", "weight", weight, np.shape(input))
     orders = _quantile(quantile, input)
-    loss: Loss = dispatch.core.quantile_loss(input, target, orders, reduction, False, None)
+    loss: Loss = dispatch.core.quantile_loss(input, target, orders, weight, reduction, False, None)
     return loss
 
 
@@ -740,6 +808,7 @@ def quantile_loss_and_grad(
     target: Array,
     *,
     quantile: float | Array = 0.5,
+    weight: Array | None = None,
     reduction: str = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -747,7 +816,7 @@ def quantile_loss_and_grad(
 
     Parameters
     ----------
-    input, target, quantile, reduction
+    input, target, quantile, weight, reduction
         As in `quantile_loss`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -759,8 +828,12 @@ def quantile_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
+    if weight is not None:
+        weight = _broadcast("quantile_loss", "weight", weight, np.shape(input))
     orders = _quantile(quantile, input)
-    both: LossAndGrad = dispatch.core.quantile_loss(input, target, orders, reduction, True, out)
+    both: LossAndGrad = dispatch.core.quantile_loss(
+        input, target, orders, weight, reduction, True, out
+    )
     return both
 
 
@@ -778,6 +851,7 @@ def kl_div(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Loss:
@@ -790,6 +864,10 @@ def kl_div(
     target : ndarray
         Probabilities, or their logarithms with `log_target`; of the dtype and shape of `input`.
         A probability of 0 adds exactly 0.
+    weight : ndarray, optional
+        Weight of each element; broadcast to the shape of `input`. An element of weight 0 adds exactly
+        0, whatever stands there. "mean" divides by
+        the sum of the weights.
     reduction : {"none", "mean", "sum", "batchmean"}
     log_target : bool, default False
 
@@ -804,7 +882,9 @@ def kl_div(
     Semantics are those of ``torch.nn.functional.kl_div``: "mean" divides by the number of elements,
     "batchmean" by the length of the first axis, which is the divergence of a batch.
     """
-    loss: Loss = dispatch.core.kl_div(input, target, reduction, log_target, False, None)
+    if weight is not None:
+        weight = _broadcast("kl_div", "weight", weight, np.shape(input))
+    loss: Loss = dispatch.core.kl_div(input, target, weight, reduction, log_target, False, None)
     return loss
 
 
@@ -812,6 +892,7 @@ def kl_div_and_grad(
     input: Array,
     target: Array,
     *,
+    weight: Array | None = None,
     reduction: str = "mean",
     log_target: bool = False,
     out: Array | None = None,
@@ -820,7 +901,7 @@ def kl_div_and_grad(
 
     Parameters
     ----------
-    input, target, reduction, log_target
+    input, target, weight, reduction, log_target
         As in `kl_div`.
     out : ndarray, optional
         Where the gradient goes, of the shape and dtype of `input`; it may be `input`.
@@ -832,5 +913,9 @@ def kl_div_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.kl_div(input, target, reduction, log_target, True, out)
+    if weight is not None:
+        weight = _broadcast("kl_div", "weight", weight, np.shape(input))
+    both: LossAndGrad = dispatch.core.kl_div(
+        input, target, weight, reduction, log_target, True, out
+    )
     return both

@@ -10,7 +10,9 @@ import numpy as np
 
 from dlcore._common.checks import (
     check_choice,
+    check_finite,
     check_in,
+    check_number,
     check_positive,
     check_positive_int,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "RMSNorm",
     "ReLU",
     "SiLU",
@@ -504,6 +507,9 @@ class LeakyReLU(Activation):
     kernel = "leaky_relu"
     negative_slope: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_finite("LeakyReLU: negative_slope", self.negative_slope)
+
 
 @dataclass(frozen=True)
 class ELU(Activation):
@@ -512,6 +518,9 @@ class ELU(Activation):
     kernel = "elu"
     gain = math.sqrt(2)
     alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_finite("ELU: alpha", self.alpha)
 
 
 @dataclass(frozen=True)
@@ -557,11 +566,22 @@ class Softplus(Activation):
     beta: float = 1.0
     threshold: float = 20.0
 
+    def __post_init__(self) -> None:
+        check_positive("Softplus: beta", self.beta)
+        check_number("Softplus: threshold", self.threshold, "[-inf, inf]")
+
+
+@dataclass(frozen=True)
+class LogSigmoid(Activation):
+    """`dlcore.log_sigmoid` as a layer."""
+
+    kernel = "log_sigmoid"
+
 
 # The activations by the name of their kernel: what enumerates them is made of this table.
 ACTIVATIONS: dict[str, type[Activation]] = {
     activation.kernel: activation
-    for activation in (ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softplus)
+    for activation in (ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softplus, LogSigmoid)
 }
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_numbers, cast_of, check_dtype
-from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
+from dlcore._common.checks import (
+    check_choice,
+    check_in,
+    check_int,
+    check_name,
+    check_not_negative,
+    check_number,
+)
 from dlcore._common.representation import shown_call
 from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
 from dlcore.functional import _losses as losses
@@ -134,7 +141,9 @@ class Loss:
         if weight is None:
             return float(self.value(outputs, y))
         losses = self.value(outputs, y, reduction="none").reshape(len(y), -1)
-        return float(weight @ losses.mean(1, dtype=np.float64) / normalizer.sum())
+        of_rows = losses.mean(1, dtype=np.float64)
+        of_rows[np.asarray(weight) == 0] = 0.0  # be the loss of such a row infinite or NaN
+        return float(weight @ of_rows / normalizer.sum())
 
     def means(self, outputs: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
         """Return the mean loss of some rows, and how much it weighs beside that of others.
@@ -222,8 +231,9 @@ class CrossEntropyLoss(KernelLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         check_in("CrossEntropyLoss: label_smoothing", label_smoothing, "[0, 1]")
-        self.weight = None if weight is None else as_numbers(weight, "CrossEntropyLoss: weight")
-        self.ignore_index = ignore_index
+        self.weight = None if weight is None else _weights("CrossEntropyLoss: weight", weight)
+        check_int("CrossEntropyLoss: ignore_index", ignore_index, -(2**63))
+        self.ignore_index = int(ignore_index)
         self.label_smoothing = label_smoothing
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -298,7 +308,7 @@ class BCEWithLogitsLoss(KernelLoss):
     def __init__(self, pos_weight: Any = None) -> None:
         self.pos_weight: Array | None = None
         if pos_weight is not None:
-            self.pos_weight = np.atleast_1d(as_numbers(pos_weight, "BCEWithLogitsLoss: pos_weight"))
+            self.pos_weight = np.atleast_1d(_weights("BCEWithLogitsLoss: pos_weight", pos_weight))
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Keyword arguments of the kernel for logits of this dtype."""
@@ -338,9 +348,7 @@ class HuberLoss(KernelLoss):
     kernel = "huber_loss"
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not delta > 0:
-            raise ValueError(f"HuberLoss: delta must be positive, not {delta}")
-        self.delta = delta
+        self.delta = check_number("HuberLoss: delta", delta, "(0, inf]")
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments of the kernel."""
@@ -353,9 +361,7 @@ class SmoothL1Loss(KernelLoss):
     kernel = "smooth_l1_loss"
 
     def __init__(self, beta: float = 1.0) -> None:
-        if not beta >= 0:
-            raise ValueError(f"SmoothL1Loss: beta must not be negative, but is {beta}")
-        self.beta = beta
+        self.beta = check_not_negative("SmoothL1Loss: beta", beta)
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments of the kernel."""
@@ -384,7 +390,7 @@ class QuantileLoss(KernelLoss):
     kernel = "quantile_loss"
 
     def __init__(self, quantile: Any = 0.5) -> None:
-        self.quantile = as_numbers(quantile, "QuantileLoss: quantile").astype(np.float64)
+        self.quantile = _weights("QuantileLoss: quantile", quantile).astype(np.float64)
         if self.quantile.ndim > 1:
             raise ValueError(
                 f"QuantileLoss: quantile must have shape () or (k,), not {self.quantile.shape}"
@@ -460,7 +466,9 @@ class FocalLoss(Loss):
         wrong = -np.expm1(-losses)
         power = wrong**self.gamma
         with np.errstate(invalid="ignore", divide="ignore"):
-            slope = power + self.gamma * power / wrong * np.exp(-losses) * losses
+            # e^-l l of an infinite loss l is 0.
+            own = np.exp(-losses) * np.minimum(losses, 1e3)
+            slope = power + self.gamma * power / wrong * own
         slope = np.where(wrong > 0, slope, self.gamma == 0).astype(grad.dtype)
         grad *= slope.reshape(len(slope), -1)
         loss = reduced(losses * power, reduction)
@@ -551,6 +559,14 @@ NATIVE: dict[type[Loss], Callable[..., Any]] = {
     QuantileLoss: _describe_quantile,
     FocalLoss: _describe_focal,
 }
+
+
+def _weights(name: str, values: Any) -> Array:
+    """Return numbers, one or several, as an array, else raise an error."""
+    array = as_numbers(values, name)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, not {values}")
+    return array
 
 
 def takes_labels(loss: Loss) -> bool:

@@ -231,7 +231,9 @@ class MultiTargetLoss(Loss):
         weight = np.ones(len(y)) if weight is None else weight
         factors = self._factors(y, weight)
         losses, _ = self.value_and_grad(outputs, y, reduction="none", factors=factors)
-        return float(weight @ losses.astype(np.float64) / normalizer.sum())
+        of_rows = losses.astype(np.float64)
+        of_rows[weight == 0] = 0.0  # be the loss of such a row infinite or NaN
+        return float(weight @ of_rows / normalizer.sum())
 
     def means(self, outputs: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
         """Return the weighted mean loss of each target, and how much the rows that have it weigh."""
@@ -269,13 +271,13 @@ class MultiTargetLoss(Loss):
         losses = np.zeros(len(y), outputs.dtype)
         for t, (loss, of_y, of_outputs) in enumerate(self._parts()):
             there = np.flatnonzero(_there(y[:, of_y]))
-            if not there.size:
+            share = self.weights[t] * factors[t]
+            if not there.size or share == 0:
                 continue
             target = _decoded(loss, y[there, of_y])
             own = np.ascontiguousarray(outputs[there, of_outputs])
             values, slope = loss.value_and_grad(own, target, reduction="none")
             columns = values.reshape(len(there), -1)
-            share = self.weights[t] * factors[t]
             losses[there] += columns.mean(1) * outputs.dtype.type(share)
             grad[there, of_outputs] = slope * outputs.dtype.type(share / columns.shape[1])
         if reduction == "mean":

@@ -16,8 +16,11 @@ __all__ = [
     "gelu_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
+    "logsumexp",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -37,6 +40,10 @@ Array = Any  # an array, or where NumPy makes one of a 0-d array a scalar, of a 
 # Infinities and NaN follow the formulas without a warning, as they do in the C++ kernels.
 quiet = np.errstate(all="ignore")
 
+# Where the sigmoid and the normal distribution are 0 and 1, in every dtype: from here on an argument
+# stays the same where it is a factor, so that infinity times 0 is no NaN but the limit.
+FAR = 2.0e4
+
 
 @quiet
 def relu(x: Array) -> Array:
@@ -52,8 +59,12 @@ def relu_backward(dy: Array, x: Array) -> Array:
 
 @quiet
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
-    """``x`` where ``x > 0``, else ``negative_slope * x`` (Maas et al., 2013)."""
-    return np.where(x > 0, x, negative_slope * x)
+    """``x`` where ``x > 0``, else ``negative_slope * x`` (Maas et al., 2013).
+
+    With a slope of 0 it is 0 at minus infinity, too.
+    """
+    negative = np.maximum(x, np.finfo(x.dtype).min) if negative_slope == 0 else x
+    return np.where(x > 0, x, negative_slope * negative)
 
 
 @quiet
@@ -83,9 +94,9 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     """
     if approximate == "tanh":
         u, _ = _gelu_argument(x)
-        return x * sigmoid(2 * u)
+        return np.maximum(x, -FAR) * sigmoid(2 * u)
     distribution, _ = _normal(x)
-    return x * distribution
+    return np.maximum(x, -FAR) * distribution
 
 
 @quiet
@@ -94,6 +105,7 @@ def gelu_backward(dy: Array, x: Array, approximate: str = "none") -> Array:
 
     ``approximate="tanh"``: ``dy * (s + x * s * (1 - s) * 2 u')`` with ``s = sigmoid(2 u)``.
     """
+    x = np.clip(x, -FAR, FAR)
     if approximate == "tanh":
         u, slope = _gelu_argument(x)
         s = sigmoid(2 * u)
@@ -105,12 +117,13 @@ def gelu_backward(dy: Array, x: Array, approximate: str = "none") -> Array:
 @quiet
 def silu(x: Array) -> Array:
     """``x * sigmoid(x)`` (Elfwing et al., 2017)."""
-    return x * sigmoid(x)
+    return np.maximum(x, -FAR) * sigmoid(x)
 
 
 @quiet
 def silu_backward(dy: Array, x: Array) -> Array:
     """``dy * s * (1 + x * (1 - s))`` with ``s = sigmoid(x)``."""
+    x = np.clip(x, -FAR, FAR)
     return dy * sigmoid(x) * (1 + x * sigmoid(-x))
 
 
@@ -137,6 +150,18 @@ def tanh(x: Array) -> Array:
 def tanh_backward(dy: Array, x: Array) -> Array:
     """``dy * (1 - tanh(x)^2)``, written ``4 s (1 - s)`` with ``s = sigmoid(2 x)``."""
     return dy * 4 * sigmoid(2 * x) * sigmoid(-2 * x)
+
+
+@quiet
+def log_sigmoid(x: Array) -> Array:
+    """``log(sigmoid(x))``, which is ``min(x, 0) - log(1 + exp(-|x|))``."""
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@quiet
+def log_sigmoid_backward(dy: Array, x: Array) -> Array:
+    """``dy * sigmoid(-x)``."""
+    return dy * sigmoid(-x)
 
 
 @quiet
@@ -180,6 +205,23 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     top = np.expand_dims(np.argmax(x, axis), axis)
     np.put_along_axis(others, top, np.take_along_axis(others, top, axis) - 1, axis)
     return shifted - np.log1p(others.sum(axis, keepdims=True))
+
+
+@quiet
+def logsumexp(x: Array, axis: Any = -1, *, keepdims: bool = False) -> Array:
+    """``log(sum(exp(x)))`` along axes, -inf of nothing; as in `log_softmax`, with ``log1p``."""
+    given = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
+    axes = tuple(a % x.ndim for a in given)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = x.transpose(kept + axes).reshape([x.shape[a] for a in kept] + [-1 if x.size else 0])
+    largest = _max(rows, -1)[..., 0]
+    if rows.shape[-1]:
+        others = np.exp(rows - largest[..., np.newaxis])
+        top = np.argmax(rows, -1)[..., np.newaxis]
+        np.put_along_axis(others, top, np.take_along_axis(others, top, -1) - 1, -1)
+        unbounded = np.isinf(largest) & ~np.isnan(rows).any(-1)
+        largest = np.where(unbounded, largest, largest + np.log1p(others.sum(-1)))
+    return np.expand_dims(largest, axes) if keepdims else largest
 
 
 @quiet

@@ -51,6 +51,8 @@ def cross_entropy(
 ) -> Loss:
     """``-sum_c weight_c t_c log_softmax(logits)_c`` for each row, ``t`` its class probabilities.
 
+    A row all of whose ``weight_c t_c`` are 0 counts 0, whatever its logits are.
+
     A class index y means ``t_c = (1 - label_smoothing) [c = y] + label_smoothing / C``;
     probabilities are smoothed alike. A probability of exactly 0 contributes exactly 0. Rows whose
     index is ``ignore_index`` count nothing. The mean is weighted by ``weight[y]`` for indices and
@@ -89,7 +91,8 @@ def cross_entropy_and_grad(
         index, kept = _class_indices(target, classes, ignore_index)
         t = _one_hot(index, classes).astype(logits.dtype)
         row_weight = np.where(kept, w[index], 0)
-    q = w * ((1 - label_smoothing) * t + label_smoothing / classes)
+    q = _product(w, (1 - label_smoothing) * t + label_smoothing / classes)
+    kept = kept & (q != 0).any(-1)
     losses = np.where(kept, -_product(q, log_p).sum(-1), 0)
     grads = np.where(kept[..., np.newaxis], np.exp(log_p) * q.sum(-1, keepdims=True) - q, 0)
     return _reduce(losses, np.moveaxis(grads, -1, axis), reduction, row_weight)
@@ -129,7 +132,7 @@ def nll_loss_and_grad(
     w = np.ones(classes, input.dtype) if weight is None else weight
     row_weight = np.where(kept, w[index], 0)
     picked = np.take_along_axis(rows, index[..., np.newaxis], -1)[..., 0]
-    losses = np.where(kept, -w[index] * picked, 0)
+    losses = -_product(row_weight, picked)
     grads = -row_weight[..., np.newaxis] * _one_hot(index, classes)
     return _reduce(losses, np.moveaxis(grads, -1, axis), reduction, row_weight)
 
@@ -146,11 +149,10 @@ def binary_cross_entropy_and_grad(
     input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
 ) -> tuple[Loss, Array]:
     """Gradient: ``(p - t) / max(p (1 - p), 1e-12)``."""
-    w = input.dtype.type(1) if weight is None else weight
     log_p, log_q = np.maximum(np.log(input), -100), np.maximum(np.log1p(-input), -100)
-    losses = -w * (target * log_p + (1 - target) * log_q)
-    grads = w * (input - target) / np.maximum(input * (1 - input), 1e-12)
-    return _reduce(losses, grads, reduction)
+    losses = -(target * log_p + (1 - target) * log_q)
+    grads = (input - target) / np.maximum(input * (1 - input), 1e-12)
+    return _reduce(*_weighted(losses, grads, weight), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -181,133 +183,199 @@ def binary_cross_entropy_with_logits_and_grad(
 ) -> tuple[Loss, Array]:
     """Gradient: ``weight * ((1 - t) p - pos_weight t (1 - p))``."""
     one = logits.dtype.type(1)
-    w = one if weight is None else weight
     positive = target * (one if pos_weight is None else pos_weight)
     negative = 1 - target
     never = np.inf  # no threshold beyond which softplus is taken for the identity
     losses = _product(positive, softplus(-logits, threshold=never)) + _product(
         negative, softplus(logits, threshold=never)
     )
-    grads = negative * sigmoid(logits) - positive * sigmoid(-logits)
-    return _reduce(w * losses, w * grads, reduction)
+    grads = _product(negative, sigmoid(logits)) - _product(positive, sigmoid(-logits))
+    return _reduce(*_weighted(losses, grads, weight), reduction)
 
 
-def mse_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+def mse_loss(
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+) -> Loss:
     """``d^2`` with ``d = input - target``."""
-    return mse_loss_and_grad(input, target, reduction=reduction)[0]
+    return mse_loss_and_grad(input, target, weight=weight, reduction=reduction)[0]
 
 
 @quiet
 def mse_loss_and_grad(
-    input: Array, target: Array, *, reduction: str = "mean"
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
 ) -> tuple[Loss, Array]:
     """Gradient: ``2 d``."""
     d = input - target
-    return _reduce(d * d, 2 * d, reduction)
+    return _reduce(*_weighted(d * d, 2 * d, weight), reduction, weight)
 
 
-def l1_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+def l1_loss(
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+) -> Loss:
     """``|d|`` with ``d = input - target``."""
-    return l1_loss_and_grad(input, target, reduction=reduction)[0]
+    return l1_loss_and_grad(input, target, weight=weight, reduction=reduction)[0]
 
 
 @quiet
-def l1_loss_and_grad(input: Array, target: Array, *, reduction: str = "mean") -> tuple[Loss, Array]:
+def l1_loss_and_grad(
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+) -> tuple[Loss, Array]:
     """Gradient: ``sign(d)``, 0 for 0 and, as in PyTorch, for NaN."""
     d = input - target
-    return _reduce(np.abs(d), _sign(d), reduction)
+    return _reduce(*_weighted(np.abs(d), _sign(d), weight), reduction, weight)
 
 
 def smooth_l1_loss(
-    input: Array, target: Array, *, beta: float = 1.0, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> Loss:
     """``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2`` (Girshick, 2015)."""
-    return smooth_l1_loss_and_grad(input, target, beta=beta, reduction=reduction)[0]
+    return smooth_l1_loss_and_grad(input, target, beta=beta, weight=weight, reduction=reduction)[0]
 
 
 @quiet
 def smooth_l1_loss_and_grad(
-    input: Array, target: Array, *, beta: float = 1.0, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Loss, Array]:
     """Gradient: ``d / beta`` where ``|d| < beta``, else ``sign(d)``."""
     d = input - target
     if beta == 0:
-        return _reduce(np.abs(d), _sign(d), reduction)
+        return _reduce(*_weighted(np.abs(d), _sign(d), weight), reduction, weight)
     far = np.abs(d) >= beta
     losses = np.where(far, np.abs(d) - beta / 2, d * d / (2 * beta))
-    return _reduce(losses, np.where(far, _sign(d), d / beta), reduction)
+    return _reduce(*_weighted(losses, np.where(far, _sign(d), d / beta), weight), reduction, weight)
 
 
-def huber_loss(input: Array, target: Array, *, delta: float = 1.0, reduction: str = "mean") -> Loss:
+def huber_loss(
+    input: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
+) -> Loss:
     """``d^2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)`` (Huber, 1964)."""
-    return huber_loss_and_grad(input, target, delta=delta, reduction=reduction)[0]
+    return huber_loss_and_grad(input, target, delta=delta, weight=weight, reduction=reduction)[0]
 
 
 @quiet
 def huber_loss_and_grad(
-    input: Array, target: Array, *, delta: float = 1.0, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Loss, Array]:
     """Gradient: ``d`` where ``|d| < delta``, else ``delta sign(d)``."""
     d = input - target
     far = np.abs(d) >= delta
     losses = np.where(far, delta * (np.abs(d) - delta / 2), d * d / 2)
-    return _reduce(losses, np.where(far, delta * _sign(d), d), reduction)
+    return _reduce(*_weighted(losses, np.where(far, delta * _sign(d), d), weight), reduction, None)
 
 
-def poisson_nll_loss(input: Array, target: Array, *, reduction: str = "mean") -> Loss:
+def poisson_nll_loss(
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+) -> Loss:
     """``exp(x) - t x``, x being the logarithm of the rate; ``t x`` is 0 where ``t = 0``."""
-    return poisson_nll_loss_and_grad(input, target, reduction=reduction)[0]
+    return poisson_nll_loss_and_grad(input, target, weight=weight, reduction=reduction)[0]
 
 
 @quiet
 def poisson_nll_loss_and_grad(
-    input: Array, target: Array, *, reduction: str = "mean"
+    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
 ) -> tuple[Loss, Array]:
     """Gradient: ``exp(x) - t``."""
     rate = np.exp(input)
-    return _reduce(rate - _product(target, input), rate - target, reduction)
+    # Of an infinite rate nothing is taken: infinity minus infinity would be NaN.
+    losses = rate - _product(target, np.minimum(input, 1e4))
+    return _reduce(*_weighted(losses, rate - target, weight), reduction, weight)
 
 
 def quantile_loss(
-    input: Array, target: Array, *, quantile: float | Array = 0.5, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> Loss:
     """``max(q d, (q - 1) d)`` with ``d = target - input`` (Koenker & Bassett, 1978)."""
-    return quantile_loss_and_grad(input, target, quantile=quantile, reduction=reduction)[0]
+    return quantile_loss_and_grad(
+        input, target, quantile=quantile, weight=weight, reduction=reduction
+    )[0]
 
 
 @quiet
 def quantile_loss_and_grad(
-    input: Array, target: Array, *, quantile: float | Array = 0.5, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    quantile: float | Array = 0.5,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Loss, Array]:
     """Gradient: ``-q`` where d is positive, ``1 - q`` where it is negative, else 0."""
     q = np.asarray(quantile, input.dtype)
     d = target - input
     factor = np.where(d > 0, q, q - 1)
-    return _reduce(factor * d, np.where((d > 0) | (d < 0), -factor, 0 * q), reduction)
+    return _reduce(
+        *_weighted(factor * d, np.where((d > 0) | (d < 0), -factor, 0 * q), weight),
+        reduction,
+        weight,
+    )
 
 
 def kl_div(
-    input: Array, target: Array, *, log_target: bool = False, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    log_target: bool = False,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> Loss:
     """``t (log(t) - input)``, 0 where ``t = 0``; the input holds log-probabilities.
 
     With ``log_target`` the target is ``log(t)``, else ``t``.
     The mean is over elements; ``"batchmean"`` divides by the first dimension instead.
     """
-    return kl_div_and_grad(input, target, log_target=log_target, reduction=reduction)[0]
+    return kl_div_and_grad(
+        input, target, log_target=log_target, weight=weight, reduction=reduction
+    )[0]
 
 
 @quiet
 def kl_div_and_grad(
-    input: Array, target: Array, *, log_target: bool = False, reduction: str = "mean"
+    input: Array,
+    target: Array,
+    *,
+    log_target: bool = False,
+    weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Loss, Array]:
     """Gradient: ``-t``."""
     t, log_t = (np.exp(target), target) if log_target else (target, np.log(target))
-    return _reduce(_product(t, log_t - input), -t, reduction)
+    return _reduce(*_weighted(_product(t, log_t - input), -t, weight), reduction, weight)
 
 
 def _sign(x: Array) -> Array:
     return np.where(np.isnan(x), 0, np.sign(x))
+
+
+def _weighted(losses: Array, grads: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Multiply losses and their gradients by weights; a weight of 0 hides anything."""
+    if weight is None:
+        return losses, grads
+    return _product(weight, losses), _product(weight, grads)
 
 
 def _product(coefficient: Array, x: Array) -> Array:
@@ -341,16 +409,23 @@ def _reduce(
 ) -> tuple[Loss, Array]:
     """Reduced loss and its gradient from the losses and their gradients, one by one.
 
-    ``row_weight`` gives the mean of the class losses its weights; the losses already carry them.
+    ``row_weight`` are the weights that the mean is divided by; the losses already carry them. Where
+    they add up to 0, the mean is NaN and its gradient 0.
     """
     if reduction == "none":
         return losses, grads
     wide = np.promote_types(losses.dtype, np.float64).type
     divisor = wide(1)
     if reduction == "mean":
-        divisor = wide(losses.size) if row_weight is None else row_weight.sum(dtype=wide)
+        divisor = wide(losses.size) if row_weight is None else _total(row_weight, losses)
     elif reduction == "batchmean":
         divisor = wide(losses.shape[0])
     loss = losses.dtype.type(losses.sum(dtype=wide) / divisor)
-    scaled = np.where(grads == 0, grads, grads / divisor)  # an all-ignored mean has gradient 0
+    scaled = np.zeros_like(grads) if divisor == 0 else grads / divisor
     return loss, scaled.astype(losses.dtype)
+
+
+def _total(weight: Array, losses: Array) -> Array:
+    """Add up the weights of all losses."""
+    wide = np.promote_types(losses.dtype, np.float64)
+    return np.broadcast_to(weight, losses.shape).sum(dtype=wide)

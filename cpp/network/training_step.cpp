@@ -3,6 +3,8 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
@@ -95,8 +97,8 @@ template <class T>
 void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
   // Several steps have to pay for packing and unpacking.
-  const bool packed =
-      !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 && epoch.batches >= 8;
+  const bool packed = !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 &&
+                      epoch.batches >= 8 && !takes_long(epoch.batch_size);
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
     direct_.plan(parameters_, epoch.update.states, packed);
@@ -125,7 +127,7 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
     if (epoch.squared_norms) epoch.squared_norms[i] = squared_norm_;
     const bool was_pending = rollback_.is_pending();
     try {
-      result = train_step(epoch, b, epoch.losses[i]);
+      result = train_step(epoch, b, epoch.losses[i], [&] { return goes_on(progress.batches); });
     } catch (...) {
       undo(), forget();
       throw;
@@ -153,10 +155,13 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
 }
 
 template <class T>
-outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss) {
+outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
+                                     function_ref<bool()> goes_on) {
   const optimizer& by = epoch.update;
   const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
-  const bool may_be_direct = direct_.is_possible() && !accumulate_;
+  // What has begun to update must end: a long batch makes its gradients before.
+  const bool may_be_direct = direct_.is_possible() && !accumulate_ && !takes_long(n);
+  std::optional<watch> watched(std::in_place, net_.cost() * double(n), goes_on);
   std::atomic<bool> bad_label{false};
   block_losses_.assign(blocks, 0.0);
   loss_->begin_batch(b.loss_factors);
@@ -193,6 +198,7 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   direct_.unpack();
   bounds_.forget();
   if (b.counts()) rollback_.add_gradients(n);
+  watched.reset();
   if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
   const outcome result = rollback_.run(parameters_, by, epoch.max_norm);
   measure_squared_norm(by);

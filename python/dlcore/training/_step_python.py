@@ -110,6 +110,10 @@ class PythonStep:
                 except FloatingPointError as error:
                     self._native.undo()
                     raise Diverged(batch, str(error)) from None
+                except BaseException:  # Ctrl-C in the middle of a pass as well
+                    self._native.undo()
+                    self.forget()
+                    raise
             if outputs is not None:
                 start = batch * plan.batch_size
                 outputs[start : start + len(of_batch)] = of_batch

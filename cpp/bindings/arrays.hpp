@@ -2,12 +2,15 @@
 // argument. Beside the module's own files the only place that knows pybind11.
 #pragma once
 
+#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <initializer_list>
 #include <numeric>
 #include <string>
+#include <thread>
 
 #include "core/labels.hpp"
 #include "core/parallel.hpp"
@@ -37,13 +40,67 @@ inline auto dispatch(kind k, const F& f) {
   return k == kind::float32 ? f(float{}) : f(double{});
 }
 
+// Calls f, a piece of Python's C interface that takes the GIL, or may let go of it and take it
+// again. Before Python 3.14 an interpreter that is ending ends the other threads where they ask for
+// the GIL, by unwinding their stacks: through destructors, which must not throw and which would
+// change reference counts without the GIL. Such a thread waits here instead until the process is
+// gone, as it does in Python 3.14; f itself has nothing to destroy.
+template <class F>
+inline auto in_python(const F& f) -> decltype(f()) {
+#if defined(__GLIBCXX__)
+  try {
+    return f();
+  } catch (const abi::__forced_unwind&) {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+#else
+  return f();
+#endif
+}
+
 // Released while a kernel runs.
-struct without_gil {
-  PyThreadState* state = PyEval_SaveThread();
+class without_gil {
+ public:
   without_gil() = default;
   without_gil(const without_gil&) = delete;
-  ~without_gil() { PyEval_RestoreThread(state); }
+  ~without_gil() { acquire(); }
+
+  // Calls f with the GIL.
+  template <class F>
+  auto with_gil(const F& f) {
+    acquire();
+    const released_again after{state_};
+    return f();
+  }
+
+ private:
+  PyThreadState* state_ = PyEval_SaveThread();
+
+  struct released_again {
+    PyThreadState*& state;
+    ~released_again() { state = PyEval_SaveThread(); }
+  };
+  void acquire() {
+    in_python([this] { PyEval_RestoreThread(state_); });
+  }
 };
+
+// What Python code may run in, which another thread may interrupt.
+inline py::object call_python(py::handle function, const py::tuple& arguments,
+                              const py::dict& named = py::dict()) {
+  PyObject* result =
+      in_python([&] { return PyObject_Call(function.ptr(), arguments.ptr(), named.ptr()); });
+  if (!result) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
+}
+
+inline py::object call_python(const char* module, const char* function, const py::tuple& arguments,
+                              const py::dict& named = py::dict()) {
+  PyObject* loaded = in_python([&] { return PyImport_ImportModule(module); });
+  if (!loaded) throw py::error_already_set();
+  const py::object own = py::reinterpret_steal<py::object>(loaded);
+  return call_python(own.attr(function), arguments, named);
+}
 
 // No array, false as a bool; py::array's own default is an empty one.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
@@ -67,7 +124,7 @@ inline py::array as_array(py::handle object, const argument& arg) {
   const auto& api = py::detail::npy_api::get();
   if (Py_TYPE(object.ptr()) == api.PyArray_Type_) return py::reinterpret_borrow<py::array>(object);
   // __array__, buffers, __dlpack__ and subclasses are Python's business.
-  return py::module_::import("dlcore._common.arrays").attr("as_array")(object, arg.text());
+  return call_python("dlcore._common.arrays", "as_array", py::make_tuple(object, arg.text()));
 }
 
 inline py::detail::PyArrayDescr_Proxy* descr(const py::array& a) {
@@ -203,7 +260,7 @@ inline bool overlap(const py::array& a, const py::array& b) {
   extent(b, b_low, b_high);
   if (a_high <= b_low || b_high <= a_low || interleaved(a, b)) return false;
   // NumPy decides exactly.
-  return py::module_::import("numpy").attr("shares_memory")(a, b).cast<bool>();
+  return call_python("numpy", "shares_memory", py::make_tuple(a, b)).cast<bool>();
 }
 
 // An array that is written: exactly this dtype and shape, each element its own memory.

@@ -24,6 +24,12 @@ std::optional<activation_spec> named_activation(py::handle name) {
                         std::string(py::repr(name)));
 }
 
+py::array c_ordered(const py::array& a) {
+  py::dict named;
+  named["order"] = "C";
+  return call_python("numpy", "array", py::make_tuple(a), named);
+}
+
 // An array as rows of contiguous elements, copied where it is not.
 template <class T>
 rows_of<T> contiguous_rows(py::array& a) {
@@ -32,7 +38,7 @@ rows_of<T> contiguous_rows(py::array& a) {
                     aligned<T>(static_cast<const char*>(a.data()));
   if (rows) return {static_cast<T*>(const_cast<void*>(a.data())), a.strides(0) / item};
   if (!has_flag(a, c_contiguous) || !aligned<T>(static_cast<const char*>(a.data())))
-    a = py::module_::import("numpy").attr("array")(a, py::arg("order") = "C");
+    a = c_ordered(a);
   return {static_cast<T*>(const_cast<void*>(a.data())), a.shape(last)};
 }
 
@@ -75,7 +81,7 @@ struct linear_call {
   linear_layer<T> layer() {
     const auto whole = [](py::array& a) {
       if (!has_flag(a, c_contiguous) || !aligned<T>(static_cast<const char*>(a.data())))
-        a = py::module_::import("numpy").attr("array")(a, py::arg("order") = "C");
+        a = c_ordered(a);
       return static_cast<T*>(const_cast<void*>(a.data()));
     };
     return linear_layer<T>(in, out, whole(weight), bias ? whole(bias) : nullptr);
@@ -104,7 +110,7 @@ py::object linear(py::handle x, py::handle weight, py::handle bias, py::handle a
                       {static_cast<T*>(const_cast<void*>(to.data())), call.out}, call.rows,
                       spec ? &*spec : nullptr);
   });
-  if (!direct) py::module_::import("numpy").attr("copyto")(y, to);
+  if (!direct) call_python("numpy", "copyto", py::make_tuple(y, to));
   return returned(out_object, y);
 }
 

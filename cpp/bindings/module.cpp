@@ -4,7 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "core/parallel.hpp"
-#include "simd/register.hpp"
+#include "simd/vec.hpp"
 
 namespace dlcore {
 
@@ -37,8 +37,15 @@ void bind_settings(py::module_& m) {
   m.attr("compiler") = compiler();
   m.attr("openmp") = has_openmp();
   m.attr("register_bytes") = register_bytes;
-  m.def("set_num_threads", [](int n) { thread_settings::get().threads = n; }, py::arg("n"));
-  m.def("get_num_threads", [] { return thread_settings::get().threads.load(); });
+  m.attr("can_flush_denormals") = can_flush_subnormals;
+  m.def("get_num_threads", num_threads);
+  m.def("set_default_num_threads", set_default_num_threads, py::arg("n"));
+  m.def("set_num_threads", set_num_threads, py::arg("n"));
+  m.def("process_num_threads", process_num_threads);
+  m.def("exchange_own_num_threads", exchange_own_num_threads, py::arg("n"));
+  m.def("num_processors", num_processors);
+  m.def("thread_limit", thread_limit);
+  m.def("exchange_flushing", exchange_flushing, py::arg("flush"));
 }
 
 }  // namespace

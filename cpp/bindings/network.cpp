@@ -13,6 +13,21 @@ namespace {
 
 kind kind_of(bool is_double) { return is_double ? kind::float64 : kind::float32; }
 
+// Runs f, which takes about so many nanoseconds, without the GIL. Where it takes long, a signal
+// such as Ctrl-C ends it.
+template <class F>
+void interruptible(double nanoseconds, const F& f) {
+  try {
+    without_gil released;
+    const auto is_quiet = [] { return PyErr_CheckSignals() == 0; };
+    const auto goes_on = [&] { return released.with_gil(is_quiet); };
+    const watch watched(nanoseconds, goes_on);
+    f();
+  } catch (const interrupted&) {
+    throw py::error_already_set();
+  }
+}
+
 // ---- inference ----------------------------------------------------------------------------------
 
 class py_network {
@@ -55,11 +70,9 @@ class py_network {
     py::array out(dtype_, std::vector<py::ssize_t>{rows, net.out()});
     const rows_of<const T> from{static_cast<const T*>(x.data()), x.strides(0) / item};
     const rows_of<T> to{static_cast<T*>(out.mutable_data()), net.out()};
-    bool fine;
-    {
-      without_gil released;
-      fine = net.run(from, to, rows, finite);
-    }
+    bool fine = false;
+    interruptible(net.nanoseconds() * double(rows),
+                  [&] { fine = net.run(from, to, rows, finite); });
     return fine ? py::object(out) : py::none();
   }
 };
@@ -90,17 +103,19 @@ class step_of {
       throw py::value_error("forward: x or indices do not fit the training step");
     const rows_of<T> to = matrix(outputs, "outputs", n);
     const auto* first = static_cast<const std::int64_t*>(indices.data());
-    without_gil released;
-    step_.forward(from, first, n, key);
-    copy_rows<T>(step_.outputs().read(), to, n, net_.out());
+    interruptible(net_.cost() * double(n), [&] {
+      step_.forward(from, first, n, key);
+      copy_rows<T>(step_.outputs().read(), to, n, net_.out());
+    });
   }
   void backward(const py::array& gradient) {
     const std::ptrdiff_t n = gradient.shape(0);
     if (n > batch_size_) throw py::value_error("backward: gradient has too many rows");
     const rows_of<T> from = matrix(gradient, "gradient", n);
-    without_gil released;
-    copy_rows<T>(from.read(), step_.output_gradients(), n, net_.out());
-    step_.backward(n);
+    interruptible(net_.cost() * double(n), [&] {
+      copy_rows<T>(from.read(), step_.output_gradients(), n, net_.out());
+      step_.backward(n);
+    });
   }
   void finish_update(const py::tuple& parameters, double average_decay) {
     optimizer by;
@@ -120,19 +135,22 @@ class step_of {
     epoch_spec<T> epoch = read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, labels);
     const py::object between = spec.attr("between");
     std::exception_ptr error;
-    const auto goes_on = [&](std::ptrdiff_t batches) {
-      py::gil_scoped_acquire acquired;
-      try {
-        between(batches);
-      } catch (...) {
-        error = std::current_exception();
-      }
-      return !error;
-    };
-    outcome result;
-    {
+    outcome result = outcome::fine;
+    try {
       without_gil released;
+      const auto call = [&](std::ptrdiff_t batches) {
+        try {
+          call_python(between, py::make_tuple(batches));
+        } catch (...) {
+          error = std::current_exception();
+        }
+        return !error;
+      };
+      const auto goes_on = [&](std::ptrdiff_t batches) {
+        return released.with_gil([&] { return call(batches); });
+      };
       result = step_.run(epoch, goes_on, progress);
+    } catch (const interrupted&) {  // by this error
     }
     if (error) std::rethrow_exception(error);
     constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};

@@ -6,12 +6,13 @@
 // taken by another process holds up a chunk, not its half of the work. A thread that does not get
 // to run at all still holds up the end of the region: then the next ones go without it for a while.
 //
-// What is thrown in a region comes out of it.
+// What is thrown in a region comes out of it. The threads compute in the modes of the caller:
+// rounding, traps, subnormal numbers.
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace dlcore {
@@ -25,18 +26,24 @@ inline std::ptrdiff_t even_chunk(std::ptrdiff_t n, std::ptrdiff_t largest, std::
   return std::max(grain, ceil_div(ceil_div(n, chunks), grain) * grain);
 }
 
-struct thread_settings {
-  std::atomic<int> threads{1};
-  // After fork, libgomp's pool is gone but not known to be gone: a region would hang (GCC bug
-  // 58378).
-  std::atomic<bool> forked{false};
-
-  static thread_settings& get();
-
- private:
-  thread_settings();
-};
 bool has_openmp();
+
+// ---- how many threads ---------------------------------------------------------------------------
+
+// How many threads a region that this thread opens may have: its own number, else the one that was
+// set for the process, else what this thread was told by omp_set_num_threads, as threadpoolctl
+// does, else the default; at most OpenMP's limit, and 1 where no region can be opened.
+int num_threads();
+void set_default_num_threads(int n);
+// For the process. 0: none.
+void set_num_threads(int n);
+int process_num_threads();
+// For this thread. 0: none. Returns the number before.
+int exchange_own_num_threads(int n);
+// The processors that OpenMP found before it bound this thread to one of them, and its limit on
+// threads; 0: not known, or none.
+int num_processors();
+int thread_limit();
 
 // A function that lives elsewhere, called by its address: what is around it is compiled once.
 template <class Signature>
@@ -55,6 +62,35 @@ class function_ref<Result(Args...)> {
   const void* object_;
   Result (*call_)(const void*, Args...);
 };
+
+// ---- modes of this thread -----------------------------------------------------------------------
+
+// Whether regions take subnormal numbers for 0. Returns what was so before.
+bool exchange_flushing(bool flush);
+
+// What is thrown out of a region whose watch says no.
+struct interrupted {};
+
+// While it lives, the loops of this thread ask every tenth of a second whether they are to go on,
+// if the whole takes long: about so many nanoseconds on one thread. For work that may end in the
+// middle.
+class watch {
+ public:
+  static bool takes_long(double nanoseconds) { return nanoseconds > 100e6; }
+
+  watch(double nanoseconds, function_ref<bool()> goes_on);
+  watch(const watch&) = delete;
+  ~watch();
+  void ask();
+
+ private:
+  function_ref<bool()> goes_on_;
+  std::int64_t next_;
+  unsigned control_word_;
+  watch* before_;
+};
+
+// ---- loops --------------------------------------------------------------------------------------
 
 // Calls run(i) for each i in [0, chunks), on several threads where the whole, which takes about
 // `nanoseconds` on one, pays for them. Once a call has thrown, no further ones begin, and what it

@@ -50,6 +50,7 @@ bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bo
 template <class T>
 bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows,
                           bool few, bool check) const {
+  const flush_subnormals flushed;  // as a training step does
   std::atomic<bool> finite{true};
   const auto& layers = net.layers;
   const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : block_of(rows);

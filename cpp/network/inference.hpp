@@ -16,6 +16,8 @@ class inference {
 
   std::ptrdiff_t in() const { return first_->in(); }
   std::ptrdiff_t out() const { return first_->out(); }
+  // Of a row, on one thread.
+  double nanoseconds() const { return first_->cost(); }
 
   // The outputs of `rows` rows, with the parameters as they are now. `check`: whether all of x is
   // finite, looked at while it is at hand; else true.

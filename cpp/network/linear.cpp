@@ -38,6 +38,7 @@ template <class T>
 void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows,
                     const activation_spec* activation) {
   if (rows == 0 || l.out == 0) return;
+  const flush_subnormals flushed;  // as in a network
   const auto activate = activation ? forward_of<T>(activation->kind) : nullptr;
   const product_grid grid(rows, l.out, panel_columns<T>);
   const double cost = product_cost<T>(rows, l.out, l.in);
@@ -61,6 +62,7 @@ void linear_forward(linear_layer<T>& l, rows_of<const T> x, rows_of<T> y, std::p
 template <class T>
 void linear_backward(linear_layer<T>& l, rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                      std::ptrdiff_t rows) {
+  const flush_subnormals flushed;
   const product_grid grid(rows, l.in, panel_columns<T>);
   if (l.backward_panels() && rows > 0)
     parallel_for(l.parts(), double(l.in) * double(l.out) * 0.15,

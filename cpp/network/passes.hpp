@@ -18,13 +18,8 @@ namespace dlcore {
 template <class F, class... Before>
 inline void step_region(std::ptrdiff_t chunks, double nanoseconds, const F& f,
                         const Before&... before) {
-  parallel_for(
-      chunks, nanoseconds / 5,
-      [&](std::ptrdiff_t i) {
-        const flush_subnormals flushed;
-        f(i);
-      },
-      before...);
+  const flush_subnormals flushed;
+  parallel_for(chunks, nanoseconds / 5, f, before...);
 }
 
 template <class T>

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
@@ -95,8 +97,8 @@ template <class T>
 void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
   // Several steps have to pay for packing and unpacking.
-  const bool packed =
-      !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 && epoch.batches >= 8;
+  const bool packed = !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 &&
+                      epoch.batches >= 8 && !takes_long(epoch.batch_size);
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
     direct_.plan(parameters_, packed);
@@ -125,7 +127,7 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
     if (epoch.squared_norms) epoch.squared_norms[i] = squared_norm_;
     const bool was_pending = rollback_.is_pending();
     try {
-      result = train_step(epoch, b, epoch.losses[i]);
+      result = train_step(epoch, b, epoch.losses[i], [&] { return goes_on(progress.batches); });
     } catch (...) {
       undo(), forget();
       throw;
@@ -153,9 +155,12 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
 }
 
 template <class T>
-outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss) {
+outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
+                                     function_ref<bool()> goes_on) {
   const optimizer& by = epoch.update;
-  const bool may_be_direct = direct_.is_possible() && !accumulate_;
+  // What has begun to update must end: a long batch makes its gradients before.
+  const bool may_be_direct = direct_.is_possible() && !accumulate_ && !takes_long(b.n);
+  std::optional<watch> watched(std::in_place, net_.cost() * double(b.n), goes_on);
   loss = 0;
   // All rows of a batch may have been left out.
   const outcome passed = b.n > 0 ? pass_batch(epoch, b, may_be_direct, loss) : outcome::fine;
@@ -169,6 +174,7 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   direct_.unpack();
   bounds_.forget();
   if (b.counts()) rollback_.add_gradients(b.n);
+  watched.reset();
   if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
   const outcome result = rollback_.run(parameters_, by, epoch.max_norm, epoch.gradient_scale);
   measure_squared_norm(by);

@@ -35,8 +35,9 @@ class training_step {
 
   // The batches of an epoch, until one goes wrong: then the parameters are those from before it,
   // and so they are after an exception, except where there was no memory in the middle of a direct
-  // update. Every so often calls goes_on(batches that are completed), and ends if it says no. The
-  // parameters' arrays may be out of date meanwhile.
+  // update. Every so often calls goes_on(batches that are completed), and ends if it says no; in
+  // the middle of a long batch it ends by throwing `interrupted`. The parameters' arrays may be out
+  // of date meanwhile.
   outcome run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdiff_t)> goes_on,
               epoch_progress& progress);
 
@@ -81,7 +82,11 @@ class training_step {
   std::vector<trained_parameter<T>> trained(const std::vector<parameter_spec<T>>& specs) const;
   void begin_epoch(const epoch_spec<T>& epoch);
   void measure_squared_norm(const optimizer& by);
-  outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss);
+  bool takes_long(std::ptrdiff_t rows) const {
+    return watch::takes_long(net_.cost() * double(rows));
+  }
+  outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
+                     function_ref<bool()> goes_on);
   outcome pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct, double& loss);
   bool loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin, std::ptrdiff_t n,
                   double& sum);

@@ -10,6 +10,17 @@ namespace dlcore {
 struct neon_set : generic_operations<neon_set> {
   static constexpr int tile_rows = 12;
 
+  // Flush to zero, of inputs and results.
+  static constexpr unsigned flushing = 1u << 24;
+  static unsigned control_word() {
+    std::uint64_t word;
+    asm volatile("mrs %0, fpcr" : "=r"(word));
+    return unsigned(word);
+  }
+  static void set_control_word(unsigned word) {
+    asm volatile("msr fpcr, %0" : : "r"(std::uint64_t(word)));
+  }
+
   template <class T>
   static bool any(vec<T> m) {
     return vmaxvq_u32((uint32x4_t)m.v) != 0;

@@ -111,9 +111,11 @@ struct generic_operations {
     store<float>(p, Set::narrow(low, high));
   }
 
-  // The processor's mode for subnormal numbers; what there is none of, is not changed.
-  static unsigned flush_subnormals() { return 0; }
-  static void restore_subnormals(unsigned) {}
+  // The processor's modes of floating-point arithmetic, and those bits of them that make it take
+  // subnormal numbers for 0; where nothing is known of them, nothing is changed.
+  static constexpr unsigned flushing = 0;
+  static unsigned control_word() { return 0; }
+  static void set_control_word(unsigned) {}
 };
 
 struct generic_set : generic_operations<generic_set> {};

@@ -160,16 +160,36 @@ inline vec<T> root(vec<T> x) {
   return instruction_set::root<T>(x);
 }
 
-// While it lives, this thread takes subnormal numbers for 0: x86 computes with them a hundred times
-// as slowly as with others, and gradients of a network that has learned its data are full of them.
-class flush_subnormals {
+// The modes of floating-point arithmetic of this thread: rounding, traps, subnormal numbers.
+inline unsigned control_word() { return instruction_set::control_word(); }
+
+// While it lives, this thread computes in these modes.
+class control_word_scope {
  public:
-  flush_subnormals() : before_(instruction_set::flush_subnormals()) {}
-  flush_subnormals(const flush_subnormals&) = delete;
-  ~flush_subnormals() { instruction_set::restore_subnormals(before_); }
+  explicit control_word_scope(unsigned word) : before_(control_word()), is_other_(word != before_) {
+    if (is_other_) instruction_set::set_control_word(word);
+  }
+  control_word_scope(const control_word_scope&) = delete;
+  ~control_word_scope() {
+    if (is_other_) instruction_set::set_control_word(before_);
+  }
 
  private:
   unsigned before_;
+  bool is_other_;
+};
+
+// Whether a thread can be told to take subnormal numbers for 0, and whether this one does.
+inline constexpr bool can_flush_subnormals = instruction_set::flushing != 0;
+inline bool flushes_subnormals() {
+  return can_flush_subnormals &&
+         (control_word() & instruction_set::flushing) == instruction_set::flushing;
+}
+
+// While it lives, this thread takes subnormal numbers for 0: x86 computes with them a hundred times
+// as slowly as with others, and gradients of a network that has learned its data are full of them.
+struct flush_subnormals : control_word_scope {
+  flush_subnormals() : control_word_scope(control_word() | instruction_set::flushing) {}
 };
 
 // x 2^n for integers n held as floating numbers, rounded once: one instruction where there is one.

@@ -11,12 +11,10 @@ template <class Set>
 struct x86_operations : generic_operations<Set> {
   static void stream_fence() { _mm_sfence(); }
 
-  static unsigned flush_subnormals() {
-    const unsigned before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040);
-    return before;
-  }
-  static void restore_subnormals(unsigned before) { _mm_setcsr(before); }
+  // Flush to zero, denormals are zero.
+  static constexpr unsigned flushing = 0x8040;
+  static unsigned control_word() { return _mm_getcsr(); }
+  static void set_control_word(unsigned word) { _mm_setcsr(word); }
 };
 
 }  // namespace dlcore

@@ -12,7 +12,9 @@ from dlcore import (
     reference,
     training,
 )
+from dlcore._native import threadpools
 from dlcore._native.config import show_config
+from dlcore._native.denormals import flush_denormals
 from dlcore._native.dispatch import available_isas, isa
 from dlcore._native.dispatch import core as _core
 from dlcore._native.threads import get_num_threads, num_threads, set_num_threads
@@ -26,9 +28,12 @@ from dlcore.training import *
 
 __version__: str = _core.version
 
+threadpools.register()
+
 __all__ = [
     "__version__",
     "available_isas",
+    "flush_denormals",
     "get_num_threads",
     "information",
     "init",

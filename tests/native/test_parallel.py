@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore._native import threads
+from dlcore._native import cores, threads
 
 LARGE = 3_000_000
 
@@ -75,21 +75,13 @@ def test_bad_number_in_the_environment(value):
 def test_quota_of_the_control_group_counts(monkeypatch):
     monkeypatch.delenv("DLCORE_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "_usable_cores", lambda: 16)
-    monkeypatch.setattr(threads, "_cgroup_quota", lambda: 3)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 16)
+    monkeypatch.setattr(cores, "quota", lambda: 3)
     n, source = threads.default_num_threads()
     assert n == 3
     assert "quota" in source
-    monkeypatch.setattr(threads, "_cgroup_quota", lambda: None)
+    monkeypatch.setattr(cores, "quota", lambda: None)
     assert threads.default_num_threads()[0] == 16
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("max 100000", None), ("150000 100000", 2), ("20000 100000", 1)]
-)
-def test_quota_file(monkeypatch, text, expected):
-    monkeypatch.setattr(threads.Path, "read_text", lambda *_: text)
-    assert threads._cgroup_quota() == expected
 
 
 def test_same_bits_with_any_number_of_threads(isa):

@@ -87,7 +87,13 @@ class Loss(Protocol):
 class Optimizer(Protocol):
     """What updates parameters; `dlcore.Adam` is one, and one of the user's own may be."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        """Set it."""
 
     def step(self, grads: Sequence[Any]) -> None:
         """Update the parameters in place."""

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import platform
+import sys
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from dlcore._native import dispatch
-from dlcore._native import threads as parallel
+from dlcore._native import dispatch, threads
 
 
-def show_config() -> None:
+@overload
+def show_config(mode: Literal["stdout"] = ...) -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Print versions, compiler, instruction set and threads, as a bug report wants them.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        Whether to print them or to return them for a program, as in `numpy.show_config`.
+
+    Returns
+    -------
+    dict or None
+        None where they are printed, else a dict of text, numbers, lists and dicts of them, which
+        `json` can write.
+
+    Raises
+    ------
+    ValueError
+        `mode` is neither.
 
     Examples
     --------
@@ -24,22 +45,55 @@ def show_config() -> None:
     instruction set  x86-64-v4 (64-byte registers), of x86-64-v4, x86-64-v3, x86-64
     threads          2 (cores that this process may use)
     OpenMP           yes
+    >>> dl.show_config("dicts")["threads"]  # doctest: +SKIP
+    {'number': 2, 'source': 'cores that this process may use', 'limit': None}
     """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', got {mode!r}")
+    config = _config()
+    if mode == "dicts":
+        return config
+    if sys.stdout is not None:  # as in programs without a console
+        _show(config)
+    return None
+
+
+def _config() -> dict[str, Any]:
     core = dispatch.core
-    default, source = parallel.default_num_threads()
-    threads = parallel.get_num_threads()
-    if threads != default:
-        source = "set_num_threads"
-    rows = {
+    return {
         "dlcore": core.version,
-        "Python": f"{platform.python_version()} ({platform.python_implementation()}, "
-        f"{platform.system()} {platform.machine()})",
+        "Python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+            "system": platform.system(),
+            "machine": platform.machine(),
+        },
         "NumPy": np.__version__,
         "compiler": core.compiler,
-        "instruction set": f"{core.isa} ({core.register_bytes}-byte registers), "
-        f"of {', '.join(dispatch.available_isas())}",
-        "threads": f"{threads} ({source})",
-        "OpenMP": "yes" if core.openmp else "no: kernels run on one thread",
+        "instruction set": {
+            "name": core.isa,
+            "register bytes": core.register_bytes,
+            "available": dispatch.available_isas(),
+        },
+        "threads": {
+            "number": threads.get_num_threads(),
+            "source": threads.source_of_num_threads(),
+            "limit": core.thread_limit() or None,
+        },
+        "OpenMP": core.openmp,
+    }
+
+
+def _show(config: dict[str, Any]) -> None:
+    python, isa, of_threads = config["Python"], config["instruction set"], config["threads"]
+    limit = f", OMP_THREAD_LIMIT={of_threads['limit']}" if of_threads["limit"] else ""
+    rows = config | {
+        "Python": f"{python['version']} ({python['implementation']}, "
+        f"{python['system']} {python['machine']})",
+        "instruction set": f"{isa['name']} ({isa['register bytes']}-byte registers), "
+        f"of {', '.join(isa['available'])}",
+        "threads": f"{of_threads['number']} ({of_threads['source']}{limit})",
+        "OpenMP": "yes" if config["OpenMP"] else "no: kernels run on one thread",
     }
     for name, value in rows.items():
         print(f"{name:<15}  {value}")

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlcore._native import _cpu
@@ -78,6 +79,11 @@ def load(isa: str) -> ModuleType:
     """Import the extension module of a level, one of `available_isas`."""
     with _short_spins():
         return importlib.import_module(f".{_LEVELS[isa]}", __package__)
+
+
+def pyinstaller_hooks() -> list[str]:
+    """Return the folder of the hook by which PyInstaller finds the extension modules."""
+    return [str(Path(__file__).parent)]
 
 
 def _choose() -> str:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlcore._native import dispatch
+from dlcore._native import cores, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_MOST = 1024
 
 
 def set_num_threads(n: int) -> None:
     """Set the number of threads that large kernels use.
 
     It holds for the whole process. Small arrays are always worked on by the calling thread alone,
-    and results have the same bits whatever the number.
+    and results have the same bits whatever the number. In a block of `num_threads` it changes the
+    number of the block as well.
 
     Parameters
     ----------
@@ -31,25 +32,36 @@ def set_num_threads(n: int) -> None:
         If `n` is not an integer.
     ValueError
         If `n` is less than 1 or more than 1024.
+
+    Notes
+    -----
+    As long as the number is not set, here or by ``DLCORE_NUM_THREADS``, a thread whose OpenMP was
+    told another one uses that: ``threadpoolctl.threadpool_limits(1)`` limits dlcore, too. The
+    threads of all calls that run at the same time are at most about three times as many as this
+    number; calls that find none left run on their own thread.
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"set_num_threads: n must be an integer, got {type(n).__name__}")
-    if not 1 <= n <= 1024:
-        raise ValueError(f"set_num_threads: n must be between 1 and 1024, got {n}")
+    _check(n, "set_num_threads")
     dispatch.core.set_num_threads(n)
+    if dispatch.core.exchange_own_num_threads(0):
+        dispatch.core.exchange_own_num_threads(n)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that large kernels use.
+    """Return the number of threads that large kernels use when this thread calls them.
 
-    Without OpenMP and in the child of a fork kernels run on one thread all the same.
+    It is 1 without OpenMP, and at most OpenMP's own limit (``OMP_THREAD_LIMIT``).
     """
     return dispatch.core.get_num_threads()
 
 
+def num_threads_of_process() -> int:
+    """Return the number that holds where no thread has one of its own."""
+    return dispatch.core.process_num_threads() or default_num_threads()[0]
+
+
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Set the number of threads within a ``with`` block, and restore it after.
+    """Set the number of threads within a ``with`` block, for what this Python thread calls.
 
     Parameters
     ----------
@@ -63,34 +75,44 @@ def num_threads(n: int) -> Iterator[None]:
     ...     dl.get_num_threads()
     1
     """
-    before = get_num_threads()
-    set_num_threads(n)
+    _check(n, "num_threads")
+    before = dispatch.core.exchange_own_num_threads(n)
     try:
         yield
     finally:
-        set_num_threads(before)
+        dispatch.core.exchange_own_num_threads(before)
 
 
-def _cgroup_quota() -> int | None:
-    """Return the cores' worth of time that the control group grants, if it sets a limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-    except (OSError, ValueError):
-        try:
-            v1 = Path("/sys/fs/cgroup/cpu")
-            quota = (v1 / "cpu.cfs_quota_us").read_text("ascii")
-            period = (v1 / "cpu.cfs_period_us").read_text("ascii")
-        except (OSError, ValueError):
-            return None
-    if quota.strip() == "max" or int(quota) <= 0:
-        return None
-    return max(1, math.ceil(int(quota) / int(period)))
+def adopt_num_threads(n: int) -> None:
+    """Let this thread, which works for another one, have the number of that one."""
+    dispatch.core.exchange_own_num_threads(n)
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def source_of_num_threads() -> str:
+    """Say where `get_num_threads` comes from."""
+    core, n = dispatch.core, get_num_threads()
+    own = core.exchange_own_num_threads(0)
+    core.exchange_own_num_threads(own)
+    default, source = default_num_threads()
+    if not core.openmp:
+        return "there is no OpenMP"
+    if n == core.thread_limit() and n < (own or core.process_num_threads() or default):
+        return "OMP_THREAD_LIMIT"
+    if own:
+        return "set_num_threads for this thread, by num_threads"
+    process = core.process_num_threads()
+    if process:
+        return source if source == "DLCORE_NUM_THREADS" and n == default else "set_num_threads"
+    if n != default:
+        return "omp_set_num_threads, as threadpoolctl calls it"
+    return source
+
+
+def _check(n: int, function: str) -> None:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{function}: n must be an integer, got {type(n).__name__}")
+    if not 1 <= n <= _MOST:
+        raise ValueError(f"{function}: n must be between 1 and {_MOST}, got {n}")
 
 
 def _from_environment(name: str) -> int | None:
@@ -99,10 +121,10 @@ def _from_environment(name: str) -> int | None:
         return None
     # OMP_NUM_THREADS may be a list, one number for each level of nesting.
     first = text.split(",")[0] if name == "OMP_NUM_THREADS" else text
-    if not first.strip().isdecimal() or not 1 <= int(first) <= 1024:
+    if not first.strip().isdecimal() or not 1 <= int(first) <= _MOST:
         if name == "OMP_NUM_THREADS":
             return None  # OpenMP's own variable: its runtime complains
-        raise ImportError(f"{name}={text!r} must be an integer between 1 and 1024")
+        raise ImportError(f"{name}={text!r} must be an integer between 1 and {_MOST}")
     return int(first)
 
 
@@ -110,16 +132,23 @@ def default_num_threads() -> tuple[int, str]:
     """Return the number of threads at import, and in words where it comes from.
 
     ``DLCORE_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the cores that this process may use: its
-    CPU affinity, and no more than the quota of its control group (containers).
+    CPU affinity, and no more than the quotas of its control groups (containers, services).
     """
     for name in ("DLCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         n = _from_environment(name)
         if n is not None:
             return n, name
-    cores, quota = _usable_cores(), _cgroup_quota()
-    if quota is not None and quota < cores:
-        return quota, f"CPU quota of the control group, of {cores} cores"
-    return min(cores, 1024), "cores that this process may use"
+    usable, quota = cores.usable_cores(), cores.quota()
+    if quota is not None and quota < usable:
+        return quota, f"CPU quota of the control group, of {usable} cores"
+    return min(usable, _MOST), "cores that this process may use"
 
 
-set_num_threads(default_num_threads()[0])
+def _set_default() -> None:
+    n, source = default_num_threads()
+    dispatch.core.set_default_num_threads(n)
+    if source == "DLCORE_NUM_THREADS":
+        dispatch.core.set_num_threads(n)
+
+
+_set_default()

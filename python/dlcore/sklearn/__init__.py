@@ -5,6 +5,7 @@ line to change. Needs scikit-learn 1.9 or later, which only this module imports.
 """
 
 from dlcore._common.optional import require
+from dlcore._native import threadpools
 
 _version = require("sklearn", "dlcore.sklearn").__version__
 if tuple(map(int, _version.split(".")[:2])) < (1, 9):
@@ -13,5 +14,7 @@ if tuple(map(int, _version.split(".")[:2])) < (1, 9):
 from dlcore.sklearn._classifier import MLPClassifier
 from dlcore.sklearn._regressor import MLPRegressor
 from dlcore.sklearn._scalers import MinMaxScaler, StandardScaler
+
+threadpools.register()  # scikit-learn has loaded threadpoolctl
 
 __all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler"]

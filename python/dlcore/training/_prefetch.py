@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from dlcore._native.threads import get_num_threads
+from dlcore._native.threads import adopt_num_threads, get_num_threads
 from dlcore.functional._one_hot import one_hot
 from dlcore.training._batches import Batches, BatchPlan, plan_batches
 from dlcore.training._dataset import Dataset, MappedFile, Subset, loss_weights, present
@@ -16,7 +16,6 @@ from dlcore.training._rows import dense, is_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
@@ -65,13 +64,17 @@ class AugmentedBatches:
         self._transform, self._mix = transform, mix
         # For all epochs: threads take longer to begin than a small epoch does. One less than there
         # are cores: the step needs some, and one that waits for its turn holds up all of the step's.
-        self._pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), "dlcore-transform")
+        threads = get_num_threads()
+        self._pool = ThreadPoolExecutor(
+            max(1, threads - 1), "dlcore-transform", adopt_num_threads, (threads,)
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, error: object, *_: object) -> None:
+        # Who pressed Ctrl-C does not wait for functions that are under way.
+        self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -115,10 +118,19 @@ class AugmentedBatches:
         indices, offsets = plan.order[offsets[0] : offsets[-1]], offsets - offsets[0]
         x = np.empty((len(indices), *plan.rows.x.shape[1:]), self._dtype)
         targets = [
-            self._pool.submit(self._change, plan, start + i, x[offsets[i] : offsets[i + 1]])
+            self._submit(plan, start + i, x[offsets[i] : offsets[i + 1]])
             for i in range(len(offsets) - 1)
         ]
         return _Piece(start, indices, offsets, x, targets)
+
+    def _submit(self, plan: BatchPlan, batch: int, x: Array) -> Future[Array]:
+        """Set a thread to change a batch; change it here where no thread can be started."""
+        try:
+            return self._pool.submit(self._change, plan, batch, x)
+        except RuntimeError:
+            changed: Future[Array] = Future()
+            changed.set_result(self._change(plan, batch, x))
+            return changed
 
     def _finish(self, plan: BatchPlan, piece: _Piece) -> Iterator[BatchPlan]:
         """Wait for batches, and give them."""

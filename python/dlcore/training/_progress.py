@@ -34,6 +34,8 @@ class Progress:
             raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
         if verbose == "auto":
             verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
+        if sys.stdout is None:  # as in programs without a console
+            verbose = 0
         self._shows = verbose != 0
         self._epochs = epochs
         self._bar = None

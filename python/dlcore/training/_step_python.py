@@ -113,6 +113,10 @@ class PythonStep:
                 except FloatingPointError as error:
                     self._native.undo()
                     raise Diverged(batch, str(error)) from None
+                except BaseException:  # Ctrl-C in the middle of a pass as well
+                    self._native.undo()
+                    self.forget()
+                    raise
             if outputs is not None:
                 outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = of_batch
             updates += updated

@@ -3,6 +3,7 @@
 // is an object made of a description.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -88,6 +89,13 @@ struct epoch_spec {
   double* losses;         // of each batch
   double* squared_norms;  // of all parameters with a penalty, before each batch; or null
   double seconds;         // from one look at the caller to the next
+
+  std::ptrdiff_t largest_batch() const {
+    std::ptrdiff_t largest = 0;
+    for (std::ptrdiff_t i = 0; i < batches; ++i)
+      largest = std::max<std::ptrdiff_t>(largest, offsets[i + 1] - offsets[i]);
+    return largest;
+  }
 };
 
 }  // namespace dlcore

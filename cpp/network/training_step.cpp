@@ -98,7 +98,7 @@ void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
   // Several steps have to pay for packing and unpacking.
   const bool packed = !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 &&
-                      epoch.batches >= 8 && !takes_long(epoch.batch_size);
+                      epoch.batches >= 8 && !takes_long(epoch.largest_batch());
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
     direct_.plan(parameters_, packed);

@@ -7,15 +7,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-    "Approximation",
-    "Array",
-    "ArrayLike",
-    "BatchReduction",
-    "Loss",
-    "LossAndGrad",
-    "Reduction",
-]
-
 # An array whose dtype and shape the kernels check when they run.
 Array: TypeAlias = NDArray[Any]
 # A NumPy scalar, or an array of losses with reduction="none".

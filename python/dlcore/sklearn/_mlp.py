@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from dlcore._common.arrays import without_mask
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
@@ -259,10 +258,8 @@ class PerceptronMixin:
         sizes = self._sizes()
         self._check_combination(incremental, validation)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = without_mask(X, "X"), without_mask(y, "y")
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = without_mask(sample_weight, "sample_weight")
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._weigh_classes(sample_weight, y, incremental)
         held = None
@@ -311,8 +308,8 @@ class PerceptronMixin:
     ) -> Validation:
         X, y = validate_data(
             self,
-            without_mask(X_val, "X_val"),
-            without_mask(y_val, "y_val"),
+            X_val,
+            y_val,
             accept_sparse=["csr", "csc"],
             multi_output=True,
             dtype=dtype,
@@ -320,7 +317,6 @@ class PerceptronMixin:
         )
         y = self._encode(y)
         if weight_val is not None:
-            weight_val = without_mask(weight_val, "sample_weight_val")
             weight_val = _check_sample_weight(weight_val, X)
         return Validation(X_val, X, self._labels(y), self._targets(y, dtype), weight_val)
 
@@ -567,7 +563,6 @@ class PerceptronMixin:
             if outputs is not None:
                 return outputs
         if check_input:
-            X = without_mask(X, "X")
             X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
         return self._run_network(X)
 

@@ -87,7 +87,6 @@ class training_step {
   }
   outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
                      function_ref<bool()> goes_on);
-  outcome pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct, double& loss);
   bool loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin, std::ptrdiff_t n,
                   double& sum);
 };

@@ -69,7 +69,8 @@ struct parameter_spec {
 template <class T>
 struct epoch_spec {
   dataset<T> data;
-  const std::int64_t *order, *offsets;  // batch i: order[offsets[i]], ..., order[offsets[i + 1] - 1]
+  const std::int64_t *order,
+      *offsets;  // batch i: order[offsets[i]], ..., order[offsets[i + 1] - 1]
   std::ptrdiff_t batches;
   const double *normalizers, *accumulation_weights;
   const double* loss_factors;  // of each loss in each batch; null: 1

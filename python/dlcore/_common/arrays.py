@@ -57,25 +57,31 @@ def as_array(obj: Any, name: str) -> Array:
         is_lazy, obj = _resolved(obj)
         for read in (_by_numpy, _by_dlpack, _by_old_array, partial(_by_array_of, declared)):
             try:
-                array = _without_mask(read(obj), name).view(np.ndarray)
-            except _Masked:
-                raise
+                array = read(obj)
             except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
                 cause = cause if isinstance(error, AttributeError) else error
                 continue
+            array = _without_mask(array, name).view(np.ndarray)
             if array.dtype == object:
                 continue
-            if declared not in (None, array.dtype):
+            if declared is not None and declared != array.dtype:
                 raise TypeError(
                     f"{name} is a {type(obj).__name__} of {declared}, but NumPy reads it as "
                     f"{array.dtype}, perhaps for missing values: make it an array first"
                 )
-            if is_lazy or not _is_memory_of(obj, array, read):
-                array = _read_only(array)
-            return array
+            return _read_only(array) if is_lazy else array
     raise TypeError(
         f"{name} must be an array that NumPy reads without a copy, got {_described(obj)}"
     ) from cause
+
+
+def as_numbers(obj: Any, name: str) -> Array:
+    """Return a number, a list or a tuple of numbers as an array, or what `as_array` reads."""
+    plain = isinstance(obj, int | float | list | tuple)
+    array = np.asarray(obj) if plain else as_array(obj, name)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, not {array.dtype}")
+    return array
 
 
 def is_array_like(obj: object) -> bool:
@@ -108,10 +114,16 @@ def check_dtype(
 ) -> None:
     """Raise a TypeError, which says what to write, for an array of another dtype than the model's."""
     if array.dtype != dtype:
-        cast = f"{name}.astype(np.{dtype})"
-        if not hasattr(obj, "astype"):
-            cast = f"np.asarray({name}, np.{dtype})"
-        raise TypeError(f"{name} is {array.dtype}, the model {dtype}: pass {cast}{otherwise}")
+        raise TypeError(
+            f"{name} is {array.dtype}, the model {dtype}: pass {cast_of(obj, name, dtype)}{otherwise}"
+        )
+
+
+def cast_of(obj: Any, name: str, dtype: np.dtype[Any]) -> str:
+    """Say what to write for an array of another dtype."""
+    own = name.rpartition(": ")[2]  # without the batch that it is of
+    has_cast = hasattr(obj, "astype")
+    return f"{own}.astype(np.{dtype})" if has_cast else f"np.asarray({own}, np.{dtype})"
 
 
 def check_matrix_shape(shape: tuple[int, ...], name: str, features: int | None) -> None:
@@ -130,11 +142,11 @@ def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
         # An __array__ from before NumPy 2; _by_old_array deals with it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return np.asanyarray(obj, copy=False)
+        return _shared(partial(np.asanyarray, obj, copy=False))
 
 
 def _by_dlpack(obj: Any) -> Array:
-    return np.from_dlpack(obj)
+    return _shared(partial(np.from_dlpack, obj))
 
 
 def _by_old_array(obj: Any) -> Array:
@@ -152,13 +164,9 @@ def _read_only(array: Array) -> Array:
     return array
 
 
-class _Masked(TypeError):
-    pass
-
-
 def _without_mask(array: Array, name: str) -> Array:
     if isinstance(array, np.ma.MaskedArray):
-        raise _Masked(f"{name} must not be a masked array: its mask would be ignored")
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     return array
 
 
@@ -174,14 +182,16 @@ def _resolved(obj: Any) -> tuple[bool, Any]:
     return is_lazy, obj
 
 
-def _is_memory_of(obj: Any, array: Array, read: Callable[[Any], Array]) -> bool:
-    """Whether what is written to the array would be in the object.
+def _shared(read: Callable[[], Array]) -> Array:
+    """Read an object, and make read-only what is no memory of its own.
 
     One that makes a copy when it was asked for none makes another one each time.
     """
+    array = read()
     if not array.flags.writeable or array.size == 0:
-        return True
-    return _address(read(obj)) == _address(array)
+        return array
+    again = read()
+    return array if _address(again) == _address(array) else _read_only(array.view())
 
 
 def _address(array: Array) -> int:
@@ -203,25 +213,26 @@ def _declared_dtype(obj: Any, name: str) -> np.dtype[Any] | None:
             f"{name} is a {type(obj).__name__} with columns of several dtypes, "
             f"{', '.join(several)}: make them one, such as by np.asarray(..., np.float32)"
         )
-    declared = [_as_numpy(dtype) for dtype in several.values()]
-    if declared == [None]:
-        raise TypeError(
-            f"{name} must be an array of numbers, got {type(obj).__name__} of {', '.join(several)}"
-        )
-    for dtype in declared:
-        return dtype
+    for text, dtype in several.items():
+        declared = _as_numpy(dtype)
+        if declared is None:
+            raise TypeError(
+                f"{name} must be an array of numbers, got {type(obj).__name__} of {text}"
+            )
+        return declared
     return None
 
 
 def _as_numpy(dtype: Any) -> np.dtype[Any] | None:
     """Return the dtype of another library's object as NumPy's; None if it is unknown."""
-    if isinstance(dtype, np.dtype):
+    if dtype is None or isinstance(dtype, np.dtype):
         return dtype
-    own: Any = getattr(dtype, "numpy_dtype", None)  # of pandas
+    own: object = getattr(dtype, "numpy_dtype", None)  # of pandas
     if isinstance(own, np.dtype):
-        return own
+        return np.dtype(own)
     if hasattr(dtype, "to_pandas_dtype"):  # of pyarrow
-        return np.dtype(dtype.to_pandas_dtype())
+        of_pandas: np.dtype[Any] = np.dtype(dtype.to_pandas_dtype())
+        return None if of_pandas == object else of_pandas
     name = str(dtype).rpartition(".")[2].lower()
     return np.dtype(_NAMES[name]) if name in _NAMES else None
 

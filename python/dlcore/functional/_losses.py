@@ -102,8 +102,8 @@ def _label_smoothing(value: float) -> float:
 
 def _broadcast(function: str, name: str, weight: Any, shape: tuple[int, ...]) -> Array | None:
     """Return the weight, anything that counts as an array, as a view of the shape of the input."""
-    if weight is None:
-        return None
+    if weight is None or (type(weight) is np.ndarray and weight.shape == shape):
+        return weight
     array = as_array(weight, f"{function}: {name}")
     try:
         return np.broadcast_to(array, shape)

@@ -111,9 +111,9 @@ def of_loss(loss: Any) -> AccumulatedMetric:
         return [(means, weights)] if weights.any() else None
 
     def compute(state: list[tuple[Array, Array]]) -> float:
+        if len(state) == 1:
+            return float(state[0][0].sum())
         means, weights = map(np.array, zip(*state, strict=True))
-        if len(means) == 1:
-            return float(means.sum())
         total = weights.sum(0)
         sums = np.multiply(means, weights, out=np.zeros_like(means), where=weights > 0).sum(0)
         return float(np.divide(sums, total, out=np.zeros_like(sums), where=total > 0).sum())

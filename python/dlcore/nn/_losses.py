@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, check_dtype
+from dlcore._common.arrays import as_array, as_numbers, cast_of, check_dtype
 from dlcore._common.checks import check_choice, check_in, check_name, check_not_negative
 from dlcore._common.representation import shown_call
 from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
@@ -222,7 +222,7 @@ class CrossEntropyLoss(KernelLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         check_in("CrossEntropyLoss: label_smoothing", label_smoothing, "[0, 1]")
-        self.weight = None if weight is None else np.asarray(weight)
+        self.weight = None if weight is None else as_numbers(weight, "CrossEntropyLoss: weight")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
@@ -256,7 +256,8 @@ class CrossEntropyLoss(KernelLoss):
         if outside.any():
             row = int(outside.argmax())
             from_one = labels.min() == 1 and labels.max() == width
-            remedy = f"; pass {name} - 1 for classes that are counted from 1" if from_one else ""
+            own = name.rpartition(": ")[2]
+            remedy = f"; pass {own} - 1 for classes that are counted from 1" if from_one else ""
             raise IndexError(
                 f"{name}[{row}] is {labels[row]}, but the model has classes 0 to {width - 1}{remedy}"
             )
@@ -295,7 +296,9 @@ class BCEWithLogitsLoss(KernelLoss):
     kernel = "binary_cross_entropy_with_logits"
 
     def __init__(self, pos_weight: Any = None) -> None:
-        self.pos_weight = None if pos_weight is None else np.atleast_1d(np.asarray(pos_weight))
+        self.pos_weight: Array | None = None
+        if pos_weight is not None:
+            self.pos_weight = np.atleast_1d(as_numbers(pos_weight, "BCEWithLogitsLoss: pos_weight"))
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Keyword arguments of the kernel for logits of this dtype."""
@@ -381,7 +384,7 @@ class QuantileLoss(KernelLoss):
     kernel = "quantile_loss"
 
     def __init__(self, quantile: Any = 0.5) -> None:
-        self.quantile = np.asarray(quantile, np.float64)
+        self.quantile = as_numbers(quantile, "QuantileLoss: quantile").astype(np.float64)
         if self.quantile.ndim > 1:
             raise ValueError(
                 f"QuantileLoss: quantile must have shape () or (k,), not {self.quantile.shape}"
@@ -580,35 +583,40 @@ def as_loss(loss: Any) -> Loss:
 
 def _class_array(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:
     """Read class indices or probabilities; an error says what to write for anything else."""
-    takes = (
-        f"cross-entropy takes class indices of an integer dtype and shape (N,), "
-        f"or class probabilities of dtype {dtype} and shape (N, {width})"
-    )
     try:
         array = as_array(y, name)
     except TypeError as error:
-        raise TypeError(f"{error}; {takes}") from error
-    cast = "astype(np.int64)" if hasattr(y, "astype") else "to integers"
+        raise TypeError(f"{error}; {_takes_classes(width, dtype)}") from error
     kind = array.dtype.kind
-    if kind in "USOT":
-        raise TypeError(
-            f"{name} holds text; {takes}: pass np.unique({name}, return_inverse=True)[1]"
-        )
-    if kind not in "iuf" or not array.dtype.isnative:
-        raise TypeError(f"{name} is {array.dtype}; {takes}")
-    if kind == "f" and array.ndim == 1:
-        if array.dtype != dtype:
-            raise TypeError(f"{name} is {array.dtype}; {takes}: pass {name}.{cast}")
+    is_hot = kind in "iu" and array.ndim == 2 and array.shape[1] == width > 1
+    if array.dtype.isnative and (array.ndim != 1 if kind == "f" else kind in "iu" and not is_hot):
+        return array
+    takes, cast = _takes_classes(width, dtype), cast_of(y, name, np.dtype(np.int64))
+    own = name.rpartition(": ")[2]
+    if kind == "f" and array.dtype == dtype:
         raise ValueError(
             f"{name} must have shape (N, {width}), like the outputs, as class probabilities, not "
-            f"{array.shape}; for class indices, which are integers, pass {name}.{cast}"
+            f"{array.shape}; for class indices, which are integers, pass {cast}"
         )
-    if kind in "iu" and array.ndim == 2 and array.shape[1] == width > 1:
+    if is_hot:
         raise ValueError(
             f"{name} is {array.dtype} of shape {array.shape}; {takes}: pass one-hot rows as float, "
-            f"{name}.astype(np.{dtype}), or {name}.argmax(axis=1)"
+            f"{own}.astype(np.{dtype}), or {own}.argmax(axis=1)"
         )
-    return array
+    if kind in "USOT":
+        what = "objects" if kind == "O" else "text"
+        raise TypeError(
+            f"{name} holds {what}; {takes}: pass np.unique({own}, return_inverse=True)[1]"
+        )
+    remedy = f": pass {cast}" if kind in "bf" else ""
+    raise TypeError(f"{name} is {array.dtype}; {takes}{remedy}")
+
+
+def _takes_classes(width: int, dtype: np.dtype[Any]) -> str:
+    return (
+        f"cross-entropy takes class indices of an integer dtype and shape (N,), "
+        f"or class probabilities of dtype {dtype} and shape (N, {width})"
+    )
 
 
 def as_values(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:

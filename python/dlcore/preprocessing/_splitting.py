@@ -46,8 +46,9 @@ def train_val_test_split(
 
     Parameters
     ----------
-    x, y : ndarray of shape (N, ...)
-        Rows and what they should give; of any dtype.
+    x, y : ndarray of shape (N, ...), data frame, series or sparse matrix
+        Rows and what they should give; of any dtype. The parts of a data frame or a series, which
+        may hold text, are such again.
     sizes : (train, validation, test)
         Shares of the rows, which add up to 1; or numbers of rows, which add up to N. The latter two
         may be 0, for empty parts.
@@ -63,7 +64,7 @@ def train_val_test_split(
     -------
     Split
         Named tuple ``(x_train, x_val, x_test, y_train, y_val, y_test)`` of copies; every row is in
-        exactly one part.
+        exactly one part, a row of a frame with its index.
 
     Raises
     ------
@@ -95,9 +96,9 @@ def train_val_test_split(
     """
     require("sklearn.model_selection", "train_val_test_split()")
     x, y = _rows(x, "x"), _rows(y, "y")
-    n = len(x)
-    if len(y) != n:
-        raise ValueError(f"train_val_test_split: x has {n} rows, y {len(y)}")
+    n = _length(x)
+    if _length(y) != n:
+        raise ValueError(f"train_val_test_split: x has {n} rows, y {_length(y)}")
     classes = None
     if stratify is True:
         classes = _column(y, "y, with stratify=True,", n)
@@ -113,18 +114,36 @@ def train_val_test_split(
         parts = _of_groups(counts, groups, seed)
     else:
         parts = _of_folds(counts, classes, groups, seed)
-    return Split(*(x[part] for part in parts), *(y[part] for part in parts))
+    return Split(*(_taken(x, part) for part in parts), *(_taken(y, part) for part in parts))
 
 
-def _rows(array: Any, name: str) -> Array:
+def _rows(array: Any, name: str) -> Any:
+    """Return an array, or a frame, a series or a sparse matrix as it is."""
+    if hasattr(array, "iloc") or hasattr(array, "to_pandas"):  # of pandas; of polars and pyarrow
+        return array
+    if hasattr(array, "tocsr"):
+        return array.tocsr()
     rows = as_array(array, f"train_val_test_split: {name}")
     if rows.ndim == 0:
         raise ValueError(f"train_val_test_split: {name} must have rows, not be a single number")
     return rows
 
 
+def _taken(rows: Any, part: Array) -> Any:
+    """Return some of the rows."""
+    if hasattr(rows, "iloc"):
+        return rows.iloc[part]
+    # Those of pyarrow take rows by no other way, those of polars by no such one.
+    return rows.take(part) if hasattr(rows, "to_pandas") and hasattr(rows, "take") else rows[part]
+
+
+def _length(rows: Any) -> int:
+    return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
+
+
 def _column(array: Any, name: str, n: int) -> Array:
-    column = _rows(array, name)
+    rows = _rows(array, name)
+    column: Array = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.shape != (n,):

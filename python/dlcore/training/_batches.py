@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class BatchPlan:
     def __len__(self) -> int:
         return len(self.normalizers)
 
-    @property
+    @cached_property
     def batch_size(self) -> int:
         """Rows of the largest batch."""
         return int(np.diff(self.offsets).max())
@@ -108,16 +109,17 @@ def plan_batches(
     what it does to that of each target where some are missing (`loss_weights` and `present`).
     """
     normalizers = _sums(weights[order], offsets)
-    starts = np.arange(0, len(normalizers), accumulate)
-    of_update = np.repeat(np.add.reduceat(normalizers, starts), accumulate)[: len(normalizers)]
-    accumulation_weights = np.divide(
-        normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
-    )
+    if accumulate == 1:
+        of_update, accumulation_weights = normalizers, (normalizers > 0).astype(np.float64)
+    else:
+        of_update = _of_updates(normalizers, accumulate)
+        accumulation_weights = np.divide(
+            normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
+        )
     factors = None
     if there is not None:
         # The loss of a target is its mean over the rows of an update that have it.
-        present_rows = np.add.reduceat(_sums(there[order], offsets), starts)
-        present_rows = np.repeat(present_rows, accumulate, axis=0)[: len(normalizers)]
+        present_rows = _of_updates(_sums(there[order], offsets), accumulate)
         factors = np.divide(
             of_update[:, np.newaxis],
             present_rows,
@@ -155,6 +157,7 @@ class Batches:
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
         self.weigh()
         self._starts = np.arange(0, len(index), batch_size)
+        self._offsets = np.append(self._starts, len(index))
         self.accumulate = accumulate
         # Which rows are read; None if all are.
         read = None if rows.weight is None else rows.weight > 0
@@ -183,7 +186,7 @@ class Batches:
     def epoch(self, rng: Any, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._draw_order(rng)
-        offsets = np.append(self._starts, len(order))
+        offsets = self._offsets
         if self._read is not None:
             read = self._read[order]
             offsets = np.append(0, np.cumsum(read))[offsets]
@@ -199,10 +202,21 @@ class Batches:
         )
 
 
+def _of_updates(values: Array, accumulate: int) -> Array:
+    """Return for each batch the sum over those of its update."""
+    sums = np.add.reduceat(values, np.arange(0, len(values), accumulate))
+    repeated: Array = np.repeat(sums, accumulate, axis=0)[: len(values)]
+    return repeated
+
+
 def _sums(values: Array, offsets: Array) -> Array:
     """Return the sum of each run of values; that of an empty one is 0."""
-    sums = np.zeros((len(offsets) - 1, *values.shape[1:]))
-    filled = np.flatnonzero(np.diff(offsets))
-    if len(filled):
-        sums[filled] = np.add.reduceat(values, offsets[:-1][filled])
+    starts = offsets[:-1]
+    filled = starts < offsets[1:]
+    if filled.all():
+        whole: Array = np.add.reduceat(values, starts)
+        return whole
+    sums = np.zeros((len(starts), *values.shape[1:]))
+    if filled.any():
+        sums[filled] = np.add.reduceat(values, starts[filled])
     return sums

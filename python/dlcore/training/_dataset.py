@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, is_array_like
+from dlcore._common.arrays import as_array, as_numbers, is_array_like
 from dlcore._common.checks import check_in
 from dlcore.metrics._named import kind_of
-from dlcore.nn._losses import Loss
+from dlcore.nn._losses import NATIVE, Loss
 from dlcore.training._rows import as_rows, dense, rows_at_once
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def check_rows(
     n = x.shape[0]
     if weight is not None:
         weight = as_weights(weight, f"{prefix}sample_weight", n)
-        y = _covered(y, f"{prefix}y", weight)
+        y = _covered(y, f"{prefix}y", weight, by_zeros=type(loss) in NATIVE)
     y = loss.check(y, f"{prefix}y", model.out_features or x.shape[1], model.dtype)
     if n != len(y):
         raise ValueError(f"{prefix}x has {n} rows, {prefix}y {len(y)}")
@@ -160,19 +160,22 @@ def check_rows(
     return rows
 
 
-def _covered(y: Any, name: str, weight: Array) -> Any:
-    """Replace the targets of rows that weigh nothing by one that counts."""
+def _covered(y: Any, name: str, weight: Array, *, by_zeros: bool) -> Any:
+    """Replace the targets of rows that weigh nothing by 0 or one that counts, which any loss takes."""
     if weight.all() or not weight.any():
         return y
     if isinstance(y, Mapping):
-        return {key: _covered(value, f"{name}[{key!r}]", weight) for key, value in y.items()}
+        return {
+            key: _covered(value, f"{name}[{key!r}]", weight, by_zeros=by_zeros)
+            for key, value in y.items()
+        }
     if not is_array_like(y):
         return y
     array = as_array(y, name)
     if array.ndim == 0 or len(array) != len(weight):
         return y
     covered = array.copy()
-    covered[weight == 0] = array[np.flatnonzero(weight)[0]]
+    covered[weight == 0] = 0 if by_zeros else array[np.flatnonzero(weight)[0]]
     return covered
 
 
@@ -306,7 +309,7 @@ def class_weights(
         raise ValueError("class_weight needs a loss for classes, and one class a row")
     labels, index, counts = shares
     if is_array_like(class_weight) or isinstance(class_weight, list | tuple):
-        given = _array_of(class_weight)
+        given = as_numbers(class_weight, "class_weight")
         if given.shape != (classes,):
             raise ValueError(
                 f"class_weight must have a weight for each of {classes} classes, "
@@ -348,14 +351,3 @@ def _class_shares(y: Array, kind: str, classes: int) -> tuple[Array, Array, Arra
         return None
     shares = y.astype(np.float64)
     return np.arange(classes), shares, shares.sum(0)
-
-
-def _array_of(weights: Any) -> Array:
-    array = (
-        np.asarray(weights)
-        if isinstance(weights, list | tuple)
-        else as_array(weights, "class_weight")
-    )
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"class_weight must hold numbers, not {array.dtype}")
-    return array

@@ -525,8 +525,11 @@ class Trainer(Configured):
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
         for plan in plans:
-            values = max(1, plan.batch_size) * step.width_of(plan.rows)
-            yield from plan.parts(max(1, _OUTPUTS // values)) if self._metrics else (plan,)
+            if self._metrics:
+                values = max(1, plan.batch_size) * step.width_of(plan.rows)
+                yield from plan.parts(max(1, _OUTPUTS // values))
+            else:
+                yield plan
 
 
 class _Epochs:

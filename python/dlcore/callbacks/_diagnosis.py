@@ -150,7 +150,7 @@ def diagnose(
     9. *Unrepresentative validation*: t_end is more than twice v_end, and by more than
        ``2 gap |r|``: the rows of the validation are easier.
     10. *Good fit*: the curves agree and have levelled off; whether the loss is low enough only
-       ``target_loss`` can tell. Without validation only 1, 2, 4, 5 and 6 can be told, of t.
+        ``target_loss`` can tell. Without validation only 1, 2, 4, 6 and 7 can be told, of t.
 
     The thresholds are conventions: they say what one sees in a picture of the curves.
 

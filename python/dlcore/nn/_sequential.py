@@ -15,7 +15,6 @@ from dlcore._common.arrays import as_matrix, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
-from dlcore.nn._options import fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,16 +100,17 @@ class Sequential:
     def flat(self) -> Array:
         """All parameters in one 1-D array, of which those of the layers are views.
 
-        ``model.flat = values``, of its shape and dtype, changes them where they are, as
-        ``model.flat[...] = values`` does.
+        ``model.flat[...] = values`` changes them; another array cannot take its place.
         """
         return self._flat
 
     @flat.setter
-    def flat(self, values: Any) -> None:
+    def flat(self, values: object) -> None:
         if values is not self._flat:  # as after model.flat += 1
-            self._make_writeable()
-            fill_in(self._flat, "model.flat", values)
+            raise AttributeError(
+                "model.flat cannot be assigned: the layers are views of this array; "
+                "model.flat[...] = values changes the parameters"
+            )
 
     @property
     def in_features(self) -> int | None:

@@ -181,8 +181,8 @@ def run_batches(
     plan: BatchPlan,
     learning_rates: ScheduledLearningRates,
     log: IterationLog,
-    *,
     watch: Watch,
+    *,
     outputs: Array | None = None,
     squares: Array | None = None,
 ) -> Array:

@@ -496,9 +496,7 @@ class Trainer(Configured):
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
             try:
-                losses = run_batches(
-                    step, plan, self._learning_rates, log, watch=watch, outputs=outputs
-                )
+                losses = run_batches(step, plan, self._learning_rates, log, watch, outputs=outputs)
             except Diverged as error:
                 fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
                 raise FloatingPointError(

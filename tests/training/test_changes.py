@@ -161,6 +161,17 @@ def test_another_optimizer_is_driven_and_logged(per):
     assert trainer.optimizer is other
 
 
+def test_another_optimizer_amid_an_epoch():
+    class Change(dl.Callback):
+        def on_batch_end(self, batch, logs):  # noqa: ARG002
+            self.trainer.optimizer = "sgd"
+
+    trainer = trainer_of(network())
+    with pytest.raises(RuntimeError, match="amid an epoch"):
+        fit(trainer, 1, callbacks=[Change()])
+    trainer.optimizer = "sgd"
+
+
 def test_an_optimizer_by_its_name():
     trainer = trainer_of(network())
     trainer.optimizer = "adamw"

@@ -119,6 +119,7 @@ def run_epochs(
             learning_rates.begin_epoch()
             run._watch.begin_epoch()
             logs = epochs.train(epoch)
+            run._watch.end_epoch()
             if average is not None:
                 average.show(run.model, average=True)
             logs |= epochs.validate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ class Sequential:
         views, start = {}, 0
         for i, layer in enumerate(self.layers):
             for name, shape in layer._parameter_shapes.items():
-                stop = start + int(np.prod(shape))
+                stop = start + math.prod(shape)
                 views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
                 start = stop
         return views

@@ -174,7 +174,10 @@ def _tell_each(callbacks: Sequence[Callback], event: str, *arguments: Any) -> li
 
 def _checked_logs(logs: dict[str, Any]) -> dict[str, float]:
     """Return what callbacks have left of the logs as numbers."""
-    return {name: check_real(f"logs[{name!r}]", value) for name, value in logs.items()}
+    for name, value in logs.items():
+        if type(value) is not float:
+            logs[name] = check_real(f"logs[{name!r}]", value)
+    return logs
 
 
 def run_batches(

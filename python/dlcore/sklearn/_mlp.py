@@ -103,8 +103,8 @@ class _Epochs:
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
-            log, watch = self._log, self._run._watch
-            losses = run_batches(self._step, plan, of._learning_rates, log, watch, squares=squares)
+            rates, watch = of._learning_rates, self._run._watch
+            losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
             of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1
         of.t_ += self._batches.rows

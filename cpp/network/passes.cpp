@@ -33,6 +33,7 @@ void passes<T>::each_block(std::ptrdiff_t n, double cost, block_function f) cons
 
 template <class T>
 void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_function end_block) {
+  if (n == 0) return;
   const std::size_t count = net_.layers.size();
   const double cost = net_.cost() * double(n);
   std::size_t from = 0;

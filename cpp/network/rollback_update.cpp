@@ -103,13 +103,6 @@ void rollback_update<T>::finish(const std::vector<trained_parameter<T>>& paramet
 }
 
 template <class T>
-std::ptrdiff_t rollback_update<T>::offset_of(const tensor<T>* p) const {
-  for (const auto& [own, offset] : offsets_)
-    if (own == p) return offset;
-  return 0;
-}
-
-template <class T>
 void rollback_update<T>::scale_gradients(T scale) {
   each_learning_part([&](const layer<T>& l, std::ptrdiff_t number) {
     const auto multiply = [&](T* gradient, auto at) {
@@ -118,6 +111,13 @@ void rollback_update<T>::scale_gradients(T scale) {
     multiply(l.weight.gradient, l.weights_of(number));
     multiply(l.bias.gradient, l.outputs_of(number));
   });
+}
+
+template <class T>
+std::ptrdiff_t rollback_update<T>::offset_of(const tensor<T>* p) const {
+  for (const auto& [own, offset] : offsets_)
+    if (own == p) return offset;
+  return 0;
 }
 
 // What the gradients are multiplied by, so that their norm is at most max_norm.

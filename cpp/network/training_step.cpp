@@ -13,7 +13,7 @@ namespace dlcore {
 template <class T>
 struct training_step<T>::batch {
   const std::int64_t* indices;
-  std::ptrdiff_t n;
+  std::ptrdiff_t n;            // 0 where all of its rows are left out
   double normalizer;           // the losses of the batch are divided by this
   double accumulation_weight;  // of the batch in its update; 0: it is passed over
   bool completes_update;
@@ -155,37 +155,14 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
 template <class T>
 outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss) {
   const optimizer& by = epoch.update;
-  const bool may_be_direct = direct_.is_possible() && !accumulate_;
-  loss = 0;
-  // All rows of a batch may have been left out.
-  const outcome passed = b.n > 0 ? pass_batch(epoch, b, may_be_direct, loss) : outcome::fine;
-  if (passed != outcome::fine) return passed;
-  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
-      epoch.gradient_scale == 1 && may_be_direct && bounds_.stays_finite(by, b.n)) {
-    direct_.run(by, b.n);
-    if (by.penalizes()) squared_norm_ = direct_.squared_norm();
-    return outcome::fine;
-  }
-  direct_.unpack();
-  bounds_.forget();
-  if (b.counts()) rollback_.add_gradients(b.n);
-  if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
-  const outcome result = rollback_.run(parameters_, by, epoch.max_norm, epoch.gradient_scale);
-  measure_squared_norm(by);
-  return result;
-}
-
-// The rows forward, through the loss and back.
-template <class T>
-outcome training_step<T>::pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct,
-                                     double& loss) {
   const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
+  const bool may_be_direct = direct_.is_possible() && !accumulate_;
   std::atomic<bool> bad_label{false};
   block_losses_.assign(blocks, 0.0);
   loss_->begin_batch(b.loss_factors);
   bounds_.begin_batch(blocks);
   if (may_be_direct && !bounds_.parameters_are_bounded())
-    bounds_.measure_parameters(parameters_, epoch.update);
+    bounds_.measure_parameters(parameters_, by);
   passes_.begin_batch(b.key);
   passes_.forward(
       n,
@@ -200,12 +177,26 @@ outcome training_step<T>::pass_batch(const epoch_spec<T>& epoch, const batch& b,
         else passes_.backward_block(n, begin, m);
         if (may_be_direct) bounds_.measure(begin / block, begin, m);
       });
+  loss = 0;
   if (bad_label.load()) return outcome::label;
-  if (!b.counts()) return outcome::fine;
-  loss = tree_sum(block_losses_.data(), blocks);
-  if (!std::isfinite(loss)) return outcome::loss;
-  if (passes_.waits_for_batch()) passes_.backward(n, true);
-  return outcome::fine;
+  if (b.counts()) {
+    loss = tree_sum(block_losses_.data(), blocks);
+    if (!std::isfinite(loss)) return outcome::loss;
+    if (passes_.waits_for_batch()) passes_.backward(n, true);
+  }
+  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
+      may_be_direct && bounds_.stays_finite(by, n)) {
+    direct_.run(by, n);
+    if (by.penalizes()) squared_norm_ = direct_.squared_norm();
+    return outcome::fine;
+  }
+  direct_.unpack();
+  bounds_.forget();
+  if (b.counts()) rollback_.add_gradients(n);
+  if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
+  const outcome result = rollback_.run(parameters_, by, epoch.max_norm, epoch.gradient_scale);
+  measure_squared_norm(by);
+  return result;
 }
 
 // Of a block of outputs the sum of the losses, and the gradient. False for a label out of range.

@@ -82,7 +82,6 @@ class training_step {
   void begin_epoch(const epoch_spec<T>& epoch);
   void measure_squared_norm(const optimizer& by);
   outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss);
-  outcome pass_batch(const epoch_spec<T>& epoch, const batch& b, bool may_be_direct, double& loss);
   bool loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin, std::ptrdiff_t n,
                   double& sum);
 };

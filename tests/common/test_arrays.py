@@ -250,3 +250,40 @@ def test_weights_are_whatever_counts_as_an_array(name):
         for bad in ([1.0, 2.0, 3.0], np.ma.masked_equal(row, 2)):
             with pytest.raises(TypeError, match=f"{name} must"):
                 function(x, t, **{name: bad})
+
+
+def test_masks_and_signs_are_seen_where_lists_are_taken_as_well():
+    masked = np.ma.masked_equal([1.0, 2.0, 3.0], 2)
+    for function in (dl.CrossEntropyLoss, dl.BCEWithLogitsLoss, dl.QuantileLoss):
+        with pytest.raises(TypeError, match="must not be a masked array"):
+            function(masked)
+        with pytest.raises(TypeError, match="must hold numbers, not <U1"):
+            function(["a", "b"])
+    weight = np.array([0.5, 1.0, 2.0])
+    lazy = dl.CrossEntropyLoss(Lazy(-weight, is_neg=True)).weight
+    np.testing.assert_array_equal(lazy, weight)
+    model = dl.Sequential(dl.Linear(3, 1, bias=False), dtype=np.float64, seed=0)
+    before = model.state_dict()
+    with pytest.raises(TypeError, match=r"load_state_dict: 0\.weight must not be a masked array"):
+        model.load_state_dict({"0.weight": masked[None]})
+    np.testing.assert_array_equal(model.state_dict()["0.weight"], before["0.weight"])
+    model.load_state_dict({"0.weight": Lazy(-weight[None], is_neg=True)})
+    np.testing.assert_array_equal(model[0].weight[0], weight)
+    with pytest.raises(TypeError, match="quantile_loss: quantile must not be a masked array"):
+        dl.quantile_loss(np.ones(3), np.ones(3), quantile=masked / 4)
+
+
+def test_masks_are_seen_by_scalers_and_label_entropy():
+    pytest.importorskip("sklearn")
+    from dlcore.sklearn import MinMaxScaler, StandardScaler
+
+    x, y = np.arange(12.0).reshape(6, 2), np.arange(6) % 2
+    masked = np.ma.masked_less(x, 3)
+    for scaler in (StandardScaler, MinMaxScaler):
+        for call in (scaler().fit, scaler().partial_fit, scaler().fit(x).transform):
+            with pytest.raises(TypeError, match="X must not be a masked array"):
+                call(masked)
+    with pytest.raises(TypeError, match="label_entropy: labels must not be a masked array"):
+        dl.label_entropy(np.ma.masked_equal(y, 1))
+    with pytest.raises(TypeError, match="label_entropy: weight must not be a masked array"):
+        dl.label_entropy(y, weight=np.ma.masked_equal(y, 1))

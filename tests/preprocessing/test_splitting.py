@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dlcore as dl
 from dlcore.preprocessing._splitting import Split, train_val_test_split
 
 pytest.importorskip("sklearn")
@@ -190,3 +191,43 @@ def test_without_scikit_learn_the_error_tells_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
     with pytest.raises(ImportError, match=r"pip install 'dlcore-kernels\[sklearn\]'"):
         train_val_test_split(*numbered(10))
+
+
+def frames():
+    """A frame and a series of each library that is there."""
+    for name, frame, series in (
+        ("pandas", "DataFrame", "Series"),
+        ("polars", "DataFrame", "Series"),
+        ("pyarrow", "table", "array"),
+    ):
+        try:
+            module = __import__(name)
+        except ImportError:
+            continue
+        yield getattr(module, frame), getattr(module, series)
+
+
+def test_frames_with_text_are_split_as_frames():
+    columns = {"number": np.arange(20), "text": list("abcdefghijklmnopqrst")}
+    labels = np.array(["no", "yes"])[np.arange(20) % 2]
+    expected = dl.train_val_test_split(columns["number"], labels, stratify=True, seed=3)
+    for frame, series in frames():
+        x, y = frame(columns), series(labels)
+        parts = dl.train_val_test_split(x, y, stratify=True, seed=3)
+        for part, numbers, own in zip(parts[:3], expected[:3], parts[3:], strict=True):
+            assert type(part) is type(x)
+            assert type(own) is type(y)
+            np.testing.assert_array_equal(np.asarray(part["number"]), numbers)
+            text = [columns["text"][i] for i in numbers]
+            assert np.asarray(part["text"]).tolist() == text
+            assert np.asarray(own).tolist() == labels[numbers].tolist()
+        by_group = dl.train_val_test_split(x, y, groups=series(np.arange(20) // 2), seed=3)
+        assert sum(len(part) for part in by_group[:3]) == 20
+
+
+def test_sparse_rows_are_split():
+    sparse = pytest.importorskip("scipy.sparse")
+    x, y = np.eye(20), np.arange(20)
+    parts = dl.train_val_test_split(sparse.csc_array(x), y, seed=1)
+    for part, own in zip(parts[:3], parts[3:], strict=True):
+        np.testing.assert_array_equal(part.toarray(), x[own])

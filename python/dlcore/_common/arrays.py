@@ -47,7 +47,8 @@ def as_array(obj: Any, name: str) -> Array:
         with a mask where it has one.
     """
     if isinstance(obj, np.ndarray):
-        return _without_mask(obj, name).view(np.ndarray)
+        plain: Array = without_mask(obj, name).view(np.ndarray)
+        return plain
     if isinstance(obj, np.generic):
         # A NumPy scalar, such as an element of an array: its one value.
         return _read_only(np.asarray(obj))
@@ -61,7 +62,7 @@ def as_array(obj: Any, name: str) -> Array:
             except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
                 cause = cause if isinstance(error, AttributeError) else error
                 continue
-            array = _without_mask(array, name).view(np.ndarray)
+            array = without_mask(array, name).view(np.ndarray)
             if array.dtype == object:
                 continue
             if declared is not None and declared != array.dtype:
@@ -133,6 +134,13 @@ def check_matrix_shape(shape: tuple[int, ...], name: str, features: int | None) 
         raise ValueError(f"{name} must have shape (N, {wanted}), not {shape}")
 
 
+def without_mask(array: Any, name: str) -> Any:
+    """Return anything but a masked array, for which there is a TypeError."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+    return array
+
+
 def as_writeable(array: Array) -> Array:
     """Return the array, or a copy of one that cannot be written, such as a read-only map of a file."""
     return array if array.flags.writeable else np.array(array, subok=False)
@@ -161,12 +169,6 @@ def _by_array_of(dtype: np.dtype[Any] | None, obj: Any) -> Array:
 
 def _read_only(array: Array) -> Array:
     array.flags.writeable = False
-    return array
-
-
-def _without_mask(array: Array, name: str) -> Array:
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     return array
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
+from dlcore._common.arrays import as_array, as_numbers, without_mask
 from dlcore._common.checks import check_choice, check_floating
 from dlcore.functional._one_hot import one_hot
 
@@ -92,12 +92,12 @@ def label_entropy(labels: Any, *, base: float | None = None, weight: Any = None)
     The impurity of a node in the decision trees of Quinlan: Induction of decision trees, Machine
     Learning 1, 1986.
     """
-    given = np.asarray(labels)
+    given = np.asarray(without_mask(labels, "label_entropy: labels"))
     if given.ndim != 1:
         raise ValueError(f"label_entropy: labels must have shape (N,), got {given.shape}")
     of_each: Array | None = None
     if weight is not None:
-        of_each = np.asarray(weight, np.float64)
+        of_each = as_numbers(weight, "label_entropy: weight").astype(np.float64)
         if of_each.shape != given.shape:
             raise ValueError(
                 f"label_entropy: weight must have the shape of labels, {given.shape}, "

@@ -55,7 +55,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
+from dlcore._common.arrays import as_array, as_numbers
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -766,7 +766,7 @@ def quantile_loss_and_grad(
 
 def _quantile(quantile: Any, input: Any) -> Any:
     """Return the orders of the quantiles as a view of the shape of the input."""
-    values = np.asarray(quantile)
+    values = as_numbers(quantile, "quantile_loss: quantile")
     if values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():  # NaN too
         raise ValueError(f"quantile_loss: quantile must be between 0 and 1, got {quantile}")
     if values.ndim == 0:

@@ -42,7 +42,8 @@ def _mean_of(
         return a[0] + b[0], a[1] + b[1]
 
     def value(state: tuple[Array, float]) -> float:
-        return float(np.mean(compute(state[0] / state[1])))
+        means = compute(state[0] / state[1])
+        return float(means if means.ndim == 0 else means.mean())
 
     return Score(begin, merge, value)
 

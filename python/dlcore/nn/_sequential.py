@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from dlcore._common.arrays import as_matrix, as_writeable
+from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
@@ -207,7 +207,7 @@ class Sequential:
         In both cases the model is as it was before.
         """
         own = self._named_arrays()
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {n: as_numbers(value, f"load_state_dict: {n}") for n, value in state.items()}
         shared = [name for name in own if name in given]
         wrong = [
             f"{name} has shape {given[name].shape}, the model's {own[name].shape}"

@@ -19,6 +19,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._array_api import _is_numpy_namespace, get_namespace
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dlcore._common.arrays import without_mask
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnStats, column_stats
 
@@ -38,6 +39,7 @@ def _dense(validate: Callable[..., Any], x: Any, **options: Any) -> Array | None
 
     Infinities are not looked for, since that would be a pass of its own.
     """
+    x = without_mask(x, "X")
     if not _is_numpy_namespace(get_namespace(x)[0]):
         return None
     options |= {"accept_sparse": True, "ensure_all_finite": False}

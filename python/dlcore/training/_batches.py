@@ -49,7 +49,7 @@ class BatchPlan:
     @cached_property
     def batch_size(self) -> int:
         """Rows of the largest batch."""
-        return int(np.diff(self.offsets).max())
+        return int((self.offsets[1:] - self.offsets[:-1]).max())
 
     def indices(self, batch: int) -> Array:
         """Return the indices of the rows of a batch."""

@@ -172,10 +172,10 @@ class TrainingStep:
             and batch_size <= self._capacity
         ):
             return self._native, self._python
+        waiting = self._native  # a batch that is larger than those before may be amid an update
         width, parameters = self.width_of(rows), model._split(model.flat)
         loss = native_loss(self._loss, width, rows.y, model.flat.dtype)
         self._is_native = loss is not None and type(self._optimizer).step in _NATIVE_STEPS
-        waiting = self._native  # a batch that is larger than those before may be amid an update
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
             describe(model.layers, rows.x.shape[1], model.frozen, self._trained),

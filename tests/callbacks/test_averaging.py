@@ -309,6 +309,24 @@ def test_a_fit_that_was_broken_off_goes_on():
     assert_near(trainer.model.flat, expected, F64)
 
 
+def test_a_fit_that_cannot_begin_leaves_the_average_to_go_on_with():
+    x, y = rows()
+    ends = []
+    for fails in (False, True):
+        trainer = trainer_of(network(), callbacks=[dl.ExponentialMovingAverage(DECAY)])
+        fit(trainer, x, y, 2)
+        for name in ("freeze", "unfreeze") if fails else ():
+            for layer in range(len(trainer.model)):
+                if trainer.model[layer]._parameter_shapes:
+                    getattr(trainer.model, name)(str(layer))
+            if name == "freeze":
+                with pytest.raises(ValueError, match="nothing to train"):
+                    fit(trainer, x, y, 1)
+        fit(trainer, x, y, 2)
+        ends.append(trainer.model.flat)
+    np.testing.assert_array_equal(*ends)
+
+
 def test_a_model_that_was_changed_begins_a_new_average():
     x, y = rows()
     ema = dl.ExponentialMovingAverage(DECAY)

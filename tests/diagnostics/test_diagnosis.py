@@ -256,3 +256,127 @@ def test_a_network_fits_rings_well():
 def test_a_small_learning_rate_is_still_improving():
     layers = [dl.Linear(2, 16), dl.ReLU(), dl.Linear(16, 2)]
     assert fit(*rings(), layers, lr=5e-4).diagnose().verdict == "still improving"
+
+
+# ---- curves as they are seen in public, whose answers are known
+
+
+def public_curves(seed):
+    """Give the answer, a name, and noisy curves of training and validation."""
+    rng = np.random.default_rng(seed)
+    n = np.arange(60)
+
+    def curve(start, end, time, noise, epochs=60, since=None, slope=0.0):
+        e = np.arange(epochs)
+        rise = 0.0 if since is None else slope * np.maximum(0, e - since)
+        return decay(start, end, epochs, time) + rise + rng.normal(0, noise, epochs)
+
+    yield (
+        "overfitting",
+        "reviews of films: the validation is past its minimum after a fifth of the epochs",
+        curve(0.69, 0.05, 6, 0.004, 30),
+        curve(0.69, 0.28, 2, 0.008, 30, since=6, slope=0.012),
+    )
+    yield (
+        "overfitting",
+        "a third of the gap came since the minimum",
+        curve(2.3, 1.0, 18, 0.01),
+        curve(2.3, 1.3, 8, 0.015, since=28, slope=0.0055),
+    )
+    yield (
+        "overfitting",
+        "the same, of a language model, whose loss stays large",
+        curve(6.0, 3.0, 15, 0.01),
+        curve(5.9, 3.9, 6, 0.015, since=22, slope=0.01),
+    )
+    yield (
+        "overfitting",
+        "a regression that rises slowly for long",
+        curve(1.0, 0.02, 15, 0.003, 100),
+        curve(1.0, 0.12, 10, 0.006, 100, since=35, slope=0.0012),
+    )
+    yield (
+        "overfitting",
+        "a long and noisy fit",
+        curve(2.3, 0.02, 40, 0.01, 300),
+        curve(2.3, 0.6, 20, 0.03, 300, since=60, slope=0.001),
+    )
+    yield (
+        "underfitting",
+        "flat",
+        0.6931 - 2e-4 * n + rng.normal(0, 0.002, 60),
+        0.694 + rng.normal(0, 0.004, 60),
+    )
+    yield ("still improving", "", curve(2.3, 0.3, 50, 0.01), curve(2.3, 0.35, 50, 0.02))
+    yield ("good fit", "", curve(2.3, 0.2, 7, 0.004), curve(2.3, 0.25, 7, 0.008))
+    yield ("good fit", "of a noisy validation", curve(2.3, 0.2, 9, 0.02), curve(2.3, 0.27, 6, 0.05))
+    yield ("good fit", "dropout", curve(2.3, 0.5, 7, 0.02), curve(2.3, 0.35, 7, 0.02))
+    yield (
+        "diverging",
+        "after a good beginning",
+        curve(2.3, 0.5, 5, 0.02) + 0.004 * np.maximum(0, n - 30) ** 2,
+        curve(2.3, 0.6, 5, 0.02) + 0.004 * np.maximum(0, n - 30) ** 2,
+    )
+    yield (
+        "too noisy",
+        "too high a learning rate: it jumps and does not come down",
+        1.2 + 0.4 * rng.choice([-1.0, 1.0], 60) + rng.normal(0, 0.1, 60),
+        1.3 + 0.4 * rng.choice([-1.0, 1.0], 60) + rng.normal(0, 0.1, 60),
+    )
+    yield (
+        "unrepresentative validation",
+        "of a few rows: it alone jumps",
+        curve(2.3, 0.2, 7, 0.01),
+        curve(2.3, 0.6, 7, 0.01) + 0.4 * rng.choice([-1.0, 1.0], 60),
+    )
+    yield (
+        "unrepresentative validation",
+        "of rows that are easier",
+        curve(2.3, 1.0, 7, 0.01),
+        curve(1.0, 0.2, 5, 0.01),
+    )
+    yield (
+        "overfitting",
+        "a gap that stays open",
+        curve(2.3, 0.1, 8, 0.01),
+        curve(2.3, 0.8, 5, 0.02),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_public_curves_whose_answers_are_known(seed):
+    for answer, name, training, validation in public_curves(seed):
+        diagnosis = diagnose(history_of(training, validation))
+        assert diagnosis.verdict == answer, (name, str(diagnosis))
+
+
+def test_what_is_said_of_a_validation_past_its_minimum():
+    training = np.linspace(1.0, 0.4, 30)
+    validation = np.r_[np.linspace(1.0, 0.7, 15), np.linspace(0.7, 0.8, 15)]
+    history = history_of(training, validation)
+    assert "rose" in str(diagnose(history))
+    assert diagnose(history).verdict == "overfitting"
+    # A tenth of the smallest value would be needed without the gap.
+    result = diagnose(history, rise=0.5, rise_share=10.0, gap=10.0)
+    assert result.verdict != "overfitting"
+
+
+def test_advice_on_a_validation_that_tells_little():
+    by_name = {name: curves for answer, name, *curves in public_curves(0)}
+    jumping = diagnose(history_of(*by_name["of a few rows: it alone jumps"]))
+    assert "the validation loss alone jumps by about" in jumping.reason
+    easier = diagnose(history_of(*by_name["of rows that are easier"]))
+    assert "its rows are easier" in easier.reason
+    assert "Validate on more rows" in str(easier)
+
+
+def test_epochs_that_were_not_validated_do_not_count():
+    _, _, training, validation = next(public_curves(0))
+    whole, sparse = dl.History(), dl.History()
+    for epoch in range(30):
+        logs = {"loss": training[epoch]}
+        if epoch % 2:
+            logs["val_loss"] = validation[epoch]
+            whole.record(epoch, logs)
+        sparse.record(epoch, logs)
+    assert sparse.diagnose() == whole.diagnose()

@@ -257,3 +257,149 @@ def test_the_picture_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"lr_find\(...\).plot\(\) needs matplotlib: pip install"):
         found.plot()
+
+
+# ---- the user's optimizer, weights, trainer and batches
+
+
+class Plain:
+    """An optimizer of the user's own, of no class of the package."""
+
+    def __init__(self, params, lr):
+        self.params, self.lr = list(params), lr
+
+    def step(self, grads):
+        for p, g in zip(self.params, grads, strict=True):
+            p -= self.lr * g
+
+
+def replayed(model, optimizer, lrs, x, y, accumulate=1):
+    """Losses of full batches with these rates."""
+    trainer = dl.Trainer(model, loss="mse", optimizer=optimizer, accumulate=accumulate)
+    losses = []
+    for lr in lrs:
+        optimizer.lr = lr
+        losses += trainer.fit([(x, y)] * accumulate, epochs=1, verbose=0)["loss"]
+    return losses
+
+
+def unsmoothed(found):
+    """Return the losses that were smoothed."""
+    past = 0.9 ** np.arange(1, len(found.loss) + 1)
+    averages = found.loss * (1 - past)
+    return np.diff(averages * 1.0, prepend=0.0) / 0.1 + np.r_[0.0, averages[:-1]]
+
+
+OPTIMIZERS = {
+    "momentum": lambda params: dl.SGD(params, lr=1e-5, momentum=0.9, weight_decay=0.1),
+    "adam": lambda params: dl.Adam(params, lr=1e-5, betas=(0.5, 0.9), eps=1e-3),
+    "plain": lambda params: Plain(params, 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("by_trainer", [False, True])
+def test_the_users_optimizer(name, by_trainer):
+    x, y = line()
+    model, other = linear(), linear()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    options = {"optimizer": optimizer, "loss": "mse"}
+    if by_trainer:
+        options = {"trainer": dl.Trainer(model, loss="mse", optimizer=optimizer)}
+    before = model.flat.copy()
+    found = dl.lr_find(model, x, y, start=1e-4, batch_size=200, **options)
+    np.testing.assert_array_equal(model.flat, before)
+    assert optimizer.lr == 1e-5
+    losses = replayed(other, OPTIMIZERS[name](other.parameters()), found.lr, x, y)
+    np.testing.assert_allclose(unsmoothed(found), losses, rtol=1e-6)
+
+
+def test_an_optimizer_goes_on_with_its_state():
+    x, y = line()
+    model, other = linear(), linear()
+    for own in (model, other):
+        adam = dl.Adam(own.parameters(), lr=1e-2)
+        trainer = dl.Trainer(own, loss="mse", optimizer=adam)
+        trainer.fit(x, y, epochs=3, batch_size=200, verbose=0)
+        if own is model:
+            state = repr(adam.state_dict())
+            found = dl.lr_find(model, x, y, trainer=trainer, batch_size=200)
+            assert repr(adam.state_dict()) == state
+    losses = replayed(other, adam, found.lr, x, y)
+    np.testing.assert_allclose(unsmoothed(found), losses, rtol=1e-6)
+
+
+def test_groups_keep_the_ratio_of_their_rates():
+    x, y = line()
+    model = dl.Sequential(dl.Linear(4, 3), dl.Linear(3, 1), dtype=F64, seed=0)
+    groups = [{"params": model.parameters("0"), "lr": 1e-3}, {"params": model.parameters("1")}]
+    plain = dl.lr_find(model, x, y, loss="mse", optimizer=dl.SGD(model.parameters(), lr=1e-3))
+    ten_times = dl.lr_find(model, x, y, loss="mse", optimizer=dl.SGD(groups, lr=1e-2))
+    assert ten_times.lr[0] == plain.lr[0] == 1e-6
+    assert ten_times.loss[40] < plain.loss[40]
+
+
+def test_weights_of_rows_and_classes():
+    x, y = line()
+    weight = np.r_[np.ones(100), np.zeros(100)]
+    some = dl.lr_find(linear(), x[:100], y[:100], loss="mse", batch_size=100)
+    weighted = dl.lr_find(linear(), x, y, loss="mse", batch_size=100, sample_weight=weight)
+    np.testing.assert_allclose(some.loss, weighted.loss, rtol=1e-9)
+    x, y = blobs()
+    by_class = dl.lr_find(network(), x, y, loss="cross_entropy", class_weight={0: 3.0})
+    by_row = dl.lr_find(
+        network(), x, y, loss="cross_entropy", sample_weight=np.where(y == 0, 3.0, 1.0)
+    )
+    np.testing.assert_array_equal(by_class.loss, by_row.loss)
+    assert len(dl.lr_find(network(), x, y, loss="cross_entropy", class_weight="balanced").lr) > 10
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "endless"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batches_of_an_iterable(kind, accumulate):
+    x, y = line()
+    batches = [(x[i : i + 20], y[i : i + 20]) for i in range(0, 200, 20)]
+    given = batches
+    if kind != "list":
+        given = (batches[i % 10] for i in range(300 if kind == "generator" else 10**9))
+    model = linear()
+    sgd = dl.SGD(model.parameters(), lr=0.1)
+    trainer = dl.Trainer(model, loss="mse", optimizer=sgd, accumulate=accumulate)
+    found = dl.lr_find(model, given, trainer=trainer)
+    order = np.tile(np.arange(200), 50)
+    rows = x[order], y[order]
+    plain = dl.Trainer(linear(), loss="mse", optimizer="sgd", accumulate=accumulate)
+    plain.optimizer.lr = found.lr[0]
+    history = plain.fit(
+        *rows, epochs=1, batch_size=20, shuffle=False, max_steps=1, log_every=1, verbose=0
+    )
+    assert unsmoothed(found)[0] == pytest.approx(history.iterations["loss"][0])
+    assert trainer.optimizer.steps == 0
+
+
+def test_batches_that_end_too_soon():
+    x, y = line()
+    with pytest.raises(ValueError, match="batches for at least 10 updates, not 3"):
+        dl.lr_find(linear(), iter([(x, y)] * 3), loss="mse")
+    with pytest.raises(ValueError, match="no batches"):
+        dl.lr_find(linear(), [], loss="mse")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "loss must be given, or a trainer"),
+        ({"loss": "mse", "optimizer": dl.SGD([np.zeros(3)])}, ValueError, "no parameter of this"),
+        ({"loss": "mse", "optimizer": object()}, TypeError, "has them as params"),
+        ({"trainer": dl.Trainer(linear(), loss="mse")}, ValueError, "model must be that of the tr"),
+        ({"loss": "mse", "y": None}, TypeError, "must be an iterable of batches"),
+        (
+            {"loss": "mse", "x": [(X, Y)], "y": None, "sample_weight": X[:, 0]},
+            ValueError,
+            "needs x",
+        ),
+    ],
+)
+def test_what_does_not_go_together(options, error, message):
+    with pytest.raises(error, match=message):
+        dl.lr_find(linear(), **({"x": X, "y": Y} | options))

@@ -66,9 +66,8 @@ class ExponentialMovingAverage(Callback):
 
     def begin(self, model: Model) -> Array:
         """Begin with the weights of a model, or go on; return where the average goes."""
-        left, self._left = self._left, None
-        is_same = left is not None and np.array_equal(left, model.flat)
-        if self._other is None or not is_same:
+        goes_on = self._left is not None and np.array_equal(self._left, model.flat)
+        if self._other is None or not goes_on:
             self._other = model.flat.copy()
             self._is_in_model = False
         return self._other

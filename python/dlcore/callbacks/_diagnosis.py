@@ -132,25 +132,25 @@ def diagnose(
     2. *Diverging*: a loss is not finite, or t at the end has lost half of what it had won,
        ``t_end > t_min + (t_first - t_min) / 2``, by more than ``0.1 |t_min|`` and 4 s.
     3. *Overfitting*: v rose since its minimum by more than ``rise |v_min|``, ``visible |r|`` and
-       4 s, while t did not rise. (The smallest of many values lies some 2 s below their trend.) Or,
-       with both curves averaged over w epochs, a tenth of them, v rose since its minimum by more
-       than ``rise_share (v_end - t_end)``, ``rise |v_min| / 3``, ``visible |r|`` and
-       ``4 s / sqrt(w)``, while t fell by more than ``2 s / sqrt(w)`` of its own and by
-       ``visible |r|`` or a quarter.
+       4 s, while t did not rise. (The smallest of many values lies some 2 s below their trend.)
     4. *Too noisy*: ``s > noise |r|``, over the last half of the epochs. (s from the second
        differences d of a curve: ``s^2 = mean(d^2) / 6``, which a straight trend does not change.)
        If v alone is, and s of t is less than a quarter of it, *unrepresentative validation*.
-    5. *Still improving*: the least squares line through the last fifth (at least 3) of the epochs
+    5. *Overfitting*: with both curves averaged over w epochs, a tenth of them, v rose since its
+       minimum by more than ``rise_share (v_end - t_end)``, ``rise |v_min| / 3``, ``visible |r|`` and
+       ``4 s / sqrt(w)``, while t fell by more than ``2 s / sqrt(w)``, s its own, and by
+       ``visible |r|`` or a quarter.
+    6. *Still improving*: the least squares line through the last fifth (at least 3) of the epochs
        of v fell by more than ``fall (v_first - v_end)``, ``visible |r|`` and three standard
        deviations of what it falls by chance, ``s sqrt(12 (n - 1) / (n (n + 1)))`` over n epochs.
-    6. *Underfitting*: ``r - t_end < improvement |r|``, or t_end above ``target_loss``.
-    7. *Overfitting*: since the first epoch the gap v - t has opened by more than ``gap |r|`` and
+    7. *Underfitting*: ``r - t_end < improvement |r|``, or t_end above ``target_loss``.
+    8. *Overfitting*: since the first epoch the gap v - t has opened by more than ``gap |r|`` and
        ``relative_gap |t_end|``. (Where the first v is larger than the first t, the rows of the
        validation are harder; that part of the gap does not count.)
-    8. *Unrepresentative validation*: t_end is more than twice v_end, and by more than
+    9. *Unrepresentative validation*: t_end is more than twice v_end, and by more than
        ``2 gap |r|``: the rows of the validation are easier.
-    9. *Good fit*: the curves agree and have levelled off; whether the loss is low enough only
-       ``target_loss`` can tell. Without validation only 1, 2, 4, 5 and 6 can be told, of t.
+    10. *Good fit*: the curves agree and have levelled off; whether the loss is low enough only
+        ``target_loss`` can tell. Without validation only 1, 2, 4, 6 and 7 can be told, of t.
 
     The thresholds are conventions: they say what one sees in a picture of the curves.
 
@@ -172,9 +172,9 @@ def diagnose(
     reasons = (
         ("diverging", _diverging(curves)),
         ("overfitting", _rising(curves, rise, visible)),
-        ("overfitting", _rising_from_the_gap(curves, rise / 3, rise_share, visible)),
         ("unrepresentative validation", _jumping_alone(curves, noise)),
         ("too noisy", _jumping(curves, noise)),
+        ("overfitting", _rising_from_the_gap(curves, rise / 3, rise_share, visible)),
         ("still improving", _falling(curves, fall, visible)),
         ("underfitting", _high(curves, improvement, target_loss)),
         ("overfitting", _apart(curves, gap, relative_gap)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
-from dlcore.nn._options import fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,16 +102,17 @@ class Sequential:
     def flat(self) -> Array:
         """All parameters in one 1-D array, of which those of the layers are views.
 
-        ``model.flat = values``, of its shape and dtype, changes them where they are, as
-        ``model.flat[...] = values`` does.
+        ``model.flat[...] = values`` changes them; another array cannot take its place.
         """
         return self._flat
 
     @flat.setter
-    def flat(self, values: Any) -> None:
+    def flat(self, values: object) -> None:
         if values is not self._flat:  # as after model.flat += 1
-            self._make_writeable()
-            fill_in(self._flat, "model.flat", values)
+            raise AttributeError(
+                "model.flat cannot be assigned: the layers are views of this array; "
+                "model.flat[...] = values changes the parameters"
+            )
 
     @property
     def in_features(self) -> int | None:
@@ -175,7 +176,7 @@ class Sequential:
         views, start = {}, 0
         for i, layer in enumerate(self.layers):
             for name, shape in layer._parameter_shapes.items():
-                stop = start + int(np.prod(shape))
+                stop = start + math.prod(shape)
                 views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
                 start = stop
         return views

@@ -132,12 +132,15 @@ class Batches(batches.Batches):
         self, plan: BatchPlan, losses: Array, squares: Array | None, alpha: float
     ) -> float:
         """Return the mean of the losses of an epoch's batches, the L2 penalty included."""
+        if len(losses) < len(plan):  # a callback has stopped the fit
+            plan = next(plan.parts(len(losses)))
+            squares = squares if squares is None else squares[: len(losses)]
         losses = self.scaled_losses(plan, losses)
         if squares is not None:
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        sizes = self._sizes[: len(losses)]  # fewer where a callback has stopped the fit
+        sizes = self._sizes[: len(losses)]
         return float(losses @ sizes / sizes.sum())
 
 

@@ -104,17 +104,8 @@ class _Epochs:
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
-            losses = run_batches(
-                self._step,
-                plan,
-                of._learning_rates,
-                self._log,
-                watch=self._run._watch,
-                squares=squares,
-            )
-            if len(losses) < len(plan):  # a callback has stopped the fit
-                plan = next(plan.parts(len(losses)))
-                squares = squares if squares is None else squares[: len(losses)]
+            rates, watch = of._learning_rates, self._run._watch
+            losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
             of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1
         of.t_ += self._batches.rows

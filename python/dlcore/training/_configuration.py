@@ -92,6 +92,8 @@ class Configured(Run):
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer | str) -> None:
+        if self._source is not None and self._watch.is_amid_epoch:
+            raise RuntimeError("Trainer: optimizer cannot be changed amid an epoch")
         self._optimizer = _as_optimizer(optimizer, self._model)
         if hasattr(self, "_learning_rates"):
             self._learning_rates.drive(self._optimizer)

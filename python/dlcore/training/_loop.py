@@ -119,6 +119,7 @@ def run_epochs(
             learning_rates.begin_epoch()
             run._watch.begin_epoch()
             logs = epochs.train(epoch)
+            run._watch.end_epoch()
             if average is not None:
                 average.show(run.model, average=True)
             logs |= epochs.validate()
@@ -173,7 +174,10 @@ def _tell_each(callbacks: Sequence[Callback], event: str, *arguments: Any) -> li
 
 def _checked_logs(logs: dict[str, Any]) -> dict[str, float]:
     """Return what callbacks have left of the logs as numbers."""
-    return {name: check_real(f"logs[{name!r}]", value) for name, value in logs.items()}
+    for name, value in logs.items():
+        if type(value) is not float:
+            logs[name] = check_real(f"logs[{name!r}]", value)
+    return logs
 
 
 def run_batches(
@@ -181,8 +185,8 @@ def run_batches(
     plan: BatchPlan,
     learning_rates: ScheduledLearningRates,
     log: IterationLog,
-    *,
     watch: Watch,
+    *,
     outputs: Array | None = None,
     squares: Array | None = None,
 ) -> Array:

@@ -110,7 +110,9 @@ class IterationLog:
         """Log what has come up to this batch."""
         plan, weights = self._plan, self._plan.accumulation_weights
         ready = plan.updates(done)
-        if self._every is None and weights[self._batches : done].all():
+        # Asking a number takes less than an array: streams log batch by batch.
+        all_count = weights[0] if len(weights) == 1 else weights[self._batches : done].all()
+        if self._every is None and all_count:
             self.iteration += ready - self._updates
             self._counts = self._counts and ready == self._updates
             self._updates = ready

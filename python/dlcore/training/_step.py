@@ -34,10 +34,9 @@ def trained_names(model: Model, optimizer: protocols.Optimizer) -> list[str]:
 
     Raises ValueError if it holds an array that is no parameter of the model.
     """
-    own = {_place(array): name for name, array in model._split(model.flat).items()}
-    held = [
-        _place(array) for array in getattr(optimizer, "params", model._split(model.flat).values())
-    ]
+    views = model._split(model.flat)
+    own = {_place(array): name for name, array in views.items()}
+    held = [_place(array) for array in getattr(optimizer, "params", views.values())]
     if not own.keys() >= set(held):
         raise ValueError(
             "the optimizer holds an array that is no parameter of this model; "
@@ -119,18 +118,19 @@ class TrainingStep:
         self._capacity = 0  # most rows of a batch
         self._is_native = False
 
-    def refresh(self, **changes: Any) -> None:
-        """Begin anew, between two updates, if anything has been changed.
+    def refresh(self, **changes: Any) -> bool:
+        """Begin anew, between two updates, if anything has been changed; tell whether it has.
 
         That may be the optimizer and the options of the constructor, given here, or how the model
         and the loss are: frozen parameters, options of layers and of the loss.
         """
         given = self._given | changes
-        is_same = all(_is_unchanged(self._given[name], value) for name, value in changes.items())
         settings = settings_of(self._model, self._loss, given["optimizer"])
-        if not is_same or settings != self._settings:
-            self._given = given
-            self._begin()
+        if settings == self._settings and _are_equal(given, self._given):
+            return False
+        self._given = given
+        self._begin()
+        return True
 
     def width_of(self, rows: Dataset) -> int:
         """Return the number of features of the outputs."""
@@ -315,11 +315,16 @@ class TrainingStep:
         return native.updates
 
 
-def _is_unchanged(old: Any, new: Any) -> bool:
-    """Whether an option is what it was."""
-    if isinstance(old, tuple) and isinstance(new, tuple):
-        return all(map(_is_unchanged, old, new))
-    return old is new or (isinstance(old, int | float) and old == new)
+def _are_equal(given: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether options are the same, arrays among them by identity."""
+    for name, value in given.items():
+        own = other[name]
+        if isinstance(value, tuple):
+            if value[0] is not own[0] or value[1] != own[1]:
+                return False
+        elif value is not own and not (isinstance(value, int | float) and value == own):
+            return False
+    return True
 
 
 def _position(name: str) -> tuple[int, str]:

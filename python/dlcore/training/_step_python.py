@@ -98,8 +98,6 @@ class PythonStep:
         updates = 0
         for batch in range(len(plan)):
             updated = False
-            if lrs is not None:
-                set_lrs(self._optimizer, lrs[updates])
             # A network that diverges is found by its loss, not by a warning from inside a step.
             with np.errstate(all="ignore"):
                 try:
@@ -108,6 +106,8 @@ class PythonStep:
                         if plan.gradient_scale != 1:
                             self._gradient *= self._gradient.dtype.type(plan.gradient_scale)
                         self._clip(max_norm, clip_value)
+                        if lrs is not None:
+                            set_lrs(self._optimizer, lrs[updates])
                         self._update(parameters, average_decay)
                         updated = True
                 except FloatingPointError as error:

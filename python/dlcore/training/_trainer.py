@@ -33,7 +33,6 @@ from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._settings import loss_settings
 from dlcore.training._step import Diverged, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
 
@@ -496,9 +495,7 @@ class Trainer(Configured):
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
             try:
-                losses = run_batches(
-                    step, plan, self._learning_rates, log, watch=watch, outputs=outputs
-                )
+                losses = run_batches(step, plan, self._learning_rates, log, watch, outputs=outputs)
             except Diverged as error:
                 fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
                 raise FloatingPointError(
@@ -553,7 +550,6 @@ class _Epochs:
         self._progress, self._log = progress, log
         self._average = average
         self._callbacks = list(trainer.callbacks)
-        self._loss_settings = loss_settings(trainer.loss)
         self._epoch = self._batches = 0
         self._began = 0.0
 
@@ -575,16 +571,15 @@ class _Epochs:
         if trainer.callbacks != self._callbacks:
             raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
         self._source.accumulate = trainer.accumulate
-        if (now := loss_settings(trainer.loss)) != self._loss_settings:
-            self._loss_settings = now
-            self._source.weigh()
-        self._step.refresh(
+        has_changed = self._step.refresh(
             optimizer=trainer.optimizer,
             accumulate=trainer.accumulate > 1,
             max_norm=trainer.clip_grad_norm,
             clip_value=trainer.clip_grad_value,
             average=None if average is None else (self._step.average, average.decay),
         )
+        if has_changed:
+            self._source.weigh()
 
     def validate(self) -> dict[str, float]:
         if self._validation is None or (self._epoch + 1) % self._validation_freq:

@@ -50,15 +50,20 @@ class Watch:
         self._end = None if max_time is None else time.monotonic() + max_time
         self._batch = 0
         self._has_begun = self._was_stopping = False
+        self.is_amid_epoch = False  # from its first batch to the last
 
     def begin_epoch(self) -> None:
         """Count batches from 0; find the callbacks that hear of them."""
-        run = self._run
+        run, self.is_amid_epoch = self._run, True
         self._batch, self._has_begun, self._was_stopping = 0, False, run._is_stopping
         self._callbacks = [c for c in run.active_callbacks if overrides(c, "on_batch_end")]
 
     def end_epoch(self) -> None:
         """Stop the fit if the time is over."""
+        self.is_amid_epoch = False
+        self._stop_late()
+
+    def _stop_late(self) -> None:
         if self._is_late():
             self._run.stop(f"max_time: {self._max_time:g} seconds are over")
 
@@ -89,7 +94,7 @@ class Watch:
 
     def ends(self, log: IterationLog) -> bool:
         """Whether the fit ends here; stop it if that is for a limit."""
-        self.end_epoch()
+        self._stop_late()
         if self._max_steps is not None and log.iteration >= self._max_steps:
             self._run.stop(f"max_steps: {self._max_steps} updates are made")
         stopped: bool = self._run._is_stopping and not self._was_stopping

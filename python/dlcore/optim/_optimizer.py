@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.checks import check_real
+from dlcore._common.checks import check_flag, check_real
 from dlcore._native import dispatch
 from dlcore.optim._groups import (
     NOTES,
@@ -208,10 +208,7 @@ class Optimizer:
         for name, (low, high) in cls._ranges.items():
             checked[name] = cls._number(name, options[name], low, high)
         for name in cls._flags:
-            value = options[name]
-            if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
-                raise TypeError(f"{cls.__name__}: {name} must be True or False, got {value!r}")
-            checked[name] = bool(value)
+            checked[name] = check_flag(f"{cls.__name__}: {name}", options[name])
         return checked
 
     @classmethod

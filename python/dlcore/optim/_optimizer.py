@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dlcore._common.arrays import as_writeable
 from dlcore._common.checks import check_flag, check_real
 from dlcore._native import dispatch
 from dlcore.optim._groups import (
@@ -316,6 +317,8 @@ class Optimizer:
             if name not in cohort.state:
                 cohort.state[name] = _zeros(cohort.params)
                 cohort.fresh = (*cohort.fresh, name)
+            # What was loaded as a read-only map of a file is copied when it is first written.
+            cohort.state[name] = [as_writeable(array) for array in cohort.state[name]]
         values = cohort.group.step_values
         taken = tuple(cohort.state[name] for name in names)
         cohort.part, cohort.part_for = (cohort.members, cohort.params, taken, values), values

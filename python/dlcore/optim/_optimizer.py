@@ -503,8 +503,7 @@ class NativeOptimizer(Optimizer):
     def _begin(self, active: Sequence[bool]) -> list[Cohort]:
         """Return the cohorts that native steps update, with their state."""
         cohorts = self._active(active)
-        for cohort in cohorts:
-            self._prepare(cohort)
+        self._parts(cohorts)
         return cohorts
 
     def _parts(self, cohorts: Sequence[Cohort]) -> list[tuple[Any, ...]]:

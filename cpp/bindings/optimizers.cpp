@@ -162,13 +162,18 @@ void require_apart(const char* function, const Each& each) {
     pairs.push_back({&p, &gradient, number});
   });
   params_at.order(), grads_at.order();
+  const pair *gradient = nullptr, *parameter = nullptr;  // the first ones that do
   grads_at.each_meeting(params_at, [&](std::ptrdiff_t g, std::ptrdiff_t p) {
-    if (!overlap(*pairs[g].gradient, *pairs[p].p)) return;
-    const std::string other =
-        g == p ? "its parameter" : "params[" + std::to_string(pairs[p].number) + "]";
-    throw py::value_error(argument{function, "grads", pairs[g].number}.text() +
-                          " shares memory with " + other);
+    const bool is_later =
+        gradient && (gradient < &pairs[g] || (gradient == &pairs[g] && parameter < &pairs[p]));
+    if (!is_later && overlap(*pairs[g].gradient, *pairs[p].p))
+      gradient = &pairs[g], parameter = &pairs[p];
   });
+  if (!gradient) return;
+  const std::string other =
+      gradient == parameter ? "its parameter" : "params[" + std::to_string(parameter->number) + "]";
+  throw py::value_error(argument{function, "grads", gradient->number}.text() +
+                        " shares memory with " + other);
 }
 
 // The arrays of a part of a step, checked: parameter, gradient, then the state.

@@ -360,7 +360,6 @@ OPTIMIZERS = ["SGD", "Adam", "AdamW"]
         (lambda p: [p[:, None]], ValueError),
         (lambda p: [p.astype(np.float64)], TypeError),
         (lambda p: [p.tolist()], TypeError),
-        (lambda _: [None], TypeError),
     ],
 )
 def test_wrong_gradients(name, grads, error):

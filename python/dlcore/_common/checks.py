@@ -90,6 +90,13 @@ def check_real(name: str, value: object) -> float:
     return float(value)
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return what is on or off as bool, else raise a TypeError."""
+    if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return one of a few strings."""
     if not isinstance(value, str) or value not in choices:

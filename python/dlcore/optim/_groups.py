@@ -165,8 +165,7 @@ class Cohort:
 
 def divided(cohorts: Sequence[Cohort], active: Sequence[bool]) -> list[Cohort]:
     """Return cohorts of which each is active as a whole or not at all."""
-    kinds = [{active[i] for i in cohort.members} for cohort in cohorts]
-    if all(len(kind) == 1 for kind in kinds):
+    if all(active) or all(len({active[i] for i in c.members}) == 1 for c in cohorts):
         return list(cohorts)
     parts: dict[Any, Cohort] = {}
     for cohort in cohorts:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.checks import check_real
+from dlcore._common.arrays import as_writeable
+from dlcore._common.checks import check_flag, check_real
 from dlcore._native import dispatch
 from dlcore.optim._groups import (
     NOTES,
@@ -208,10 +209,7 @@ class Optimizer:
         for name, (low, high) in cls._ranges.items():
             checked[name] = cls._number(name, options[name], low, high)
         for name in cls._flags:
-            value = options[name]
-            if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
-                raise TypeError(f"{cls.__name__}: {name} must be True or False, got {value!r}")
-            checked[name] = bool(value)
+            checked[name] = check_flag(f"{cls.__name__}: {name}", options[name])
         return checked
 
     @classmethod
@@ -319,6 +317,8 @@ class Optimizer:
             if name not in cohort.state:
                 cohort.state[name] = _zeros(cohort.params)
                 cohort.fresh = (*cohort.fresh, name)
+            # What was loaded as a read-only map of a file is copied when it is first written.
+            cohort.state[name] = [as_writeable(array) for array in cohort.state[name]]
         values = cohort.group.step_values
         taken = tuple(cohort.state[name] for name in names)
         cohort.part, cohort.part_for = (cohort.members, cohort.params, taken, values), values
@@ -503,8 +503,7 @@ class NativeOptimizer(Optimizer):
     def _begin(self, active: Sequence[bool]) -> list[Cohort]:
         """Return the cohorts that native steps update, with their state."""
         cohorts = self._active(active)
-        for cohort in cohorts:
-            self._prepare(cohort)
+        self._parts(cohorts)
         return cohorts
 
     def _parts(self, cohorts: Sequence[Cohort]) -> list[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_int, check_number
+from dlcore._common.checks import check_choice, check_flag, check_int, check_number, check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -442,6 +442,7 @@ class OneCycleLR(Schedule):
         check_choice("OneCycleLR: anneal_strategy", self.anneal_strategy, ("cos", "linear"))
         self._check_number("div_factor", "(0, inf)")
         self._check_number("final_div_factor", "(0, inf)")
+        self._set("three_phase", check_flag("OneCycleLR: three_phase", self.three_phase))
 
     def rates(self, steps: Array, lr: float) -> Array:
         beyond = steps[steps >= self.total_steps]
@@ -487,7 +488,10 @@ class LambdaLR(Schedule):
             raise TypeError(f"LambdaLR: function must be callable, not {self.function!r}")
 
     def rates(self, steps: Array, lr: float) -> Array:
-        factors = [float(self.function(step)) for step in steps.tolist()]
+        factors = [
+            check_real(f"LambdaLR: function({step})", self.function(step))
+            for step in steps.tolist()
+        ]
         return lr * np.array(factors, np.float64)
 
 

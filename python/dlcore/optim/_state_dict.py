@@ -68,8 +68,10 @@ class StateDictReader:
                 f"{self._where}: state_dict must hold 'state' and 'param_groups', got {got}"
             )
         groups, state = given["param_groups"], given["state"]
-        if not all(isinstance(group, Mapping) and "params" in group for group in groups):
-            raise ValueError(f"{self._where}: each of param_groups must be a dict with 'params'")
+        if not isinstance(groups, Sequence) or not all(
+            isinstance(group, Mapping) and "params" in group for group in groups
+        ):
+            raise ValueError(f"{self._where}: param_groups must be dicts with 'params'")
         sizes = [len(group["params"]) for group in groups]
         own = [len(group["params"]) for group in self._groups]
         if sizes != own:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.arrays import as_writeable
 from dlcore.nn._layers import Linear
 from dlcore.optim._adam import Adam
 from dlcore.optim._groups import rebound
@@ -30,9 +29,6 @@ class _OfPerceptron(Optimizer):
     def bind(self, model: Sequential, penalty: float) -> None:
         """Update the parameters of this model, with that penalty."""
         self._bind([p for group in _groups_of(model) for p in group])
-        for cohort in self._cohorts:  # state that was loaded as a read-only map of a file
-            for name, arrays in cohort.state.items():
-                cohort.state[name] = [as_writeable(array) for array in arrays]
         self._alpha = penalty
 
     def _penalty(self, group: int) -> float:
@@ -86,8 +82,8 @@ class MomentumSGD(_OfPerceptron, SGD):
         before, value = self.lr, lrs[0]
         super().set_lrs(lrs)
         for cohort in self._cohorts if value > 0 else ():
-            for buffer in cohort.state.get("momentum_buffer", ()):
-                buffer *= before / value
+            buffers = cohort.state.get("momentum_buffer", [])
+            buffers[:] = [buffer * (before / value) for buffer in buffers]
 
 
 class EarlyEpsAdam(_OfPerceptron, Adam):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.checks import check_real
 from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import Schedule
 
@@ -60,7 +61,7 @@ class ScheduledLearningRates:
             lrs = [self.schedule(self._epochs, lr) for lr in self._starts()]
             set_lrs(self._optimizer, _checked(np.array([lrs]), self.schedule, self._epochs)[0])
         else:
-            lr = float(self.schedule(self._epochs))
+            lr = check_real(f"schedule({self._epochs})", self.schedule(self._epochs))
             _checked(np.array([[lr]]), "schedule", self._epochs)
             self._optimizer.lr = lr
 

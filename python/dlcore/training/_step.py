@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,9 @@ class TrainingStep:
         # A frozen parameter has no gradient, so that its state waits, too.
         waits = model.frozen if isinstance(optimizer, Optimizer) else frozenset()
         self._grads = [None if name in waits else grads[name] for name in names]
+        self._is_trained = [name not in model.frozen for name in names]
+        # The parameters as native steps take them, and the parts of steps that they were described of.
+        self._described: tuple[list[Any], tuple[ParameterSpec, ...]] | None = None
         self._trained = {name: grads[name] for name in names if name not in model.frozen}
         self._accumulate = self._given["accumulate"]
         self._native: _core.TrainingStep | None = None
@@ -203,14 +207,19 @@ class TrainingStep:
         return self._native, self._python
 
     def _describe_parameters(self, cohorts: Sequence[Cohort]) -> tuple[ParameterSpec, ...]:
-        """Describe what is trained, with its cohort and state if the optimizer is native."""
+        """Describe what is trained, with cohort and state of a native optimizer, unless that was done."""
+        parts = [cohort.part for cohort in cohorts]
+        if self._described is not None:
+            before, parameters = self._described
+            if len(parts) == len(before) and all(map(operator.is_, parts, before)):
+                return parameters
         optimizer: Any = self._optimizer
         places = {
             i: (group, optimizer._state_spec(cohort, j))
             for group, cohort in enumerate(cohorts)
             for j, i in enumerate(cohort.members)
         }
-        return tuple(
+        parameters = tuple(
             ParameterSpec(
                 *_position(name),
                 *places.get(i, (0, None)),
@@ -219,6 +228,8 @@ class TrainingStep:
             for i, name in enumerate(self._names)
             if name in self._trained
         )
+        self._described = parts, parameters
+        return parameters
 
     def run(
         self,
@@ -275,7 +286,7 @@ class TrainingStep:
                 between=between,
             )
         optimizer: Any = self._optimizer
-        cohorts = optimizer._begin([name in self._trained for name in self._names])
+        cohorts = optimizer._begin(self._is_trained)
         if lrs is not None:
             lrs = np.ascontiguousarray(lrs[:, [cohort.number for cohort in cohorts]])
         epoch = EpochSpec(

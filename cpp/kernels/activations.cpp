@@ -33,13 +33,23 @@ struct leaky_relu {
   double negative_slope;
   template <class T>
   vec<T> forward(vec<T> x) const {
-    // A slope of 0 times -infinity would be NaN.
-    const vec<T> negative = negative_slope == 0 ? max<T>(x, std::numeric_limits<T>::lowest()) : x;
-    return select<T>(x > vec<T>(T(0)), x, negative * vec<T>(T(negative_slope)));
+    return select<T>(x > vec<T>(T(0)), x, x * vec<T>(T(negative_slope)));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
     return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(negative_slope)));
+  }
+};
+
+// The same with a slope of 0, which times -infinity would be NaN.
+struct flat_relu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return max<T>(x, std::numeric_limits<T>::lowest()) * select<T>(x > vec<T>(T(0)), T(1), T(0));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(0)));
   }
 };
 
@@ -131,10 +141,6 @@ struct silu {
 
 struct softplus {
   double beta, threshold;
-  bool is_scaled;
-
-  explicit softplus(const double* option)
-      : beta(option[0]), threshold(option[1]), is_scaled(beta != 1) {}
   template <class T>
   vec<T> forward(vec<T> x) const {
     vec<T> z = vec<T>(T(beta)) * x;
@@ -152,13 +158,26 @@ struct softplus {
   template <class T>
   vec<T> exponential(vec<T> x, vec<T> z) const {
     const vec<T> e = exp_negative<T>(negative_abs<T>(z));
-    if (!is_scaled) return e;
     const vec<T> rounded = T(beta), rest = T(beta - double(T(beta))), zero = T(0);
     const vec<T> lost = fma<T>(rest, x, product_error<T>(rounded, x, z));
     const vec<T> larger = select<T>(z < zero, lost, -lost);  // -|z| by that much
     // Where z is infinite, so is what is lost.
     const mask<T> counts = negative_abs<T>(z) > vec<T>(float_traits<T>::exp_min);
     return fma<T>(e, select<T>(counts, larger, zero), e);
+  }
+};
+
+// The same with beta 1.
+struct standard_softplus {
+  double threshold;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    vec<T> smooth = max<T>(x, T(0)) + log1p_unit<T>(exp_negative<T>(negative_abs<T>(x)));
+    return select<T>(x > vec<T>(T(threshold)), x, smooth);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(threshold)), dy, dy * sigmoid<T>(x));
   }
 };
 
@@ -234,23 +253,35 @@ struct gelu_tanh {
   };
 };
 
-template <class Op>
-inline Op with_options([[maybe_unused]] const double* option) {
-  if constexpr (std::is_empty_v<Op>) return {};
-  else if constexpr (std::is_constructible_v<Op, const double*>) return Op(option);
-  else return {option[0]};
+// Calls f with the functor of an activation, or with one that is the same for these options.
+template <class Op, class F>
+inline void with_options([[maybe_unused]] const double* option, const F& f) {
+  if constexpr (std::is_same_v<Op, softplus>) {
+    if (option[0] == 1) f(standard_softplus{option[1]});
+    else f(softplus{option[0], option[1]});
+  } else if constexpr (std::is_same_v<Op, leaky_relu>) {
+    if (option[0] == 0) f(flat_relu());
+    else f(leaky_relu{option[0]});
+  } else if constexpr (std::is_empty_v<Op>) {
+    f(Op());
+  } else {
+    f(Op{option[0]});
+  }
 }
 
 template <class T, class Op>
 void forward_run(const double* options, T* y, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* x) {
-  const Op op = with_options<Op>(options);
-  map_run<T>([op](vec<T> v) { return op.forward(v); }, y, n, ahead, x);
+  with_options<Op>(options, [&](const auto op) {
+    map_run<T>([op](vec<T> v) { return op.template forward<T>(v); }, y, n, ahead, x);
+  });
 }
 template <class T, class Op>
 void backward_run(const double* options, T* dx, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* dy,
                   const T* x) {
-  const Op op = with_options<Op>(options);
-  map_run<T>([op](vec<T> d, vec<T> v) { return op.backward(d, v); }, dx, n, ahead, dy, x);
+  with_options<Op>(options, [&](const auto op) {
+    map_run<T>([op](vec<T> d, vec<T> v) { return op.template backward<T>(d, v); }, dx, n, ahead, dy,
+               x);
+  });
 }
 
 constexpr activation_info infos[] = {

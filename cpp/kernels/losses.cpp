@@ -22,9 +22,10 @@ struct loss_and_slope {
 
   // A weight of 0 hides an element, be it infinite or NaN.
   loss_and_slope times(vec<T> weight) const {
-    const vec<T> zero = T(0);
-    const mask<T> hidden = weight == zero;
-    return {select<T>(hidden, zero, loss * weight), select<T>(hidden, zero, slope * weight)};
+    using I = int_of<T>;
+    const vec<I> counts = weight != vec<T>(T(0));
+    return {bit_cast<T>(bit_cast<I>(loss * weight) & counts),
+            bit_cast<T>(bit_cast<I>(slope * weight) & counts)};
   }
 };
 

@@ -29,8 +29,8 @@ struct float_traits<float> {
   // Below this exp is subnormal: log(2^-126).
   static constexpr float exp_normal_min = -87.336544f;
   // With half the square of an argument above the first, the tail of the normal distribution is
-  // nearly subnormal; above the second, a factor e^-that leaves it 0.
-  static constexpr float far_square = 83.2f, farthest_square = 130.0f;
+  // nearly subnormal; above the second it is 0, times the argument, too.
+  static constexpr float far_square = 83.2f, farthest_square = 106.0f;
   static constexpr float exp_max = 89.0f;
   // Below this expm1 is -1 to the last bit.
   static constexpr float expm1_min = -18.0f;
@@ -63,7 +63,7 @@ struct float_traits<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_min = -746.0;
   static constexpr double exp_normal_min = -708.3964185322641;
-  static constexpr double far_square = 699.0, farthest_square = 750.0;
+  static constexpr double far_square = 699.0, farthest_square = 749.0;
   static constexpr double exp_max = 710.0;
   static constexpr double expm1_min = -38.0;
   static constexpr std::int64_t split_mask = ~0x7ffffffll;
@@ -342,21 +342,22 @@ inline vec<T> near_normal_exponential(const half_square<T>& h) {
 }
 
 // The same where lanes are far: in the lower tail 2^64 times as large, to be multiplied by `scale`
-// last, since a subnormal number would have lost the digits that its product with x still has. In
-// the upper one 0: 1 less the tail is 1.
+// last, since a subnormal number would have lost the digits that its product with x still has. 0
+// where the tail is 0, and in the upper one, where 1 less the tail is 1.
 template <class T>
 struct far_normal_exponential {
   vec<T> value, scale;
 
   far_normal_exponential(vec<T> x, const half_square<T>& h) {
     const vec<T> zero = T(0), one = T(1);
-    const mask<T> far = h.high > vec<T>(float_traits<T>::far_square), lower = far & (x < zero);
-    const vec<T> argument = max<T>(-h.high, -float_traits<T>::farthest_square);
-    const exp_parts<T> parts(select<T>(far & ~lower, zero, argument));
-    const vec<T> n = parts.n + select<T>(lower, vec<T>(T(64)), zero);
+    const mask<T> far = h.high > vec<T>(float_traits<T>::far_square);
+    const mask<T> tail = far & (x < zero) & (h.high < vec<T>(float_traits<T>::farthest_square));
+    const mask<T> none = far & ~tail;
+    const exp_parts<T> parts(select<T>(none, zero, -h.high));
+    const vec<T> n = parts.n + select<T>(tail, vec<T>(T(64)), zero);
     const vec<T> e = scale_by_power<T, true>(parts.expm1 + one, n);
-    value = select<T>(far & ~lower, zero, e * exp_normal<T>(-h.rest));
-    scale = select<T>(lower, vec<T>(T(1) / T(18446744073709551616.0)), one);
+    value = select<T>(none, zero, e * exp_normal<T>(-h.rest));
+    scale = select<T>(tail, vec<T>(T(1) / T(18446744073709551616.0)), one);
   }
 };
 

@@ -451,7 +451,7 @@ def test_blocks_add_up(shape):
         np.testing.assert_allclose(dl.entropy(p, axis=axis), -(p * np.log(p)).sum(axis), rtol=1e-12)
 
 
-@pytest.mark.parametrize("k", [3, 10, 20, 26, 30, 40, 48])
+@pytest.mark.parametrize("k", [6, 10, 20, 26, 30, 40, 48])
 def test_nearly_equal_distributions_are_not_less_than_0_apart(k):
     """pytorch#80488: log p - log q cancels. The distributions add up to 1 exactly."""
     e = 2.0**-k

@@ -2,6 +2,7 @@
 #include "kernels/losses.hpp"
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,7 +14,8 @@ namespace dlcore {
 
 namespace {
 
-// The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by, without
+// The arguments of an elementwise loss, checked. `mean_over`: what "mean" divides by if not by the
+// number of elements, without
 // weights. `extra`: a further input, then weights of the elements, strided views of x's shape,
 // where there are any.
 struct elementwise_loss_call {
@@ -29,14 +31,11 @@ struct elementwise_loss_call {
   elementwise_loss_call(const char* function, py::handle x_object, py::handle t_object,
                         const char* x_name,
                         std::initializer_list<std::pair<const char*, py::handle>> extra,
-                        reduction how, double mean_over, bool with_grad, py::handle out_object)
-      : function(function),
-        x_name(x_name),
-        out_object(out_object),
-        with_grad(with_grad),
-        how(how),
-        divisor(how == reduction::mean ? mean_over : 1.0) {
+                        reduction how, std::optional<double> mean_over, bool with_grad,
+                        py::handle out_object)
+      : function(function), x_name(x_name), out_object(out_object), with_grad(with_grad), how(how) {
     x = float_array(x_object, {function, x_name}, k);
+    divisor = how == reduction::mean ? mean_over.value_or(double(x.size())) : 1.0;
     const argument t_arg{function, "target"};
     const py::array t = float_array_like(t_object, t_arg, x, x_name);
     require_shape_of(t, t_arg, x, x_name);
@@ -86,15 +85,13 @@ struct elementwise_loss_call {
   }
 };
 
-double element_count(py::handle x, const argument& arg) { return double(as_array(x, arg).size()); }
-
 // A loss of the list without arguments of its own. `further`: its third input, or null.
 py::object plain_loss(const loss_spec& loss, py::handle x, py::handle target, py::handle further,
                       py::handle weight, py::handle how, bool with_grad, py::handle out) {
   const loss_info& of = info(loss.kind);
-  return elementwise_loss_call(
-             of.name, x, target, "input", {{of.further, further}, {"weight", unless_none(weight)}},
-             reduction_of(how, of.name), element_count(x, {of.name, "input"}), with_grad, out)
+  return elementwise_loss_call(of.name, x, target, "input",
+                               {{of.further, further}, {"weight", unless_none(weight)}},
+                               reduction_of(how, of.name), std::nullopt, with_grad, out)
       .run(loss, of.mean);
 }
 
@@ -102,9 +99,8 @@ py::object bce_loss(py::handle x, py::handle target, py::handle weight, py::hand
                     bool with_grad, py::handle out) {
   const char* function = "binary_cross_entropy";
   const reduction r = reduction_of(how, function);
-  const double n = element_count(x, {function, "input"});
   return elementwise_loss_call(function, x, target, "input", {{"weight", unless_none(weight)}}, r,
-                               n, with_grad, out)
+                               std::nullopt, with_grad, out)
       .run({loss_kind::binary_cross_entropy}, weighted_mean::by_number, true);
 }
 
@@ -113,11 +109,10 @@ py::object bce_with_logits_loss(py::handle x, py::handle target, py::handle weig
                                 py::handle out) {
   const char* function = "binary_cross_entropy_with_logits";
   const reduction r = reduction_of(how, function);
-  const double n = element_count(x, {function, "logits"});
   elementwise_loss_call call(
       function, x, target, "logits",
-      {{"pos_weight", unless_none(pos_weight)}, {"weight", unless_none(weight)}}, r, n, with_grad,
-      out);
+      {{"pos_weight", unless_none(pos_weight)}, {"weight", unless_none(weight)}}, r, std::nullopt,
+      with_grad, out);
   return call.run(
       {pos_weight.is_none() ? loss_kind::binary_cross_entropy_with_logits
                             : loss_kind::binary_cross_entropy_with_logits_and_pos_weight},

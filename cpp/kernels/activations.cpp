@@ -33,13 +33,23 @@ struct leaky_relu {
   double negative_slope;
   template <class T>
   vec<T> forward(vec<T> x) const {
-    // A slope of 0 times -infinity would be NaN.
-    const vec<T> negative = negative_slope == 0 ? max<T>(x, std::numeric_limits<T>::lowest()) : x;
-    return select<T>(x > vec<T>(T(0)), x, negative * vec<T>(T(negative_slope)));
+    return select<T>(x > vec<T>(T(0)), x, x * vec<T>(T(negative_slope)));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
     return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(negative_slope)));
+  }
+};
+
+// The same with a slope of 0, which times -infinity would be NaN.
+struct flat_relu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return max<T>(x, std::numeric_limits<T>::lowest()) * select<T>(x > vec<T>(T(0)), T(1), T(0));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy, dy * vec<T>(T(0)));
   }
 };
 
@@ -120,7 +130,12 @@ struct silu {
   };
   template <class T>
   static vec<T> slope_times(vec<T> dy, vec<T> x, vec<T> e) {
-    return dy * (sigmoid<T>(x, e) * fma<T>(x, sigmoid<T>(-x, e), T(1)));
+    // With s the sigmoid of x and 1 - s that of -x, s (1 + x (1 - s)): over one denominator, and
+    // from 1 + x, which is exact where the sum crosses 0.
+    const vec<T> one = T(1), two = T(2);
+    const mask<T> negative = x < vec<T>(T(0));
+    const vec<T> of_s = select<T>(negative, e, one), of_rest = select<T>(negative, one, e);
+    return dy * (fma<T>(x + one, of_rest, of_s) / fma<T>(e, e + two, one) * of_s);
   }
 };
 
@@ -143,13 +158,26 @@ struct softplus {
   template <class T>
   vec<T> exponential(vec<T> x, vec<T> z) const {
     const vec<T> e = exp_negative<T>(negative_abs<T>(z));
-    if (beta == 1) return e;
     const vec<T> rounded = T(beta), rest = T(beta - double(T(beta))), zero = T(0);
     const vec<T> lost = fma<T>(rest, x, product_error<T>(rounded, x, z));
     const vec<T> larger = select<T>(z < zero, lost, -lost);  // -|z| by that much
     // Where z is infinite, so is what is lost.
     const mask<T> counts = negative_abs<T>(z) > vec<T>(float_traits<T>::exp_min);
     return fma<T>(e, select<T>(counts, larger, zero), e);
+  }
+};
+
+// The same with beta 1.
+struct standard_softplus {
+  double threshold;
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    vec<T> smooth = max<T>(x, T(0)) + log1p_unit<T>(exp_negative<T>(negative_abs<T>(x)));
+    return select<T>(x > vec<T>(T(threshold)), x, smooth);
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(threshold)), dy, dy * sigmoid<T>(x));
   }
 };
 
@@ -169,50 +197,30 @@ struct log_sigmoid {
 struct gelu {
   template <class T>
   vec<T> forward(vec<T> x) const {
-    const vec<T> exponential = normal_exponential<T>(x);
-    if (!all_at_least<T>(x, float_traits<T>::normal_tail_min)) {
-      const far_tail<T> tail(x);
-      return select<T>(tail.is_there, tail.x * normal_tail<T>(x, tail.factor) * tail.root,
-                       x * normal_cdf<T>(x, exponential));
+    const half_square<T> square(x);
+    if (square.any_far()) {
+      // Beyond 40 Phi is 0, and infinity times 0 would be NaN.
+      const far_normal_exponential<T> far(x, square);
+      return max<T>(x, T(-40)) * normal_cdf<T>(x, far.value) * far.scale;
     }
-    return x * normal_cdf<T>(x, exponential);
+    return x * normal_cdf<T>(x, near_normal_exponential<T>(square));
   }
   template <class T>
   vec<T> backward(vec<T> dy, vec<T> x) const {
-    const vec<T> exponential = normal_exponential<T>(x);
-    // Beyond 40 the density is 0, and infinity times 0 would be NaN.
-    const vec<T> near = min<T>(x, T(40)), slope = density_slope<T>(near);
-    if (!all_at_least<T>(x, float_traits<T>::normal_tail_min)) {
-      const far_tail<T> tail(x);
-      const vec<T> own =
-          fma<T>(density_slope<T>(tail.x), tail.factor, normal_tail<T>(x, tail.factor));
-      return select<T>(tail.is_there, dy * own * tail.root,
-                       dy * fma<T>(slope, exponential, normal_cdf<T>(x, exponential)));
+    const half_square<T> square(x);
+    if (square.any_far()) {
+      const far_normal_exponential<T> far(x, square);
+      return dy * slope(clamp<T>(x, T(-40), T(40)), far.value) * far.scale;
     }
-    return dy * fma<T>(slope, exponential, normal_cdf<T>(x, exponential));
+    return dy * slope(x, near_normal_exponential<T>(square));
   }
 
  private:
-  // x / sqrt(2 pi): times the exponential it is x times the density.
   template <class T>
-  static vec<T> density_slope(vec<T> x) {
+  static vec<T> slope(vec<T> x, vec<T> exponential) {
     constexpr T inverse_root_two_pi = T(0.39894228040143267794);
-    return vec<T>(inverse_root_two_pi) * x;
+    return fma<T>(vec<T>(inverse_root_two_pi) * x, exponential, normal_cdf<T>(x, exponential));
   }
-  // Where Phi is subnormal, it has lost the digits that its product with x still has: there
-  // exp(-x^2 / 2) is the product of a root and a factor.
-  template <class T>
-  struct far_tail {
-    mask<T> is_there;
-    vec<T> x, root, factor;  // x: not below -40, where all is 0, since infinity times 0 is NaN
-
-    explicit far_tail(vec<T> of)
-        : is_there(of < vec<T>(float_traits<T>::normal_tail_min)), x(max<T>(of, T(-40))) {
-      const half_square<T> square(of);
-      root = exp_negative<T>(vec<T>(T(-0.5)) * square.high);
-      factor = root * exp_normal<T>(-square.rest);
-    }
-  };
 };
 
 // x (1 + tanh(u)) / 2 = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
@@ -245,23 +253,35 @@ struct gelu_tanh {
   };
 };
 
-template <class Op>
-inline Op with_options([[maybe_unused]] const double* option) {
-  if constexpr (std::is_empty_v<Op>) return {};
-  else if constexpr (sizeof(Op) == sizeof(double)) return {option[0]};
-  else return {option[0], option[1]};
+// Calls f with the functor of an activation, or with one that is the same for these options.
+template <class Op, class F>
+inline void with_options([[maybe_unused]] const double* option, const F& f) {
+  if constexpr (std::is_same_v<Op, softplus>) {
+    if (option[0] == 1) f(standard_softplus{option[1]});
+    else f(softplus{option[0], option[1]});
+  } else if constexpr (std::is_same_v<Op, leaky_relu>) {
+    if (option[0] == 0) f(flat_relu());
+    else f(leaky_relu{option[0]});
+  } else if constexpr (std::is_empty_v<Op>) {
+    f(Op());
+  } else {
+    f(Op{option[0]});
+  }
 }
 
 template <class T, class Op>
 void forward_run(const double* options, T* y, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* x) {
-  const Op op = with_options<Op>(options);
-  map_run<T>([op](vec<T> v) { return op.forward(v); }, y, n, ahead, x);
+  with_options<Op>(options, [&](const auto op) {
+    map_run<T>([op](vec<T> v) { return op.template forward<T>(v); }, y, n, ahead, x);
+  });
 }
 template <class T, class Op>
 void backward_run(const double* options, T* dx, std::ptrdiff_t n, std::ptrdiff_t ahead, const T* dy,
                   const T* x) {
-  const Op op = with_options<Op>(options);
-  map_run<T>([op](vec<T> d, vec<T> v) { return op.backward(d, v); }, dx, n, ahead, dy, x);
+  with_options<Op>(options, [&](const auto op) {
+    map_run<T>([op](vec<T> d, vec<T> v) { return op.template backward<T>(d, v); }, dx, n, ahead, dy,
+               x);
+  });
 }
 
 constexpr activation_info infos[] = {

@@ -22,9 +22,10 @@ struct loss_and_slope {
 
   // A weight of 0 hides an element, be it infinite or NaN.
   loss_and_slope times(vec<T> weight) const {
-    const vec<T> zero = T(0);
-    const mask<T> hidden = weight == zero;
-    return {select<T>(hidden, zero, loss * weight), select<T>(hidden, zero, slope * weight)};
+    using I = int_of<T>;
+    const vec<I> counts = weight != vec<T>(T(0));
+    return {bit_cast<T>(bit_cast<I>(loss * weight) & counts),
+            bit_cast<T>(bit_cast<I>(slope * weight) & counts)};
   }
 };
 
@@ -82,9 +83,8 @@ struct poisson_nll {
   static constexpr bool costly = false;
   template <class T>
   loss_and_slope<T> operator()(vec<T> x, vec<T> t) const {
-    // Of an infinite rate nothing is taken: infinity minus infinity would be NaN.
-    const vec<T> zero = T(0), rate = exp<T>(x), log_rate = min<T>(x, T(1e4));
-    return {rate - select<T>(t == zero, zero, t * log_rate), rate - t};
+    const vec<T> zero = T(0), rate = exp<T>(x);
+    return {rate - select<T>(t == zero, zero, t * x), rate - t};
   }
 };
 
@@ -333,14 +333,21 @@ bool all_weighted_probabilities(std::array<view, 2> x_and_weight, chunk_runner r
   std::atomic<bool> good{true};
   run(chunks.count(), nanoseconds<T>(0.2, chunks.n), [&](std::ptrdiff_t chunk) {
     T buffer[2][tile_elements];
-    bool bad = false;
+    mask<T> bad = int_of<T>(0);
+    const auto look = [&](vec<T> p, vec<T> w) {
+      const vec<T> zero = T(0);
+      bad = bad | ((w != zero) & ((p < zero) | (p > vec<T>(T(1)))));
+    };
+    constexpr std::ptrdiff_t width = vec<T>::size;
     const std::ptrdiff_t end = chunks.end(chunk);
     for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += tile_elements) {
       const std::ptrdiff_t n = std::min(tile_elements, end - i);
       const T *p = x.read(i, n, buffer[0]), *w = weight.read(i, n, buffer[1]);
-      for (std::ptrdiff_t j = 0; j < n; ++j) bad |= (w[j] != 0) & ((p[j] < 0) | (p[j] > 1));
+      std::ptrdiff_t j = 0;
+      for (; j + width <= n; j += width) look(load<T>(p + j), load<T>(w + j));
+      if (j < n) look(load_part<T>(p + j, n - j), load_part<T>(w + j, n - j));
     }
-    if (bad) good.store(false, std::memory_order_relaxed);
+    if (any(bad)) good.store(false, std::memory_order_relaxed);
   });
   return good.load();
 }

@@ -28,8 +28,9 @@ struct float_traits<float> {
   static constexpr float exp_min = -104.0f;
   // Below this exp is subnormal: log(2^-126).
   static constexpr float exp_normal_min = -87.336544f;
-  // Below this the tail of the normal distribution is nearly subnormal.
-  static constexpr float normal_tail_min = -12.9f;
+  // With half the square of an argument above the first, the tail of the normal distribution is
+  // nearly subnormal; above the second it is 0, times the argument, too.
+  static constexpr float far_square = 83.2f, farthest_square = 106.0f;
   static constexpr float exp_max = 89.0f;
   // Below this expm1 is -1 to the last bit.
   static constexpr float expm1_min = -18.0f;
@@ -62,7 +63,7 @@ struct float_traits<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_min = -746.0;
   static constexpr double exp_normal_min = -708.3964185322641;
-  static constexpr double normal_tail_min = -37.4;
+  static constexpr double far_square = 699.0, farthest_square = 749.0;
   static constexpr double exp_max = 710.0;
   static constexpr double expm1_min = -38.0;
   static constexpr std::int64_t split_mask = ~0x7ffffffll;
@@ -322,6 +323,10 @@ struct half_square {
     high = vec<T>(T(0.5)) * first * first;
     rest = vec<T>(T(0.5)) * ((x - first) * (x + first));
   }
+  // Whether the normal distribution has a tail there that is nearly subnormal, or NaN: seldom.
+  bool any_far() const {
+    return __builtin_expect(!all_at_least<T>(-high, -float_traits<T>::far_square), false);
+  }
 };
 
 // exp(-x^2 / 2), for the density and the tail of the standard normal distribution.
@@ -330,6 +335,31 @@ inline vec<T> normal_exponential(vec<T> x) {
   const half_square<T> h(x);
   return exp_negative<T>(-h.high) * exp_normal<T>(-h.rest);
 }
+// The same where no lane is far.
+template <class T>
+inline vec<T> near_normal_exponential(const half_square<T>& h) {
+  return exp_normal<T>(-h.high) * exp_normal<T>(-h.rest);
+}
+
+// The same where lanes are far: in the lower tail 2^64 times as large, to be multiplied by `scale`
+// last, since a subnormal number would have lost the digits that its product with x still has. 0
+// where the tail is 0, and in the upper one, where 1 less the tail is 1.
+template <class T>
+struct far_normal_exponential {
+  vec<T> value, scale;
+
+  far_normal_exponential(vec<T> x, const half_square<T>& h) {
+    const vec<T> zero = T(0), one = T(1);
+    const mask<T> far = h.high > vec<T>(float_traits<T>::far_square);
+    const mask<T> tail = far & (x < zero) & (h.high < vec<T>(float_traits<T>::farthest_square));
+    const mask<T> none = far & ~tail;
+    const exp_parts<T> parts(select<T>(none, zero, -h.high));
+    const vec<T> n = parts.n + select<T>(tail, vec<T>(T(64)), zero);
+    const vec<T> e = scale_by_power<T, true>(parts.expm1 + one, n);
+    value = select<T>(none, zero, e * exp_normal<T>(-h.rest));
+    scale = select<T>(tail, vec<T>(T(1) / T(18446744073709551616.0)), one);
+  }
+};
 
 // The tail of the standard normal distribution beyond |x| (up to 40), where `exponential` is
 // exp(-x^2 / 2): in proportion to it.

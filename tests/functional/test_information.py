@@ -1,5 +1,8 @@
 """Entropy, cross-entropy and relative entropy of distributions, of labels, and as a loss."""
 
+import tracemalloc
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -409,3 +412,74 @@ def test_categorical_cross_entropy_of_very_many_classes():
     loss, grad = dl.categorical_cross_entropy_and_grad(p, np.array([0, 199_999]), base=2)
     assert loss == pytest.approx(np.log2(200_000), rel=1e-12)
     assert np.flatnonzero(grad).tolist() == [0, 399_999]
+
+
+def peak(call, size):
+    """Return the most memory that a call took at once, over a size in bytes."""
+    tracemalloc.start()
+    call()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most / size
+
+
+@DTYPES
+def test_memory_is_a_part_of_the_input(dtype):
+    """A one-hot matrix for the labels would be several times as large (keras#20005)."""
+    rng = np.random.default_rng(0)
+    p = dl.softmax(rng.normal(size=(600, 2500)).astype(dtype))
+    q, labels = p[::-1].copy(), rng.integers(0, 2500, 600)
+    for call in (
+        lambda: dl.entropy(p),
+        lambda: dl.entropy(p, axis=0),
+        lambda: dl.relative_entropy(p, q),
+        lambda: dl.information.cross_entropy(p.T, q.T, axis=0),
+        lambda: dl.categorical_cross_entropy(p, labels),
+        lambda: dl.categorical_cross_entropy(p, q, weight=np.ones(2500, dtype)),
+    ):
+        assert peak(call, p.nbytes) < 0.6
+    assert peak(lambda: dl.categorical_cross_entropy_and_grad(p, labels), p.nbytes) < 1.2
+    assert peak(lambda: dl.entropy(p.reshape(-1)), p.nbytes) < 0.6
+
+
+@pytest.mark.parametrize(
+    "shape", [(70_001,), (3, 40_000), (40_000, 3), (50, 60, 70), (2, 0), (0, 2)]
+)
+def test_blocks_add_up(shape):
+    p = np.random.default_rng(1).uniform(size=shape)
+    for axis in range(-len(shape), len(shape)):
+        np.testing.assert_allclose(dl.entropy(p, axis=axis), -(p * np.log(p)).sum(axis), rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [6, 10, 20, 26, 30, 40, 48])
+def test_nearly_equal_distributions_are_not_less_than_0_apart(k):
+    """pytorch#80488: log p - log q cancels. The distributions add up to 1 exactly."""
+    e = 2.0**-k
+    p = np.array([0.125, 0.25, 0.625, 0.0])
+    q = np.array([0.125 - e, 0.25 + 2 * e, 0.625 - e, 0.0])
+    assert p.sum() == q.sum() == 1
+    exact = Fraction(0)
+    for a, b in zip(p[:3], q[:3], strict=True):
+        d = (Fraction(a) - Fraction(b)) / Fraction(b)
+        # log(1 + d) by its series, of which the terms of order 60 are nothing.
+        log = sum(Fraction((-1) ** (i + 1), i) * d**i for i in range(1, 60 if k < 10 else 8))
+        exact += Fraction(a) * log
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        assert dl.relative_entropy(p[order], q[order]) == pytest.approx(float(exact), rel=1e-6)
+    assert dl.relative_entropy(p, p) == 0
+
+
+def test_a_class_of_weight_0_hides_its_probability():
+    p = np.array([[np.nan, 0.5, 0.5], [0.0, 0.25, 0.75]])
+    weight = np.array([0.0, 1.0, 2.0])
+    options = {"weight": weight, "reduction": "none"}
+    loss, grad = dl.categorical_cross_entropy_and_grad(p, np.array([0, 1]), **options)
+    np.testing.assert_allclose(loss, [0, np.log(4)])
+    np.testing.assert_allclose(grad, [[0, 0, 0], [0, -4, 0]])
+    target = np.array([[0.5, 0.5, 0], [np.nan, 0, 1]])
+    loss, grad = dl.categorical_cross_entropy_and_grad(p, target, **options)
+    np.testing.assert_allclose(loss, [0.5 * np.log(2), 2 * np.log(4 / 3)])
+    np.testing.assert_allclose(grad, [[0, -1, 0], [0, 0, -8 / 3]])
+    loss, grad = dl.categorical_cross_entropy_and_grad(p, np.array([0, 0]), weight=weight)
+    assert np.isnan(loss)
+    assert not grad.any()

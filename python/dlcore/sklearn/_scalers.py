@@ -145,10 +145,11 @@ class StandardScaler(preprocessing.StandardScaler):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Add the rows of `X` to the statistics; see scikit-learn's method."""
         validate = partial(check_array, input_name="X", estimator=self)
+        first_call = not hasattr(self, "n_samples_seen_")
         array = _dense(validate, X) if sample_weight is None else None
         if array is None:
-            return super().partial_fit(X, y, sample_weight)
-        first_call = not hasattr(self, "n_samples_seen_")
+            super().partial_fit(X, y, sample_weight)
+            return self._fit_far_columns(X, sample_weight) if first_call else self
         stats = new = _finite_stats(array, "X")
         validate_data(self, X, reset=first_call, skip_check_array=True)
         if not first_call:
@@ -173,6 +174,26 @@ class StandardScaler(preprocessing.StandardScaler):
         self.n_samples_seen_, self.mean_, self.var_, self.scale_ = count, mean, var, scale
         self._stats = replace(stats, mean=stats.mean.copy(), var=stats.var.copy())
         context.call_on_fit_task_end(**task, reconstruction_attributes={})
+        return self
+
+    def _fit_far_columns(self, X: Any, sample_weight: Any) -> Self:
+        """Fit weighted columns again, at another scale, whose squares over- or underflowed."""
+        with np.errstate(invalid="ignore"):
+            far = self.with_std and ~((self.var_ > 4.0**-480) & (self.var_ < 4.0**480))
+        if not np.any(far) or (array := _dense(check_array, X)) is None:
+            return self
+        stats = column_stats(array)
+        moments = stats.moments()
+        (columns,) = np.nonzero(far & (moments.exponent != 0))
+        if not len(columns):
+            return self
+        exponent = moments.exponent[columns]
+        scaled = np.ldexp(array[:, columns], -exponent)
+        near = preprocessing.StandardScaler().fit(scaled, sample_weight=sample_weight)
+        with np.errstate(over="ignore", under="ignore"):
+            self.mean_[columns] = np.ldexp(near.mean_, exponent)
+            self.var_[columns] = np.ldexp(near.var_, 2 * exponent)
+            self.scale_[columns] = np.ldexp(near.scale_, exponent)
         return self
 
     def _seen(self, columns: int) -> ColumnStats:

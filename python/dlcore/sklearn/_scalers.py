@@ -9,7 +9,7 @@ another one before, which looks for infinities, left out under
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -244,16 +244,15 @@ class StandardScaler(preprocessing.StandardScaler):
     def _mean_and_scale(self) -> tuple[Any, Any, Array | None]:
         """Return what is subtracted and divided by, of columns times ``2 ** -exponent``."""
         mean, scale = self.mean_ if self.with_mean else 0.0, self.scale_ if self.with_std else 1.0
-        own = self._unedited() if self.with_std else None
-        if own is None:
+        if not (self.with_std and self._stats is not None and self._stats.has_scaled_columns):
             return mean, scale, None
-        moments = own.moments()
+        own = self._unedited()
+        moments = self._stats.moments()
         exponent = far_exponent(moments.exponent)
-        if exponent.any():
-            # A scale that was set to something else counts, and so does the 1 of a constant column.
-            exponent = np.where(np.equal(scale, own.std), exponent, 0)
-        if not exponent.any():
+        if own is None or exponent is None:
             return mean, scale, None
+        # A scale that was set to something else counts, and so does the 1 of a constant column.
+        exponent = np.where(np.equal(scale, own.std), exponent, 0)
         with np.errstate(all="ignore"):
             there = moments.scaled_by(exponent).mean if self.with_mean else 0.0
             scale = np.where(exponent, moments.std(exponent), scale)
@@ -349,4 +348,11 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
         same = partial(np.array_equal, equal_nan=True)
         if not (same(self.scale_, scale) and same(self.min_, shift)):
             return None
-        return UnitRange.of(self.data_min_, self.data_max_, *self.feature_range[:2])
+        ends = (np.asarray(end, np.float64).tobytes() for end in (self.data_min_, self.data_max_))
+        return _unit_range(*ends, *self.feature_range[:2])
+
+
+# Small tables are transformed one after the other by the same scaler.
+@lru_cache(maxsize=16)
+def _unit_range(least: bytes, largest: bytes, low: float, high: float) -> UnitRange:
+    return UnitRange.of(np.frombuffer(least), np.frombuffer(largest), low, high)

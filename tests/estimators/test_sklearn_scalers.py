@@ -255,6 +255,18 @@ def test_huge_and_tiny_values(name, params, size, chunked):
     assert pickle.loads(pickle.dumps(mine)).transform(x.copy()).tobytes() == result.tobytes()
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e160, 1e300])
+def test_huge_and_tiny_values_with_weights(size):
+    x = np.array([[-1.0, 0.5, 7.0], [0.25, 0.5, 7.0], [1.0, -0.5, 7.0], [0.5, 0.0, 7.0]])
+    weight = np.array([1.0, 2.0, 0.5, 1.0])
+    expected = theirs.StandardScaler().fit(x, sample_weight=weight).transform(x)
+    far = x * [size, 1, 1]
+    with np.errstate(all="ignore"):
+        scaler = ours.StandardScaler().fit(far, sample_weight=weight)
+    np.testing.assert_allclose(scaler.transform(far), expected, rtol=1e-12, atol=1e-14)
+    assert scaler.scale_[2] == 1
+
+
 def test_small_units():
     """scikit-learn#19898: nanometers in meters, charges of electrons."""
     for x in (

@@ -355,6 +355,14 @@ def test_a_network_of_large_features_learns(layer, dtype):
         assert trainer.evaluate(x, y)["accuracy"] > 0.8
 
 
+def test_recomputed_running_statistics_stay_finite():
+    x = (np.random.default_rng(0).normal(size=(50, 2)) * 1e30).astype(F32)
+    model = dl.Sequential(dl.BatchNorm1d(2), dtype=F32)
+    dl.update_batch_norm(model, x)
+    assert (model[0].running_var == np.finfo(F32).max).all()
+    assert model(x).any()
+
+
 def test_weights_that_are_limited_do_not_become_0():
     model = dl.Sequential(dl.Linear(3, 2, max_norm=1.0), dtype=F64, seed=0)
     x, y = np.zeros((4, 3)), np.zeros((4, 2))

@@ -484,15 +484,20 @@ def norm(name, axis, label="", *, running=False, **options) -> list[Case]:
 
 def rms_norm() -> list[Case]:
     """Return the normalization of rows by their mean square, and its gradients."""
-    common = {"shapes": NORMS, "benchmarks": ((1000, 32), (10_000, 256))}
+    # By default eps is that of the dtype, which the truth is not of.
+    common = {
+        "options": {"eps": 1e-5},
+        "shapes": NORMS,
+        "benchmarks": ((1000, 32), (10_000, 256)),
+    }
 
     def draw(rng, shape, dtype):
         drawn = draw_norm(rng, shape, dtype)
         return {"x": drawn["x"], "weight": drawn["weight"]}
 
-    def gradient_size(*_, dy, x, weight):
+    def gradient_size(*_, dy, x, weight, eps):
         # Each result is a sum along an axis that cancels, and so is what is taken from dy.
-        normal = 1 + np.abs(reference.rms_norm(x))
+        normal = 1 + np.abs(reference.rms_norm(x, eps=eps))
         root = np.sqrt(np.square(x).sum(1, keepdims=True) / max(1, x.shape[1]))
         slope = np.abs(dy * weight)
         mean = slope.max(1, keepdims=True, initial=0) * normal

@@ -220,4 +220,6 @@ def _recompute(model: Model, inputs: Callable[[], Iterable[Array]]) -> None:
         if stats is None or (stats.count < 2).any():
             raise ValueError("update_batch_norm: inputs must have at least two rows")
         layer.running_mean[...] = stats.mean
-        layer.running_var[...] = stats.var * (stats.count / (stats.count - 1))
+        # As in training, a variance beyond the dtype is its largest number.
+        unbiased = stats.var * (stats.count / (stats.count - 1))
+        layer.running_var[...] = np.minimum(unbiased, np.finfo(model.dtype).max)

@@ -87,6 +87,11 @@ class ColumnStats:
         low = np.broadcast_to(self._mean_low, self.mean.shape)
         return Moments(self.mean, low, self.var, np.zeros(self.mean.shape, np.int32))
 
+    @property
+    def has_scaled_columns(self) -> bool:
+        """Whether there are columns whose squares over- or underflow."""
+        return self._scaled is not None
+
     def merge(self, other: ColumnStats) -> ColumnStats:
         """Return the statistics of both arrays stacked.
 

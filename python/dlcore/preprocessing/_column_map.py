@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 _LIMIT = 900
 
 
-def far_exponent(exponent: Array) -> Array:
-    """Return the exponents of the sizes of columns, 0 for those that are mapped as they are."""
-    return np.where(np.abs(exponent) > _LIMIT, exponent, 0)
+def far_exponent(exponent: Array) -> Array | None:
+    """Return the exponents of the sizes of columns, 0 for those that are mapped as they are.
+
+    None if all are.
+    """
+    far = np.where(np.abs(exponent) > _LIMIT, exponent, 0)
+    return far if far.any() else None
 
 
 class ColumnMap(NamedTuple):
     """``(x - subtract) * multiply + add`` of each column, kept between two bounds.
 
-    ``table`` has a row of each of the three. Where ``exponent`` is given and not 0, they are for the
+    ``table`` has a row of each of the three. Where there is an ``exponent`` and it is not 0, they are for the
     column times ``2 ** -exponent`` (or, ``inverse``, give the result times that), since they or
     x - subtract could over- or underflow.
     """
@@ -41,7 +45,7 @@ class ColumnMap(NamedTuple):
 
         With ``finite`` return None where x has an infinity.
         """
-        if self.exponent is None or not self.exponent.any():
+        if self.exponent is None:
             return dispatch.core.affine_columns(
                 function, x, self.table, self.low, self.high, out, finite
             )

@@ -270,15 +270,13 @@ class ZScoreNormalizer(_Normalizer):
     def _maps(self) -> tuple[ColumnMap, ColumnMap]:
         moments = self.stats_.moments()
         zeros = np.zeros_like(moments.mean)
-        if self.with_std:
-            exponent = far_exponent(moments.exponent)
-        else:
-            exponent = np.zeros_like(moments.exponent)
+        exponent = far_exponent(moments.exponent) if self.with_std else None
+        scale = np.zeros_like(moments.exponent) if exponent is None else exponent
         with np.errstate(all="ignore"):
-            mean, low, *_ = moments.scaled_by(exponent)
+            mean, low, *_ = moments.scaled_by(scale)
             if not self.with_mean:
                 mean = low = zeros
-            std = np.where(self._constant() | (not self.with_std), 1.0, moments.std(exponent))
+            std = np.where(self._constant() | (not self.with_std), 1.0, moments.std(scale))
             # What the mean lost by rounding counts where it is not little beside the deviation.
             rest = np.where(np.abs(low) > 1e-8 * std, -low / std, 0.0)
             return (

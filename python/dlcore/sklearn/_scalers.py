@@ -9,7 +9,7 @@ another one before, which looks for infinities, left out under
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -147,10 +147,11 @@ class StandardScaler(preprocessing.StandardScaler):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Add the rows of `X` to the statistics; see scikit-learn's method."""
         validate = partial(check_array, input_name="X", estimator=self)
+        first_call = not hasattr(self, "n_samples_seen_")
         array = _dense(validate, X) if sample_weight is None else None
         if array is None:
-            return super().partial_fit(X, y, sample_weight)
-        first_call = not hasattr(self, "n_samples_seen_")
+            super().partial_fit(X, y, sample_weight)
+            return self._fit_far_columns(X, sample_weight) if first_call else self
         stats = new = _finite_stats(array, "X")
         validate_data(self, X, reset=first_call, skip_check_array=True)
         if not first_call:
@@ -175,6 +176,26 @@ class StandardScaler(preprocessing.StandardScaler):
         self.n_samples_seen_, self.mean_, self.var_, self.scale_ = count, mean, var, scale
         self._stats = replace(stats, mean=stats.mean.copy(), var=stats.var.copy())
         context.call_on_fit_task_end(**task, reconstruction_attributes={})
+        return self
+
+    def _fit_far_columns(self, X: Any, sample_weight: Any) -> Self:
+        """Fit weighted columns again, at another scale, whose squares over- or underflowed."""
+        with np.errstate(invalid="ignore"):
+            far = self.with_std and ~((self.var_ > 4.0**-480) & (self.var_ < 4.0**480))
+        if not np.any(far) or (array := _dense(check_array, X)) is None:
+            return self
+        stats = column_stats(array)
+        moments = stats.moments()
+        (columns,) = np.nonzero(far & (moments.exponent != 0))
+        if not len(columns):
+            return self
+        exponent = moments.exponent[columns]
+        scaled = np.ldexp(array[:, columns], -exponent)
+        near = preprocessing.StandardScaler().fit(scaled, sample_weight=sample_weight)
+        with np.errstate(over="ignore", under="ignore"):
+            self.mean_[columns] = np.ldexp(near.mean_, exponent)
+            self.var_[columns] = np.ldexp(near.var_, 2 * exponent)
+            self.scale_[columns] = np.ldexp(near.scale_, exponent)
         return self
 
     def _seen(self, columns: int) -> ColumnStats:
@@ -225,16 +246,15 @@ class StandardScaler(preprocessing.StandardScaler):
     def _mean_and_scale(self) -> tuple[Any, Any, Array | None]:
         """Return what is subtracted and divided by, of columns times ``2 ** -exponent``."""
         mean, scale = self.mean_ if self.with_mean else 0.0, self.scale_ if self.with_std else 1.0
-        own = self._unedited() if self.with_std else None
-        if own is None:
+        if not (self.with_std and self._stats is not None and self._stats.has_scaled_columns):
             return mean, scale, None
-        moments = own.moments()
+        own = self._unedited()
+        moments = self._stats.moments()
         exponent = far_exponent(moments.exponent)
-        if exponent.any():
-            # A scale that was set to something else counts, and so does the 1 of a constant column.
-            exponent = np.where(np.equal(scale, own.std), exponent, 0)
-        if not exponent.any():
+        if own is None or exponent is None:
             return mean, scale, None
+        # A scale that was set to something else counts, and so does the 1 of a constant column.
+        exponent = np.where(np.equal(scale, own.std), exponent, 0)
         with np.errstate(all="ignore"):
             there = moments.scaled_by(exponent).mean if self.with_mean else 0.0
             scale = np.where(exponent, moments.std(exponent), scale)
@@ -330,4 +350,11 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
         same = partial(np.array_equal, equal_nan=True)
         if not (same(self.scale_, scale) and same(self.min_, shift)):
             return None
-        return UnitRange.of(self.data_min_, self.data_max_, *self.feature_range[:2])
+        ends = (np.asarray(end, np.float64).tobytes() for end in (self.data_min_, self.data_max_))
+        return _unit_range(*ends, *self.feature_range[:2])
+
+
+# Small tables are transformed one after the other by the same scaler.
+@lru_cache(maxsize=16)
+def _unit_range(least: bytes, largest: bytes, low: float, high: float) -> UnitRange:
+    return UnitRange.of(np.frombuffer(least), np.frombuffer(largest), low, high)

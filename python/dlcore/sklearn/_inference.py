@@ -1,0 +1,118 @@
+"""What an estimator computes for rows: outputs, decisions and hidden values."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.validation import check_is_fitted
+
+from dlcore.nn._inference import Inference
+from dlcore.nn._layers import Linear
+from dlcore.sklearn._answers import AnsweringMixin
+from dlcore.sklearn._batches import rows_at_once
+from dlcore.sklearn._checks import check_data
+from dlcore.sklearn._early_stopping import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._sequential import Sequential
+
+# Outputs of rows that are decided at once.
+_OUTPUTS_AT_ONCE = 2**20
+
+
+class InferenceMixin(AnsweringMixin):
+    """Runs the network over rows, dense or sparse."""
+
+    def hidden_values(self: Any, X: Any) -> list[Array]:
+        """Compute what each hidden layer gives the next one: after its activation.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        list of ndarray of shape (n_samples, n_units)
+            One for each of ``hidden_layer_sizes``, in the network's dtype.
+        """
+        values: list[Array] = self._answer(lambda est: est._hidden_values(X))
+        return values
+
+    def _hidden_values(self: Any, X: Any) -> list[Array]:
+        X = self._checked(X)
+        model: Sequential = self.model_
+        starts = [i for i, layer in enumerate(model.layers) if isinstance(layer, Linear)]
+        blocks = [
+            Inference(model.layers[start:end], model.dtype, model.layers[start].in_features)  # type: ignore[arg-type]
+            for start, end in pairwise(starts)
+        ]
+        parts: list[list[Array]] = [[] for _ in blocks]
+        for x in self._dense_parts(X):
+            for block, values in zip(blocks, parts, strict=True):
+                x = block(x)
+                values.append(x)
+        return [joined(values) for values in parts]
+
+    def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> Array:
+        """Compute what scikit-learn calls the last layer's activation."""
+        outputs: Array = self._activate(self._outputs(X, check_input))
+        return outputs
+
+    def _predict(self: Any, X: Any, check_input: bool = True) -> Any:
+        """Decide; some rows at a time where the outputs take much more memory than what is decided."""
+        if getattr(self, "n_outputs_", 0) * _count_rows(X) <= _OUTPUTS_AT_ONCE:
+            return self._decide(self._outputs(X, check_input))
+        X = self._checked(X) if check_input else X
+        parts = self._parts(X.shape[0])
+        return joined([self._decide(self._run_network(X[part])) for part in parts])
+
+    def _parts(self: Any, rows: int) -> list[slice]:
+        step = max(64, _OUTPUTS_AT_ONCE // self.n_outputs_ // 64 * 64)
+        return [slice(start, start + step) for start in range(0, rows, step)]
+
+    def _checked(self: Any, X: Any) -> Any:
+        """Return X as the network takes it, sparse rows as CSR."""
+        if not self._has_network():
+            check_is_fitted(self, "model_")
+        X = check_data(self, X, dtype=self._network().dtype, reset=False)
+        return X.tocsr() if scipy.sparse.issparse(X) else X
+
+    def _outputs(self: Any, X: Any, check_input: bool = True) -> Array:
+        """Compute the outputs of the network for X, checked."""
+        if not self._has_network():
+            check_is_fitted(self, "model_")
+        model = self._network()
+        if "feature_names_in_" not in self.__dict__ and type(X) is np.ndarray and len(X):
+            outputs = model._try_finite(X)  # where scikit-learn's checks have nothing to say
+            if outputs is not None:
+                return outputs
+        return self._run_network(self._checked(X) if check_input else X)
+
+    def _run_network(self: Any, X: Any) -> Array:
+        model: Sequential = self.model_
+        outputs: Array = joined([model(x) for x in self._dense_parts(X)])
+        return outputs
+
+    def _dense_parts(self: Any, X: Any) -> Iterator[Array]:
+        """Give rows as an array; sparse ones some at a time."""
+        dtype = self.model_.dtype
+        if not scipy.sparse.issparse(X):
+            yield np.asarray(X, dtype)
+            return
+        X = X.tocsr()
+        step = rows_at_once(X)
+        for start in range(0, X.shape[0], step):
+            yield X[start : start + step].toarray().astype(dtype, copy=False)
+
+
+def _count_rows(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if shape else 0
+    return len(X) if hasattr(X, "__len__") else 0

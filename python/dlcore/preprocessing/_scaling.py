@@ -13,7 +13,7 @@ ZScoreNormalizer        1       64
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class _Normalizer:
         """Return the map of transform and that of inverse_transform."""
         raise NotImplementedError
 
-    def fit(self, x: Array) -> Self:
+    def fit(self, x: Any) -> Self:
         """Take the statistics of `x`, forgetting earlier ones.
 
         Parameters
@@ -70,7 +70,7 @@ class _Normalizer:
         """
         return self._take(self._stats_of("fit", x), len(x))
 
-    def partial_fit(self, x: Array) -> Self:
+    def partial_fit(self, x: Any) -> Self:
         """Add the rows of `x` to the statistics, as if all had been given to `fit` at once.
 
         Parameters and errors are those of `fit`; the number of columns must stay.
@@ -85,7 +85,7 @@ class _Normalizer:
             )
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
-    def _stats_of(self, method: str, x: Array) -> ColumnStats:
+    def _stats_of(self, method: str, x: Any) -> ColumnStats:
         stats = stats_of(self._names[method], x)
         if len(x) == 0:
             raise ValueError(
@@ -99,7 +99,7 @@ class _Normalizer:
         self._made = None
         return self
 
-    def transform(self, x: Array, *, out: Array | None = None) -> Array:
+    def transform(self, x: Any, *, out: Array | None = None) -> Array:
         """Normalize the columns of `x`.
 
         Parameters
@@ -124,11 +124,11 @@ class _Normalizer:
         """
         return self._apply("transform", 0, x, out)
 
-    def inverse_transform(self, x: Array, *, out: Array | None = None) -> Array:
+    def inverse_transform(self, x: Any, *, out: Array | None = None) -> Array:
         """Map normalized columns back. Parameters, result and errors are those of `transform`."""
         return self._apply("inverse_transform", 1, x, out)
 
-    def _apply(self, method: str, which: int, x: Array, out: Array | None) -> Array:
+    def _apply(self, method: str, which: int, x: Any, out: Array | None) -> Array:
         if self._made is None:
             if not hasattr(self, "stats_"):
                 raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore._native import cores, threads
+from dlcore._native import cores, dispatch, threads
 
 LARGE = 3_000_000
 
@@ -28,6 +28,7 @@ def run_python(code, **env):
     return result.stdout.strip()
 
 
+@pytest.mark.skipif(not dispatch.core.openmp, reason="without OpenMP there is one thread")
 def test_num_threads_is_set_and_restored():
     before = dl.get_num_threads()
     with dl.num_threads(before + 1):

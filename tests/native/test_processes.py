@@ -204,3 +204,21 @@ for verbose in ("auto", 0, 1, 2):
 dl.show_config()
 """
     assert run_python(code).returncode == 0
+
+
+def test_standard_output_that_is_no_file(monkeypatch):
+    """As a service may replace it."""
+
+    class Lines:
+        def write(self, text):
+            lines.append(text)
+
+        def flush(self):
+            pass
+
+    lines = []
+    monkeypatch.setattr(sys, "stdout", Lines())
+    model = dl.Sequential(dl.Linear(5, 2), seed=0)
+    trainer = dl.Trainer(model, loss="cross_entropy", optimizer=dl.SGD(model.parameters()), seed=0)
+    trainer.fit(np.ones((30, 5), np.float32), np.zeros(30, np.int64), epochs=2)
+    assert "epoch 2/2" in "".join(lines)

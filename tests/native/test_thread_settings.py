@@ -13,6 +13,9 @@ import threadpoolctl
 import dlcore as dl
 from dlcore._native import dispatch, threadpools, threads
 
+pytestmark = pytest.mark.skipif(
+    not dispatch.core.openmp, reason="without OpenMP there is one thread"
+)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 
 

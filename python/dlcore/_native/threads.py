@@ -94,8 +94,6 @@ def source_of_num_threads() -> str:
     own = core.exchange_own_num_threads(0)
     core.exchange_own_num_threads(own)
     default, source = default_num_threads()
-    if not core.openmp:
-        return "there is no OpenMP"
     if n == core.thread_limit() and n < (own or core.process_num_threads() or default):
         return "OMP_THREAD_LIMIT"
     if own:
@@ -103,6 +101,8 @@ def source_of_num_threads() -> str:
     process = core.process_num_threads()
     if process:
         return source if source == "DLCORE_NUM_THREADS" and n == default else "set_num_threads"
+    if not core.openmp:
+        return "there is no OpenMP"
     if n != default:
         return "omp_set_num_threads, as threadpoolctl calls it"
     return source

@@ -33,7 +33,7 @@ class Progress:
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
         if verbose == "auto":
-            verbose = 1 if sys.stdout is not None and sys.stdout.isatty() else 2
+            verbose = 1 if _is_terminal(sys.stdout) else 2
         if sys.stdout is None:  # as in programs without a console
             verbose = 0
         self._shows = verbose != 0
@@ -145,6 +145,11 @@ class IterationLog:
     def _weighed(self, batches: slice) -> float:
         """Return the sum of the losses of batches as they are weighed in their update."""
         return float(self._batch_losses[batches] @ self._plan.accumulation_weights[batches])
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Tell whether text is written to a terminal; what stands in for a stream may not know."""
+    return bool(getattr(stream, "isatty", bool)())
 
 
 def _bar(total: int | None, name: str) -> Any:

@@ -61,7 +61,7 @@ from dlcore._common.checks import check_choice
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
-    from dlcore._common.typing import Array
+    from dlcore._common.typing import Approximation, Array
 
 __all__ = [
     "elu",
@@ -441,12 +441,12 @@ def softplus_backward(
     return dispatch.core.softplus_backward(dy, x, beta, threshold, out)
 
 
-def _gelu_kernel(approximate: str) -> str:
+def _gelu_kernel(approximate: Approximation) -> str:
     check_choice("gelu: approximate", approximate, ("none", "tanh"))
     return "gelu" if approximate == "none" else "gelu_tanh"
 
 
-def gelu(x: Array, approximate: str = "none", *, out: Array | None = None) -> Array:
+def gelu(x: Array, approximate: Approximation = "none", *, out: Array | None = None) -> Array:
     """Gaussian error linear unit, ``x * Phi(x)`` with Phi the normal distribution function.
 
     Right to the last digits in the lower tail too, where ``1 + erf`` has none left.
@@ -474,7 +474,7 @@ def gelu(x: Array, approximate: str = "none", *, out: Array | None = None) -> Ar
 
 
 def gelu_backward(
-    dy: Array, x: Array, approximate: str = "none", *, out: Array | None = None
+    dy: Array, x: Array, approximate: Approximation = "none", *, out: Array | None = None
 ) -> Array:
     """Gradient of `gelu`: dy * (Phi(x) + x * phi(x)), phi the normal density.
 

@@ -15,7 +15,7 @@ from dlcore.functional._losses import all_probabilities
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dlcore._common.typing import Array
+    from dlcore._common.typing import Array, Reduction
 
 __all__ = [
     "categorical_cross_entropy",
@@ -188,7 +188,7 @@ def categorical_cross_entropy(
     *,
     base: float | None = None,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Any:
     """Cross-entropy loss of probabilities, ``-log(input[target])``.
 
@@ -241,7 +241,7 @@ def categorical_cross_entropy_and_grad(
     *,
     base: float | None = None,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> tuple[Any, Array]:
     """`categorical_cross_entropy` and its gradient, ``-t / input``, with input not below 1e-12.
 
@@ -317,7 +317,7 @@ class _Categorical:
 
 
 def _categorical(
-    function: str, input: Any, target: Any, base: float | None, weight: Any, reduction: str
+    function: str, input: Any, target: Any, base: float | None, weight: Any, reduction: Reduction
 ) -> _Categorical:
     p, log_base = _probabilities(function, "input", input), _log_of_base(function, base)
     if p.ndim > 2:

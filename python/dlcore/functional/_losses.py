@@ -65,7 +65,7 @@ from dlcore._common.arrays import as_array, as_numbers
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
-    from dlcore._common.typing import Array, Loss, LossAndGrad
+    from dlcore._common.typing import Array, BatchReduction, Loss, LossAndGrad, Reduction
 
 __all__ = [
     "binary_cross_entropy",
@@ -130,7 +130,7 @@ def cross_entropy(
     weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Cross-entropy of logits, ``-log(softmax(logits)[target])``.
 
@@ -183,7 +183,7 @@ def cross_entropy_and_grad(
     weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`cross_entropy` and its gradient, ``softmax(logits) - target``, in one pass.
@@ -221,7 +221,7 @@ def nll_loss(
     *,
     weight: Array | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Negative log-likelihood, ``-input[target]``.
 
@@ -257,7 +257,7 @@ def nll_loss_and_grad(
     *,
     weight: Array | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`nll_loss` and its gradient, ``-weight at the label, else 0``, in one pass.
@@ -287,7 +287,7 @@ def binary_cross_entropy(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Binary cross-entropy of probabilities, ``-(t log(x) + (1 - t) log(1 - x))``.
 
@@ -324,7 +324,7 @@ def binary_cross_entropy_and_grad(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`binary_cross_entropy` and its gradient, ``(x - t) / (x (1 - x))``, in one pass.
@@ -357,7 +357,7 @@ def binary_cross_entropy_with_logits(
     *,
     weight: Array | None = None,
     pos_weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Binary cross-entropy of logits, ``-(p t log(s) + (1 - t) log(1 - s))``, s = sigmoid(logits).
 
@@ -400,7 +400,7 @@ def binary_cross_entropy_with_logits_and_grad(
     *,
     weight: Array | None = None,
     pos_weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`binary_cross_entropy_with_logits` and its gradient, ``(1 - t) s - p t (1 - s)``, in one pass.
@@ -434,7 +434,7 @@ def mse_loss(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Squared error, ``(input - target)**2``.
 
@@ -466,7 +466,7 @@ def mse_loss_and_grad(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`mse_loss` and its gradient, ``2 (input - target)``, in one pass.
@@ -496,7 +496,7 @@ def l1_loss(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Absolute error, ``|input - target|``.
 
@@ -528,7 +528,7 @@ def l1_loss_and_grad(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`l1_loss` and its gradient, ``sign(input - target), 0 at 0``, in one pass.
@@ -559,7 +559,7 @@ def smooth_l1_loss(
     *,
     beta: float = 1.0,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Absolute error with a quadratic bottom.
 
@@ -600,7 +600,7 @@ def smooth_l1_loss_and_grad(
     *,
     beta: float = 1.0,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`smooth_l1_loss` and its gradient, ``d / beta where |d| < beta, else sign(d)``, in one pass.
@@ -633,7 +633,7 @@ def huber_loss(
     *,
     delta: float = 1.0,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Huber loss, ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``.
 
@@ -672,7 +672,7 @@ def huber_loss_and_grad(
     *,
     delta: float = 1.0,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`huber_loss` and its gradient, ``d where |d| <= delta, else delta sign(d)``, in one pass.
@@ -698,7 +698,7 @@ def huber_loss_and_grad(
 
 
 def poisson_nll_loss(
-    input: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+    input: Array, target: Array, *, weight: Array | None = None, reduction: Reduction = "mean"
 ) -> Loss:
     """Negative log-likelihood of counts that follow a Poisson distribution, ``exp(x) - t x``.
 
@@ -738,7 +738,7 @@ def poisson_nll_loss_and_grad(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`poisson_nll_loss` and its gradient, ``exp(x) - t``, in one pass.
@@ -769,7 +769,7 @@ def quantile_loss(
     *,
     quantile: float | Array = 0.5,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Quantile (pinball) loss, ``q d`` where ``d = target - input`` is positive, else ``(q - 1) d``.
 
@@ -811,7 +811,7 @@ def quantile_loss_and_grad(
     *,
     quantile: float | Array = 0.5,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> LossAndGrad:
     """`quantile_loss` and its gradient: -q, 1 - q, or 0 where input and target are equal.
@@ -854,7 +854,7 @@ def kl_div(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: BatchReduction = "mean",
     log_target: bool = False,
 ) -> Loss:
     """Kullback-Leibler divergence, ``target * (log(target) - input)``.
@@ -895,7 +895,7 @@ def kl_div_and_grad(
     target: Array,
     *,
     weight: Array | None = None,
-    reduction: str = "mean",
+    reduction: BatchReduction = "mean",
     log_target: bool = False,
     out: Array | None = None,
 ) -> LossAndGrad:

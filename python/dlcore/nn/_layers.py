@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dlcore._common.protocols import OwnerOfLayers
-    from dlcore._common.typing import Array
+    from dlcore._common.typing import Approximation, Array
 
 __all__ = [
     "ELU",
@@ -529,7 +529,7 @@ class GELU(Activation):
 
     kernel = "gelu"
     gain = math.sqrt(2)
-    approximate: str = "none"
+    approximate: Approximation = "none"
 
     def __post_init__(self) -> None:
         check_choice("GELU: approximate", self.approximate, ("none", "tanh"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dlcore._common.protocols import Metric
-    from dlcore._common.typing import Array
+    from dlcore._common.typing import Array, Reduction
     from dlcore._native.specs import LossSpec
 
 __all__ = [
@@ -122,7 +122,7 @@ class Loss:
         """Return the metrics that the loss itself logs, by name, such as those of each target."""
         return {}
 
-    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+    def value(self, outputs: Array, y: Array, *, reduction: Reduction = "mean") -> Any:
         """Compute the loss of these outputs: by default with its gradient, which is let go.
 
         Parameters
@@ -158,7 +158,7 @@ class Loss:
         return np.array([value]), np.array([total])
 
     def value_and_grad(
-        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+        self, outputs: Array, y: Array, *, reduction: Reduction = "mean", out: Array | None = None
     ) -> tuple[Any, Array]:
         """Compute the loss and its gradient: what a loss of your own must define.
 
@@ -194,13 +194,13 @@ class KernelLoss(Loss):
         """Keyword arguments of the kernel for outputs of this dtype."""
         return {}
 
-    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+    def value(self, outputs: Array, y: Array, *, reduction: Reduction = "mean") -> Any:
         """Compute the loss of these outputs."""
         kernel = getattr(losses, self.kernel)
         return kernel(outputs, y, reduction=reduction, **self.options(outputs.dtype))
 
     def value_and_grad(
-        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+        self, outputs: Array, y: Array, *, reduction: Reduction = "mean", out: Array | None = None
     ) -> tuple[Any, Array]:
         """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
         kernel = getattr(losses, f"{self.kernel}_and_grad")
@@ -453,13 +453,13 @@ class FocalLoss(Loss):
         """Return what each row adds to the denominator of the mean; None if 1 each."""
         return self.of.row_weights(y)
 
-    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+    def value(self, outputs: Array, y: Array, *, reduction: Reduction = "mean") -> Any:
         """Compute the loss of these outputs."""
         losses = self.of.value(outputs, y, reduction="none")
         return reduced(losses * (-np.expm1(-losses)) ** self.gamma, reduction)
 
     def value_and_grad(
-        self, outputs: Array, y: Array, *, reduction: str = "mean", out: Array | None = None
+        self, outputs: Array, y: Array, *, reduction: Reduction = "mean", out: Array | None = None
     ) -> tuple[Any, Array]:
         """Compute the loss and the gradient of the (summed) loss, the latter into ``out``."""
         losses, grad = self.of.value_and_grad(outputs, y, reduction="none", out=out)
@@ -574,7 +574,7 @@ def takes_labels(loss: Loss) -> bool:
     return isinstance(loss.of if isinstance(loss, FocalLoss) else loss, CrossEntropyLoss)
 
 
-def reduced(losses: Array, reduction: str) -> Any:
+def reduced(losses: Array, reduction: Reduction) -> Any:
     """Reduce losses to their mean or sum, in float64, or leave them."""
     if reduction == "none":
         return losses

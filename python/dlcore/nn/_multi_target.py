@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dlcore._common.protocols import Metric
-    from dlcore._common.typing import Array
+    from dlcore._common.typing import Array, Reduction
 
 __all__ = ["MultiTargetLoss"]
 
@@ -220,7 +220,7 @@ class MultiTargetLoss(Loss):
 
         return AccumulatedMetric(begin, metric.merge, metric.compute)
 
-    def value(self, outputs: Array, y: Array, *, reduction: str = "mean") -> Any:
+    def value(self, outputs: Array, y: Array, *, reduction: Reduction = "mean") -> Any:
         """Compute the loss of these outputs."""
         return self.value_and_grad(outputs, y, reduction=reduction)[0]
 
@@ -255,7 +255,7 @@ class MultiTargetLoss(Loss):
         outputs: Array,
         y: Array,
         *,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         out: Array | None = None,
         factors: Array | None = None,
     ) -> tuple[Any, Array]:

@@ -97,13 +97,12 @@ class _Epochs:
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
-        of = self._estimator
+        of, rates, watch = self._estimator, self._estimator._learning_rates, self._run._watch
         self._step.refresh()
         key = int(of._random_state.randint(2**31)) if self._draws else 0
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
-            rates, watch = of._learning_rates, self._run._watch
             losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
             of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1

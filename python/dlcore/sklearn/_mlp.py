@@ -90,7 +90,7 @@ class _Epochs:
         self._learned = int(estimator.t_) << 31
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
-        of = self._estimator
+        of, rates, watch = self._estimator, self._estimator._learning_rates, self._run._watch
         self._step.refresh()
         key = 0
         if self._draws:
@@ -98,7 +98,6 @@ class _Epochs:
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
-            rates, watch = of._learning_rates, self._run._watch
             losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
             of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
         of.n_iter_ += 1

@@ -180,9 +180,11 @@ class StandardScaler(preprocessing.StandardScaler):
 
     def _fit_far_columns(self, X: Any, sample_weight: Any) -> Self:
         """Fit weighted columns again, at another scale, whose squares over- or underflowed."""
+        if not isinstance(self.var_, np.ndarray):  # none, or another library's
+            return self
         with np.errstate(invalid="ignore"):
-            far = self.with_std and ~((self.var_ > 4.0**-480) & (self.var_ < 4.0**480))
-        if not np.any(far) or (array := _dense(check_array, X)) is None:
+            far = ~((self.var_ > 4.0**-480) & (self.var_ < 4.0**480))
+        if not far.any() or (array := _dense(check_array, X)) is None:
             return self
         stats = column_stats(array)
         moments = stats.moments()

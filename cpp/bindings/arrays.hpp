@@ -183,8 +183,8 @@ inline bool same_memory(const py::array& a, const py::array& b) {
          std::equal(a.strides(), a.strides() + a.ndim(), b.strides());
 }
 
-// Whether the strides alone keep the elements apart: those of the columns of a matrix, or of its even
-// and its odd rows.
+// Whether the strides alone keep the elements apart: those of the columns of a matrix, or of its
+// even and its odd rows.
 inline bool interleaved(const py::array& a, const py::array& b) {
   std::ptrdiff_t step = 0;
   for (const py::array* x : {&a, &b})

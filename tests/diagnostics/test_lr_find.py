@@ -371,7 +371,7 @@ def test_batches_of_an_iterable(kind, accumulate):
     plain = dl.Trainer(linear(), loss="mse", optimizer="sgd", accumulate=accumulate)
     plain.optimizer.lr = found.lr[0]
     history = plain.fit(
-        *rows, epochs=1, batch_size=20, shuffle=False, max_steps=1, log_every=1, verbose=0
+        *rows, epochs=1, batch_size=20, shuffle=False, max_iterations=1, log_every=1, verbose=0
     )
     assert unsmoothed(found)[0] == pytest.approx(history.iterations["loss"][0])
     assert trainer.optimizer.steps == 0

@@ -183,7 +183,6 @@ def test_label_out_of_range_in_images(dtype, isa):
         ("smooth_l1_loss", {"beta": np.inf}, "beta"),
         ("huber_loss", {"delta": np.nan}, "delta"),
         ("quantile_loss", {"quantile": np.nan}, "quantile"),
-        ("quantile_loss", {"quantile": "0.5"}, "quantile"),
         ("cross_entropy", {"label_smoothing": "0.1"}, "label_smoothing"),
         ("mse_loss", {"weight": np.ones((4, 6), np.float32)}, "weight"),
         ("kl_div", {"weight": np.ones(3, np.float32)}, "weight"),
@@ -226,6 +225,11 @@ def test_wrong_option(name, options, argument):
 def test_an_option_that_is_no_number(name, option, bad):
     with pytest.raises(TypeError, match=f"{option} must be a number, got {type(bad).__name__}"):
         getattr(dl, name)(**small(KERNELS[name]), **{option: bad})
+
+
+def test_orders_of_quantiles_are_numbers():
+    with pytest.raises(TypeError, match=r"quantile_loss: quantile must be an array .* got str"):
+        dl.quantile_loss(**small(KERNELS["quantile_loss"]), quantile="0.5")
 
 
 def test_options_may_be_whatever_has_a_value():

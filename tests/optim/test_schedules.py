@@ -353,7 +353,9 @@ class Optimizer:
 
 
 def attach(plateau, *lrs, names=("loss", "val_loss")):
-    plateau.trainer = SimpleNamespace(optimizer=Optimizer(*lrs), log_names=list(names))
+    plateau.trainer = SimpleNamespace(
+        optimizer=Optimizer(*lrs), log_names=list(names), active_callbacks=[plateau]
+    )
     plateau.on_fit_begin()
     return plateau
 

@@ -5,7 +5,6 @@ import runpy
 import subprocess
 import sys
 import tomllib
-import types
 from importlib import metadata
 from pathlib import Path
 
@@ -90,21 +89,13 @@ def test_wheels_hold_the_licences_of_the_libraries_that_they_carry():
         assert expected in words
 
 
-def test_pyinstaller_finds_the_hook(monkeypatch):
+def test_pyinstaller_finds_the_hook():
     """Extension modules are imported by names made at run time (pyinstaller-hooks-contrib#277)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (value,) = project["entry-points"]["pyinstaller40"].values()
     folders = metadata.EntryPoint("hook-dirs", value, "pyinstaller40").load()()
     hooks = [path for folder in folders for path in Path(folder).glob("hook-*.py")]
     assert [path.stem for path in hooks] == ["hook-dlcore"]
-
-    def collect_submodules(package, filter):
-        names = (path.name.split(".")[0] for path in PACKAGE.joinpath("_native").iterdir())
-        return [name for name in (f"{package}.{name}" for name in names) if filter(name)]
-
-    collecting = types.ModuleType("PyInstaller.utils.hooks")
-    collecting.collect_submodules = collect_submodules
-    monkeypatch.setitem(sys.modules, collecting.__name__, collecting)
     hook = runpy.run_path(str(hooks[0]))
     built = {path.name.split(".")[0] for path in PACKAGE.joinpath("_native").glob("_c*.so")}
     assert {f"dlcore._native.{name}" for name in built} <= set(hook["hiddenimports"])

@@ -744,8 +744,8 @@ def test_wrong_trainers(options, error, message):
     ("make", "message"),
     [
         (lambda: dl.CrossEntropyLoss(label_smoothing=1.5), "label_smoothing"),
-        (lambda: dl.HuberLoss(delta=0.0), "delta must be positive"),
-        (lambda: dl.SmoothL1Loss(beta=-1.0), "beta must not be negative"),
+        (lambda: dl.HuberLoss(delta=0.0), "delta must be a number in .0, inf"),
+        (lambda: dl.SmoothL1Loss(beta=-1.0), "beta must be finite and at least 0"),
     ],
 )
 def test_wrong_losses(make, message):

@@ -1,7 +1,6 @@
 """What PyInstaller cannot see: extension modules are imported by names made at run time."""
 
-from PyInstaller.utils.hooks import collect_submodules
+from pathlib import Path
 
-hiddenimports = collect_submodules(
-    "dlcore._native", filter=lambda name: name.rpartition(".")[2] != "hook-dlcore"
-)
+_NAMES = {path.name.partition(".")[0] for path in Path(__file__).parent.glob("*.*")}
+hiddenimports = [f"dlcore._native.{name}" for name in sorted(_NAMES) if name.isidentifier()]

@@ -155,7 +155,7 @@ class Trainer(Configured):
         mix: Callable[..., tuple[Array, Array]] | None = None,
         callbacks: Sequence[Callback] | None = None,
         max_time: float | timedelta | None = None,
-        max_steps: int | None = None,
+        max_iterations: int | None = None,
         log_every: int | None = None,
         verbose: int | str = "auto",
     ) -> History:
@@ -213,7 +213,7 @@ class Trainer(Configured):
         max_time : float or timedelta, optional
             Seconds after which the fit ends, within an epoch, too: about a tenth of a second or one
             batch later. The epoch is logged as far as it went, and validated.
-        max_steps : int, optional
+        max_iterations : int, optional
             Iterations (updates) after which it ends so.
         log_every : int, optional
             Log the mean loss of every so many iterations (updates) as well, in
@@ -281,7 +281,7 @@ class Trainer(Configured):
             steps = steps_per_epoch if isinstance(source, Stream) else len(source)
             progress = Progress(verbose, epochs=epochs, steps=steps)
             names = self._names_of_logs(watchers, validation is not None)
-            self._open(watchers, names, max_time=max_time, max_steps=max_steps)
+            self._open(watchers, names, max_time=max_time, max_iterations=max_iterations)
             log = IterationLog(self.history, progress, log_every)
             self._source = source
             work = _Epochs(

@@ -31,22 +31,26 @@ class Watch:
         The fit, whose callbacks may have `Callback.on_batch_end`.
     max_time : float or timedelta, optional
         Seconds from now after which the fit ends.
-    max_steps : int, optional
+    max_iterations : int, optional
         Updates after which it ends.
     """
 
     def __init__(
-        self, run: Any, *, max_time: float | timedelta | None = None, max_steps: int | None = None
+        self,
+        run: Any,
+        *,
+        max_time: float | timedelta | None = None,
+        max_iterations: int | None = None,
     ) -> None:
         if isinstance(max_time, timedelta):
             max_time = max_time.total_seconds()
         if max_time is not None:
             max_time = check_not_negative("max_time", max_time)
-        if max_steps is not None:
-            max_steps = check_positive_int("max_steps", max_steps)
+        if max_iterations is not None:
+            max_iterations = check_positive_int("max_iterations", max_iterations)
         self._run = run
         self._callbacks: list[Callback] = []
-        self._max_time, self._max_steps = max_time, max_steps
+        self._max_time, self._max_iterations = max_time, max_iterations
         self._end = None if max_time is None else time.monotonic() + max_time
         self._batch = 0
         self._has_begun = self._was_stopping = False
@@ -73,8 +77,8 @@ class Watch:
         Callbacks may look at the model after each update, whose weights are packed while a native
         run goes through several of them.
         """
-        if self._max_steps is not None:
-            batches = max(1, self._max_steps - log.iteration) * plan.accumulate
+        if self._max_iterations is not None:
+            batches = max(1, self._max_iterations - log.iteration) * plan.accumulate
             plan = next(plan.parts(batches))
         for part in plan.parts(1) if self._callbacks else (plan,):
             if self._has_begun and self.ends(log):
@@ -95,8 +99,8 @@ class Watch:
     def ends(self, log: IterationLog) -> bool:
         """Whether the fit ends here; stop it if that is for a limit."""
         self._stop_late()
-        if self._max_steps is not None and log.iteration >= self._max_steps:
-            self._run.stop(f"max_steps: {self._max_steps} updates are made")
+        if self._max_iterations is not None and log.iteration >= self._max_iterations:
+            self._run.stop(f"max_iterations: {self._max_iterations} updates are made")
         stopped: bool = self._run._is_stopping and not self._was_stopping
         return stopped
 

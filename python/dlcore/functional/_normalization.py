@@ -70,7 +70,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (..., *normalized_shape)
+    x : ndarray of float32 or float64, shape (...) + normalized_shape
     weight, bias : ndarray, shape normalized_shape, optional
         Scale and shift of each feature, of the dtype of `x`.
     normalized_shape : int or tuple of int, optional
@@ -136,7 +136,7 @@ def rms_norm(
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (..., *normalized_shape)
+    x : ndarray of float32 or float64, shape (...) + normalized_shape
     weight : ndarray, shape normalized_shape, optional
         Scale of each feature, of the dtype of `x`.
     normalized_shape : int or tuple of int, optional

@@ -146,7 +146,8 @@ def test_a_range_beyond_the_largest_number(isa):
     x = column(-LARGEST, 0.0, LARGEST / 2, LARGEST)
     m = dl.MinMaxNormalizer().fit(x)
     np.testing.assert_allclose(m.transform(x).ravel(), [0, 0.5, 0.75, 1], rtol=1e-15)
-    np.testing.assert_array_equal(m.inverse_transform(m.transform(x)), x)
+    # Without a multiply-add of one rounding the way there and back is off by an ULP.
+    np.testing.assert_allclose(m.inverse_transform(m.transform(x)), x, rtol=4e-16)
     z = dl.ZScoreNormalizer().fit(x)
     y = z.transform(x)
     assert abs(y.mean()) < 1e-15

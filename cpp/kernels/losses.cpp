@@ -359,7 +359,7 @@ double sum_of_elements(std::array<view, 1> x, chunk_runner run) {
   const element_chunks chunks(x[0].size());
   std::vector<double> sums(chunks.count());
   run(chunks.count(), nanoseconds<T>(0.1, chunks.n), [&](std::ptrdiff_t chunk) {
-    wide_sum<T> sum;
+    std::conditional_t<std::is_same_v<T, double>, compensated_sum, wide_sum<T>> sum;
     visit_chunk(in, chunks, chunk, [&](vec<T> v) { sum.add(v); });
     sums[chunk] = sum.total();
   });

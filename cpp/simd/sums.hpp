@@ -28,6 +28,19 @@ struct wide_sum {
   }
 };
 
+// Per-lane sums of doubles to the last digit (Kahan: Further remarks on reducing truncation errors,
+// Communications of the ACM 8, 1965).
+struct compensated_sum {
+  vec<double> sum = 0.0, excess = 0.0;  // by how much the sum is too large
+
+  void add(vec<double> x) {
+    const vec<double> rest = x - excess, next = sum + rest;
+    excess = (next - sum) - rest;
+    sum = next;
+  }
+  double total() const { return reduce_add(sum - excess); }
+};
+
 // Per-lane sums that add in T, fast, but no more than `block` terms before they go to double.
 template <class T>
 struct block_sum {

@@ -643,27 +643,27 @@ CASES: list[Case] = [
         magnitude=binary_terms,
     ),
     *loss("mse_loss", draw_pair, (4, 4)),
-    *loss("mse_loss", partial(draw_pair, weighted=True), (4, 4), label="weight"),
+    *loss("mse_loss", partial(draw_pair, weighted=True), (4, 6), label="weight"),
     *loss("l1_loss", draw_pair, (1, 6)),
-    *loss("l1_loss", partial(draw_pair, weighted=True), (4, 4), label="weight"),
+    *loss("l1_loss", partial(draw_pair, weighted=True), (4, 6), label="weight"),
     *loss("smooth_l1_loss", draw_pair, (4, 4)),
     *loss("smooth_l1_loss", draw_pair, (4, 4), label="beta", beta=0.3),
-    *loss("smooth_l1_loss", partial(draw_pair, weighted=True), (4, 4), label="weight", beta=0.3),
+    *loss("smooth_l1_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", beta=0.3),
     *loss("huber_loss", draw_pair, (4, 4)),
     *loss("huber_loss", draw_pair, (4, 6), label="delta", delta=0.3),
-    *loss("huber_loss", partial(draw_pair, weighted=True), (4, 4), label="weight", delta=0.3),
+    *loss("huber_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", delta=0.3),
     *loss("poisson_nll_loss", draw_pair, (4, 4), magnitude=poisson_terms),
     *loss(
         "poisson_nll_loss",
         partial(draw_pair, weighted=True),
-        (4, 4),
+        (4, 6),
         label="weight",
         magnitude=poisson_terms,
     ),
     *loss("quantile_loss", draw_pair, (4, 4)),
     *loss("quantile_loss", draw_pair, (4, 4), label="high", quantile=0.875),
     *loss(
-        "quantile_loss", partial(draw_pair, weighted=True), (4, 4), label="weight", quantile=0.875
+        "quantile_loss", partial(draw_pair, weighted=True), (4, 6), label="weight", quantile=0.875
     ),
     *loss(
         "kl_div",
@@ -678,7 +678,7 @@ CASES: list[Case] = [
     *loss(
         "kl_div",
         partial(draw_divergence, log_target=False, weighted=True),
-        (4, 5),
+        (4, 6),
         label="weight",
         wrt="input",
         magnitude=divergence_terms,

@@ -38,20 +38,20 @@ cross_entropy                                    5       16
 cross_entropy_and_grad                           5       16
 huber_loss                                       4        6
 huber_loss_and_grad                              4        6
-kl_div                                           4        5
-kl_div_and_grad                                  4        5
+kl_div                                           4        6
+kl_div_and_grad                                  4        6
 l1_loss                                          4        6
 l1_loss_and_grad                                 4        6
-mse_loss                                         4        4
-mse_loss_and_grad                                4        4
+mse_loss                                         4        6
+mse_loss_and_grad                                4        6
 nll_loss                                         2       16
 nll_loss_and_grad                                2       16
-poisson_nll_loss                                 4        4
-poisson_nll_loss_and_grad                        4        4
-quantile_loss                                    4        4
-quantile_loss_and_grad                           4        4
-smooth_l1_loss                                   4        4
-smooth_l1_loss_and_grad                          4        4
+poisson_nll_loss                                 4        6
+poisson_nll_loss_and_grad                        4        6
+quantile_loss                                    4        6
+quantile_loss_and_grad                           4        6
+smooth_l1_loss                                   4        6
+smooth_l1_loss_and_grad                          4        6
 =========================================  =======  =======
 """
 

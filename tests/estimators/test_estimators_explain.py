@@ -336,3 +336,21 @@ def test_many_classes_take_little_memory():
     np.testing.assert_array_equal(
         estimator.predict(x), estimator.classes_[estimator.decision_function(x).argmax(1)]
     )
+
+
+@pytest.mark.parametrize("which", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_masks_are_not_ignored(kind, which):
+    """A masked value that trains all the same would be read as a number."""
+    rng = np.random.default_rng(0)
+    plain = {"X": rng.normal(size=(20, 3)), "y": np.arange(20) % 2, "sample_weight": np.ones(20)}
+    given = plain | {which: np.ma.masked_array(plain[which], plain[which] > 0.5)}
+    estimator = kind(hidden_layer_sizes=(4,), max_iter=2)
+    with pytest.raises(TypeError, match=f"{which} must not be a masked array"):
+        estimator.fit(**given)
+    estimator.fit(**plain)
+    with pytest.raises(TypeError, match=f"{which} must not be a masked array"):
+        estimator.partial_fit(**given)
+    if which == "X":
+        with pytest.raises(TypeError, match="X must not be a masked array"):
+            estimator.predict(given["X"])

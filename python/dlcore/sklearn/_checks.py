@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
+from dlcore._common.arrays import without_mask
+
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 def check_data(estimator: Any, X: Any, y: Any = "no_validation", **options: Any) -> Any:
     """Return X, and y if it is given, as scikit-learn's ``validate_data`` does.
 
-    The error of a value that is not finite names its place as well.
+    The error of a value that is not finite names its place as well. A masked array is a TypeError.
     """
+    without_mask(X, "X"), without_mask(y, "y")
     try:
         return validate_data(estimator, X, y, accept_sparse=["csr", "csc"], **options)
     except ValueError as error:
@@ -43,6 +46,7 @@ def check_weights(weight: Any, X: Any) -> Array | None:
     """Return the weights of rows: finite, none negative, some above 0."""
     if weight is None:
         return None
+    without_mask(weight, "sample_weight")
     try:
         weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
     except ValueError as error:

@@ -1,8 +1,6 @@
 """Threads: their number, equal bits, fork, and the GIL."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,21 +9,9 @@ import pytest
 
 import dlcore as dl
 from dlcore._native import cores, dispatch, threads
+from support.processes import run_python
 
 LARGE = 3_000_000
-
-
-def run_python(code, **env):
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **env},
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
 
 
 @pytest.mark.skipif(not dispatch.core.openmp, reason="without OpenMP there is one thread")

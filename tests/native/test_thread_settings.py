@@ -1,8 +1,6 @@
 """Whose number of threads holds where: processes, Python threads, forks, OpenMP's own settings."""
 
 import json
-import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +10,12 @@ import threadpoolctl
 
 import dlcore as dl
 from dlcore._native import dispatch, threadpools, threads
+from support.processes import run_python
 
 pytestmark = pytest.mark.skipif(
     not dispatch.core.openmp, reason="without OpenMP there is one thread"
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-
-
-def run_python(code, **env):
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **env},
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
 
 
 @pytest.fixture

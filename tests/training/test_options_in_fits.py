@@ -4,24 +4,11 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from support.own_optimizers import OwnAdam, OwnSGD
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
 Y = X[:, :1] - X[:, 1:2]
-
-
-class OwnSGD(dl.SGD):
-    """Is called between native passes."""
-
-    def step(self, grads):
-        super().step(grads)
-
-
-class OwnAdam(dl.Adam):
-    """Is called between native passes."""
-
-    def step(self, grads):
-        super().step(grads)
 
 
 class At(dl.Callback):

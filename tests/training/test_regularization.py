@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlcore as dl
+from support.own_optimizers import OwnAdam, OwnSGD
 from support.plain_step import PlainNetwork, loss_and_slope
 
 F32, F64 = np.float32, np.float64
@@ -13,20 +14,6 @@ DTYPES = pytest.mark.parametrize("dtype", [F32, F64], ids=["float32", "float64"]
 # The first layer of the wide network is updated by panels.
 WIDTHS = pytest.mark.parametrize("widths", [(6, 5, 3), (40, 91, 3)], ids=["narrow", "wide"])
 NARROW = (6, 5, 3)
-
-
-class OwnSGD(dl.SGD):
-    """An optimizer of the user's own, which is called between native passes."""
-
-    def step(self, grads):
-        super().step(grads)
-
-
-class OwnAdam(dl.Adam):
-    """Another one."""
-
-    def step(self, grads):
-        super().step(grads)
 
 
 def rows(n=96, features=6, dtype=F64):

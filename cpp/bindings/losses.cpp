@@ -9,6 +9,7 @@
 
 #include "bindings/options.hpp"
 #include "bindings/reduction.hpp"
+#include "kernels/reductions.hpp"
 
 namespace dlcore {
 

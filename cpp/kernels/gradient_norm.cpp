@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/elementwise.hpp"
+#include "kernels/chunk_sums.hpp"
 #include "kernels/reductions.hpp"
 
 namespace dlcore {
@@ -44,27 +44,28 @@ double largest(std::array<view, 1> x, chunk_runner run) {
 
 // The sum of (|x| * unit / mantissa)^p.
 template <class T>
+struct power_sum {
+  double p, unit, mantissa;
+  vec<double> sum = 0.0;
+
+  bool is_power() const { return p != 1 && p != 2; }
+  void add(vec<T> x) {
+    for (int part = 0; part < wide_parts<T>; ++part) {
+      vec<double> d = abs(widen(x, part)) * vec<double>(unit);
+      if (p == 2) d *= d;
+      for (std::ptrdiff_t lane = 0; is_power() && lane < vec<double>::size; ++lane)
+        d.v[lane] = std::pow(d.v[lane] / mantissa, p);
+      sum += d;
+    }
+  }
+  double total() const { return reduce_add(sum); }
+};
+
+template <class T>
 double sum_of_powers(std::array<view, 1> x, double p, double unit, double mantissa,
                      chunk_runner run) {
-  collapse(x);
-  const sequence<T> in(x[0]);
-  const element_chunks chunks(x[0].size());
-  std::vector<double> sums(chunks.count());
-  const bool is_power = p != 1 && p != 2;
-  run(chunks.count(), nanoseconds<T>(is_power ? 20 : 0.2, chunks.n), [&](std::ptrdiff_t chunk) {
-    vec<double> sum = 0.0;
-    visit_chunk(in, chunks, chunk, [&](vec<T> v) {
-      for (int part = 0; part < wide_parts<T>; ++part) {
-        vec<double> d = abs(widen(v, part)) * vec<double>(unit);
-        if (p == 2) d *= d;
-        for (std::ptrdiff_t lane = 0; is_power && lane < vec<double>::size; ++lane)
-          d.v[lane] = std::pow(d.v[lane] / mantissa, p);
-        sum += d;
-      }
-    });
-    sums[chunk] = reduce_add(sum);
-  });
-  return tree_sum(sums.data(), chunks.count());
+  const power_sum<T> empty{p, unit, mantissa};
+  return sum_in_chunks<T>(x, empty.is_power() ? 20 : 0.2, run, empty);
 }
 
 }  // namespace

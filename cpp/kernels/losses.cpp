@@ -352,27 +352,11 @@ bool all_weighted_probabilities(std::array<view, 2> x_and_weight, chunk_runner r
   return good.load();
 }
 
-template <class T>
-double sum_of_elements(std::array<view, 1> x, chunk_runner run) {
-  collapse(x);
-  const sequence<T> in(x[0]);
-  const element_chunks chunks(x[0].size());
-  std::vector<double> sums(chunks.count());
-  run(chunks.count(), nanoseconds<T>(0.1, chunks.n), [&](std::ptrdiff_t chunk) {
-    std::conditional_t<std::is_same_v<T, double>, compensated_sum, wide_sum<T>> sum;
-    visit_chunk(in, chunks, chunk, [&](vec<T> v) { sum.add(v); });
-    sums[chunk] = sum.total();
-  });
-  return tree_sum(sums.data(), chunks.count());
-}
-
 template double elementwise_loss<float>(const loss_spec&, loss_operands&, double, chunk_runner);
 template double elementwise_loss<double>(const loss_spec&, loss_operands&, double, chunk_runner);
 template bool all_probabilities<float>(std::array<view, 1>, chunk_runner);
 template bool all_probabilities<double>(std::array<view, 1>, chunk_runner);
 template bool all_weighted_probabilities<float>(std::array<view, 2>, chunk_runner);
 template bool all_weighted_probabilities<double>(std::array<view, 2>, chunk_runner);
-template double sum_of_elements<float>(std::array<view, 1>, chunk_runner);
-template double sum_of_elements<double>(std::array<view, 1>, chunk_runner);
 
 }  // namespace dlcore

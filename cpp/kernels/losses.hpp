@@ -86,7 +86,4 @@ bool all_probabilities(std::array<view, 1> x, chunk_runner run);
 template <class T>
 bool all_weighted_probabilities(std::array<view, 2> x_and_weight, chunk_runner run);
 
-template <class T>
-double sum_of_elements(std::array<view, 1> x, chunk_runner run);
-
 }  // namespace dlcore

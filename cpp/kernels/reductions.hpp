@@ -8,7 +8,9 @@
 
 namespace dlcore {
 
-// The sum of the squares of all elements, in double. `run`: brings the threads.
+// The sum of all elements, and that of their squares, in double. `run`: brings the threads.
+template <class T>
+double sum_of_elements(std::array<view, 1> x, chunk_runner run);
 template <class T>
 double sum_of_squares(std::array<view, 1> x, chunk_runner run);
 

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
-from dlcore.sklearn._checks import check_sum, check_target
+from dlcore.sklearn._checks import check_target
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -203,10 +203,6 @@ class LabelsMixin:
             np.multiply, (table[numbers[:, i]] for i, table in enumerate(tables))
         )
         return by_class if weight is None else weight * by_class
-
-    def _check_training_weights(self, weight: Array | None) -> None:
-        if self.class_weight is not None and weight is not None:
-            check_sum(weight)
 
 
 def _numbers(y: Array, classes: Array, name: str) -> Array:

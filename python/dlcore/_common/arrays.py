@@ -5,6 +5,7 @@ The kernels call `as_array` for what is no ndarray.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -136,7 +137,9 @@ def check_matrix_shape(shape: tuple[int, ...], name: str, features: int | None) 
 
 def without_mask(array: Any, name: str) -> Any:
     """Return anything but a masked array, for which there is a TypeError."""
-    if isinstance(array, np.ma.MaskedArray):
+    # NumPy imports numpy.ma when it is first asked for: nobody has a masked array before.
+    ma = sys.modules.get("numpy.ma")
+    if ma is not None and isinstance(array, ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     return array
 

@@ -115,6 +115,56 @@ class Predict(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serve(Case):
+    """The probabilities of a single row, taken to be finite: without the checks of scikit-learn."""
+
+    network: Fit
+
+    @property
+    def usual(self):
+        return f"serve {'-'.join(map(str, self.network.widths))}"
+
+    def call(self, library):
+        model = self.network.model(library).set_params(max_iter=1)
+        few = 4 * self.network.batch
+        model.fit(*(array[:few] for array in self.network.data()))
+        x = self.normal(1, self.network.widths[0])
+        if hasattr(model, "snapshot"):
+            return partial(model.snapshot("predict_proba"), x)
+        from sklearn import config_context
+
+        def predict():
+            with config_context(assume_finite=True):
+                return model.predict_proba(x)
+
+        return predict
+
+    def figures(self, probabilities):
+        return probabilities.ravel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(Case):
+    """A call that learns from the next rows, of a classifier that has seen some before."""
+
+    network: Fit
+    rows: int
+
+    @property
+    def usual(self):
+        return f"partial_fit {'-'.join(map(str, self.network.widths))} rows {self.rows}"
+
+    def call(self, library):
+        x, y = (array[: self.rows] for array in self.network.data())
+        model = self.network.model(library).set_params(batch_size="auto")
+        model.partial_fit(x, y, classes=np.arange(self.network.widths[-1]))
+        return partial(model.partial_fit, x, y)
+
+    def figures(self, model):
+        return [model.loss_]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale(Case):
     """A scaler's fit, or its transform of the same rows."""
 
@@ -157,6 +207,8 @@ def cases(**common):
         for fit in fits
         for rows, must in ((1, 3), (MANY, 2))
     ]
+    streams = [Stream(network=fits[0], rows=rows, must=27, **common) for rows in (1, 32)]
+    served = [Serve(network=fit, **common) for fit in fits[:3]]
     scalers = [
         Scale(scaler="StandardScaler", method="fit", must=15, aim=40, **common),
         Scale(scaler="StandardScaler", method="transform", must=3, **common),
@@ -176,7 +228,7 @@ def cases(**common):
         peer="trainer",
         tolerance=0.1,  # parameters and orders of rows are others
     )
-    return [*fits, *predictions, *scalers, layer]
+    return [*fits, *streams, *predictions, *served, *scalers, layer]
 
 
 CASES = {

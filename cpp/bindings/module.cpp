@@ -13,6 +13,7 @@ namespace py = pybind11;
 void bind_math(py::module_&);
 void bind_activations(py::module_&);
 void bind_softmax(py::module_&);
+void bind_probabilities(py::module_&);
 void bind_losses(py::module_&);
 void bind_cross_entropy(py::module_&);
 void bind_optimizers(py::module_&);
@@ -57,6 +58,7 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_math(m);
   dlcore::bind_activations(m);
   dlcore::bind_softmax(m);
+  dlcore::bind_probabilities(m);
   dlcore::bind_losses(m);
   dlcore::bind_cross_entropy(m);
   dlcore::bind_optimizers(m);

@@ -42,8 +42,7 @@ class Standby:
 
     def take(self, estimator: Any, *, copies: bool = True) -> None:
         """Take the estimator as it is now; ``copies`` if its network goes on learning."""
-        state = vars(estimator).copy()
-        del state["_standby"]
+        state = without_fit(vars(estimator))
         learning = _arrays(state["model_"]) if copies else ()
         arrays = [array.copy() for array in learning]
         with self._lock:
@@ -79,6 +78,14 @@ class Standby:
                     made._show_coefs()
                 self._made = made
             return self._made
+
+
+def without_fit(state: dict[str, Any]) -> dict[str, Any]:
+    """Copy the attributes of an estimator, without those that fits use among themselves."""
+    state = state.copy()
+    for name in ("_standby", "_stream"):
+        state.pop(name, None)
+    return state
 
 
 def _arrays(model: Sequential) -> tuple[Array, ...]:
@@ -133,6 +140,5 @@ class AnsweringMixin:
             state: dict[str, Any] = standby.estimator(self).__getstate__()
             return state
         own: Any = super().__getstate__()
-        state = {k: v for k, v in own.copy().items() if k != "_standby"}
-        written: dict[str, Any] = self._written(state)
+        written: dict[str, Any] = self._written(without_fit(own))
         return written

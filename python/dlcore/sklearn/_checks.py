@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,31 @@ from dlcore._common.arrays import without_mask
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
+
+# Up to so many values a product with themselves tells sooner whether they are finite than looking at
+# each; of more, BLAS would wake threads.
+_FEW_VALUES = 8192
+
+
+def is_plain(X: Any, dtype: np.dtype[Any], width: int) -> bool:
+    """Whether no check has anything to say about X: an array as the network takes it, finite."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype == dtype
+        and X.ndim == 2
+        and X.shape[1] == width
+        and X.shape[0] > 0
+        and X.flags.c_contiguous
+        and X.flags.aligned
+        and are_finite(X)
+    )
+
+
+def are_finite(values: Array) -> bool:
+    """Whether values are finite for sure; numbers whose squares overflow may be as well."""
+    if values.size <= _FEW_VALUES:
+        return math.isfinite(np.vdot(values, values))
+    return bool(np.isfinite(values).all())
 
 
 def check_data(estimator: Any, X: Any, y: Any = "no_validation", **options: Any) -> Any:

@@ -31,6 +31,7 @@ from dlcore.sklearn._parameters import (
     checked_epochs,
     set_parameters,
 )
+from dlcore.sklearn._streaming import streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,6 +138,7 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         return self
 
     @available_if(lambda est: est._check_solver())
+    @streamed
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -182,6 +184,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
             return y if y.ndim == 1 else y.argmax(1)
         targets = y.reshape(len(y), -1).astype(dtype)
         smoothing = self.label_smoothing
+        if not smoothing:
+            return targets
         return targets * dtype.type(1 - smoothing) + dtype.type(smoothing / 2)
 
     def _scaled_loss(self) -> ScaledLoss:
@@ -274,9 +278,12 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
             classes: Array = self.classes_[outputs.argmax(1)]
             return classes
         probabilities = sigmoid(outputs)
+        decided: Array
         if self.n_outputs_ == 1:
-            probabilities = probabilities.ravel()
-        decided: Array = self._label_binarizer.inverse_transform(probabilities)
+            # As LabelBinarizer decides, in a tenth of its time; of a single class there is no other.
+            decided = self.classes_.take(probabilities.ravel() > 0.5, mode="clip")
+        else:
+            decided = self._label_binarizer.inverse_transform(probabilities)
         return decided
 
     def _finite_score(self, y: Any, decided: Any, weight: Array | None) -> float:

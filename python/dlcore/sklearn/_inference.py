@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Linear
-from dlcore.sklearn._answers import AnsweringMixin
+from dlcore.sklearn._answers import AnsweringMixin, without_fit
 from dlcore.sklearn._batches import rows_at_once
 from dlcore.sklearn._checks import check_data
 from dlcore.sklearn._early_stopping import joined
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
+
+# What a snapshot answers, by the method that computes it of the outputs.
+_OF_OUTPUTS = {
+    "predict": "_decide",
+    "predict_proba": "_probabilities",
+    "predict_log_proba": "_log_probabilities",
+    "decision_function": "_logits",
+}
 
 # Outputs of rows that are decided at once.
 _OUTPUTS_AT_ONCE = 2**20
@@ -43,6 +52,42 @@ class InferenceMixin(AnsweringMixin):
         """
         values: list[Array] = self._answer(lambda est: est._hidden_values(X))
         return values
+
+    def snapshot(self: Any, method: str = "predict") -> Snapshot:
+        """Return a function that gives what a method gives now, without scikit-learn's checks.
+
+        For serving: of a single row these take longer than all that there is to compute. A snapshot
+        has a copy of the network, so that threads may call it while the estimator learns; what is
+        learned later needs another one.
+
+        Parameters
+        ----------
+        method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}
+
+        Returns
+        -------
+        Snapshot
+            ``snapshot(X)`` for an array of shape (n_samples, n_features) and the dtype of X in `fit`,
+            float32 or float64, which is taken to be finite, as with
+            ``sklearn.config_context(assume_finite=True)``. Another dtype is a TypeError, another
+            shape a ValueError; names of features are not looked at. It can be pickled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dlcore.sklearn import MLPClassifier
+        >>> X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+        >>> clf = MLPClassifier(max_iter=50, random_state=0).fit(X, X[:, 0] > 0)
+        >>> serve = clf.snapshot("predict_proba")
+        >>> bool((serve(X[:1]) == clf.predict_proba(X[:1])).all())
+        True
+        """
+        if method not in _OF_OUTPUTS:
+            raise ValueError(f"method must be one of {', '.join(_OF_OUTPUTS)}, got {method!r}")
+        if not hasattr(type(self), method):
+            raise AttributeError(f"{type(self).__name__} has no {method}")
+        made: Snapshot = self._answer(lambda est: Snapshot(est, method))
+        return made
 
     def _hidden_values(self: Any, X: Any) -> list[Array]:
         X = self._checked(X)
@@ -109,6 +154,43 @@ class InferenceMixin(AnsweringMixin):
         step = rows_at_once(X)
         for start in range(0, X.shape[0], step):
             yield X[start : start + step].toarray().astype(dtype, copy=False)
+
+
+class Snapshot:
+    """What a method of an estimator gave when this was made: `MLPClassifier.snapshot` makes one.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Of which the network is copied.
+    method : str
+    """
+
+    def __init__(self, estimator: Any, method: str) -> None:
+        if not estimator._has_network():
+            check_is_fitted(estimator, "model_")
+        model = copy.deepcopy(estimator._network())
+        # What scikit-learn's attributes are is not changed, but replaced, by a fit.
+        kept = object.__new__(type(estimator))
+        vars(kept).update(without_fit(vars(estimator)), model_=model)
+        for name in ("_optimizer", "_learning_rates", "_coefs", "_intercepts", "_shown"):
+            vars(kept).pop(name, None)
+        self._estimator, self._method = kept, method
+        self._run = Inference(model.layers, model.dtype, estimator.n_features_in_).try_call
+        self._of_outputs = getattr(kept, _OF_OUTPUTS[method])
+
+    def __call__(self, X: Any) -> Any:
+        """Compute what the method gives, for X of shape (n_samples, n_features)."""
+        outputs = self._run(X)
+        if outputs is None:  # what the checks of the network may take all the same
+            outputs = self._estimator.model_(X)
+        return self._of_outputs(outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self._estimator, self._method)
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self._method} of {self._estimator!r})"
 
 
 def _count_rows(X: Any) -> int:

@@ -82,6 +82,28 @@ class LabelsMixin:
             self._check_classes(unique_labels(y), incremental)
         return X, self._encode(y)
 
+    def _targets_are_plain(self) -> bool:
+        """Whether `_plain_targets` may know the labels."""
+        return not self._has_many_targets and not self._is_multilabel
+
+    def _plain_targets(self: Any, y: Any, rows: int, dtype: np.dtype[Any]) -> Array | None:
+        """Return the targets of labels that no check has anything to say about; None for others."""
+        classes: Array = self.classes_
+        if type(y) is list:
+            try:
+                y = np.asarray(y)
+            except ValueError:  # a list of lists, not all as long
+                return None
+        if type(y) is not np.ndarray or y.shape != (rows,) or y.dtype.kind not in "biuU":
+            return None
+        if y.dtype.kind != classes.dtype.kind and not np.can_cast(y.dtype, classes.dtype):
+            return None
+        places = classes.searchsorted(y)
+        if not (classes.take(places, mode="clip") == y).all():
+            return None
+        targets: Array = self._targets(places, dtype)
+        return targets
+
     def _check_classes(self, classes: Array, incremental: bool) -> None:
         """Make sure that these classes are known; those of a warm start are all of them."""
         if self.warm_start and not incremental:

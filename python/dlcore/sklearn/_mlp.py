@@ -23,6 +23,7 @@ from dlcore.sklearn._coefs import CoefsMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._inference import InferenceMixin
 from dlcore.sklearn._optimizers import make_optimizer
+from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
 from dlcore.training._progress import IterationLog, Progress
@@ -42,11 +43,6 @@ ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     **nn.ACTIVATIONS,
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
-
-_DIVERGED = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and "
-    "need to be preprocessed."
-)
 
 
 class EstimatorRun(Run):
@@ -85,24 +81,18 @@ class _Epochs:
         self._loss, self._held, self._incremental = loss, held, incremental
         self._log = IterationLog(run.history, Progress(0, epochs=0, steps=None), None)
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
-        # An integer random_state gives each call the same numbers; what was learned from before
-        # tells the calls apart.
-        self._learned = int(estimator.t_) << 31
+        self._learned = int(estimator.t_)
 
     def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
         of, rates, watch = self._estimator, self._estimator._learning_rates, self._run._watch
         self._step.refresh()
-        key = 0
-        if self._draws:
-            key = (self._learned + int(of._random_state.randint(2**31))) % 2**63
+        key = of._draw_key(self._learned) if self._draws else 0
         rng = of._random_state if of.shuffle else None
         for plan in self._batches.epoch(rng, key):
             squares = np.zeros(len(plan)) if of.alpha else None
             losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
-            of.loss_ = self._batches.mean_loss(plan, losses, squares, of.alpha)
-        of.n_iter_ += 1
-        of.t_ += self._batches.rows
-        of.loss_curve_.append(of.loss_)
+            loss = self._batches.mean_loss(plan, losses, squares, of.alpha)
+        of._end_pass(loss, self._batches.rows)
         if of.verbose:
             print(f"Iteration {of.n_iter_}, loss = {of.loss_:.8f}")
         return {"loss": of.loss_}
@@ -244,6 +234,22 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
 
     # ---- fit ----
 
+    def _draw_key(self: Any, learned: int) -> int:
+        """Draw the key of what layers draw in an epoch.
+
+        An integer random_state gives each call the same numbers; how many rows were learned from
+        before tells the calls apart.
+        """
+        key: int = ((learned << 31) + int(self._random_state.randint(2**31))) % 2**63
+        return key
+
+    def _end_pass(self: Any, loss: float, rows: int) -> None:
+        """Record a pass over the rows."""
+        self.loss_ = loss
+        self.n_iter_ += 1
+        self.t_ += rows
+        self.loss_curve_.append(loss)
+
     def _fit(
         self: Any,
         X: Any,
@@ -295,7 +301,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             with model._in_training():
                 self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
-            raise ValueError(_DIVERGED)
+            raise ValueError(DIVERGED)
 
     @contextmanager
     def _checking(self) -> Iterator[None]:
@@ -368,7 +374,10 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         incremental: bool,
         epochs: int,
     ) -> None:
-        self._optimizer = self._make_optimizer(incremental)
+        stream: Stream | None = vars(self).pop("_stream", None)
+        if not (incremental and stream is not None and stream.holds(self)):
+            stream = None
+            self._optimizer = self._make_optimizer(incremental)
         n = rows.x.shape[0] if index is None else len(index)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
@@ -379,13 +388,16 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         size = min(200 if self.batch_size == "auto" else self.batch_size, n)
         batches = Batches(loss, rows, size, index)
         average = one_average(list(self.callbacks or ()))
-        step = TrainingStep(
-            self.model_,
-            loss.loss,
-            self._optimizer,
-            max_norm=self.clip_grad_norm,
-            average=None if average is None else (average.begin(self.model_), average.decay),
-        )
+        if stream is not None:
+            step = stream.step
+        else:
+            step = TrainingStep(
+                self.model_,
+                loss.loss,
+                self._optimizer,
+                max_norm=self.clip_grad_norm,
+                average=None if average is None else (average.begin(self.model_), average.decay),
+            )
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
         run = EstimatorRun(self, batches, log_names)
@@ -396,6 +408,8 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             self._run_epochs(run, work, average, epochs)
         finally:
             run.let_go()
+        if incremental and can_stream(self):
+            self._stream = Stream(self, step, loss) if stream is None else stream
 
     def _run_epochs(
         self: Any,
@@ -408,10 +422,10 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             try:
                 run_epochs(run, work, epochs, self._learning_rates, average)
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=5)
+                warnings.warn(INTERRUPTED, stacklevel=5)
             except Diverged:
                 if not self.early_stopping or self._best_state is None:
-                    raise ValueError(_DIVERGED) from None
+                    raise ValueError(DIVERGED) from None
                 self.n_iter_ += 1
                 self.loss_ = math.nan
                 self.loss_curve_.append(math.nan)
@@ -434,21 +448,20 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             optimizer.learning_rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
         if self._no_improvement_count <= self.n_iter_no_change:
             return False
-        what = "Validation score" if self.early_stopping else "Training loss"
-        message = (
-            f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-            "consecutive epochs."
-        )
-        if self.solver != "sgd" or self.learning_rate != "adaptive":
-            message += " Stopping."
-        elif optimizer.learning_rate <= 1e-6:
-            message += " Learning rate too small. Stopping."
-        else:
-            optimizer.learning_rate /= 5.0
-            self._no_improvement_count = 0
-            message += f" Setting learning rate to {optimizer.learning_rate:f}"
+        then = "Stopping."
+        if self.solver == "sgd" and self.learning_rate == "adaptive":
+            if optimizer.learning_rate <= 1e-6:
+                then = "Learning rate too small. Stopping."
+            else:
+                optimizer.learning_rate /= 5.0
+                self._no_improvement_count = 0
+                then = f"Setting learning rate to {optimizer.learning_rate:f}"
         if self.verbose:
-            print(message)
+            what = "Validation score" if self.early_stopping else "Training loss"
+            print(
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+                f"consecutive epochs. {then}"
+            )
         return self._no_improvement_count > 0
 
     def _fit_lbfgs(self: Any, rows: Dataset, loss: ScaledLoss) -> None:
@@ -463,7 +476,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         if self.verbose is True or self.verbose >= 1:
             print(f"L-BFGS: {result.message}, {result.nit} iterations, loss = {result.fun:.8f}")
         if not math.isfinite(result.fun):  # from the beginning: there was nowhere to go
-            raise ValueError(_DIVERGED)
+            raise ValueError(DIVERGED)
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
         model.flat[...] = result.x

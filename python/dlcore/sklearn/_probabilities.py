@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlcore.functional._activations import log_softmax, sigmoid, softmax
+from dlcore._native import dispatch
+from dlcore.functional._activations import log_softmax, sigmoid
 from dlcore.functional._losses import binary_cross_entropy_with_logits
 
 if TYPE_CHECKING:
@@ -18,27 +19,12 @@ def class_probabilities(logits: Array) -> Array:
 
     The logits, which may be large, are overwritten.
     """
-    p = softmax(logits, out=logits if logits.flags.c_contiguous else None)
-    rows = np.arange(len(p))
-    largest = p.argmax(1)
-    for _ in range(2):  # once may be rounded away
-        missing = 1 - p.sum(1)
-        if not missing.any():
-            break
-        p[rows, largest] += missing
-    return p
+    return dispatch.core.class_probabilities(np.ascontiguousarray(logits))
 
 
 def binary_probabilities(logits: Array) -> Array:
     """Compute (1 - p, p) with p = sigmoid(logit), each to its last digit, from shape (N, 1)."""
-    x = logits[:, 0]
-    small: Array = sigmoid(-np.abs(x))
-    large: Array = 1 - small
-    p = np.empty((len(x), 2), x.dtype)
-    yes = x > 0
-    p[:, 0] = np.where(yes, small, large)
-    p[:, 1] = np.where(yes, large, small)
-    return p
+    return dispatch.core.binary_probabilities(np.ascontiguousarray(logits))
 
 
 def log_sigmoid(logits: Array) -> Array:

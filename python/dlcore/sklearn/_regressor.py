@@ -22,7 +22,7 @@ from dlcore.nn._losses import (
     QuantileLoss,
 )
 from dlcore.sklearn._batches import ScaledLoss
-from dlcore.sklearn._checks import check_target
+from dlcore.sklearn._checks import are_finite, check_target
 from dlcore.sklearn._mlp import PerceptronMixin
 from dlcore.sklearn._parameters import (
     ADDED_CONSTRAINTS,
@@ -32,6 +32,7 @@ from dlcore.sklearn._parameters import (
     checked_epochs,
     set_parameters,
 )
+from dlcore.sklearn._streaming import streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 # The steps of a fit change outputs by about 1 or less, which must not be rounded away beside a
 # target; nor must what tells the targets apart, of which a share may be.
 _LARGEST_STEP, _LARGEST_SHARE = 0.5, 0.05
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class MLPRegressor(PerceptronMixin, base.MLPRegressor):
@@ -140,6 +142,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         return self
 
     @available_if(lambda est: est._check_solver())
+    @streamed
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -193,6 +196,25 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
             raise ValueError(f"Input y contains {values[tuple(bad[0])]}, at y[{place}].")
         return values
 
+    def _targets_are_plain(self) -> bool:
+        """Whether `_plain_targets` may know the targets."""
+        return self.loss != "poisson" and not self._has_many_quantiles
+
+    def _plain_targets(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Array | None:
+        """Return the targets of numbers that no check has anything to say about; None for others."""
+        if type(y) is list and len(y) == rows and all(type(value) is float for value in y):
+            y = np.asarray(y)
+        if type(y) is not np.ndarray or y.dtype.kind not in "fiu":
+            return None
+        k = self.n_outputs_
+        if y.shape != ((rows,) if k == 1 else (rows, k)):
+            return None
+        y = y.astype(np.float64)
+        if not are_finite(y):
+            return None
+        self._check_precision(y, dtype)
+        return self._targets(y, dtype)
+
     def _labels(self, y: Array) -> Array:
         return y
 
@@ -226,16 +248,21 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         """Warn of targets so large that a float32 network would stand still."""
         if dtype == np.float64:
             return
-        largest, limit = float(np.abs(y).max()), float(np.finfo(dtype).max)
+        low, high = float(y.min()), float(y.max())
+        largest, limit = max(-low, high), _FLOAT32_MAX
         if largest > limit:
             place = ", ".join(map(str, np.argwhere(np.abs(y) > limit)[0]))
             raise ValueError(
                 f"y[{place}] is too large for float32, the dtype of X: pass X in float64, or scale y"
             )
-        step = float(np.spacing(dtype.type(largest)))
-        spread = float(np.std(y, axis=0).min())
         if self.loss == "poisson":  # whose outputs are logarithms
             return
+        step = float(np.spacing(dtype.type(largest)))
+        # The standard deviation of n numbers, which takes longer, is at least range / sqrt(2 n).
+        least = (high - low) / math.sqrt(2 * len(y)) if y.ndim == 1 else 0.0
+        if step <= _LARGEST_STEP and (high == low or step <= _LARGEST_SHARE * least):
+            return
+        spread = float(np.std(y, axis=0).min())
         if step > _LARGEST_STEP or (spread > 0 and step > _LARGEST_SHARE * spread):
             warnings.warn(
                 f"X is float32, and so is the network, in which targets of up to {largest:.3g} are "

@@ -13,6 +13,12 @@ struct wide_sum {
   wide_sum() {
     for (auto& p : parts) p = vec<double>(0.0);
   }
+  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
+  wide_sum(const wide_sum& s) { *this = s; }
+  wide_sum& operator=(const wide_sum& s) {
+    for (int i = 0; i < wide_parts<T>; ++i) parts[i] = s.parts[i];
+    return *this;
+  }
   void add(vec<T> x) {
     for (int i = 0; i < wide_parts<T>; ++i) parts[i] += widen(x, i);
   }
@@ -49,6 +55,9 @@ struct open_sum {
   wide_sum<T> flushed;
   vec<T> open = T(0);
 
+  open_sum() = default;
+  explicit open_sum(const wide_sum<T>& begin) : flushed(begin) {}
+
   void add(vec<T> x) { open += x; }
   void flush() {
     flushed.add(open);
@@ -68,16 +77,6 @@ struct open_sum {
 template <class T>
 struct block_sum : open_sum<T> {
   int count = 0;
-
-  block_sum() = default;
-  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
-  block_sum(const block_sum& s) { *this = s; }
-  block_sum& operator=(const block_sum& s) {
-    for (int i = 0; i < wide_parts<T>; ++i) this->flushed.parts[i] = s.flushed.parts[i];
-    this->open = s.open;
-    count = s.count;
-    return *this;
-  }
 
   void add(vec<T> x) {
     open_sum<T>::add(x);

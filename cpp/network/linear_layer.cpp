@@ -19,10 +19,11 @@ auto transposing(rows_of<const T> x) {
 }  // namespace
 
 template <class T>
-linear_layer<T>::linear_layer(const linear_spec<T>& spec)
+linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
     : layer<T>(spec.in_features, spec.out_features),
       max_norm(spec.max_norm),
-      forward_panels_(new vec<T>[ceil_div(out, panel) * in * tile_registers]) {
+      forward_panels_(has_panels ? new vec<T>[ceil_div(out, panel) * in * tile_registers]
+                                 : nullptr) {
   this->weight = {spec.weight.value, spec.weight.gradient, in * out};
   this->bias = {spec.bias.value, spec.bias.gradient, spec.bias.value ? out : 0};
   this->cost = double(in) * double(out) * double(sizeof(T)) / 200;
@@ -33,7 +34,7 @@ linear_layer<T>::linear_layer(const linear_spec<T>& spec)
   this->part_outputs_ =
       even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel);
   // Rows of the weights that crowd the first cache are not read where they lie.
-  if (in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
+  if (has_panels && in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
 }
 
 template <class T>

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class LinearSpec(NamedTuple):
     """``y = x @ weight.T + bias``; ``max_norm`` of the weights of an output, 0 for any.
 
-    Without an array for its gradient a parameter is not trained.
+    Without an array for its gradient a parameter is not trained. The first layer of a network
+    ``reads_sparse`` rows as they are, and no others.
     """
 
     in_features: int
@@ -30,6 +31,7 @@ class LinearSpec(NamedTuple):
     max_norm: float = 0.0
     weight_grad: Array | None = None
     bias_grad: Array | None = None
+    reads_sparse: bool = False
 
 
 class LayerNormSpec(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
+from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import (
     ActivationSpec,
     BatchNormSpec,
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dlcore._common.typing import Array
-    from dlcore._native.specs import LayerSpec
+    from dlcore._native.specs import CompressedRowsSpec, LayerSpec
     from dlcore.nn._layers import Layer
+
+# Values of sparse rows that are dense at once: 32 MiB of float32.
+_DENSE_VALUES = 2**23
 
 
 def describe(
@@ -29,6 +33,8 @@ def describe(
     width: int,
     frozen: Collection[str] = (),
     grads: Mapping[str, Array] | None = None,
+    *,
+    sparse: bool = False,
 ) -> tuple[LayerSpec, ...]:
     """Describe layers to the native network.
 
@@ -41,6 +47,8 @@ def describe(
         Names of the parameters and running statistics that training leaves as they are.
     grads : mapping of str to ndarray, optional
         Where the gradients of the parameters go that are trained, by their names.
+    sparse : bool
+        Whether they take sparse rows, which a linear layer reads as they are.
     """
     specs: list[LayerSpec] = []
     for i, layer in enumerate(layers):
@@ -57,6 +65,7 @@ def describe(
                     max_norm=layer.max_norm or 0.0,
                     weight_grad=weight_grad,
                     bias_grad=bias_grad,
+                    reads_sparse=sparse and i == 0,
                 )
             )
             width = layer.out_features
@@ -116,6 +125,8 @@ class Inference:
 
     def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
         self.width = width
+        self._layers, self._dtype = layers, dtype
+        self._of_sparse: Callable[[CompressedRowsSpec], Array] | None = None
         # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
         # if that is asked for. It is a single call, since checks in Python take longer than all
         # that there is to do for a single row.
@@ -123,10 +134,22 @@ class Inference:
             dtype == np.float64, describe(layers, width)
         ).infer
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array | CompressedRows) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""
+        if isinstance(x, CompressedRows):
+            return self._call_sparse(x)
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
         assert y is not None
         return y
+
+    def _call_sparse(self, x: CompressedRows) -> Array:
+        if not isinstance(self._layers[0], Linear):  # which computes with what is 0 as well
+            step = max(1, _DENSE_VALUES // max(1, self.width))
+            starts = range(0, max(1, x.shape[0]), step)
+            return np.concatenate([self(x[start : start + step].toarray()) for start in starts])
+        if self._of_sparse is None:
+            layers = describe(self._layers, self.width, sparse=True)
+            self._of_sparse = dispatch.core.Network(self._dtype == np.float64, layers).infer_sparse
+        return self._of_sparse(x.spec)

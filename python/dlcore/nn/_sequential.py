@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
+from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
 
@@ -66,13 +67,17 @@ class Sequential:
         self._bind()
 
     def __call__(self, x: Any) -> Array:
-        """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        """Compute the outputs for x of shape (N, in_features) and the model's dtype.
+
+        x may be sparse: a matrix of `scipy.sparse`, or one with the attributes of its CSR matrices.
+        """
         inference = self._inference
         if inference is not None and self._trainer is None:
             y = inference.try_call(x)
             if y is not None:
                 return y
-        x = as_matrix(x, "x", self.dtype, self.in_features)
+        read = as_compressed_rows if is_sparse(x) else as_matrix
+        x = read(x, "x", self.dtype, self.in_features)
         if self._trainer not in (None, threading.get_ident()):
             raise RuntimeError(_IN_USE)
         if inference is None or inference.width != x.shape[1]:

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
+from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
@@ -291,7 +292,8 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             if self.early_stopping and held is None:
                 index, out = self._hold_out(y, weight)
                 weight_out = None if sample_weight is None else sample_weight[out]
-                held = self._validation(None, rows.x[out], y[out], weight_out, dtype, tables)
+                held_x = X.tocsr()[out] if isinstance(rows.x, CompressedRows) else rows.x[out]
+                held = self._validation(None, held_x, y[out], weight_out, dtype, tables)
             with model._in_training():
                 self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._native import dispatch
-from dlcore._native.specs import CompressedRowsSpec, EpochSpec, ParameterSpec
+from dlcore._native.compressed_rows import CompressedRows
+from dlcore._native.specs import EpochSpec, ParameterSpec
 from dlcore.nn._inference import describe
 from dlcore.nn._losses import native_loss
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
     from dlcore._native import _core
+    from dlcore._native.specs import CompressedRowsSpec
     from dlcore.nn._losses import Loss
     from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
@@ -167,7 +169,8 @@ class TrainingStep:
     def _make_native(self, plan: BatchPlan) -> tuple[_core.TrainingStep, PythonStep]:
         """Make the native step, for batches such as these, unless it is there."""
         rows, model = plan.rows, self._model
-        made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
+        is_sparse = isinstance(rows.x, CompressedRows)
+        made_for = (is_sparse, rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
         batch_size = max(1, plan.batch_size)
         if (
             self._native is not None
@@ -186,7 +189,9 @@ class TrainingStep:
         )
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
-            describe(model.layers, rows.x.shape[1], model.frozen, self._trained),
+            describe(
+                model.layers, rows.x.shape[1], model.frozen, self._trained, sparse=is_sparse
+            ),
             batch_size,
             loss,
             self._accumulate,
@@ -346,9 +351,7 @@ def _position(name: str) -> tuple[int, str]:
 
 def _native_rows(x: Any) -> Array | CompressedRowsSpec:
     """Return rows as native steps take them."""
-    if isinstance(x, np.ndarray):
-        return x
-    return CompressedRowsSpec(x.data, x.indices, x.indptr, x.shape[1])
+    return x.spec if isinstance(x, CompressedRows) else x
 
 
 def _last_width(model: Model, width: int) -> int:

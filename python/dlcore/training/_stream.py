@@ -13,7 +13,7 @@ from dlcore._common.arrays import is_array_like
 from dlcore.nn._losses import Loss
 from dlcore.training._batches import BatchPlan, plan_batches
 from dlcore.training._dataset import Dataset, loss_weights, present
-from dlcore.training._rows import dense, is_sparse
+from dlcore.training._rows import dense, is_sparse, rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,9 @@ class Stream:
         """Give x of each batch, of the rows that are read."""
         for rows in self._reader:
             for part in rows.counted().parts(4096):
-                yield dense(part.x)
+                step = rows_at_once(part.x, 4096)
+                for start in range(0, len(part), step):
+                    yield dense(part.x[start : start + step])
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""

@@ -77,7 +77,8 @@ class py_network {
   py::object run(inference<T>& net, const py::array& x, bool finite) const {
     const std::ptrdiff_t item = sizeof(T);
     const py::dtype dtype = x.dtype();
-    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in())
+    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in() ||
+        net.reads_sparse())
       return py::none();
     if (x.size() > 0 && (x.strides(1) != item || x.strides(0) % item != 0 ||
                          reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) != 0))

@@ -171,7 +171,9 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     if (!spec.weight.value) of.wrong("weight", "an array", py::none());
     spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features, trains);
     spec.max_norm = of.number("max_norm");
-    spec.reads_sparse = of.flag("reads_sparse");
+    spec.reads_sparse = of.flag("reads_sparse"), spec.is_input_major = of.flag("is_input_major");
+    if (spec.is_input_major && (!spec.reads_sparse || spec.max_norm > 0))
+      of.wrong("is_input_major", "of a layer that reads sparse rows, without max_norm", object);
     if (spec.reads_sparse && spec.in_features > std::numeric_limits<std::int32_t>::max())
       of.wrong("in_features", "below 2^31 for sparse rows", object);
     of.end();

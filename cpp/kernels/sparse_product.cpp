@@ -40,10 +40,15 @@ void product_tile(const sparse_row<T, I>& x, const column_weights<T>& weights, s
 #pragma GCC unroll 6
       for (int i = 0; i < Registers; ++i) all[i] += sum[i], sum[i] = T(0);
     }
-    const T* const row = weights.first + weights.place[column] * weights.step + first;
+    const std::ptrdiff_t place = weights.place ? weights.place[column] : column;
+    const T* const row = weights.first + place * weights.step + first;
     const vec<T> value = x.values[k];
 #pragma GCC unroll 6
-    for (int i = 0; i < Registers; ++i) sum[i] = fma<T>(value, load<T>(row + i * w), sum[i]);
+    for (int i = 0; i < Registers; ++i) {
+      const bool part = i + 1 == Registers && lanes < w && !weights.whole;
+      sum[i] =
+          fma<T>(value, part ? load_part<T>(row + i * w, lanes) : load<T>(row + i * w), sum[i]);
+    }
   }
 #pragma GCC unroll 6
   for (int i = 0; i < Registers; ++i) {
@@ -82,6 +87,21 @@ void add_scaled(const sparse_row<T, I>& x, T dy, T* dw) {
   }
 }
 
+template <class T>
+void add_scaled(const T* dy, T x, std::ptrdiff_t out, T* dw) {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  const vec<T> factor = x;
+  std::ptrdiff_t j = 0;
+  for (; j + w <= out; j += w)
+    store<T>(dw + j, fma<T>(load<T>(dy + j), factor, load<T>(dw + j)));
+  if (j == out) return;
+  const std::ptrdiff_t rest = out - j;
+  const vec<T> own = load_part<T>(dy + j, rest), before = load_part<T>(dw + j, rest);
+  store_part<T>(dw + j, fma<T>(own, factor, before), rest);
+}
+
+template void add_scaled(const float*, float, std::ptrdiff_t, float*);
+template void add_scaled(const double*, double, std::ptrdiff_t, double*);
 #define DLCORE_INSTANTIATE(T, I)                                                        \
   template void sparse_product(const sparse_row<T, I>&, const column_weights<T>&,       \
                                std::ptrdiff_t, const T*, T, T*, std::ptrdiff_t);        \

@@ -17,13 +17,15 @@ struct sparse_row {
   std::ptrdiff_t size;
 };
 
-// The weights of columns, those of all outputs in a row: column c in row place[c], of whole
-// registers, `step` elements from one to the next.
+// The weights of columns, those of all outputs in a row: column c in row place[c], or c where there
+// are no places. Rows are `step` elements apart. `whole`: there is memory to be read up to whole
+// registers.
 template <class T>
 struct column_weights {
   const T* first;
   std::ptrdiff_t step;
   const std::int32_t* place;
+  bool whole;
 };
 
 // y = start + x W^T, of `out` elements, at least `least` each. `terms`: the columns that are summed
@@ -35,5 +37,8 @@ void sparse_product(const sparse_row<T, I>& x, const column_weights<T>& weights,
 // dw[c] += x[c] dy for the columns of a row: the gradient of the weights of an output.
 template <class T, class I>
 void add_scaled(const sparse_row<T, I>& x, T dy, T* dw);
+// dw += x dy: what an element adds to the gradients of the weights of its column.
+template <class T>
+void add_scaled(const T* dy, T x, std::ptrdiff_t out, T* dw);
 
 }  // namespace dlcore

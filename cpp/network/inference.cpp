@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/workspace.hpp"
-#include "network/sparse_linear_layer.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -53,7 +53,7 @@ void inference<T>::run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t row
   const borrowed own(*this);
   const bool few = rows <= few_rows;
   if (!few) own.net().pack(false);
-  own.net().sparse_input->begin_batch(x, nullptr, rows);
+  own.net().sparse_input->begin_batch(x, nullptr, rows, false);
   run_on(own.net(), {nullptr, 0}, y, rows, few, false);
 }
 

@@ -106,21 +106,21 @@ __attribute__((noinline)) void linear_layer<T>::backward_columns(rows_of<const T
 template <class T>
 void linear_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                std::ptrdiff_t rows, T* dw, T* db, bool add) const {
-  const auto outputs = this->outputs_of(part);
-  if (!add) return fresh_gradient(outputs, dy, x, rows, dw, db);
+  if (!add) return fresh_gradient(part, dy, x, rows, dw, db);
   struct tag;
-  const std::ptrdiff_t m = outputs.size();
-  T* fresh = thread_buffer<T, tag>((in + 1) * m);
-  fresh_gradient(outputs, dy, x, rows, dw ? fresh : nullptr, db ? fresh + in * m : nullptr);
+  const std::ptrdiff_t weights = this->weights_of(part).size(), m = this->outputs_of(part).size();
+  T* fresh = thread_buffer<T, tag>(weights + m);
+  fresh_gradient(part, dy, x, rows, dw ? fresh : nullptr, db ? fresh + weights : nullptr);
   const auto sum = [](vec<T> a, vec<T> b) { return a + b; };
-  if (dw) map_run<T>(sum, dw, m * in, 0, dw, fresh);
-  if (db) map_run<T>(sum, db, m, 0, db, fresh + in * m);
+  if (dw) map_run<T>(sum, dw, weights, 0, dw, fresh);
+  if (db) map_run<T>(sum, db, m, 0, db, fresh + weights);
 }
 
 // dW = dy^T x, and db, the sums of dy.
 template <class T>
-void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
-                                     rows_of<const T> x, std::ptrdiff_t rows, T* dw, T* db) const {
+void linear_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                                     std::ptrdiff_t rows, T* dw, T* db) const {
+  const auto outputs = this->outputs_of(part);
   if (dw)
     product<T>(
         outputs.size(), in, rows,

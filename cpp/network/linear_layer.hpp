@@ -63,8 +63,8 @@ class linear_layer : public layer<T> {
  protected:
   bool rectifies_outputs_ = false, rectifies_inputs_ = false;
 
-  virtual void fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
-                              rows_of<const T> x, std::ptrdiff_t rows, T* dw, T* db) const;
+  virtual void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                              std::ptrdiff_t rows, T* dw, T* db) const;
 
  private:
   std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;

@@ -9,13 +9,13 @@
 namespace dlcore {
 
 template <class T>
-class sparse_linear_layer;
+class sparse_layer;
 
 template <class T>
 class network {
  public:
   std::vector<std::unique_ptr<layer<T>>> layers;
-  sparse_linear_layer<T>* sparse_input;  // the first layer, if it reads rows of a sparse matrix
+  sparse_layer<T>* sparse_input;  // the first layer, if it reads rows of a sparse matrix
 
   explicit network(const std::vector<layer_spec<T>>& specs);
 

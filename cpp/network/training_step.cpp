@@ -8,7 +8,7 @@
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
-#include "network/sparse_linear_layer.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -78,7 +78,7 @@ void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indi
 template <class T>
 void training_step<T>::begin_inputs(const matrix_rows<T>& x, const std::int64_t* indices,
                                     std::ptrdiff_t n) {
-  if (net_.sparse_input) net_.sparse_input->begin_batch(x, indices, n);
+  if (net_.sparse_input) net_.sparse_input->begin_batch(x, indices, n, true);
 }
 
 // Makes some rows of a batch ready for the first layer, and returns their largest absolute value.

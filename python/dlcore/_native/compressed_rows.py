@@ -48,6 +48,14 @@ class CompressedRows:
     ) -> None:
         self.data, self.indices, self.indptr, self.shape = data, indices, indptr, shape
 
+    @classmethod
+    def of(cls, array: Array) -> CompressedRows:
+        """Return the elements of an array that are not 0."""
+        rows, columns = np.nonzero(array)
+        indptr = np.zeros(len(array) + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(array)), out=indptr[1:])
+        return cls(array[rows, columns], columns.astype(np.int64), indptr, array.shape)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the elements."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import (
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 # Values of sparse rows that are dense at once: 32 MiB of float32.
 _DENSE_VALUES = 2**23
+
+
+def reads_sparse(layers: Sequence[Layer]) -> bool:
+    """Whether layers take sparse rows alone."""
+    return isinstance(layers[0], Linear) and layers[0]._is_input_major
 
 
 def describe(
@@ -60,12 +66,13 @@ def describe(
                 LinearSpec(
                     layer.in_features,
                     layer.out_features,
-                    layer.weight,
+                    as_stored(layer.weight),
                     layer.bias,
                     max_norm=layer.max_norm or 0.0,
-                    weight_grad=weight_grad,
+                    weight_grad=None if weight_grad is None else as_stored(weight_grad),
                     bias_grad=bias_grad,
-                    reads_sparse=sparse and i == 0,
+                    reads_sparse=(sparse and i == 0) or layer._is_input_major,
+                    is_input_major=layer._is_input_major,
                 )
             )
             width = layer.out_features
@@ -136,6 +143,8 @@ class Inference:
 
     def __call__(self, x: Array | CompressedRows) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""
+        if reads_sparse(self._layers) and not isinstance(x, CompressedRows):
+            x = CompressedRows.of(x)
         if isinstance(x, CompressedRows):
             return self._call_sparse(x)
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap

@@ -53,9 +53,12 @@ class Sequential:
         self._dtype = check_floating("Sequential: dtype", dtype)
         rng = np.random.default_rng(seed)
         initial = [layer._initial_parameters(rng) for layer in layers]
-        values = [value.ravel() for parameters in initial for value in parameters.values()]
-        self._flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self._layers = layers
+        size = sum(value.size for parameters in initial for value in parameters.values())
+        self._flat: Array = np.empty(size, self.dtype)
+        for name, view in self._split(self._flat).items():
+            layer, _, own = name.partition(".")
+            view[...] = initial[int(layer)][own]
         self._trainer: int | None = None  # the thread that trains it
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
@@ -182,7 +185,7 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             for name, shape in layer._parameter_shapes.items():
                 stop = start + math.prod(shape)
-                views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
+                views[f"{i}.{name}"] = layer._parameter_of(name, flat[start:stop])
                 start = stop
         return views
 

@@ -175,5 +175,6 @@ class FullBatch:
         loss = float(losses @ plan.normalizers / plan.normalizers.sum())
         for weight, gradient in self._weights:
             gradient += weight.dtype.type(self._factor) * weight
-            loss += 0.5 * self._factor * float(np.vdot(weight, weight))
+            values = weight.ravel(order="K")
+            loss += 0.5 * self._factor * float(np.vdot(values, values))
         return loss, self._step.gradient.astype(np.float64)

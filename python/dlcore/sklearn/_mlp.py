@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
@@ -143,6 +144,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
     Comes before one of their classes, whose checks of parameters and input it uses.
     """
 
+    # Whether the first fit was on sparse rows: then the weights lie as these read them.
+    _reads_sparse = False
+
     def _check_solver(self: Any) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(
@@ -174,6 +178,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
             layers.append(nn.Linear(units[i], out))
+            layers[-1]._is_input_major = i == 0 and self._reads_sparse
             if i == hidden:
                 break
             if self.batch_norm:
@@ -276,6 +281,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = units[-1]
         if first_pass:
+            self._reads_sparse = scipy.sparse.issparse(X)
             self._initialize(units, dtype)
             self._standby.begin(self)
         else:

@@ -1,10 +1,9 @@
-#include "network/sparse_linear_layer.hpp"
-
 #include <algorithm>
 #include <cstring>
 
 #include "core/workspace.hpp"
 #include "kernels/elementwise.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -15,43 +14,32 @@ constexpr std::ptrdiff_t word = sizeof(std::uint64_t);
 }  // namespace
 
 template <class T>
-sparse_linear_layer<T>::sparse_linear_layer(const linear_spec<T>& spec)
-    : linear_layer<T>(spec, false),
+gathering_sparse_layer<T>::gathering_sparse_layer(const linear_spec<T>& spec)
+    : sparse_layer<T>(spec),
       occurs_(ceil_div(in, word) * word),
       place_(in),
       step_(ceil_div(out, vec<T>::size) * vec<T>::size) {
-  // What the update costs, spread over the rows of a batch of usual size: the products of the
-  // elements that are there are little beside it.
-  this->cost /= 10;
   // The gradient of a part stays in the second cache.
   this->part_outputs_ =
       std::clamp<std::ptrdiff_t>(65536 / std::max<std::ptrdiff_t>(in, 1), 1, ceil_div(out, 8));
 }
 
 template <class T>
-void sparse_linear_layer<T>::begin_batch(const matrix_rows<T>& x, const std::int64_t* indices,
-                                         std::ptrdiff_t n) {
-  x_ = x, indices_ = indices;
+void gathering_sparse_layer<T>::begin_batch(const matrix_rows<T>& x, const std::int64_t* indices,
+                                            std::ptrdiff_t n, bool training) {
+  sparse_layer<T>::begin_batch(x, indices, n, training);
   list_columns(n);
   gather_weights();
 }
 
 template <class T>
-double sparse_linear_layer<T>::largest(std::ptrdiff_t begin, std::ptrdiff_t n) const {
-  largest_of<T> all;
-  for (std::ptrdiff_t r = begin; r < begin + n; ++r)
-    visit(r, [&](const auto& row) { all.take(row.values, row.size); });
-  return all.value();
-}
-
-template <class T>
-void sparse_linear_layer<T>::list_columns(std::ptrdiff_t n) {
+void gathering_sparse_layer<T>::list_columns(std::ptrdiff_t n) {
   constexpr std::ptrdiff_t rows = 64;
   std::ptrdiff_t elements = 0;
-  for (std::ptrdiff_t r = 0; r < n; ++r) visit(r, [&](const auto& row) { elements += row.size; });
+  for (std::ptrdiff_t r = 0; r < n; ++r) this->visit(r, [&](const auto& row) { elements += row.size; });
   parallel_for(ceil_div(n, rows), double(elements), [&](std::ptrdiff_t i) {
     for (std::ptrdiff_t r = i * rows; r < std::min(n, (i + 1) * rows); ++r)
-      visit(r, [&](const auto& row) {
+      this->visit(r, [&](const auto& row) {
         for (std::ptrdiff_t k = 0; k < row.size; ++k)
           __atomic_store_n(&occurs_[row.columns[k]], 1, __ATOMIC_RELAXED);
       });
@@ -71,7 +59,7 @@ void sparse_linear_layer<T>::list_columns(std::ptrdiff_t n) {
 }
 
 template <class T>
-void sparse_linear_layer<T>::gather_weights() {
+void gathering_sparse_layer<T>::gather_weights() {
   const std::ptrdiff_t count = std::ptrdiff_t(columns_.size());
   if (count > capacity_) {
     capacity_ = 0;
@@ -103,21 +91,11 @@ void sparse_linear_layer<T>::gather_weights() {
 }
 
 template <class T>
-void sparse_linear_layer<T>::forward(rows_of<const T>, rows_of<T> y, const pass& p) const {
-  const column_weights<T> by_column{weights(), step_, place_.data()};
-  const std::ptrdiff_t terms = even_chunk(in, block_terms, 1);
-  const T least = this->rectifies_outputs_ ? T(0) : finish<T>{}.least;
-  for (std::ptrdiff_t r = 0; r < p.n; ++r)
-    visit(p.begin + r, [&](const auto& row) {
-      sparse_product(row, by_column, terms, this->bias.value, least, y.row(r), out);
-    });
-}
-
-template <class T>
-void sparse_linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
-                                            rows_of<const T>, std::ptrdiff_t rows, T* dw,
-                                            T* db) const {
+void gathering_sparse_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy,
+                                               rows_of<const T>, std::ptrdiff_t rows, T* dw,
+                                               T* db) const {
   struct tag;
+  const auto outputs = this->outputs_of(part);
   // As many rows by themselves as in the product of a dense batch.
   const std::ptrdiff_t some = even_chunk(rows, block_terms, 1);
   T* const scratch = dw && rows > some ? thread_buffer<T, tag>(in) : nullptr;
@@ -127,14 +105,14 @@ void sparse_linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, ro
       T* const to = begin == 0 ? dw : scratch;
       if (begin > 0) std::fill_n(to, in, T(0));
       for (std::ptrdiff_t r = begin; r < std::min(rows, begin + some); ++r)
-        visit(r, [&](const auto& row) { add_scaled(row, dy.row(r)[o], to); });
+        this->visit(r, [&](const auto& row) { add_scaled(row, dy.row(r)[o], to); });
       if (begin > 0) map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, dw, in, 0, dw, to);
     }
   }
   if (db) this->sum_columns(dy, outputs.begin, outputs.size(), rows, db);
 }
 
-template class sparse_linear_layer<float>;
-template class sparse_linear_layer<double>;
+template class gathering_sparse_layer<float>;
+template class gathering_sparse_layer<double>;
 
 }  // namespace dlcore

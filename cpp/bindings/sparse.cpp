@@ -52,7 +52,7 @@ py::tuple sorted_rows(const py::array& data, const py::array& indices, const py:
       using I = std::remove_pointer_t<decltype(type)>;
       without_gil released;
       return sort_rows(data_of<T>(data), data_of<I>(indices), data_of<I>(indptr), rows,
-                               data_of<T>(values), data_of<I>(columns), data_of<I>(starts));
+                       data_of<T>(values), data_of<I>(columns), data_of<I>(starts));
     });
   };
   const std::ptrdiff_t count = data.itemsize() == 8 ? sort(static_cast<double*>(nullptr))

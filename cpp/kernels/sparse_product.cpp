@@ -92,8 +92,7 @@ void add_scaled(const T* dy, T x, std::ptrdiff_t out, T* dw) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const vec<T> factor = x;
   std::ptrdiff_t j = 0;
-  for (; j + w <= out; j += w)
-    store<T>(dw + j, fma<T>(load<T>(dy + j), factor, load<T>(dw + j)));
+  for (; j + w <= out; j += w) store<T>(dw + j, fma<T>(load<T>(dy + j), factor, load<T>(dw + j)));
   if (j == out) return;
   const std::ptrdiff_t rest = out - j;
   const vec<T> own = load_part<T>(dy + j, rest), before = load_part<T>(dw + j, rest);
@@ -102,9 +101,9 @@ void add_scaled(const T* dy, T x, std::ptrdiff_t out, T* dw) {
 
 template void add_scaled(const float*, float, std::ptrdiff_t, float*);
 template void add_scaled(const double*, double, std::ptrdiff_t, double*);
-#define DLCORE_INSTANTIATE(T, I)                                                        \
-  template void sparse_product(const sparse_row<T, I>&, const column_weights<T>&,       \
-                               std::ptrdiff_t, const T*, T, T*, std::ptrdiff_t);        \
+#define DLCORE_INSTANTIATE(T, I)                                                                  \
+  template void sparse_product(const sparse_row<T, I>&, const column_weights<T>&, std::ptrdiff_t, \
+                               const T*, T, T*, std::ptrdiff_t);                                  \
   template void add_scaled(const sparse_row<T, I>&, T, T*);
 DLCORE_INSTANTIATE(float, std::int32_t)
 DLCORE_INSTANTIATE(float, std::int64_t)

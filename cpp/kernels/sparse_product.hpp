@@ -1,7 +1,7 @@
 // Products with rows of a sparse matrix: y = start + x W^T, and the gradient of W.
 //
-// Sums have the order and the blocks of gemm.hpp. What is 0 adds nothing to them, so that a row with
-// ascending columns has the bits that it has as a dense one.
+// Sums have the order and the blocks of gemm.hpp. What is 0 adds nothing to them, so that a row
+// with ascending columns has the bits that it has as a dense one.
 #pragma once
 
 #include <cstddef>

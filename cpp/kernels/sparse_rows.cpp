@@ -57,12 +57,12 @@ std::ptrdiff_t sort_rows(const T* values, const I* columns, const I* starts, std
   return count;
 }
 
-#define DLCORE_INSTANTIATE(I)                                                                    \
-  template row_order order_of_rows(const I*, std::ptrdiff_t, const I*, std::ptrdiff_t,           \
-                                   std::ptrdiff_t, std::ptrdiff_t&);                             \
-  template std::ptrdiff_t sort_rows(const float*, const I*, const I*, std::ptrdiff_t, float*,    \
-                                    I*, I*);                                                     \
-  template std::ptrdiff_t sort_rows(const double*, const I*, const I*, std::ptrdiff_t, double*,  \
+#define DLCORE_INSTANTIATE(I)                                                                     \
+  template row_order order_of_rows(const I*, std::ptrdiff_t, const I*, std::ptrdiff_t,            \
+                                   std::ptrdiff_t, std::ptrdiff_t&);                              \
+  template std::ptrdiff_t sort_rows(const float*, const I*, const I*, std::ptrdiff_t, float*, I*, \
+                                    I*);                                                          \
+  template std::ptrdiff_t sort_rows(const double*, const I*, const I*, std::ptrdiff_t, double*,   \
                                     I*, I*);
 DLCORE_INSTANTIATE(std::int32_t)
 DLCORE_INSTANTIATE(std::int64_t)

@@ -36,7 +36,8 @@ template <class T>
 void gathering_sparse_layer<T>::list_columns(std::ptrdiff_t n) {
   constexpr std::ptrdiff_t rows = 64;
   std::ptrdiff_t elements = 0;
-  for (std::ptrdiff_t r = 0; r < n; ++r) this->visit(r, [&](const auto& row) { elements += row.size; });
+  for (std::ptrdiff_t r = 0; r < n; ++r)
+    this->visit(r, [&](const auto& row) { elements += row.size; });
   parallel_for(ceil_div(n, rows), double(elements), [&](std::ptrdiff_t i) {
     for (std::ptrdiff_t r = i * rows; r < std::min(n, (i + 1) * rows); ++r)
       this->visit(r, [&](const auto& row) {

@@ -63,9 +63,7 @@ class gathering_sparse_layer final : public sparse_layer<T> {
                    bool training) override;
 
  protected:
-  column_weights<T> by_column() const override {
-    return {weights(), step_, place_.data(), true};
-  }
+  column_weights<T> by_column() const override { return {weights(), step_, place_.data(), true}; }
   void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                       std::ptrdiff_t rows, T* dw, T* db) const override;
 
@@ -101,9 +99,7 @@ class input_major_layer final : public sparse_layer<T> {
   }
 
  protected:
-  column_weights<T> by_column() const override {
-    return {this->weight.value, out, nullptr, false};
-  }
+  column_weights<T> by_column() const override { return {this->weight.value, out, nullptr, false}; }
   void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                       std::ptrdiff_t rows, T* dw, T* db) const override;
 

@@ -43,9 +43,7 @@ class CompressedRows:
     format = "csr"
     ndim = 2
 
-    def __init__(
-        self, data: Array, indices: Array, indptr: Array, shape: tuple[int, int]
-    ) -> None:
+    def __init__(self, data: Array, indices: Array, indptr: Array, shape: tuple[int, int]) -> None:
         self.data, self.indices, self.indptr, self.shape = data, indices, indptr, shape
 
     @classmethod

@@ -51,6 +51,14 @@ _DIVERGED = (
 )
 
 
+class _Zeros(np.random.Generator):
+    """Draws nothing but 0."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:  # noqa: ARG002
+        """Return zeros, whatever the range."""
+        return np.zeros(size)
+
+
 class EstimatorRun(Run):
     """A fit of an estimator as its callbacks see it."""
 
@@ -177,8 +185,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         layers: list[nn.Layer] = []
         self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
-            layers.append(nn.Linear(units[i], out))
-            layers[-1]._is_input_major = i == 0 and self._reads_sparse
+            linear = nn.Linear(units[i], out)
+            linear._is_input_major = i == 0 and self._reads_sparse
+            layers.append(linear)
             if i == hidden:
                 break
             if self.batch_norm:
@@ -201,7 +210,10 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         return (*listed, bool(self.batch_norm), bool(self.layer_norm))
 
     def _make_network(self: Any, units: list[int], dtype: Any) -> None:
-        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
+        # Nothing is drawn, since scikit-learn's parameters follow: for 2^17 columns that took longer
+        # than fifteen steps.
+        rng: Any = _Zeros(np.random.PCG64(0))
+        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=rng)
 
     def _initialize(self: Any, layer_units: list[int], dtype: Any) -> None:
         """Draw the parameters, in scikit-learn's order, and begin to count."""

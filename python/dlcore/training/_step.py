@@ -119,7 +119,9 @@ class TrainingStep:
         self._described: tuple[list[Any], tuple[ParameterSpec, ...]] | None = None
         self._trained = {name: grads[name] for name in names if name not in model.frozen}
         self._accumulate = self._given["accumulate"]
-        self._compressed: tuple[Array, CompressedRowsSpec] | None = None  # an array, and its elements
+        self._compressed: tuple[Array, CompressedRowsSpec] | None = (
+            None  # an array, and its elements
+        )
         self._native: _core.TrainingStep | None = None
         self._python: PythonStep | None = None  # around the native one
         self._made_for: tuple[Any, ...] = ()
@@ -191,9 +193,7 @@ class TrainingStep:
         )
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
-            describe(
-                model.layers, rows.x.shape[1], model.frozen, self._trained, sparse=is_sparse
-            ),
+            describe(model.layers, rows.x.shape[1], model.frozen, self._trained, sparse=is_sparse),
             batch_size,
             loss,
             self._accumulate,

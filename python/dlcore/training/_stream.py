@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import is_array_like
+from dlcore._native.compressed_rows import is_sparse
 from dlcore.nn._losses import Loss
 from dlcore.training._batches import BatchPlan, plan_batches
 from dlcore.training._dataset import Dataset, loss_weights, present
-from dlcore.training._rows import dense, is_sparse, rows_at_once
+from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,6 +19,7 @@ void bind_optimizers(py::module_&);
 void bind_columns(py::module_&);
 void bind_linear(py::module_&);
 void bind_normalization(py::module_&);
+void bind_sparse(py::module_&);
 void bind_network(py::module_&);
 
 namespace {
@@ -63,5 +64,6 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_columns(m);
   dlcore::bind_linear(m);
   dlcore::bind_normalization(m);
+  dlcore::bind_sparse(m);
   dlcore::bind_network(m);
 }

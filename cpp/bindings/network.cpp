@@ -51,6 +51,11 @@ class py_network {
     return std::visit([&](auto& own) { return run(*own, a, finite); }, network_);
   }
 
+  // The outputs for all rows of a CompressedRowsSpec, of a network whose first layer reads such.
+  py::array infer_sparse(const py::object& x) {
+    return std::visit([&](auto& own) { return run_sparse(*own, x); }, network_);
+  }
+
  private:
   py::tuple layers_;  // what keeps the parameters
   py::object ndarray_;
@@ -58,10 +63,22 @@ class py_network {
   std::variant<std::unique_ptr<inference<float>>, std::unique_ptr<inference<double>>> network_;
 
   template <class T>
+  py::array run_sparse(inference<T>& net, const py::object& x) const {
+    const matrix_rows<T> from = read_rows<T>(x);
+    if (!from.sparse || !net.reads_sparse() || from.width != net.in())
+      throw py::value_error("infer_sparse: x does not fit the network");
+    const std::ptrdiff_t rows = py::len(x.attr("indptr")) - 1;
+    py::array out(dtype_, std::vector<py::ssize_t>{rows, net.out()});
+    const rows_of<T> to{static_cast<T*>(out.mutable_data()), net.out()};
+    interruptible(net.nanoseconds() * double(rows), [&] { net.run(from, to, rows); });
+    return out;
+  }
+  template <class T>
   py::object run(inference<T>& net, const py::array& x, bool finite) const {
     const std::ptrdiff_t item = sizeof(T);
     const py::dtype dtype = x.dtype();
-    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in())
+    if (!(dtype.is(dtype_) || dtype.equal(dtype_)) || x.ndim() != 2 || x.shape(1) != net.in() ||
+        net.reads_sparse())
       return py::none();
     if (x.size() > 0 && (x.strides(1) != item || x.strides(0) % item != 0 ||
                          reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) != 0))
@@ -99,7 +116,8 @@ class step_of {
                std::uint64_t key) {
     const matrix_rows<T> from = read_rows<T>(x);
     const std::ptrdiff_t n = indices.size();
-    if (from.width != net_.in() || !is_array_of<std::int64_t>(indices) || n > batch_size_)
+    if (from.width != net_.in() || !is_array_of<std::int64_t>(indices) || n > batch_size_ ||
+        (net_.sparse_input && !from.sparse))
       throw py::value_error("forward: x or indices do not fit the training step");
     const rows_of<T> to = matrix(outputs, "outputs", n);
     const auto* first = static_cast<const std::int64_t*>(indices.data());
@@ -133,6 +151,8 @@ class step_of {
     if (!has_loss_) throw py::value_error("run: the training step has no loss");
     std::optional<index_view> labels;
     epoch_spec<T> epoch = read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, labels);
+    if (net_.sparse_input && !epoch.data.x.sparse)
+      throw py::value_error("run: the training step reads sparse rows");
     const py::object between = spec.attr("between");
     std::exception_ptr error;
     outcome result = outcome::fine;
@@ -229,7 +249,8 @@ void bind_network(py::module_& m) {
   using py::arg;
   py::class_<py_network>(m, "Network", py::module_local())
       .def(py::init<bool, const py::tuple&>(), arg("is_double"), arg("layers"))
-      .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
+      .def("infer", &py_network::infer, arg("x"), arg("finite") = false)
+      .def("infer_sparse", &py_network::infer_sparse, arg("x"));
   py::class_<py_training_step>(m, "TrainingStep", py::module_local())
       .def(py::init<bool, const py::tuple&, std::ptrdiff_t, const py::object&, bool>(),
            arg("is_double"), arg("layers"), arg("batch_size"), arg("loss"), arg("accumulate"))

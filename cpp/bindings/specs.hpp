@@ -171,6 +171,11 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     if (!spec.weight.value) of.wrong("weight", "an array", py::none());
     spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features, trains);
     spec.max_norm = of.number("max_norm");
+    spec.reads_sparse = of.flag("reads_sparse"), spec.is_input_major = of.flag("is_input_major");
+    if (spec.is_input_major && (!spec.reads_sparse || spec.max_norm > 0))
+      of.wrong("is_input_major", "of a layer that reads sparse rows, without max_norm", object);
+    if (spec.reads_sparse && spec.in_features > std::numeric_limits<std::int32_t>::max())
+      of.wrong("in_features", "below 2^31 for sparse rows", object);
     of.end();
     return spec;
   }
@@ -403,7 +408,8 @@ inline matrix_rows<T> read_rows(py::handle x) {
     return has_flag(a, c_contiguous) &&
            (is_array_of<std::int32_t>(a) || is_array_of<std::int64_t>(a));
   };
-  if (!is_index(indices) || !is_index(starts) || indices.itemsize() != starts.itemsize())
+  if (!is_index(indices) || !is_index(starts) || indices.itemsize() != starts.itemsize() ||
+      starts.size() < 1)
     throw py::type_error("CompressedRowsSpec: indices and indptr must both be int32 or int64");
   const compressed_rows rows{starts.data(), indices.data(), indices.itemsize() == 8};
   return {reinterpret_cast<const char*>(data), 0, sizeof(T), width, rows};

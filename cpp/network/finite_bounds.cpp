@@ -25,7 +25,8 @@ void finite_bounds<T>::measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::
   sizes[count - 1].dy = largest_in(passes_.output_gradients().from(begin), n);
   for (std::size_t l = passes_.lowest(); measures_all_ && l < count; ++l)
     if (net_.layers[l]->learns())
-      sizes[l] = {largest_in(passes_.activations(l).from(begin), n),
+      // The inputs are known, and there is no array of sparse ones.
+      sizes[l] = {l == 0 ? sizes[0].x : largest_in(passes_.activations(l).from(begin), n),
                   largest_in(passes_.gradients(l + 1).from(begin), n)};
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/workspace.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -45,6 +46,15 @@ bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bo
   const borrowed own(*this);
   own.net().pack(false);
   return run_on(own.net(), x, y, rows, false, check);
+}
+
+template <class T>
+void inference<T>::run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows) {
+  const borrowed own(*this);
+  const bool few = rows <= few_rows;
+  if (!few) own.net().pack(false);
+  own.net().sparse_input->begin_batch(x, nullptr, rows, false);
+  run_on(own.net(), {nullptr, 0}, y, rows, few, false);
 }
 
 template <class T>

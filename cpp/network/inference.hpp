@@ -16,12 +16,15 @@ class inference {
 
   std::ptrdiff_t in() const { return first_->in(); }
   std::ptrdiff_t out() const { return first_->out(); }
+  bool reads_sparse() const { return first_->sparse_input; }
   // Of a row, on one thread.
   double nanoseconds() const { return first_->cost(); }
 
   // The outputs of `rows` rows, with the parameters as they are now. `check`: whether all of x is
   // finite, looked at while it is at hand; else true.
   bool run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check);
+  // The same of all rows of a sparse matrix, for a network that reads them.
+  void run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows);
 
  private:
   // The packed weights of a network are those of one call: calls at the same time have a network

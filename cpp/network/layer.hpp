@@ -83,15 +83,15 @@ class layer {
 
   // Parameters, and what follows from their values, come in parts that are independent of each
   // other, always the same ones: some outputs each.
-  std::ptrdiff_t parts() const { return part_outputs_ ? ceil_div(out, part_outputs_) : 0; }
+  virtual std::ptrdiff_t parts() const { return part_outputs_ ? ceil_div(out, part_outputs_) : 0; }
   struct range {
     std::ptrdiff_t begin, end;
     std::ptrdiff_t size() const { return end - begin; }
   };
-  range outputs_of(std::ptrdiff_t part) const {
+  virtual range outputs_of(std::ptrdiff_t part) const {
     return {part * part_outputs_, std::min(out, (part + 1) * part_outputs_)};
   }
-  range weights_of(std::ptrdiff_t part) const {
+  virtual range weights_of(std::ptrdiff_t part) const {
     const range outputs = outputs_of(part);
     const std::ptrdiff_t row = out ? weight.size / out : 0;
     return {outputs.begin * row, outputs.end * row};

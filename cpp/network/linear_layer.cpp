@@ -19,10 +19,11 @@ auto transposing(rows_of<const T> x) {
 }  // namespace
 
 template <class T>
-linear_layer<T>::linear_layer(const linear_spec<T>& spec)
+linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
     : layer<T>(spec.in_features, spec.out_features),
       max_norm(spec.max_norm),
-      forward_panels_(new vec<T>[ceil_div(out, panel) * in * tile_registers]) {
+      forward_panels_(has_panels ? new vec<T>[ceil_div(out, panel) * in * tile_registers]
+                                 : nullptr) {
   this->weight = {spec.weight.value, spec.weight.gradient, in * out};
   this->bias = {spec.bias.value, spec.bias.gradient, spec.bias.value ? out : 0};
   this->cost = double(in) * double(out) * double(sizeof(T)) / 200;
@@ -33,7 +34,7 @@ linear_layer<T>::linear_layer(const linear_spec<T>& spec)
   this->part_outputs_ =
       even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel);
   // Rows of the weights that crowd the first cache are not read where they lie.
-  if (in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
+  if (has_panels && in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
 }
 
 template <class T>
@@ -105,21 +106,21 @@ __attribute__((noinline)) void linear_layer<T>::backward_columns(rows_of<const T
 template <class T>
 void linear_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                std::ptrdiff_t rows, T* dw, T* db, bool add) const {
-  const auto outputs = this->outputs_of(part);
-  if (!add) return fresh_gradient(outputs, dy, x, rows, dw, db);
+  if (!add) return fresh_gradient(part, dy, x, rows, dw, db);
   struct tag;
-  const std::ptrdiff_t m = outputs.size();
-  T* fresh = thread_buffer<T, tag>((in + 1) * m);
-  fresh_gradient(outputs, dy, x, rows, dw ? fresh : nullptr, db ? fresh + in * m : nullptr);
+  const std::ptrdiff_t weights = this->weights_of(part).size(), m = this->outputs_of(part).size();
+  T* fresh = thread_buffer<T, tag>(weights + m);
+  fresh_gradient(part, dy, x, rows, dw ? fresh : nullptr, db ? fresh + weights : nullptr);
   const auto sum = [](vec<T> a, vec<T> b) { return a + b; };
-  if (dw) map_run<T>(sum, dw, m * in, 0, dw, fresh);
-  if (db) map_run<T>(sum, db, m, 0, db, fresh + in * m);
+  if (dw) map_run<T>(sum, dw, weights, 0, dw, fresh);
+  if (db) map_run<T>(sum, db, m, 0, db, fresh + weights);
 }
 
 // dW = dy^T x, and db, the sums of dy.
 template <class T>
-void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
-                                     rows_of<const T> x, std::ptrdiff_t rows, T* dw, T* db) const {
+void linear_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                                     std::ptrdiff_t rows, T* dw, T* db) const {
+  const auto outputs = this->outputs_of(part);
   if (dw)
     product<T>(
         outputs.size(), in, rows,

@@ -15,7 +15,8 @@ class linear_layer : public layer<T> {
 
   const double max_norm;  // of the weights of each output; 0: any
 
-  explicit linear_layer(const linear_spec<T>& spec);
+  // `has_panels`: the products of the layer itself are to be computed.
+  explicit linear_layer(const linear_spec<T>& spec, bool has_panels = true);
   // For the layer over whole arrays.
   linear_layer(std::ptrdiff_t in, std::ptrdiff_t out, T* weight, T* bias)
       : linear_layer(linear_spec<T>{in, out, {weight}, {bias}, 0}) {}
@@ -59,12 +60,14 @@ class linear_layer : public layer<T> {
   static void sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std::ptrdiff_t m,
                           std::ptrdiff_t rows, T* db);
 
- private:
-  std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
+ protected:
   bool rectifies_outputs_ = false, rectifies_inputs_ = false;
 
-  void fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy, rows_of<const T> x,
-                      std::ptrdiff_t rows, T* dw, T* db) const;
+  virtual void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                              std::ptrdiff_t rows, T* dw, T* db) const;
+
+ private:
+  std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
 };
 
 }  // namespace dlcore

@@ -9,9 +9,13 @@
 namespace dlcore {
 
 template <class T>
+class sparse_layer;
+
+template <class T>
 class network {
  public:
   std::vector<std::unique_ptr<layer<T>>> layers;
+  sparse_layer<T>* sparse_input;  // the first layer, if it reads rows of a sparse matrix
 
   explicit network(const std::vector<layer_spec<T>>& specs);
 

@@ -26,7 +26,7 @@ class packed_weights {
   // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
   // A limit on the norm of whole rows needs more than a part has.
   static bool suits(const linear_layer<T>& l) {
-    return l.out > panel / 2 && l.in > 0 && l.max_norm == 0;
+    return l.forward_panels() && l.out > panel / 2 && l.in > 0 && l.max_norm == 0;
   }
 
   // Parts are some inputs of some panels.

@@ -9,7 +9,7 @@ passes<T>::passes(network<T>& net, std::ptrdiff_t batch) : net_(net) {
     return rows_of<T>{reinterpret_cast<T*>(memory_.back().get()), row_step<T>(width)};
   };
   const std::size_t count = net.layers.size();
-  activations_.push_back(room(net.in()));
+  activations_.push_back(room(net.sparse_input ? 0 : net.in()));
   for (std::size_t l = 0; l < count; ++l) {
     const bool over = net.layers[l]->y_over_x && l > 0;
     activations_.push_back(over ? activations_.back() : room(net.layers[l]->out));

@@ -8,6 +8,7 @@
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -67,13 +68,25 @@ template <class T>
 void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indices,
                                std::ptrdiff_t n, std::uint64_t key) {
   net_.pack(true);
+  begin_inputs(x, indices, n);
   passes_.begin_batch(key);
   passes_.forward(
-      n,
-      [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-        x.gather(indices + begin, m, passes_.inputs().from(begin));
-      },
+      n, [&](std::ptrdiff_t begin, std::ptrdiff_t m) { read_inputs(x, indices, begin, m); },
       [](std::ptrdiff_t, std::ptrdiff_t) {});
+}
+
+template <class T>
+void training_step<T>::begin_inputs(const matrix_rows<T>& x, const std::int64_t* indices,
+                                    std::ptrdiff_t n) {
+  if (net_.sparse_input) net_.sparse_input->begin_batch(x, indices, n, true);
+}
+
+// Makes some rows of a batch ready for the first layer, and returns their largest absolute value.
+template <class T>
+double training_step<T>::read_inputs(const matrix_rows<T>& x, const std::int64_t* indices,
+                                     std::ptrdiff_t begin, std::ptrdiff_t n) {
+  return net_.sparse_input ? net_.sparse_input->largest(begin, n)
+                           : x.gather(indices + begin, n, passes_.inputs().from(begin));
 }
 
 template <class T>
@@ -168,12 +181,12 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   bounds_.begin_batch(blocks);
   if (may_be_direct && !bounds_.parameters_are_bounded())
     bounds_.measure_parameters(parameters_, by);
+  begin_inputs(epoch.data.x, b.indices, n);
   passes_.begin_batch(b.key);
   passes_.forward(
       n,
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-        bounds_.set_input(begin / block,
-                          epoch.data.x.gather(b.indices + begin, m, passes_.inputs().from(begin)));
+        bounds_.set_input(begin / block, read_inputs(epoch.data.x, b.indices, begin, m));
       },
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
         if (!b.counts()) return;

@@ -149,6 +149,16 @@ def as_writeable(array: Array) -> Array:
     return array if array.flags.writeable else np.array(array, subok=False)
 
 
+def is_column_major(array: Array) -> bool:
+    """Whether the columns of an array, and not its rows, lie one after the other."""
+    return bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+
+
+def as_stored(array: Array) -> Array:
+    """Return an array, or the transpose of a column-major one: elements in the order of memory."""
+    return array.T if is_column_major(array) else array
+
+
 def _by_numpy(obj: Any) -> Array:
     with warnings.catch_warnings():
         # An __array__ from before NumPy 2; _by_old_array deals with it.

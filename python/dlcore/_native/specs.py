@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class LinearSpec(NamedTuple):
     """``y = x @ weight.T + bias``; ``max_norm`` of the weights of an output, 0 for any.
 
-    Without an array for its gradient a parameter is not trained.
+    Without an array for its gradient a parameter is not trained. The first layer of a network
+    ``reads_sparse`` rows as they are, and no others; its arrays may be ``is_input_major``, of shape
+    (in_features, out_features).
     """
 
     in_features: int
@@ -30,6 +32,8 @@ class LinearSpec(NamedTuple):
     max_norm: float = 0.0
     weight_grad: Array | None = None
     bias_grad: Array | None = None
+    reads_sparse: bool = False
+    is_input_major: bool = False
 
 
 class LayerNormSpec(NamedTuple):

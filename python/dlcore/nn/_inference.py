@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
+from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import (
     ActivationSpec,
     BatchNormSpec,
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dlcore._common.typing import Array
-    from dlcore._native.specs import LayerSpec
+    from dlcore._native.specs import CompressedRowsSpec, LayerSpec
     from dlcore.nn._layers import Layer
+
+# Values of sparse rows that are dense at once: 32 MiB of float32.
+_DENSE_VALUES = 2**23
+
+
+def reads_sparse(layers: Sequence[Layer]) -> bool:
+    """Whether layers take sparse rows alone."""
+    return isinstance(layers[0], Linear) and layers[0]._is_input_major
 
 
 def describe(
@@ -29,6 +39,8 @@ def describe(
     width: int,
     frozen: Collection[str] = (),
     grads: Mapping[str, Array] | None = None,
+    *,
+    sparse: bool = False,
 ) -> tuple[LayerSpec, ...]:
     """Describe layers to the native network.
 
@@ -41,6 +53,8 @@ def describe(
         Names of the parameters and running statistics that training leaves as they are.
     grads : mapping of str to ndarray, optional
         Where the gradients of the parameters go that are trained, by their names.
+    sparse : bool
+        Whether they take sparse rows, which a linear layer reads as they are.
     """
     specs: list[LayerSpec] = []
     for i, layer in enumerate(layers):
@@ -52,11 +66,13 @@ def describe(
                 LinearSpec(
                     layer.in_features,
                     layer.out_features,
-                    layer.weight,
+                    as_stored(layer.weight),
                     layer.bias,
                     max_norm=layer.max_norm or 0.0,
-                    weight_grad=weight_grad,
+                    weight_grad=None if weight_grad is None else as_stored(weight_grad),
                     bias_grad=bias_grad,
+                    reads_sparse=(sparse and i == 0) or layer._is_input_major,
+                    is_input_major=layer._is_input_major,
                 )
             )
             width = layer.out_features
@@ -116,6 +132,8 @@ class Inference:
 
     def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
         self.width = width
+        self._layers, self._dtype = layers, dtype
+        self._of_sparse: Callable[[CompressedRowsSpec], Array] | None = None
         # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
         # if that is asked for. It is a single call, since checks in Python take longer than all
         # that there is to do for a single row.
@@ -123,10 +141,24 @@ class Inference:
             dtype == np.float64, describe(layers, width)
         ).infer
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array | CompressedRows) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""
+        if reads_sparse(self._layers) and not isinstance(x, CompressedRows):
+            x = CompressedRows.of(x)
+        if isinstance(x, CompressedRows):
+            return self._call_sparse(x)
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
         assert y is not None
         return y
+
+    def _call_sparse(self, x: CompressedRows) -> Array:
+        if not isinstance(self._layers[0], Linear):  # which computes with what is 0 as well
+            step = max(1, _DENSE_VALUES // max(1, self.width))
+            starts = range(0, max(1, x.shape[0]), step)
+            return np.concatenate([self(x[start : start + step].toarray()) for start in starts])
+        if self._of_sparse is None:
+            layers = describe(self._layers, self.width, sparse=True)
+            self._of_sparse = dispatch.core.Network(self._dtype == np.float64, layers).infer_sparse
+        return self._of_sparse(x.spec)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
+from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Layer, Linear, check_computable
 
@@ -52,9 +53,12 @@ class Sequential:
         self._dtype = check_floating("Sequential: dtype", dtype)
         rng = np.random.default_rng(seed)
         initial = [layer._initial_parameters(rng) for layer in layers]
-        values = [value.ravel() for parameters in initial for value in parameters.values()]
-        self._flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
         self._layers = layers
+        size = sum(value.size for parameters in initial for value in parameters.values())
+        self._flat: Array = np.empty(size, self.dtype)
+        for name, view in self._split(self._flat).items():
+            layer, _, own = name.partition(".")
+            view[...] = initial[int(layer)][own]
         self._trainer: int | None = None  # the thread that trains it
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
@@ -66,13 +70,17 @@ class Sequential:
         self._bind()
 
     def __call__(self, x: Any) -> Array:
-        """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        """Compute the outputs for x of shape (N, in_features) and the model's dtype.
+
+        x may be sparse: a matrix of `scipy.sparse`, or one with the attributes of its CSR matrices.
+        """
         inference = self._inference
         if inference is not None and self._trainer is None:
             y = inference.try_call(x)
             if y is not None:
                 return y
-        x = as_matrix(x, "x", self.dtype, self.in_features)
+        read = as_compressed_rows if is_sparse(x) else as_matrix
+        x = read(x, "x", self.dtype, self.in_features)
         if self._trainer not in (None, threading.get_ident()):
             raise RuntimeError(_IN_USE)
         if inference is None or inference.width != x.shape[1]:
@@ -177,7 +185,7 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             for name, shape in layer._parameter_shapes.items():
                 stop = start + math.prod(shape)
-                views[f"{i}.{name}"] = flat[start:stop].reshape(shape)
+                views[f"{i}.{name}"] = layer._parameter_of(name, flat[start:stop])
                 start = stop
         return views
 

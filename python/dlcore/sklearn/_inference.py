@@ -12,13 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Linear
 from dlcore.sklearn._answers import AnsweringMixin
-from dlcore.sklearn._batches import rows_at_once
+from dlcore.sklearn._batches import compressed
 from dlcore.sklearn._checks import check_data
 from dlcore.sklearn._early_stopping import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
 
@@ -52,12 +50,12 @@ class InferenceMixin(AnsweringMixin):
             Inference(model.layers[start:end], model.dtype, model.layers[start].in_features)  # type: ignore[arg-type]
             for start, end in pairwise(starts)
         ]
-        parts: list[list[Array]] = [[] for _ in blocks]
-        for x in self._dense_parts(X):
-            for block, values in zip(blocks, parts, strict=True):
-                x = block(x)
-                values.append(x)
-        return [joined(values) for values in parts]
+        values: list[Array] = []
+        x = self._native_rows(X)
+        for block in blocks:
+            x = block(x)
+            values.append(x)
+        return values
 
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> Array:
         """Compute what scikit-learn calls the last layer's activation."""
@@ -96,19 +94,12 @@ class InferenceMixin(AnsweringMixin):
 
     def _run_network(self: Any, X: Any) -> Array:
         model: Sequential = self.model_
-        outputs: Array = joined([model(x) for x in self._dense_parts(X)])
-        return outputs
+        return model(self._native_rows(X))
 
-    def _dense_parts(self: Any, X: Any) -> Iterator[Array]:
-        """Give rows as an array; sparse ones some at a time."""
+    def _native_rows(self: Any, X: Any) -> Any:
+        """Return rows as the network reads them."""
         dtype = self.model_.dtype
-        if not scipy.sparse.issparse(X):
-            yield np.asarray(X, dtype)
-            return
-        X = X.tocsr()
-        step = rows_at_once(X)
-        for start in range(0, X.shape[0], step):
-            yield X[start : start + step].toarray().astype(dtype, copy=False)
+        return compressed(X, dtype) if scipy.sparse.issparse(X) else np.asarray(X, dtype)
 
 
 def _count_rows(X: Any) -> int:

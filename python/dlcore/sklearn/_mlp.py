@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
+from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
@@ -47,6 +49,14 @@ _DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
+
+
+class _Zeros(np.random.Generator):
+    """Draws nothing but 0."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:  # noqa: ARG002
+        """Return zeros, whatever the range."""
+        return np.zeros(size)
 
 
 class EstimatorRun(Run):
@@ -142,6 +152,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
     Comes before one of their classes, whose checks of parameters and input it uses.
     """
 
+    # Whether the first fit was on sparse rows: then the weights lie as these read them.
+    _reads_sparse = False
+
     def _check_solver(self: Any) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(
@@ -172,7 +185,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         layers: list[nn.Layer] = []
         self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
-            layers.append(nn.Linear(units[i], out))
+            linear = nn.Linear(units[i], out)
+            linear._is_input_major = i == 0 and self._reads_sparse
+            layers.append(linear)
             if i == hidden:
                 break
             if self.batch_norm:
@@ -195,7 +210,10 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         return (*listed, bool(self.batch_norm), bool(self.layer_norm))
 
     def _make_network(self: Any, units: list[int], dtype: Any) -> None:
-        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
+        # Nothing is drawn, since scikit-learn's parameters follow: for 2^17 columns that took longer
+        # than fifteen steps.
+        rng: Any = _Zeros(np.random.PCG64(0))
+        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=rng)
 
     def _initialize(self: Any, layer_units: list[int], dtype: Any) -> None:
         """Draw the parameters, in scikit-learn's order, and begin to count."""
@@ -275,6 +293,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = units[-1]
         if first_pass:
+            self._reads_sparse = scipy.sparse.issparse(X)
             self._initialize(units, dtype)
             self._standby.begin(self)
         else:
@@ -291,7 +310,8 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             if self.early_stopping and held is None:
                 index, out = self._hold_out(y, weight)
                 weight_out = None if sample_weight is None else sample_weight[out]
-                held = self._validation(None, rows.x[out], y[out], weight_out, dtype, tables)
+                held_x = X.tocsr()[out] if isinstance(rows.x, CompressedRows) else rows.x[out]
+                held = self._validation(None, held_x, y[out], weight_out, dtype, tables)
             with model._in_training():
                 self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():

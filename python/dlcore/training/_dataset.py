@@ -13,7 +13,7 @@ from dlcore._common.arrays import as_array, as_numbers, is_array_like
 from dlcore._common.checks import check_in
 from dlcore.metrics._named import kind_of
 from dlcore.nn._losses import NATIVE, Loss
-from dlcore.training._rows import as_rows, dense, rows_at_once
+from dlcore.training._rows import as_rows, dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class Dataset:
     were made of, one by one, and ``prefix`` is what messages say before x and y.
     """
 
-    x: Any  # an array or a sparse matrix in compressed rows
+    x: Any  # an array or CompressedRows
     y: Array
     weight: Array | None = None
     sample_weight: Array | None = None
@@ -59,18 +59,18 @@ class Subset:
         return len(self.rows) if self.index is None else len(self.index)
 
     def part(self, start: int, stop: int) -> Dataset:
-        """Return some of them, x as an array."""
+        """Return some of them."""
         some = slice(start, stop) if self.index is None else self.index[start:stop]
         weight = self.rows.weight
         return Dataset(
-            dense(self.rows.x[some]), self.rows.y[some], None if weight is None else weight[some]
+            self.rows.x[some], self.rows.y[some], None if weight is None else weight[some]
         )
 
     def parts(self, most: int) -> Iterator[Dataset]:
         """Give all of them, at most so many at a time."""
-        step, mapped = rows_at_once(self.rows.x, most), MappedFile(self.rows.x)
-        for start in range(0, len(self), step):
-            yield self.part(start, start + step)
+        mapped = MappedFile(self.rows.x)
+        for start in range(0, len(self), most):
+            yield self.part(start, start + most)
             mapped.release()
 
 

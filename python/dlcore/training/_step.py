@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
-from dlcore._native.specs import CompressedRowsSpec, EpochSpec, ParameterSpec
-from dlcore.nn._inference import describe
+from dlcore._native.compressed_rows import CompressedRows
+from dlcore._native.specs import EpochSpec, ParameterSpec
+from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._losses import native_loss
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
 from dlcore.training._settings import settings_of
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
     from dlcore._native import _core
+    from dlcore._native.specs import CompressedRowsSpec
     from dlcore.nn._losses import Loss
     from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
@@ -116,6 +119,9 @@ class TrainingStep:
         self._described: tuple[list[Any], tuple[ParameterSpec, ...]] | None = None
         self._trained = {name: grads[name] for name in names if name not in model.frozen}
         self._accumulate = self._given["accumulate"]
+        self._compressed: tuple[Array, CompressedRowsSpec] | None = (
+            None  # an array, and its elements
+        )
         self._native: _core.TrainingStep | None = None
         self._python: PythonStep | None = None  # around the native one
         self._made_for: tuple[Any, ...] = ()
@@ -157,7 +163,7 @@ class TrainingStep:
         Needs ``accumulate``. Raises FloatingPointError for a loss that is not finite.
         """
         _, step = self._make_native(plan)
-        x = _native_rows(plan.rows.x)
+        x = self._native_rows(plan.rows.x)
         step.forget()
         try:
             return np.array([step.compute_gradient(plan, x, i)[0] for i in range(len(plan))])
@@ -167,7 +173,8 @@ class TrainingStep:
     def _make_native(self, plan: BatchPlan) -> tuple[_core.TrainingStep, PythonStep]:
         """Make the native step, for batches such as these, unless it is there."""
         rows, model = plan.rows, self._model
-        made_for = (rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
+        is_sparse = isinstance(rows.x, CompressedRows)
+        made_for = (is_sparse, rows.x.shape[1], rows.y.ndim, rows.y.dtype.kind)
         batch_size = max(1, plan.batch_size)
         if (
             self._native is not None
@@ -186,7 +193,7 @@ class TrainingStep:
         )
         self._native = dispatch.core.TrainingStep(
             model.flat.dtype == np.float64,
-            describe(model.layers, rows.x.shape[1], model.frozen, self._trained),
+            describe(model.layers, rows.x.shape[1], model.frozen, self._trained, sparse=is_sparse),
             batch_size,
             loss,
             self._accumulate,
@@ -206,6 +213,16 @@ class TrainingStep:
         self._made_for, self._capacity = made_for, batch_size
         return self._native, self._python
 
+    def _native_rows(self, x: Array | CompressedRows) -> Array | CompressedRowsSpec:
+        """Return rows as native steps take them."""
+        if isinstance(x, CompressedRows):
+            return x.spec
+        if not reads_sparse(self._model.layers):
+            return x
+        if self._compressed is None or self._compressed[0] is not x:
+            self._compressed = x, CompressedRows.of(x).spec
+        return self._compressed[1]
+
     def _describe_parameters(self, cohorts: Sequence[Cohort]) -> tuple[ParameterSpec, ...]:
         """Describe what is trained, with cohort and state of a native optimizer, unless that was done."""
         parts = [cohort.part for cohort in cohorts]
@@ -223,7 +240,7 @@ class TrainingStep:
             ParameterSpec(
                 *_position(name),
                 *places.get(i, (0, None)),
-                average=self._averages.get(name),
+                average=as_stored(self._averages[name]) if self._averages else None,
             )
             for i, name in enumerate(self._names)
             if name in self._trained
@@ -271,7 +288,7 @@ class TrainingStep:
             A label is out of range.
         """
         native, python = self._make_native(plan)
-        x = _native_rows(plan.rows.x)
+        x = self._native_rows(plan.rows.x)
         if not self._is_native:
             return python.run(
                 plan,
@@ -342,13 +359,6 @@ def _position(name: str) -> tuple[int, str]:
     """Split the name of a parameter into its layer and its name there."""
     layer, _, own = name.partition(".")
     return int(layer), own
-
-
-def _native_rows(x: Any) -> Array | CompressedRowsSpec:
-    """Return rows as native steps take them."""
-    if isinstance(x, np.ndarray):
-        return x
-    return CompressedRowsSpec(x.data, x.indices, x.indptr, x.shape[1])
 
 
 def _last_width(model: Model, width: int) -> int:

@@ -165,7 +165,8 @@ class Trainer(Configured):
         ----------
         x : ndarray of shape (N, in_features)
             Rows to learn from, of the model's dtype; `numpy.memmap` for more of them than fit the
-            memory; a matrix of `scipy.sparse`, of which the rows of a batch are dense at a time;
+            memory; a matrix of `scipy.sparse`, or one with the attributes of its CSR matrices, which
+            a `Linear` first layer reads without making it dense;
             with ``transform`` numbers of any dtype, of which it makes the model's. Or, without y,
             an iterable of batches (x, y) or (x, y, sample_weight), which every epoch goes through
             anew; ``batch_size`` and ``shuffle`` have no meaning then.

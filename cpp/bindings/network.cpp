@@ -18,13 +18,13 @@ namespace {
 
 class py_network {
  public:
-  py_network(bool is_double, const py::tuple& layers)
+  py_network(bool is_double, const py::tuple& layers, bool is_fixed)
       : layers_(layers),
         ndarray_(py::module_::import("numpy").attr("ndarray")),
         dtype_(is_double ? py::dtype::of<double>() : py::dtype::of<float>()) {
     dispatch(kind_of(is_double), [&](auto type) {
       using T = decltype(type);
-      network_ = std::make_unique<inference<T>>(read_layers<T>(layers));
+      network_ = std::make_unique<inference<T>>(read_layers<T>(layers), is_fixed);
     });
   }
 
@@ -137,15 +137,15 @@ class step_of {
   // goes wrong, which `run` tells.
   py::object run_batch(const py::object& given_x, const py::object& given_y, std::uint64_t key,
                        double steps, epoch_progress& progress) {
-    if (!has_loss_ || update_.is_none() || epoch_.update.groups.size() != 1 || !py::isinstance<py::array>(given_x) ||
-        !py::isinstance<py::array>(given_y))
+    if (!has_loss_ || update_.is_none() || epoch_.update.groups.size() != 1 ||
+        !py::isinstance<py::array>(given_x) || !py::isinstance<py::array>(given_y))
       return py::none();
     const auto x = py::reinterpret_borrow<py::array>(given_x);
     const auto y = py::reinterpret_borrow<py::array>(given_y);
     const std::ptrdiff_t n = x.ndim() == 2 ? x.shape(0) : 0;
-    const bool is_target = takes_labels_ ? y.ndim() == 1 && is_integer(y) && native_order(y)
-                                         : y.ndim() == 2 && is_array_of<T>(y) &&
-                                               y.shape(1) == net_.out();
+    const bool is_target = takes_labels_
+                               ? y.ndim() == 1 && is_integer(y) && native_order(y)
+                               : y.ndim() == 2 && is_array_of<T>(y) && y.shape(1) == net_.out();
     if (n < 1 || n > batch_size_ || !is_array_of<T>(x) || x.shape(1) != net_.in() || !is_target ||
         y.shape(0) != n)
       return py::none();
@@ -259,8 +259,7 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key,
-                       double steps) {
+  py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps) {
     const sole_use use(is_in_use_, in_use);
     progress = {};
     return std::visit([&](auto& s) { return s->run_batch(x, y, key, steps, progress); }, step_);
@@ -289,7 +288,8 @@ class py_training_step {
 void bind_network(py::module_& m) {
   using py::arg;
   py::class_<py_network>(m, "Network", py::module_local())
-      .def(py::init<bool, const py::tuple&>(), arg("is_double"), arg("layers"))
+      .def(py::init<bool, const py::tuple&, bool>(), arg("is_double"), arg("layers"),
+           arg("is_fixed") = false)
       .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
   py::class_<py_training_step>(m, "TrainingStep", py::module_local())
       .def(py::init<bool, const py::tuple&, std::ptrdiff_t, const py::object&, bool>(),
@@ -304,8 +304,7 @@ void bind_network(py::module_& m) {
       .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("epoch"))
-      .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"),
-           arg("steps"))
+      .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"))
       .def_property_readonly("batches",
                              [](const py_training_step& s) { return s.progress.batches; })
       .def_property_readonly("updates",

@@ -120,7 +120,7 @@ class py_passes {
   static constexpr const char* in_use =
       "another thread is in a pass of this model, forward or back: it can take one at a time";
 
-  py::tuple layers_;  // what keeps the parameters and gradients
+  py::tuple layers_;   // what keeps the parameters and gradients
   std::uint64_t key_;  // of what the layers have drawn last
   bool is_in_use_ = false;
   std::variant<std::unique_ptr<passes_of<float>>, std::unique_ptr<passes_of<double>>> passes_;

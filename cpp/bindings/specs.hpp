@@ -65,8 +65,7 @@ class fields {
       const std::size_t place = (std::size_t(read_) + i) % count;
       if ((*names_)[place] != name) continue;
       ++read_;
-      return py::reinterpret_borrow<py::object>(
-          PyTuple_GET_ITEM(of_.ptr(), Py_ssize_t(place)));
+      return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(of_.ptr(), Py_ssize_t(place)));
     }
     throw py::attribute_error(std::string(type_) + " has no field " + name);
   }
@@ -507,8 +506,8 @@ inline void read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t m
   for (std::size_t i = 0; i < steps.size(); ++i)
     e.update.groups[i].steps = py::cast<double>(steps[i]);
   const std::ptrdiff_t updates = ceil_div(e.batches, e.accumulate);
-  e.learning_rates = of.array<double>("learning_rates",
-                                      updates * std::ptrdiff_t(e.update.groups.size()));
+  e.learning_rates =
+      of.array<double>("learning_rates", updates * std::ptrdiff_t(e.update.groups.size()));
   e.outputs = of.array<T>("outputs", rows * width, true);
   e.losses = of.required<double>("losses", e.batches, true);
   e.squared_norms = of.array<double>("squared_norms", e.batches, true);

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
-from dlcore.nn._inference import Inference
+from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear, check_computable
 from dlcore.nn._options import changes
 from dlcore.nn._passes import Passes
@@ -132,6 +132,21 @@ class Sequential:
         if inference is None or inference.width != x.shape[1]:
             inference = self._inference = Inference(self.layers, self.dtype, x.shape[1])
         return inference(x)
+
+    def snapshot(self) -> Snapshot:
+        """Return a function of the model as it is now, for inference alone.
+
+        ``model(x)`` reads the weights anew in each call, since anybody may have written to them. A
+        snapshot has copies that nobody can write to, in the order in which the products read them:
+        for a single row of a network such as 784-256-128-10 that is several times as fast, to the
+        same bits. What is trained later needs another one.
+
+        Returns
+        -------
+        Snapshot
+            ``snapshot(x)`` gives what ``model(x)`` would have given then.
+        """
+        return Snapshot(self)
 
     def _try_finite(self, x: Any) -> Array | None:
         """Compute the outputs for an array as it should be, without NaN and infinities.

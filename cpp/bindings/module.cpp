@@ -21,6 +21,7 @@ void bind_linear(py::module_&);
 void bind_normalization(py::module_&);
 void bind_sparse(py::module_&);
 void bind_network(py::module_&);
+void bind_passes(py::module_&);
 
 namespace {
 
@@ -66,4 +67,5 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_normalization(m);
   dlcore::bind_sparse(m);
   dlcore::bind_network(m);
+  dlcore::bind_passes(m);
 }

@@ -43,6 +43,7 @@ class linear_layer : public layer<T> {
   void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 T* dw, T* db, bool add) const override;
   void constrain(std::ptrdiff_t part) const override;
+  void keep_packed() override { is_packed_ = true; }
   void pack(std::ptrdiff_t part, bool for_backward) override;
 
   // Some columns of y, from a multiple of a panel on, whose weights are `packed`.
@@ -62,12 +63,18 @@ class linear_layer : public layer<T> {
 
  protected:
   bool rectifies_outputs_ = false, rectifies_inputs_ = false;
+  bool is_packed_ = false;  // for good
 
   virtual void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                               std::ptrdiff_t rows, T* dw, T* db) const;
 
  private:
   std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
+
+  // Of one row the same as `forward_columns`.
+  void forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,
+                   const T* packed) const;
+  void forward_few_packed(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const;
 };
 
 }  // namespace dlcore

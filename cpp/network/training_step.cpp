@@ -46,11 +46,12 @@ struct training_step<T>::packing {
 
 template <class T>
 training_step<T>::training_step(network<T>& net, std::ptrdiff_t batch,
-                                std::unique_ptr<block_loss<T>> loss, bool accumulate)
+                                std::unique_ptr<block_loss<T>> loss, bool accumulate,
+                                bool to_inputs)
     : net_(net),
       loss_(std::move(loss)),
       accumulate_(accumulate),
-      passes_(net, batch),
+      passes_(net, batch, to_inputs),
       direct_(net, passes_),
       rollback_(net, passes_, accumulate),
       bounds_(net, passes_) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class Dataset:
     def __len__(self) -> int:
         rows: int = self.x.shape[0]
         return rows
+
+    @cached_property
+    def mapped(self) -> MappedFile:
+        """The file that x is mapped from."""
+        return MappedFile(self.x)
 
     def counted(self) -> Subset:
         """Return the rows whose weight is not 0."""

@@ -26,8 +26,8 @@ struct pass {
 
 // What the largest absolute value becomes of one that is at most x, up to rounding.
 struct growth {
-  double slope = 1, offset = HUGE_VAL;
-  bool by_parameter = false;  // times the largest absolute parameter
+  double slope = 1, offset = HUGE_VAL;  // infinite: there is no bound
+  bool by_parameter = false;            // times the largest absolute parameter
 
   double operator()(double x, double parameter) const {
     const double y = slope * x + offset;
@@ -62,9 +62,11 @@ class layer {
   growth forward_growth, backward_growth;
   bool dx_over_dy = true;  // dx may be written over dy
   bool y_over_x = false;   // y may be written over x, since `backward` makes as much of y
-  // Elements of the gradient are at most the number of rows times the largest dy times the largest
-  // x (or 1).
-  bool bounds_gradient = false;
+  // Elements of the gradient are at most the number of rows times the largest dy times this of the
+  // largest x, or 1.
+  growth gradient_growth;
+  // All of that holds for inputs up to this size.
+  double largest_input = HUGE_VAL;
   // A neighbour does its part of the way: y is x, or dx is dy.
   bool fused_forward = false, fused_backward = false;
   batch_statistics<T>* statistics = nullptr;  // where rows depend on the whole batch
@@ -74,6 +76,7 @@ class layer {
   virtual ~layer() = default;
 
   bool learns() const { return weight.gradient || bias.gradient; }
+  bool bounds_gradient() const { return gradient_growth.offset < HUGE_VAL; }
   // f(parameter) of each one that is there.
   template <class F>
   void each_parameter(const F& f) {

@@ -31,7 +31,7 @@ linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
   this->forward_growth = {double(in), 1, true};
   this->backward_growth = {double(out), 0, true};
   this->dx_over_dy = false;
-  this->bounds_gradient = true;
+  this->gradient_growth = {1, 0};
   this->part_outputs_ =
       even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel);
   // Rows of the weights that crowd the first cache are not read where they lie.
@@ -88,7 +88,7 @@ template <class T>
 void linear_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                                const pass& p) const {
   finish<T> last;
-  if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step;
+  if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step, last.factor = input_factor_;
   backward_columns(dy, dx, p.n, 0, in, last);
 }
 

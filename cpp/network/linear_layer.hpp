@@ -32,9 +32,10 @@ class linear_layer : public layer<T> {
   void reserve_backward_panels();
 
   // Does the way forward of a ReLU that takes its outputs, or the way back of one that makes its
-  // inputs.
+  // inputs, with dropout in between or not, whose elements are multiplied by `factor`: what is
+  // dropped is 0 and looks to the ReLU's way back as what was not above 0.
   void rectify_outputs() { rectifies_outputs_ = true; }
-  void rectify_inputs() { rectifies_inputs_ = true; }
+  void rectify_inputs(T factor) { rectifies_inputs_ = true, input_factor_ = factor; }
 
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void forward_few(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
@@ -70,6 +71,7 @@ class linear_layer : public layer<T> {
 
  private:
   std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
+  T input_factor_ = 1;
 
   // Of one row the same as `forward_columns`.
   void forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,

@@ -47,14 +47,20 @@ network<T>::network(const std::vector<layer_spec<T>>& specs) {
 
 template <class T>
 void network<T>::fuse() {
+  const auto at = [&](std::size_t l) { return l < layers.size() ? layers[l].get() : nullptr; };
   for (std::size_t l = 0; l < layers.size(); ++l) {
-    auto* own = dynamic_cast<activation_layer<T>*>(layers[l].get());
+    auto* own = dynamic_cast<activation_layer<T>*>(at(l));
     if (!own || !own->is_relu()) continue;
-    const auto linear = [&](std::size_t i) {
-      return i < layers.size() ? dynamic_cast<linear_layer<T>*>(layers[i].get()) : nullptr;
-    };
-    if (auto* below = linear(l - 1)) below->rectify_outputs(), own->fused_forward = true;
-    if (auto* above = linear(l + 1)) above->rectify_inputs(), own->fused_backward = true;
+    if (auto* below = dynamic_cast<linear_layer<T>*>(at(l - 1)))
+      below->rectify_outputs(), own->fused_forward = true;
+    if (auto* below = dynamic_cast<normalization_layer<T>*>(at(l - 1)))
+      below->rectify_outputs(), own->fused_forward = true;
+    auto* dropout = dynamic_cast<dropout_layer<T>*>(at(l + 1));
+    if (auto* above = dynamic_cast<linear_layer<T>*>(at(l + (dropout ? 2 : 1)))) {
+      above->rectify_inputs(dropout ? dropout->factor() : T(1));
+      own->fused_backward = true;
+      if (dropout) dropout->fused_backward = true;
+    }
   }
 }
 

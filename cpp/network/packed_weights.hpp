@@ -38,9 +38,12 @@ class packed_weights {
   void pack(std::ptrdiff_t part);
   void unpack(std::ptrdiff_t part) const;
 
-  // Sums the gradient of a part over the batch and updates it.
-  void update(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
-              const optimizer& by);
+  // The elements of a part's gradient; sums it over the batch; updates the part by `factor` times
+  // what it is.
+  std::ptrdiff_t gradient_size(std::ptrdiff_t part) const;
+  void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
+                T* to) const;
+  void update(std::ptrdiff_t part, T* gradient, const optimizer& by, T factor);
 
   const trained_parameter<T>& weight() const { return weight_; }
   // The sum of the squares of a part's weights.

@@ -111,8 +111,8 @@ template <class T>
 void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
   // Several steps have to pay for packing and unpacking.
-  const bool packed = !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 &&
-                      epoch.batches >= 8 && !takes_long(epoch.largest_batch());
+  const bool packed = !accumulate_ && direct_.is_possible() && epoch.batches >= 8 &&
+                      !takes_long(epoch.largest_batch());
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
     direct_.plan(parameters_, packed);
@@ -201,11 +201,14 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   if (b.counts()) {
     loss = tree_sum(block_losses_.data(), blocks);
     if (!std::isfinite(loss)) return outcome::loss;
-    if (passes_.waits_for_batch()) passes_.backward(n, true);
+    if (passes_.waits_for_batch()) {
+      passes_.backward(n, true);
+      if (may_be_direct) bounds_.measure_batch(n);
+    }
   }
-  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
-      may_be_direct && bounds_.stays_finite(by, n)) {
-    direct_.run(by, n);
+  if (b.counts() && b.completes_update && !rollback_.is_pending() && may_be_direct &&
+      bounds_.stays_finite(by, n)) {
+    direct_.run(by, n, epoch.max_norm);
     if (by.penalizes()) squared_norm_ = direct_.squared_norm();
     return outcome::fine;
   }

@@ -1,6 +1,8 @@
 // Sums of registers, per lane, with little error.
 #pragma once
 
+#include <array>
+
 #include "simd/vec.hpp"
 
 namespace dlcore {
@@ -47,6 +49,24 @@ struct compensated_sum {
   double total() const { return reduce_add(sum - excess); }
 };
 
+// A sum, of numbers or per lane, in which the order of its terms does not show: what an addition
+// rounds away is kept (Knuth: The art of computer programming 2, 4.2.2).
+template <class V>
+struct pair_sum {
+  V sum = 0.0, low = 0.0;
+
+  void add(V x) {
+    const V next = sum + x, added = next - sum;
+    low = low + ((sum - (next - added)) + (x - added));
+    sum = next;
+  }
+  void add(const pair_sum& other) {
+    add(other.sum);
+    low = low + other.low;
+  }
+  V value() const { return sum + low; }
+};
+
 // Per-lane sums that add in T, fast, but no more than `block` terms before they go to double: the
 // caller flushes.
 template <class T>
@@ -86,6 +106,41 @@ struct block_sum : open_sum<T> {
     open_sum<T>::flush();
     count = 0;
   }
+};
+
+// N sums each of K registers side by side, of terms(i, k) for i below count, an array of N, and of
+// last(count, k) if `has_last`: as by block_sum, in as many chains, since one by itself waits for
+// the latency of each addition.
+template <class T, int N, int K>
+struct block_sums {
+  wide_sum<T> of[N][K];
+
+  template <class Terms, class Last>
+  block_sums(std::ptrdiff_t count, const Terms& terms, bool has_last, const Last& last) {
+    constexpr std::ptrdiff_t block = block_sum<T>::block;
+    for (std::ptrdiff_t i = 0; i < count + has_last;) {
+      vec<T> open[N][K];
+      for (auto& row : open)
+        for (vec<T>& sum : row) sum = T(0);
+      const auto add = [&](const auto& of_register) {
+#pragma GCC unroll 4
+        for (int k = 0; k < K; ++k) {
+          const std::array<vec<T>, N> x = of_register(i, k);
+#pragma GCC unroll 2
+          for (int n = 0; n < N; ++n) open[n][k] += x[n];
+        }
+      };
+      const std::ptrdiff_t full = i + block;
+      for (const std::ptrdiff_t end = std::min(count, full); i < end; ++i) add(terms);
+      if (has_last && i == count && i < full) add(last), ++i;
+#pragma GCC unroll 2
+      for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+        for (int k = 0; k < K; ++k) of[n][k].add(open[n][k]);
+    }
+  }
+  template <class Terms>
+  block_sums(std::ptrdiff_t count, const Terms& terms) : block_sums(count, terms, false, terms) {}
 };
 
 }  // namespace dlcore

@@ -35,6 +35,18 @@ inline bool any(vec<T> m) {
   return instruction_set::any<T>(m);
 }
 
+// The lanes of a mask as bits, the first one lowest, and a mask of the lowest bits.
+template <class I>
+inline std::uint32_t bits_of_lanes(vec<I> m) {
+  return instruction_set::bits_of_lanes<I>(m);
+}
+template <class I>
+inline vec<I> lanes_of_bits(std::uint32_t bits) {
+  vec<I> own;
+  for (std::ptrdiff_t i = 0; i < vec<I>::size; ++i) own.v[i] = I(1) << i;
+  return (vec<I>(I(bits)) & own) == own;
+}
+
 // Whether a >= b in all lanes; false where there is a NaN.
 template <class T>
 inline bool all_at_least(vec<T> a, vec<T> b) {

@@ -165,6 +165,61 @@ class Stream(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text(Case):
+    """Sparse rows like those of a HashingVectorizer: words by Zipf's law, rows of length 1.
+
+    ``method``: "fit" of some epochs, or "predict_proba" after one by 400 rows.
+    """
+
+    method: str
+    columns: int
+    rows: int
+    epochs: int = 1
+    solver: str = "adam"
+    words: int = 100
+    batch: int = 200
+
+    @property
+    def usual(self):
+        what = "lbfgs" if self.solver == "lbfgs" else self.method
+        return f"text {what} {self.columns} columns rows {self.rows}"
+
+    def data(self, rows):
+        from scipy import sparse
+
+        rng = np.random.default_rng(zlib.crc32(self.usual.encode()))
+        drawn = rng.zipf(1.2, rows * self.words) % 1_000_003 * 2_654_435_761 % 2**32
+        columns = drawn * self.columns // 2**32
+        of_row = np.repeat(np.arange(rows), self.words)
+        ones = np.ones(len(columns), self.dtype)
+        x = sparse.csr_array((ones, (of_row, columns)), shape=(rows, self.columns))
+        x.sum_duplicates()
+        lengths = np.sqrt(np.add.reduceat(x.data**2, x.indptr[:-1]))
+        x.data /= np.repeat(lengths, np.diff(x.indptr))
+        teacher = rng.standard_normal((self.columns, 4)).astype(self.dtype)
+        return x, (x @ teacher).argmax(1)
+
+    def call(self, library):
+        model = library.MLPClassifier(
+            solver=self.solver,
+            batch_size=self.batch,
+            max_iter=self.epochs,
+            tol=0,
+            n_iter_no_change=10**9,
+            random_state=0,
+        )
+        rows = max(1, self.rows // self.share)
+        x, y = self.data(max(400, rows))
+        if self.method == "fit":
+            return partial(model.fit, x, y)
+        model.set_params(max_iter=1).fit(x[:400], y[:400])
+        return partial(model.predict_proba, x[:rows])
+
+    def figures(self, result):
+        return [result.loss_] if self.method == "fit" else result.ravel()[:FIGURES]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale(Case):
     """A scaler's fit, or its transform of the same rows."""
 
@@ -228,7 +283,16 @@ def cases(**common):
         peer="trainer",
         tolerance=0.1,  # parameters and orders of rows are others
     )
-    return [*fits, *streams, *predictions, *served, *scalers, layer]
+    wide = 2**17
+    text = [
+        Text(method="fit", columns=wide, rows=2000, epochs=2, must=2, **common),
+        *(
+            Text(method="predict_proba", columns=wide, rows=rows, must=1, **common)
+            for rows in (1, 100, 1000, 10_000)
+        ),
+        Text(method="fit", solver="lbfgs", columns=20_000, rows=2000, epochs=10, must=1, **common),
+    ]
+    return [*fits, *streams, *predictions, *served, *scalers, *text, layer]
 
 
 CASES = {

@@ -6,6 +6,8 @@ For accumulated batches also the peak of the memory beside that of one large bat
 import resource
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,27 +15,49 @@ import dlcore as dl
 from benchmarks import ROOT
 from benchmarks.harness.report import number
 from benchmarks.harness.suite import Prepared, Suite
+from benchmarks.suites.networks import DIGITS, SMALL, Case
 
-NETWORK = "784-256-128-10 batch 128"
-ROWS, FEATURES, CLASSES, BATCH = 12_800, 784, 10, 128
+CASES = {
+    case.name: case
+    for case in (
+        Case(SMALL, 32, 40_000),
+        Case((54, 256, 256, 256, 7), 256, 25_600),
+        Case(DIGITS, 128, 12_800),
+    )
+}
+NETWORK = Case(DIGITS, 128, 12_800)  # of the options that are timed on one network alone
 
 
-def make_model(max_norm=None, norm=False):
-    """Return the network of the second widest case of the suite `training`."""
-    layers = [dl.Linear(FEATURES, 256, max_norm=max_norm), dl.ReLU()]
-    layers += [dl.BatchNorm1d(256)] if norm else []
-    layers += [dl.Linear(256, 128), dl.ReLU(), dl.Linear(128, CLASSES)]
+def make_model(case, between=(), *, after=(), max_norm=None):
+    """Return a network with layers `between` each hidden one and its ReLU, and `after` this."""
+    layers = []
+    for i, (features, outputs) in enumerate(pairwise(case.widths)):
+        layers.append(dl.Linear(features, outputs, max_norm=None if i else max_norm))
+        if i < len(case.widths) - 2:
+            layers += [*(make(outputs) for make in between), dl.ReLU()]
+            layers += [make(outputs) for make in after]
     return dl.Sequential(*layers, seed=0)
 
 
-def make_fit(x, y, *, freeze=(), optimizer=None, trainer=None, fit=None, **model):
+def make_fit(
+    case,
+    x,
+    y,
+    *,
+    model=None,
+    freeze=(),
+    optimizer=None,
+    trainer=None,
+    fit=None,
+    loss="cross_entropy",
+):
     """Return a function that trains one epoch."""
-    net = make_model(**model)
+    net = model or make_model(case)
     for name in freeze:
         net.freeze(name)
     own = dl.Adam(net.parameters(), **(optimizer or {}))
-    made = dl.Trainer(net, loss="cross_entropy", optimizer=own, seed=0, **(trainer or {}))
-    return lambda: made.fit(x, y, epochs=1, batch_size=BATCH, verbose=0, **(fit or {}))
+    made = dl.Trainer(net, loss=loss, optimizer=own, seed=0, **(trainer or {}))
+    return lambda: made.fit(x, y, epochs=1, batch_size=case.batch, verbose=0, **(fit or {}))
 
 
 def noise(batch, rng):
@@ -42,27 +66,45 @@ def noise(batch, rng):
     return batch
 
 
-def fits(x, y):
+def fits(case, x, y):
     """Return a function that trains one epoch, by what it does beside."""
+    weight = np.random.default_rng(0).uniform(0.5, 1.5, len(x))
+    smooth = dl.CrossEntropyLoss(label_smoothing=0.1)
+    average = dl.ExponentialMovingAverage()
+    made = {
+        "plain": {},
+        "dropout": {"model": make_model(case, after=[lambda _: dl.Dropout(0.2)])},
+        "batch norm": {"model": make_model(case, [dl.BatchNorm1d])},
+        "layer norm": {"model": make_model(case, [dl.LayerNorm])},
+        "clip_grad_norm": {"trainer": {"clip_grad_norm": 1.0}},
+        "moving average": {"fit": {"callbacks": [average]}},
+        "label smoothing": {"loss": smooth},
+        "sample weights": {"fit": {"sample_weight": weight}},
+    }
+    return {name: make_fit(case, x, y, **how) for name, how in made.items()}
+
+
+def more_fits(case, x, y):
+    """Return the same for the options that are timed on one network alone."""
     images = dl.ImageTransform((28, 28), rotation=10, shift=0.1)
     cosine = dl.CosineAnnealingLR(10_000, per="iteration")
-    return {
-        "plain": make_fit(x, y),
-        "schedule of iterations": make_fit(x, y, trainer={"schedule": cosine}),
-        "log_every=10": make_fit(x, y, fit={"log_every": 10}),
-        "l1": make_fit(x, y, optimizer={"l1": 1e-4}),
-        "moving average": make_fit(x, y, fit={"callbacks": [dl.ExponentialMovingAverage()]}),
-        "max_norm": make_fit(x, y, max_norm=3.0),
-        "clip_grad_value": make_fit(x, y, trainer={"clip_grad_value": 1.0}),
-        "clip_grad_norm": make_fit(x, y, trainer={"clip_grad_norm": 1.0}),
-        "accumulate=4": make_fit(x, y, trainer={"accumulate": 4}),
-        "batch norm": make_fit(x, y, norm=True),
-        "first layer frozen": make_fit(x, y, freeze=["0"]),
-        "all but the last frozen": make_fit(x, y, freeze=["0", "2"]),
-        "transform, nothing": make_fit(x, y, fit={"transform": lambda batch, _: batch}),
-        "transform, noise": make_fit(x, y, fit={"transform": noise}),
-        "transform, images": make_fit(x, y, fit={"transform": images}),
+    upper = dl.Linear(256, 128), dl.ReLU(), dl.Linear(128, 10)
+    one_norm = dl.Sequential(dl.Linear(784, 256), dl.ReLU(), dl.BatchNorm1d(256), *upper, seed=0)
+    made = {
+        "schedule of iterations": {"trainer": {"schedule": cosine}},
+        "log_every=10": {"fit": {"log_every": 10}},
+        "l1": {"optimizer": {"l1": 1e-4}},
+        "max_norm": {"model": make_model(case, max_norm=3.0)},
+        "clip_grad_value": {"trainer": {"clip_grad_value": 1.0}},
+        "accumulate=4": {"trainer": {"accumulate": 4}},
+        "a batch norm": {"model": one_norm},
+        "first layer frozen": {"freeze": ["0"]},
+        "all but the last frozen": {"freeze": ["0", "2"]},
+        "transform, nothing": {"fit": {"transform": lambda batch, _: batch}},
+        "transform, noise": {"fit": {"transform": noise}},
+        "transform, images": {"fit": {"transform": images}},
     }
+    return {name: make_fit(case, x, y, **how) for name, how in made.items()}
 
 
 def peak_of(batch_size, accumulate):
@@ -77,43 +119,44 @@ def peak_of(batch_size, accumulate):
 
 def grow(batch_size, accumulate):
     """Train one update, and return by how much the peak of this process grew, in MB."""
-    x, y = data()
-    trainer = dl.Trainer(make_model(), loss="cross_entropy", accumulate=accumulate)
+    x, y = NETWORK.data()
+    trainer = dl.Trainer(make_model(NETWORK), loss="cross_entropy", accumulate=accumulate)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer.fit(x, y, epochs=1, batch_size=batch_size, verbose=0)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def data(rows=ROWS):
-    """Draw rows and classes."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((rows, FEATURES), np.float32)
-    return x, rng.integers(0, CLASSES, rows)
-
-
-def rows_of(options):
-    """Return the rows of an epoch."""
-    return ROWS // 10 if options.quick else ROWS
+def case_of(name, options):
+    """Return the network of that name and its data."""
+    case = CASES[name]
+    return replace(case, rows=case.rows // 10) if options.quick else case
 
 
 class Options(Suite):
     title = "Time epochs with each option of a fit, in microseconds a step."
     rounds = 9
 
+    def add_arguments(self, parser):
+        parser.add_argument("--more", action="store_true", help="options on one network alone, too")
+
     def complete(self, options, parser):
-        self.steps = rows_of(options) // BATCH
+        self.steps = {name: case_of(name, options).steps for name in CASES}
 
     def cases(self, options):
-        return [NETWORK]
+        return list(CASES)
 
     def prepare(self, peer, case, options):
-        calls = fits(*data(rows_of(options)))
+        own = case_of(case, options)
+        x, y = own.data()
+        calls = fits(own, x, y)
+        if options.more and case == NETWORK.name:
+            calls |= more_fits(own, x, y)
         for call in calls.values():
             call()
         return Prepared(calls, batch_seconds=0)
 
     def values(self, case, times):
-        return [seconds / self.steps for seconds in times.seconds]
+        return [seconds / self.steps[case] for seconds in times.seconds]
 
     def fields(self, case, variant, times, library):
         plain = self.measured["plain"][library].median
@@ -129,9 +172,12 @@ class Options(Suite):
         return {"of plain": number(rows["dlcore"]["of_plain"])}
 
     def finish(self, report, options):
-        small, large = peak_of(BATCH, ROWS // BATCH), peak_of(ROWS, 1)
+        if not options.more:
+            return
+        batches = NETWORK.steps
+        small, large = peak_of(NETWORK.batch, batches), peak_of(NETWORK.rows, 1)
         print(
-            f"\nOne update from {ROWS} rows: {ROWS // BATCH} batches grow the memory by {small:.1f} "
+            f"\nOne update from {NETWORK.rows} rows: {batches} batches grow the memory by {small:.1f} "
             f"MB, one batch by {large:.1f} MB."
         )
 

@@ -20,7 +20,9 @@ void bind_optimizers(py::module_&);
 void bind_columns(py::module_&);
 void bind_linear(py::module_&);
 void bind_normalization(py::module_&);
+void bind_sparse(py::module_&);
 void bind_network(py::module_&);
+void bind_passes(py::module_&);
 
 namespace {
 
@@ -65,5 +67,7 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_columns(m);
   dlcore::bind_linear(m);
   dlcore::bind_normalization(m);
+  dlcore::bind_sparse(m);
   dlcore::bind_network(m);
+  dlcore::bind_passes(m);
 }

@@ -1,20 +1,20 @@
 #include "kernels/probabilities.hpp"
 
-#include "bindings/arrays.hpp"
+#include "bindings/fast_call.hpp"
 
 namespace dlcore {
 
 namespace {
 
 // Logits of shape (N, classes), contiguous, as the estimators have them of a network.
-py::array logits_of(const py::object& logits, const argument& arg, kind& k) {
+py::array logits_of(py::handle logits, const argument& arg, kind& k) {
   const py::array x = float_array(logits, arg, k);
   if (x.ndim() != 2 || !(x.flags() & py::array::c_style))
     throw py::value_error(arg.text() + " must be a contiguous matrix");
   return x;
 }
 
-py::object of_classes(const py::object& logits) {
+py::object of_classes(py::handle logits) {
   kind k;
   py::array x = logits_of(logits, {"class_probabilities", "logits"}, k);
   const std::ptrdiff_t n = x.shape(0), classes = x.shape(1);
@@ -26,7 +26,7 @@ py::object of_classes(const py::object& logits) {
   return std::move(x);
 }
 
-py::object of_two(const py::object& logits) {
+py::object of_two(py::handle logits) {
   kind k;
   const py::array x = logits_of(logits, {"binary_probabilities", "logits"}, k);
   const std::ptrdiff_t n = x.size();
@@ -44,8 +44,8 @@ py::object of_two(const py::object& logits) {
 }  // namespace
 
 void bind_probabilities(py::module_& m) {
-  m.def("class_probabilities", of_classes, py::arg("logits"));
-  m.def("binary_probabilities", of_two, py::arg("logits"));
+  define_fast(m, "class_probabilities", of_classes);
+  define_fast(m, "binary_probabilities", of_two);
 }
 
 }  // namespace dlcore

@@ -25,7 +25,8 @@ __attribute__((noinline)) void finish_part(const T* sum, const tile_target<T>& t
       x = (target.start ? read(target.start, target.start_step) : zero) + x;  // -0 is no more
       x = max<T>(x, least);
       if (target.last.gate)
-        x = select<T>(read(target.last.gate, target.last.gate_step) <= zero, zero, x);
+        x = select<T>(read(target.last.gate, target.last.gate_step) <= zero, zero,
+                      x * vec<T>(target.last.factor));
       T* c = target.c + i * target.step + j;
       if (lanes == w) store<T>(c, x);
       else store_part<T>(c, x, lanes);
@@ -75,7 +76,7 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
         store<T>(memory + i * panel_columns<T> + r * w, sum[i][r]);
     return finish_part<T>(memory, target, rows, b.columns);
   }
-  const vec<T> least = target.last.least, zero = T(0);
+  const vec<T> least = target.last.least, zero = T(0), factor = target.last.factor;
   const T* start = target.start ? target.start : zeros<T>;
   const std::ptrdiff_t start_step = target.start ? target.start_step : 0;
 #pragma GCC unroll 16
@@ -89,7 +90,7 @@ __attribute__((noinline)) void multiply_tile(std::ptrdiff_t k, const tile_source
     for (int i = 0; i < Rows; ++i, gate += target.last.gate_step)
 #pragma GCC unroll 2
       for (int r = 0; r < Registers; ++r)
-        sum[i][r] = select<T>(load<T>(gate + r * w) <= zero, zero, sum[i][r]);
+        sum[i][r] = select<T>(load<T>(gate + r * w) <= zero, zero, sum[i][r] * factor);
   T* c = target.c;
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i, c += target.step)

@@ -54,12 +54,14 @@ struct tile_source {
 };
 
 // What is done with the elements of C as they are written: at least `least` they become (NaN and -0
-// stay), and 0 where an element of `gate`, a matrix like C, is not above 0.
+// stay), and with a `gate`, a matrix like C, `factor` times what they are, or 0 where an element of
+// it is not above 0.
 template <class T>
 struct finish {
   T least = -std::numeric_limits<T>::infinity();
   const T* gate = nullptr;
   std::ptrdiff_t gate_step = 0;
+  T factor = 1;
 };
 
 // Where a tile's result goes, and what it is added to: nothing if `start` is null.

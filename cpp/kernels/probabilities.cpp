@@ -36,11 +36,12 @@ T pairwise_sum(const T* x, std::ptrdiff_t n) {
 // Gives what is missing from 1 to the largest; once may be rounded away.
 template <class T>
 void complete(T* p, std::ptrdiff_t classes) {
-  for (int times = 0; times < 2; ++times) {
-    const T missing = 1 - pairwise_sum(p, classes);
-    if (missing == 0) return;
-    *std::max_element(p, p + classes) += missing;
-  }
+  T missing = 1 - pairwise_sum(p, classes);
+  if (missing == 0) return;
+  T* largest = std::max_element(p, p + classes);
+  *largest += missing;
+  missing = 1 - pairwise_sum(p, classes);
+  *largest += missing;
 }
 
 template <class T>

@@ -1,5 +1,6 @@
 #include "network/batch_norm_layer.hpp"
 
+#include <array>
 #include <limits>
 
 namespace dlcore {
@@ -30,20 +31,24 @@ void batch_norm_layer<T>::begin_batch() {
 }
 
 template <class T>
-template <class Read>
-auto batch_norm_layer<T>::moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
-                                     std::ptrdiff_t lanes, const Read& read) const -> moments {
+template <int K, class Read>
+void batch_norm_layer<T>::moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
+                                     std::ptrdiff_t lanes, const Read& read,
+                                     moments (&of)[K]) const {
   const vec<T> count = T(rows);
-  block_sum<T> sum, rest, squares;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) sum.add(read(get(x.row(r) + j, lanes)));
-  const vec<T> mean = sum.lanes() / count;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const vec<T> d = read(get(x.row(r) + j, lanes)) - mean;
-    rest.add(d);
-    squares.add(d * d);
+  const auto at = [&](std::ptrdiff_t r, int k) { return read(get(x.row(r) + j + k * w, lanes)); };
+  const block_sums<T, 1, K> sums(
+      rows, [&](std::ptrdiff_t r, int k) { return std::array<vec<T>, 1>{at(r, k)}; });
+  vec<T> mean[K];
+  for (int k = 0; k < K; ++k) mean[k] = sums.of[0][k].lanes() / count;
+  const block_sums<T, 2, K> rest(rows, [&](std::ptrdiff_t r, int k) {
+    const vec<T> d = at(r, k) - mean[k];
+    return std::array<vec<T>, 2>{d, d * d};
+  });
+  for (int k = 0; k < K; ++k) {
+    const vec<T> lost = rest.of[0][k].lanes() / count, squares = rest.of[1][k].lanes();
+    of[k] = {mean[k], lost, max<T>(squares - count * lost * lost, T(0))};
   }
-  const vec<T> lost = rest.lanes() / count;
-  return {mean, lost, max<T>(squares.lanes() - count * lost * lost, T(0))};
 }
 
 // The factor of each feature; 1 where the squares lose nothing without one.
@@ -61,35 +66,45 @@ vec<T> batch_norm_layer<T>::factors_of(rows_of<const T> x, std::ptrdiff_t rows, 
 template <class T>
 void batch_norm_layer<T>::collect(std::ptrdiff_t part, rows_of<const T> x, std::ptrdiff_t rows) {
   const auto features = this->outputs_of(part);
-  each_register(features.begin, features.end, [&](auto j, auto lanes) {
-    const vec<T> count = T(rows);
-    vec<T> factor = T(1), eps = T(this->eps_);
-    moments of = moments_of(x, rows, j, lanes, [](vec<T> v) { return v; });
-    const vec<T> size = of.squares / count + eps;
-    const mask<T> plain =
-        (size >= vec<T>(base::least_squares)) & (of.squares <= vec<T>(base::most_squares));
-    if (any(~plain)) {
-      factor = factors_of(x, rows, j, lanes, plain);
-      for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i)
-        eps.v[i] = T(this->eps_ * double(factor.v[i]) * double(factor.v[i]));
-      of = moments_of(x, rows, j, lanes, [&](vec<T> v) { return v * factor; });
-    }
-    const vec<T> scale = vec<T>(T(1)) / sqrt(of.squares / count + eps);
-    put(factor_.data() + j, factor, lanes);
-    put(mean_.data() + j, of.mean, lanes);
-    put(scale_.data() + j, scale, lanes);
-    put(shift_.data() + j, -of.lost * scale, lanes);
-    if (!running_mean_ || rows < 2) return;  // one row has no variance
-    const vec<T> m = T(momentum_ >= 0 ? momentum_ : 1.0 / double(*batches_ + 1));
-    const vec<T> old_mean = get(running_mean_ + j, lanes), old_var = get(running_var_ + j, lanes);
-    const vec<T> mean = of.mean / factor;
-    // A variance beyond the dtype is its largest number: an infinite one would stay for ever, and
-    // turn all that is inferred into 0.
-    const vec<T> var =
-        min<T>(of.squares / vec<T>(T(rows - 1)) / factor / factor, std::numeric_limits<T>::max());
-    put(running_mean_ + j, fma<T>(m, mean - old_mean, old_mean), lanes);
-    put(running_var_ + j, fma<T>(m, var - old_var, old_var), lanes);
+  const auto as_it_is = [](vec<T> v) { return v; };
+  base::template each_group<4>(features.begin, features.end, [&](auto j, auto lanes, auto group) {
+    moments of[group()];
+    moments_of<group()>(x, rows, j, lanes, as_it_is, of);
+    for (int k = 0; k < group(); ++k) keep(x, rows, j + k * w, lanes, of[k]);
   });
+}
+
+// Keeps the statistics of a register of features.
+template <class T>
+void batch_norm_layer<T>::keep(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
+                               std::ptrdiff_t lanes, const moments& plain_ones) {
+  const vec<T> count = T(rows);
+  vec<T> factor = T(1), eps = T(this->eps_);
+  moments of[] = {plain_ones};
+  const vec<T> size = of[0].squares / count + eps;
+  const mask<T> plain =
+      (size >= vec<T>(base::least_squares)) & (of[0].squares <= vec<T>(base::most_squares));
+  if (any(~plain)) {
+    factor = factors_of(x, rows, j, lanes, plain);
+    for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i)
+      eps.v[i] = T(this->eps_ * double(factor.v[i]) * double(factor.v[i]));
+    moments_of<1>(x, rows, j, lanes, [&](vec<T> v) { return v * factor; }, of);
+  }
+  const vec<T> scale = vec<T>(T(1)) / sqrt(of[0].squares / count + eps);
+  put(factor_.data() + j, factor, lanes);
+  put(mean_.data() + j, of[0].mean, lanes);
+  put(scale_.data() + j, scale, lanes);
+  put(shift_.data() + j, -of[0].lost * scale, lanes);
+  if (!running_mean_ || rows < 2) return;  // one row has no variance
+  const vec<T> m = T(momentum_ >= 0 ? momentum_ : 1.0 / double(*batches_ + 1));
+  const vec<T> old_mean = get(running_mean_ + j, lanes), old_var = get(running_var_ + j, lanes);
+  const vec<T> mean = of[0].mean / factor;
+  // A variance beyond the dtype is its largest number: an infinite one would stay for ever, and
+  // turn all that is inferred into 0.
+  const vec<T> var =
+      min<T>(of[0].squares / vec<T>(T(rows - 1)) / factor / factor, std::numeric_limits<T>::max());
+  put(running_mean_ + j, fma<T>(m, mean - old_mean, old_mean), lanes);
+  put(running_var_ + j, fma<T>(m, var - old_var, old_var), lanes);
 }
 
 template <class T>
@@ -104,6 +119,31 @@ auto batch_norm_layer<T>::map_of(bool of_batch, std::ptrdiff_t j, std::ptrdiff_t
   const vec<T> factor = select<T>(abs(mean) > vec<T>(most), vec<T>(T(0.25)), one);
   return {factor, mean * factor, running_scale(j, lanes) / factor, T(0)};
 }
+
+// The maps of K registers side by side.
+template <class T>
+template <int K>
+struct batch_norm_layer<T>::affines {
+  affine of[K];
+  bool has_factors = false;
+
+  affines(const batch_norm_layer& l, bool of_batch, std::ptrdiff_t j, std::ptrdiff_t lanes) {
+    for (int k = 0; k < K; ++k) {
+      of[k] = l.map_of(of_batch, j + k * w, lanes);
+      has_factors = has_factors || any(of[k].factor != vec<T>(T(1)));
+    }
+  }
+  vec<T> normal(vec<T> x, int k) const {
+    return base::normal(x, of[k].mean, of[k].scale, of[k].shift);
+  }
+  // f(read): read(x, k) brings elements of x to the scale of their statistics. Where no factor is
+  // other than 1, and that is nearly everywhere, it leaves them as they are and costs nothing.
+  template <class F>
+  void with_factors(const F& f) const {
+    if (has_factors) f([this](vec<T> x, int k) { return x * of[k].factor; });
+    else f([](vec<T> x, int) { return x; });
+  }
+};
 
 template <class T>
 void batch_norm_layer<T>::end_batch(std::ptrdiff_t rows) {
@@ -123,17 +163,17 @@ template <class F>
 void batch_norm_layer<T>::each_sum(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                    std::ptrdiff_t rows, const F& f) const {
   const auto features = this->outputs_of(part);
-  each_register(features.begin, features.end, [&](auto j, auto lanes) {
-    const affine map = map_of(!frozen_, j, lanes);
-    block_sum<T> sum, dot;
-    with_factor(map.factor, [&](const auto& read) {
-      for (std::ptrdiff_t r = 0; r < rows; ++r) {
-        const vec<T> g = get(dy.row(r) + j, lanes);
-        sum.add(g);
-        dot.add(g * normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift));
-      }
+  base::template each_group<2>(features.begin, features.end, [&](auto j, auto lanes, auto group) {
+    constexpr int K = group();
+    const affines<K> maps(*this, !frozen_, j, lanes);
+    maps.with_factors([&](const auto& read) {
+      block_sums<T, 2, K> sums(rows, [&](std::ptrdiff_t r, int k) {
+        const vec<T> g = get(dy.row(r) + j + k * w, lanes);
+        const vec<T> x_r = read(get(x.row(r) + j + k * w, lanes), k);
+        return std::array<vec<T>, 2>{g, g * maps.normal(x_r, k)};
+      });
+      for (int k = 0; k < K; ++k) f(j + k * w, lanes, sums.of[0][k].lanes(), sums.of[1][k].lanes());
     });
-    f(j, lanes, sum.lanes(), dot.lanes());
   });
 }
 
@@ -148,14 +188,25 @@ void batch_norm_layer<T>::collect_backward(std::ptrdiff_t part, rows_of<const T>
 
 template <class T>
 void batch_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
-  each_register(0, this->in, [&](auto j, auto lanes) {
-    const affine map = map_of(p.training && !frozen_, j, lanes);
-    const vec<T> weight = this->scale_of(j, lanes), bias = this->shift_of(j, lanes);
-    with_factor(map.factor, [&](const auto& read) {
-      for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-        const vec<T> y_r = normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift);
-        put(y.row(r) + j, fma<T>(y_r, weight, bias), lanes);
-      }
+  const vec<T> least = this->least();
+  base::template each_group<2>(0, this->in, [&](auto j, auto lanes, auto group) {
+    constexpr int K = group();
+    const affines<K> maps(*this, p.training && !frozen_, j, lanes);
+    vec<T> weight[K], bias[K];
+    for (int k = 0; k < K; ++k) {
+      weight[k] = get(this->scales() + j + k * w, lanes);
+      bias[k] = get(this->shifts() + j + k * w, lanes);
+    }
+    maps.with_factors([&](const auto& read) {
+      const std::ptrdiff_t rows = p.n;
+      const T* from = x.first + j;
+      T* to = y.first + j;
+      for (std::ptrdiff_t r = 0; r < rows; ++r, from += x.step, to += y.step)
+#pragma GCC unroll 2
+        for (int k = 0; k < K; ++k) {
+          const vec<T> normal = maps.normal(read(get(from + k * w, lanes), k), k);
+          put(to + k * w, max<T>(fma<T>(normal, weight[k], bias[k]), least), lanes);
+        }
     });
   });
 }
@@ -163,24 +214,35 @@ void batch_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& 
 template <class T>
 void batch_norm_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                                    const pass& p) const {
+  const std::ptrdiff_t rows = p.n;
   if (frozen_) {
     each_register(0, this->in, [&](auto j, auto lanes) {
-      const vec<T> factor = this->scale_of(j, lanes) * running_scale(j, lanes);
-      for (std::ptrdiff_t r = 0; r < p.n; ++r)
+      const vec<T> factor = get(this->scales() + j, lanes) * running_scale(j, lanes);
+      for (std::ptrdiff_t r = 0; r < rows; ++r)
         put(dx.row(r) + j, factor * get(dy.row(r) + j, lanes), lanes);
     });
     return;
   }
   const vec<T> count = T(p.batch);
-  each_register(0, this->in, [&](auto j, auto lanes) {
-    const affine map = map_of(true, j, lanes);
-    const vec<T> a = get(sum_.data() + j, lanes) / count, b = get(dot_.data() + j, lanes) / count;
-    const vec<T> slope = this->scale_of(j, lanes) * map.scale;
-    with_factor(map.factor, [&](const auto& read) {
-      for (std::ptrdiff_t r = 0; r < p.n; ++r) {
-        const vec<T> y_r = normal(read(get(x.row(r) + j, lanes)), map.mean, map.scale, map.shift);
-        put(dx.row(r) + j, read(slope * (get(dy.row(r) + j, lanes) - a - y_r * b)), lanes);
-      }
+  base::template each_group<2>(0, this->in, [&](auto j, auto lanes, auto group) {
+    constexpr int K = group();
+    const affines<K> maps(*this, true, j, lanes);
+    vec<T> a[K], b[K], slope[K];
+    for (int k = 0; k < K; ++k) {
+      const std::ptrdiff_t at = j + k * w;
+      a[k] = get(sum_.data() + at, lanes) / count, b[k] = get(dot_.data() + at, lanes) / count;
+      slope[k] = get(this->scales() + at, lanes) * maps.of[k].scale;
+    }
+    maps.with_factors([&](const auto& read) {
+      const T *gradient = dy.first + j, *from = x.first + j;
+      T* to = dx.first + j;
+      for (std::ptrdiff_t r = 0; r < rows; ++r, gradient += dy.step, from += x.step, to += dx.step)
+#pragma GCC unroll 2
+        for (int k = 0; k < K; ++k) {
+          const vec<T> normal = maps.normal(read(get(from + k * w, lanes), k), k);
+          const vec<T> g = get(gradient + k * w, lanes);
+          put(to + k * w, read(slope[k] * (g - a[k] - normal * b[k]), k), lanes);
+        }
     });
   });
 }

@@ -12,11 +12,14 @@ namespace dlcore {
 template <class T>
 class batch_norm_layer : public normalization_layer<T>, private batch_statistics<T> {
   using base = normalization_layer<T>;
-  using base::each_register, base::get, base::put, base::give, base::normal, base::with_factor;
+  using base::each_register, base::get, base::put, base::give, base::w;
 
  public:
   explicit batch_norm_layer(const batch_norm_spec<T>& spec);
 
+  void reserve(std::ptrdiff_t batch) override {
+    if (!frozen_) this->bound(double(batch));
+  }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                 const pass& p) const override;
@@ -47,9 +50,11 @@ class batch_norm_layer : public normalization_layer<T>, private batch_statistics
   struct moments {
     vec<T> mean, lost, squares;
   };
-  template <class Read>
-  moments moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j,
-                     std::ptrdiff_t lanes, const Read& read) const;
+  template <int K, class Read>
+  void moments_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j, std::ptrdiff_t lanes,
+                  const Read& read, moments (&of)[K]) const;
+  void keep(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j, std::ptrdiff_t lanes,
+            const moments& plain_ones);
   vec<T> factors_of(rows_of<const T> x, std::ptrdiff_t rows, std::ptrdiff_t j, std::ptrdiff_t lanes,
                     mask<T> plain) const;
 
@@ -59,6 +64,8 @@ class batch_norm_layer : public normalization_layer<T>, private batch_statistics
     vec<T> factor, mean, scale, shift;
   };
   affine map_of(bool of_batch, std::ptrdiff_t j, std::ptrdiff_t lanes) const;
+  template <int K>
+  struct affines;
 
   // f(feature, lanes, sum of dy, sum of dy times the normalized x) of the features of a part.
   template <class F>

@@ -15,8 +15,8 @@ double matrix_rows<T>::gather(const std::int64_t* indices, std::ptrdiff_t n, row
   for (std::ptrdiff_t r = 0; r < n; ++r) {
     if (sparse) {
       std::fill_n(to.row(r), width, T(0));
-      sparse->each(indices[r], [&](std::ptrdiff_t i, std::ptrdiff_t column) {
-        to.row(r)[column] += reinterpret_cast<const T*>(data)[i];
+      sparse->visit(reinterpret_cast<const T*>(data), indices[r], [&](const auto& own) {
+        for (std::ptrdiff_t i = 0; i < own.size; ++i) to.row(r)[own.columns[i]] += own.values[i];
       });
       largest.take(to.row(r), width);
       continue;

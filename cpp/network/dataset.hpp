@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/labels.hpp"
+#include "kernels/sparse_product.hpp"
 #include "network/rows.hpp"
 
 namespace dlcore {
@@ -16,18 +17,19 @@ struct compressed_rows {
   const void *starts, *columns;
   bool is_wide;
 
-  // f(place of an element, its column) of each element of a row.
-  template <class F>
-  void each(std::int64_t row, const F& f) const {
-    if (is_wide) each_of(static_cast<const std::int64_t*>(starts), row, f);
-    else each_of(static_cast<const std::int32_t*>(starts), row, f);
+  // f(sparse_row) of a row, whose elements are in `data`.
+  template <class T, class F>
+  void visit(const T* data, std::int64_t row, const F& f) const {
+    if (is_wide) visit_as<std::int64_t>(data, row, f);
+    else visit_as<std::int32_t>(data, row, f);
   }
 
  private:
-  template <class I, class F>
-  void each_of(const I* starts, std::int64_t row, const F& f) const {
-    const I* of = static_cast<const I*>(columns);
-    for (I i = starts[row]; i < starts[row + 1]; ++i) f(std::ptrdiff_t(i), std::ptrdiff_t(of[i]));
+  template <class I, class T, class F>
+  void visit_as(const T* data, std::int64_t row, const F& f) const {
+    const I* const first = static_cast<const I*>(starts) + row;
+    f(sparse_row<T, I>{data + first[0], static_cast<const I*>(columns) + first[0],
+                       std::ptrdiff_t(first[1] - first[0])});
   }
 };
 

@@ -7,14 +7,14 @@ namespace dlcore {
 template <class T>
 direct_update<T>::direct_update(network<T>& net, const passes<T>& of) : net_(net), passes_(of) {
   for (const auto& l : net.layers) {
-    is_possible_ = is_possible_ && !l->statistics && (!l->learns() || l->bounds_gradient);
+    is_possible_ = is_possible_ && (!l->learns() || l->bounds_gradient());
     l->each_parameter([&](const tensor<T>& p) { size_ += p.gradient ? p.size : 0; });
   }
 }
 
 template <class T>
 void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters, bool packed) {
-  tasks_.clear(), packed_.clear();
+  tasks_.clear(), packed_.clear(), begins_.clear();
   costs_ = {};
   const auto of = [&](const tensor<T>& p) -> const trained_parameter<T>* {
     for (const trained_parameter<T>& t : parameters)
@@ -92,20 +92,54 @@ void direct_update<T>::unpack_serially() noexcept {
 }
 
 template <class T>
-void direct_update<T>::run(const optimizer& by, std::ptrdiff_t n) {
-  pack();
-  const bool penalizes = by.penalizes();
+template <class F>
+void direct_update<T>::each_task(double nanoseconds, const F& f) {
   step_region(
-      std::ptrdiff_t(tasks_.size()), net_.cost() * double(n) + double(size_) * 0.4,
+      std::ptrdiff_t(tasks_.size()), nanoseconds,
       [&](std::ptrdiff_t i) {
-        const task& own = tasks_[i];
-        if (own.packed)
-          own.packed->update(own.part, passes_.gradients(own.layer_index + 1).read(),
-                             passes_.activations(own.layer_index).read(), n, by);
-        else if (net_.layers[own.layer_index]->learns()) update(own, by, n);
-        if (penalizes) squares_[i] = squares_after(own, by);
+        if (tasks_[i].packed || net_.layers[tasks_[i].layer_index]->learns()) f(tasks_[i], i);
       },
       costs_);
+}
+
+template <class T>
+void direct_update<T>::run(const optimizer& by, std::ptrdiff_t n, double max_norm) {
+  pack();
+  const double products = net_.cost() * double(n), updates = double(size_) * 0.4;
+  if (max_norm > 0) {
+    const T factor = T(limit_norm(n, max_norm));
+    each_task(updates, [&](const task&, std::ptrdiff_t i) {
+      update(i, by, gradients_.data() + begins_[i], factor);
+    });
+  } else {
+    each_task(products + updates, [&](const task& own, std::ptrdiff_t i) {
+      struct tag;
+      T* const memory = thread_buffer<T, tag>(own.gradient_size());
+      gradient(own, n, memory);
+      update(i, by, memory, T(1));
+    });
+  }
+}
+
+// Makes all gradients. What they are to be multiplied by.
+template <class T>
+double direct_update<T>::limit_norm(std::ptrdiff_t n, double max_norm) {
+  if (begins_.empty()) {
+    std::ptrdiff_t size = 0;
+    for (const task& own : tasks_) {
+      begins_.push_back(size);
+      size += own.gradient_size();
+    }
+    gradients_.assign(size, T(0));
+    gradient_squares_.assign(tasks_.size(), {});
+  }
+  each_task(net_.cost() * double(n), [&](const task& own, std::ptrdiff_t i) {
+    T* const to = gradients_.data() + begins_[i];
+    gradient(own, n, to);
+    gradient_squares_[i] = squares_of_gradient(to, own.gradient_size());
+  });
+  const std::vector<gradient_run<T>> all{{gradients_.data(), std::ptrdiff_t(gradients_.size())}};
+  return clip_factor(gradient_squares_, all, max_norm);
 }
 
 template <class T>
@@ -114,16 +148,30 @@ double direct_update<T>::squared_norm() {
 }
 
 template <class T>
-void direct_update<T>::update(const task& own, const optimizer& by, std::ptrdiff_t n) {
-  struct tag;
-  layer<T>& l = *net_.layers[own.layer_index];
-  const std::ptrdiff_t weights = own.weight.at.size();
-  T* memory = thread_buffer<T, tag>(weights + own.bias.at.size());
-  T* const dw = own.weight.of.of ? memory : nullptr;
-  T* const db = own.bias.of.of ? memory + weights : nullptr;
+void direct_update<T>::gradient(const task& own, std::ptrdiff_t n, T* to) const {
+  if (own.packed)
+    return own.packed->gradient(own.part, passes_.gradients(own.layer_index + 1).read(),
+                                passes_.activations(own.layer_index).read(), n, to);
+  T* const dw = own.weight.of.of ? to : nullptr;
+  T* const db = own.bias.of.of ? to + own.weight.at.size() : nullptr;
   passes_.gradient(own.layer_index, own.part, n, dw, db, false);
-  if (dw) by.apply(own.weight.of, dw, own.weight.at.begin, own.weight.at.end);
-  if (db) by.apply(own.bias.of, db, own.bias.at.begin, own.bias.at.end);
+}
+
+template <class T>
+void direct_update<T>::update(std::ptrdiff_t i, const optimizer& by, T* gradient, T factor) {
+  const task& own = tasks_[i];
+  if (own.packed) own.packed->update(own.part, gradient, by, factor);
+  else update_part(own, by, gradient, factor);
+  if (by.penalizes()) squares_[i] = squares_after(own, by);
+}
+
+template <class T>
+void direct_update<T>::update_part(const task& own, const optimizer& by, T* gradient, T factor) {
+  layer<T>& l = *net_.layers[own.layer_index];
+  for (const piece* p : {&own.weight, &own.bias}) {
+    if (p->of.of) by.apply(p->of, gradient, p->at.begin, p->at.end, factor);
+    gradient += p->at.size();
+  }
   l.constrain(own.part);
   for (const piece* p : {&own.weight, &own.bias})
     if (p->of.of) by.average(p->of, p->at.begin, p->at.end);

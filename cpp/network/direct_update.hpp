@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "network/clip_norm.hpp"
 #include "network/packed_weights.hpp"
 #include "network/passes.hpp"
 
@@ -33,7 +34,9 @@ class direct_update {
   // The same on this thread, without any memory: what is left to do as an exception goes by.
   void unpack_serially() noexcept;
 
-  void run(const optimizer& by, std::ptrdiff_t n);
+  // Updates by the gradients of n rows. `max_norm`: of all of them; 0: any. With one all gradients
+  // come first, in a region of their own, and each thread updates those that it made.
+  void run(const optimizer& by, std::ptrdiff_t n, double max_norm);
   // The sum of the squares of all parameters with a penalty, after `run`.
   double squared_norm();
 
@@ -48,6 +51,10 @@ class direct_update {
     std::size_t layer_index;
     std::ptrdiff_t part;
     piece weight, bias;  // of a part of a layer
+
+    std::ptrdiff_t gradient_size() const {
+      return packed ? packed->gradient_size(part) : weight.at.size() + bias.at.size();
+    }
   };
   network<T>& net_;
   const passes<T>& passes_;
@@ -56,12 +63,22 @@ class direct_update {
   std::ptrdiff_t size_ = 0;  // elements of all parameters that are trained
   std::vector<std::unique_ptr<packed_weights<T>>> packed_;
   std::vector<task> tasks_;
-  std::vector<double> squares_;  // of each task
+  std::vector<double> squares_;  // of the parameters of each task
   dealt costs_;
+  // Where the norm is limited: the gradients of all tasks, where those of each begin, and the sums
+  // of their squares.
+  std::vector<T> gradients_;
+  std::vector<std::ptrdiff_t> begins_;
+  std::vector<pair_sum<double>> gradient_squares_;
 
   template <class F>
   void each_packed(const F& f);
-  void update(const task& own, const optimizer& by, std::ptrdiff_t n);
+  template <class F>
+  void each_task(double nanoseconds, const F& f);
+  double limit_norm(std::ptrdiff_t n, double max_norm);
+  void gradient(const task& own, std::ptrdiff_t n, T* to) const;
+  void update(std::ptrdiff_t i, const optimizer& by, T* gradient, T factor);
+  void update_part(const task& own, const optimizer& by, T* gradient, T factor);
   static double squares_after(const task& own, const optimizer& by);
 };
 

@@ -20,13 +20,31 @@ double largest_in(rows_of<T> rows, std::ptrdiff_t n) {
 
 template <class T>
 void finite_bounds<T>::measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n) {
-  const std::size_t count = net_.layers.size();
+  sizes_of(block)[net_.layers.size() - 1].dy =
+      largest_in(passes_.output_gradients().from(begin), n);
+  if (!passes_.waits_for_batch()) measure_layers(block, begin, n);
+}
+
+template <class T>
+void finite_bounds<T>::measure_batch(std::ptrdiff_t n) {
+  if (!measures_all_ || !passes_.waits_for_batch()) return;
+  const std::ptrdiff_t size = block_of(n);
+  step_region(ceil_div(n, size), net_.cost() * double(n) / 20, [&](std::ptrdiff_t block) {
+    measure_layers(block, block * size, std::min(size, n - block * size));
+  });
+}
+
+template <class T>
+void finite_bounds<T>::measure_layers(std::ptrdiff_t block, std::ptrdiff_t begin,
+                                      std::ptrdiff_t n) {
   size* const sizes = sizes_of(block);
-  sizes[count - 1].dy = largest_in(passes_.output_gradients().from(begin), n);
-  for (std::size_t l = passes_.lowest(); measures_all_ && l < count; ++l)
-    if (net_.layers[l]->learns())
-      sizes[l] = {largest_in(passes_.activations(l).from(begin), n),
-                  largest_in(passes_.gradients(l + 1).from(begin), n)};
+  for (std::size_t l = passes_.lowest(); measures_all_ && l < net_.layers.size(); ++l) {
+    const layer<T>& own = *net_.layers[l];
+    if (!is_measured(own)) continue;
+    // The inputs are known, and there is no array of sparse ones.
+    if (l > 0) sizes[l].x = largest_in(passes_.activations(l).from(begin), n);
+    if (!own.dx_over_dy) sizes[l].dy = largest_in(passes_.gradients(l + 1).from(begin), n);
+  }
 }
 
 template <class T>
@@ -62,14 +80,18 @@ double finite_bounds<T>::largest_gradient(std::ptrdiff_t n) {
   double x = largest_size(0).x, dy = largest_size(count - 1).dy, most = 0;
   inputs_.resize(count);
   for (std::size_t l = 0; l < count; ++l) {
+    const layer<T>& own = *net_.layers[l];
+    if (l >= passes_.lowest() && is_measured(own)) x = largest_size(l).x;
     inputs_[l] = x;
-    x = net_.layers[l]->forward_growth(x, parameter_);
+    x = x <= own.largest_input ? own.forward_growth(x, parameter_) : HUGE_VAL;
   }
   for (std::size_t l = count; l-- > passes_.lowest();) {
     const layer<T>& own = *net_.layers[l];
+    if (!(inputs_[l] <= own.largest_input)) return HUGE_VAL;
+    if (is_measured(own) && !own.dx_over_dy) dy = largest_size(l).dy;
     if (own.learns()) {
-      const size largest = measures_all_ ? largest_size(l) : size{inputs_[l], dy};
-      const double gradient = double(n) * std::max(1.0, largest.x) * largest.dy;
+      const double factor = own.gradient_growth(inputs_[l], parameter_);
+      const double gradient = double(n) * std::max(1.0, factor) * dy;
       // An infinite x times a gradient of 0 is NaN, and so is the result.
       if (!(gradient <= most)) most = gradient == gradient ? gradient : HUGE_VAL;
     }

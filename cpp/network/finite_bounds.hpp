@@ -26,9 +26,11 @@ class finite_bounds {
   void forget() { parameters_are_bounded_ = false; }
 
   void begin_batch(std::ptrdiff_t blocks) { sizes_.assign(blocks * net_.layers.size(), {}); }
-  // What is known of a block: the largest absolute input, and after its way back the rest.
+  // What is known of a block: the largest absolute input, and after its way back the rest, which
+  // may end when that of the whole batch of n rows does.
   void set_input(std::ptrdiff_t block, double largest) { sizes_of(block)->x = largest; }
   void measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n);
+  void measure_batch(std::ptrdiff_t n);
   void measure_parameters(const std::vector<trained_parameter<T>>& parameters, const optimizer& by);
   bool parameters_are_bounded() const { return parameters_are_bounded_; }
 
@@ -49,6 +51,10 @@ class finite_bounds {
 
   size* sizes_of(std::ptrdiff_t block) { return sizes_.data() + block * net_.layers.size(); }
   size largest_size(std::size_t l) const;
+  void measure_layers(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n);
+  bool is_measured(const layer<T>& l) const {
+    return measures_all_ && (l.learns() || l.largest_input < HUGE_VAL);
+  }
   double largest_gradient(std::ptrdiff_t n);
 };
 

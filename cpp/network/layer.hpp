@@ -26,8 +26,8 @@ struct pass {
 
 // What the largest absolute value becomes of one that is at most x, up to rounding.
 struct growth {
-  double slope = 1, offset = HUGE_VAL;
-  bool by_parameter = false;  // times the largest absolute parameter
+  double slope = 1, offset = HUGE_VAL;  // infinite: there is no bound
+  bool by_parameter = false;            // times the largest absolute parameter
 
   double operator()(double x, double parameter) const {
     const double y = slope * x + offset;
@@ -62,9 +62,11 @@ class layer {
   growth forward_growth, backward_growth;
   bool dx_over_dy = true;  // dx may be written over dy
   bool y_over_x = false;   // y may be written over x, since `backward` makes as much of y
-  // Elements of the gradient are at most the number of rows times the largest dy times the largest
-  // x (or 1).
-  bool bounds_gradient = false;
+  // Elements of the gradient are at most the number of rows times the largest dy times this of the
+  // largest x, or 1.
+  growth gradient_growth;
+  // All of that holds for inputs up to this size.
+  double largest_input = HUGE_VAL;
   // A neighbour does its part of the way: y is x, or dx is dy.
   bool fused_forward = false, fused_backward = false;
   batch_statistics<T>* statistics = nullptr;  // where rows depend on the whole batch
@@ -74,6 +76,7 @@ class layer {
   virtual ~layer() = default;
 
   bool learns() const { return weight.gradient || bias.gradient; }
+  bool bounds_gradient() const { return gradient_growth.offset < HUGE_VAL; }
   // f(parameter) of each one that is there.
   template <class F>
   void each_parameter(const F& f) {
@@ -83,15 +86,15 @@ class layer {
 
   // Parameters, and what follows from their values, come in parts that are independent of each
   // other, always the same ones: some outputs each.
-  std::ptrdiff_t parts() const { return part_outputs_ ? ceil_div(out, part_outputs_) : 0; }
+  virtual std::ptrdiff_t parts() const { return part_outputs_ ? ceil_div(out, part_outputs_) : 0; }
   struct range {
     std::ptrdiff_t begin, end;
     std::ptrdiff_t size() const { return end - begin; }
   };
-  range outputs_of(std::ptrdiff_t part) const {
+  virtual range outputs_of(std::ptrdiff_t part) const {
     return {part * part_outputs_, std::min(out, (part + 1) * part_outputs_)};
   }
-  range weights_of(std::ptrdiff_t part) const {
+  virtual range weights_of(std::ptrdiff_t part) const {
     const range outputs = outputs_of(part);
     const std::ptrdiff_t row = out ? weight.size / out : 0;
     return {outputs.begin * row, outputs.end * row};
@@ -114,6 +117,8 @@ class layer {
                         std::ptrdiff_t /*rows*/, T* /*dw*/, T* /*db*/, bool /*add*/) const {}
   // Makes the parameters of a part keep to what is asked of them, after an update.
   virtual void constrain(std::ptrdiff_t /*part*/) const {}
+  // From now on the values that were packed last are those of the parameters.
+  virtual void keep_packed() {}
   // Takes over the values of a part's parameters as they are now, for the way back as well or not.
   virtual void pack(std::ptrdiff_t /*part*/, bool /*for_backward*/) {}
 

@@ -13,6 +13,7 @@ namespace dlcore {
 template <class T>
 class layer_norm_layer : public normalization_layer<T> {
   using base = normalization_layer<T>;
+  using whole = typename base::whole;
   using base::each_register, base::get, base::put, base::give, base::normal, base::w;
   using base::with_factor, base::keeps_squares, base::factor_for;
 
@@ -20,6 +21,7 @@ class layer_norm_layer : public normalization_layer<T> {
   explicit layer_norm_layer(const layer_norm_spec<T>& spec)
       : base(spec.features, spec.weight, spec.bias, spec.eps), is_centered_(spec.is_centered) {
     this->dx_over_dy = false;  // `gradient` needs dy
+    this->bound(double(spec.features));
   }
 
   void reserve(std::ptrdiff_t batch) override {
@@ -38,13 +40,31 @@ class layer_norm_layer : public normalization_layer<T> {
   mutable std::vector<T> factor_, mean_, scale_, shift_;
   mutable std::atomic<bool> has_factors_{false};  // some were other than 1
 
-  // Of a row: its rounded mean, what that lost, and the variance.
+  // Of K rows side by side: the rounded mean, what that lost, and the variance.
+  template <int K>
   struct moments {
-    T mean;
-    double lost, var;
+    T mean[K];
+    double lost[K], var[K];
   };
-  template <class Read>
-  moments moments_of(const T* from, const Read& read) const;
+  template <int K, class Read>
+  void moments_of(rows_of<const T> x, const Read& read, moments<K>& of) const;
+  // What y = normal(x * factor, mean, scale, shift) is made with.
+  struct map {
+    T factor, mean, scale, shift;
+  };
+  void write_row(const T* from, T* to, std::ptrdiff_t row, const map& by) const;
+  void write_scaled_row(const T* from, T* to, std::ptrdiff_t row) const;
+  template <int K, class Read>
+  void backward_rows(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx, std::ptrdiff_t row,
+                     const Read& read) const;
+  // f(first row, K) of K rows side by side, a constant: the sums of one by itself wait for each
+  // addition.
+  template <int Together, class F>
+  static void each_row_group(std::ptrdiff_t rows, const F& f) {
+    std::ptrdiff_t r = 0;
+    for (; r + Together <= rows; r += Together) f(r, std::integral_constant<int, Together>());
+    for (; r < rows; ++r) f(r, std::integral_constant<int, 1>());
+  }
 };
 
 }  // namespace dlcore

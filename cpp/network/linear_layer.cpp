@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/gemv.hpp"
 
 namespace dlcore {
 
@@ -19,21 +20,22 @@ auto transposing(rows_of<const T> x) {
 }  // namespace
 
 template <class T>
-linear_layer<T>::linear_layer(const linear_spec<T>& spec)
+linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
     : layer<T>(spec.in_features, spec.out_features),
       max_norm(spec.max_norm),
-      forward_panels_(new vec<T>[ceil_div(out, panel) * in * tile_registers]) {
+      forward_panels_(has_panels ? new vec<T>[ceil_div(out, panel) * in * tile_registers]
+                                 : nullptr) {
   this->weight = {spec.weight.value, spec.weight.gradient, in * out};
   this->bias = {spec.bias.value, spec.bias.gradient, spec.bias.value ? out : 0};
   this->cost = double(in) * double(out) * double(sizeof(T)) / 200;
   this->forward_growth = {double(in), 1, true};
   this->backward_growth = {double(out), 0, true};
   this->dx_over_dy = false;
-  this->bounds_gradient = true;
+  this->gradient_growth = {1, 0};
   this->part_outputs_ =
       even_chunk(out, std::clamp<std::ptrdiff_t>(out / 8, panel, 2 * panel), panel);
   // Rows of the weights that crowd the first cache are not read where they lie.
-  if (in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
+  if (has_panels && in * std::ptrdiff_t(sizeof(T)) % 512 == 0 && in > 0) reserve_backward_panels();
 }
 
 template <class T>
@@ -44,11 +46,13 @@ void linear_layer<T>::reserve_backward_panels() {
 
 template <class T>
 void linear_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
+  if (p.n == 1) return forward_row(x.first, y.first, 0, out, forward_panels());
   forward_columns(x, y, p.n, 0, out, forward_panels());
 }
 
 template <class T>
 void linear_layer<T>::forward_few(rows_of<const T> x, rows_of<T> y, const pass& p) const {
+  if (is_packed_) return forward_few_packed(x, y, p.n);
   // Mostly the time to read the weights.
   const double cost = nanoseconds<T>(0.12, in * out) + double(p.n) * this->cost;
   parallel_for(ceil_div(out, panel), cost, [&](std::ptrdiff_t i) {
@@ -61,10 +65,30 @@ void linear_layer<T>::forward_few(rows_of<const T> x, rows_of<T> y, const pass& 
 }
 
 template <class T>
+void linear_layer<T>::forward_few_packed(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const {
+  constexpr std::ptrdiff_t columns = panels_of_row * panel;
+  const double cost = nanoseconds<T>(0.06, in * out) + double(n - 1) * this->cost;
+  parallel_for(ceil_div(out, columns), cost, [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t begin = i * columns, count = std::min(columns, out - begin);
+    const T* const packed = forward_panels() + begin * in;
+    if (n == 1) forward_row(x.first, y.first, begin, count, packed);
+    else forward_columns(x, y, n, begin, count, packed);
+  });
+}
+
+template <class T>
+void linear_layer<T>::forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,
+                                  const T* packed) const {
+  const T* const start = this->bias.value ? this->bias.value + begin : nullptr;
+  product_of_row<T>(x, count, in, packed, y + begin, start,
+                    rectifies_outputs_ ? T(0) : finish<T>().least);
+}
+
+template <class T>
 void linear_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                                const pass& p) const {
   finish<T> last;
-  if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step;
+  if (rectifies_inputs_) last.gate = x.first, last.gate_step = x.step, last.factor = input_factor_;
   backward_columns(dy, dx, p.n, 0, in, last);
 }
 
@@ -105,22 +129,25 @@ __attribute__((noinline)) void linear_layer<T>::backward_columns(rows_of<const T
 template <class T>
 void linear_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                std::ptrdiff_t rows, T* dw, T* db, bool add) const {
-  const auto outputs = this->outputs_of(part);
-  if (!add) return fresh_gradient(outputs, dy, x, rows, dw, db);
+  if (!add) return fresh_gradient(part, dy, x, rows, dw, db);
   struct tag;
-  const std::ptrdiff_t m = outputs.size();
-  T* fresh = thread_buffer<T, tag>((in + 1) * m);
-  fresh_gradient(outputs, dy, x, rows, dw ? fresh : nullptr, db ? fresh + in * m : nullptr);
+  const std::ptrdiff_t weights = this->weights_of(part).size(), m = this->outputs_of(part).size();
+  T* fresh = thread_buffer<T, tag>(weights + m);
+  fresh_gradient(part, dy, x, rows, dw ? fresh : nullptr, db ? fresh + weights : nullptr);
   const auto sum = [](vec<T> a, vec<T> b) { return a + b; };
-  if (dw) map_run<T>(sum, dw, m * in, 0, dw, fresh);
-  if (db) map_run<T>(sum, db, m, 0, db, fresh + in * m);
+  if (dw) map_run<T>(sum, dw, weights, 0, dw, fresh);
+  if (db) map_run<T>(sum, db, m, 0, db, fresh + weights);
 }
 
 // dW = dy^T x, and db, the sums of dy.
 template <class T>
-void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
-                                     rows_of<const T> x, std::ptrdiff_t rows, T* dw, T* db) const {
-  if (dw)
+void linear_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                                     std::ptrdiff_t rows, T* dw, T* db) const {
+  const auto outputs = this->outputs_of(part);
+  if (rows == 1) {
+    for (std::ptrdiff_t i = 0; dw && i < outputs.size(); ++i)
+      scale_run<T>(x.first, dy.first[outputs.begin + i], in, dw + i * in);
+  } else if (dw) {
     product<T>(
         outputs.size(), in, rows,
         [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
@@ -132,6 +159,7 @@ void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<c
           return dlcore::panel<T>{x.row(p) + j, x.step, columns, false};
         },
         dw, in, nullptr);
+  }
   if (db) sum_columns(dy, outputs.begin, outputs.size(), rows, db);
 }
 

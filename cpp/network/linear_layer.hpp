@@ -15,7 +15,8 @@ class linear_layer : public layer<T> {
 
   const double max_norm;  // of the weights of each output; 0: any
 
-  explicit linear_layer(const linear_spec<T>& spec);
+  // `has_panels`: the products of the layer itself are to be computed.
+  explicit linear_layer(const linear_spec<T>& spec, bool has_panels = true);
   // For the layer over whole arrays.
   linear_layer(std::ptrdiff_t in, std::ptrdiff_t out, T* weight, T* bias)
       : linear_layer(linear_spec<T>{in, out, {weight}, {bias}, 0}) {}
@@ -31,9 +32,10 @@ class linear_layer : public layer<T> {
   void reserve_backward_panels();
 
   // Does the way forward of a ReLU that takes its outputs, or the way back of one that makes its
-  // inputs.
+  // inputs, with dropout in between or not, whose elements are multiplied by `factor`: what is
+  // dropped is 0 and looks to the ReLU's way back as what was not above 0.
   void rectify_outputs() { rectifies_outputs_ = true; }
-  void rectify_inputs() { rectifies_inputs_ = true; }
+  void rectify_inputs(T factor) { rectifies_inputs_ = true, input_factor_ = factor; }
 
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void forward_few(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
@@ -42,6 +44,7 @@ class linear_layer : public layer<T> {
   void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 T* dw, T* db, bool add) const override;
   void constrain(std::ptrdiff_t part) const override;
+  void keep_packed() override { is_packed_ = true; }
   void pack(std::ptrdiff_t part, bool for_backward) override;
 
   // Some columns of y, from a multiple of a panel on, whose weights are `packed`.
@@ -59,12 +62,21 @@ class linear_layer : public layer<T> {
   static void sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std::ptrdiff_t m,
                           std::ptrdiff_t rows, T* db);
 
+ protected:
+  bool rectifies_outputs_ = false, rectifies_inputs_ = false;
+  bool is_packed_ = false;  // for good
+
+  virtual void fresh_gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                              std::ptrdiff_t rows, T* dw, T* db) const;
+
  private:
   std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
-  bool rectifies_outputs_ = false, rectifies_inputs_ = false;
+  T input_factor_ = 1;
 
-  void fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy, rows_of<const T> x,
-                      std::ptrdiff_t rows, T* dw, T* db) const;
+  // Of one row the same as `forward_columns`.
+  void forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,
+                   const T* packed) const;
+  void forward_few_packed(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const;
 };
 
 }  // namespace dlcore

@@ -9,9 +9,13 @@
 namespace dlcore {
 
 template <class T>
+class sparse_layer;
+
+template <class T>
 class network {
  public:
   std::vector<std::unique_ptr<layer<T>>> layers;
+  sparse_layer<T>* sparse_input;  // the first layer, if it reads rows of a sparse matrix
 
   explicit network(const std::vector<layer_spec<T>>& specs);
 
@@ -33,6 +37,11 @@ class network {
 
   // Takes over the values of all parameters as they are now.
   void pack(bool for_backward);
+  // The same, for good: nobody changes them any more.
+  void keep_packed() {
+    pack(false);
+    for (const auto& l : layers) l->keep_packed();
+  }
 
  private:
   // Lets products do what the layers around them would do as they write.

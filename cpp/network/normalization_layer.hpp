@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
 #include "network/layer.hpp"
 #include "simd/sums.hpp"
@@ -12,10 +14,15 @@ namespace dlcore {
 
 template <class T>
 class normalization_layer : public layer<T> {
+ public:
+  // Does the way forward of a ReLU that takes its outputs.
+  void rectify_outputs() { least_ = T(0); }
+
  protected:
   static constexpr std::ptrdiff_t w = vec<T>::size;
 
   double eps_;
+  T least_ = -std::numeric_limits<T>::infinity();  // of the outputs; NaN stays
 
   normalization_layer(std::ptrdiff_t width, const tensor<T>& weight, const tensor<T>& bias,
                       double eps)
@@ -24,6 +31,21 @@ class normalization_layer : public layer<T> {
     this->bias = {bias.value, bias.gradient, bias.value ? width : 0};
     this->cost = 0.5 * double(sizeof(T) / sizeof(float)) * double(width);
     this->part_outputs_ = 64;
+    if (!weight.value) ones_.assign(width, T(1));
+    if (!bias.value) zeros_.assign(width, T(0));
+  }
+
+  // Bounds on what comes of a mean over `count` numbers: as long as their squares do not overflow
+  // and eps is not tiny, factor_for is not asked, normalized numbers are at most the root of
+  // `count`, and what they are multiplied by is at most 1 / sqrt(eps).
+  void bound(double count) {
+    if (!(eps_ >= double(least_squares))) return;
+    const bool has_weight = this->weight.value;
+    const double most = std::sqrt(count);
+    this->largest_input = std::sqrt(double(most_squares) / std::max(count, 1.0)) / 4;
+    this->forward_growth = {0, most + 1, has_weight};
+    this->backward_growth = {(2 + most) / std::sqrt(eps_), 0, has_weight};
+    this->gradient_growth = {0, most};
   }
 
   static vec<T> get(const T* p, std::ptrdiff_t lanes) {
@@ -63,21 +85,34 @@ class normalization_layer : public layer<T> {
     if (any(factor != vec<T>(T(1)))) f([=](vec<T> x) { return x * factor; });
     else f([](vec<T> x) { return x; });
   }
-  vec<T> scale_of(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
-    return this->weight.value ? get(this->weight.value + j, lanes) : vec<T>(T(1));
-  }
-  vec<T> shift_of(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
-    return this->bias.value ? get(this->bias.value + j, lanes) : vec<T>(T(0));
-  }
+  // The scale and the shift of each feature: 1 and 0 where there is no parameter.
+  const T* scales() const { return this->weight.value ? this->weight.value : ones_.data(); }
+  const T* shifts() const { return this->bias.value ? this->bias.value : zeros_.data(); }
   // Writes sums to a gradient, or adds them to it, unless there is none.
   static void give(T* to, vec<T> sum, std::ptrdiff_t lanes, bool add) {
     if (to) put(to, add ? sum + get(to, lanes) : sum, lanes);
   }
-  // f(feature, how many there are from it on) of each register.
+  // f(feature, lanes) of each register, whose lanes are a constant but for the last one.
+  using whole = std::integral_constant<std::ptrdiff_t, w>;
   template <class F>
   static void each_register(std::ptrdiff_t begin, std::ptrdiff_t end, const F& f) {
-    for (std::ptrdiff_t j = begin; j < end; j += w) f(j, end - j);
+    std::ptrdiff_t j = begin;
+    for (; j + w <= end; j += w) f(j, whole());
+    if (j < end) f(j, end - j);
   }
+  // f(feature, lanes, K) of K registers side by side, a constant: of `Together`, then of one.
+  template <int Together, class F>
+  static void each_group(std::ptrdiff_t begin, std::ptrdiff_t end, const F& f) {
+    std::ptrdiff_t j = begin;
+    for (; j + Together * w <= end; j += Together * w)
+      f(j, whole(), std::integral_constant<int, Together>());
+    each_register(j, end,
+                  [&](auto at, auto lanes) { f(at, lanes, std::integral_constant<int, 1>()); });
+  }
+  vec<T> least() const { return least_; }
+
+ private:
+  std::vector<T> ones_, zeros_;
 };
 
 // The rows of y of a layer by itself, as in training.

@@ -90,8 +90,12 @@ void optimizer::clip(T* gradient, std::ptrdiff_t n) const {
 
 template <class T>
 void optimizer::apply(const trained_parameter<T>& p, T* gradient, std::ptrdiff_t begin,
-                      std::ptrdiff_t end) const {
+                      std::ptrdiff_t end, T factor) const {
   clip(gradient, end - begin);
+  if (factor != 1) {
+    const vec<T> scale = factor;
+    map_run<T>([=](vec<T> g) { return g * scale; }, gradient, end - begin, 0, gradient);
+  }
   with_state(p, [&](const auto& f, auto... state) {
     T* const arrays[] = {p.of->value + begin, gradient, state + begin...};
     update_run<T>(f, arrays, end - begin, 0, std::make_index_sequence<2 + sizeof...(state)>());
@@ -146,8 +150,8 @@ void optimizer::bound(double& gradient, double& reach, double& parameter) const 
 }
 
 #define DLCORE_INSTANTIATE(T)                                                                     \
-  template void optimizer::apply(const trained_parameter<T>&, T*, std::ptrdiff_t, std::ptrdiff_t) \
-      const;                                                                                      \
+  template void optimizer::apply(const trained_parameter<T>&, T*, std::ptrdiff_t, std::ptrdiff_t, \
+                                 T) const;                                                        \
   template bool optimizer::apply_guarded(const trained_parameter<T>&, std::ptrdiff_t,             \
                                          std::ptrdiff_t, T, T*) const;                            \
   template void optimizer::average(const trained_parameter<T>&, std::ptrdiff_t, std::ptrdiff_t)   \

@@ -63,10 +63,10 @@ class optimizer {
     return groups[p.group].penalty > 0;
   }
 
-  // Updates elements with the gradients from `gradient` on.
+  // Updates elements with the gradients from `gradient` on, which count `factor` times.
   template <class T>
-  void apply(const trained_parameter<T>& p, T* gradient, std::ptrdiff_t begin,
-             std::ptrdiff_t end) const;
+  void apply(const trained_parameter<T>& p, T* gradient, std::ptrdiff_t begin, std::ptrdiff_t end,
+             T factor = 1) const;
   // Updates elements, whose gradients count `factor` times, and keeps their values in `before`.
   // Whether the new ones are finite.
   template <class T>

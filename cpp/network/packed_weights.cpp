@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/gemm.hpp"
+#include "kernels/gemv.hpp"
 
 namespace dlcore {
 
@@ -17,6 +17,9 @@ struct packed_weights<T>::place {
         columns(std::min(l.columns_, l.of_.out - column)),
         begin(part % l.chunks() * l.chunk_),
         rows(std::min(l.chunk_, in - begin)) {}
+  // Elements of the gradients: of the biases, which belong to the first inputs, and the weights.
+  std::ptrdiff_t bias_size() const { return begin == 0 ? ceil_div(columns, panel) * panel : 0; }
+  std::ptrdiff_t weight_size() const { return ceil_div(columns, panel) * rows * panel; }
   // f(first output, outputs, where it begins in the panels) of each panel
   template <class F>
   void each_panel(const F& f) const {
@@ -101,18 +104,20 @@ void packed_weights<T>::repack(const place& at) const {
 }
 
 template <class T>
-void packed_weights<T>::update(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
-                               std::ptrdiff_t rows, const optimizer& by) {
-  struct tag;
+std::ptrdiff_t packed_weights<T>::gradient_size(std::ptrdiff_t part) const {
   const place at(*this, part);
-  const std::ptrdiff_t run = at.rows * panel, all = ceil_div(at.columns, panel) * run;
-  T* gradient = thread_buffer<T, tag>(all);
-  if (has_bias_ && at.begin == 0) {
-    linear_layer<T>::sum_columns(dy, at.column, at.columns, rows, gradient);
-    by.apply(bias_, gradient, at.column, at.column + at.columns);
-    by.average(bias_, at.column, at.column + at.columns);
-  }
-  if (at.columns % panel != 0) std::fill(gradient + all - run, gradient + all, T(0));
+  return at.bias_size() + at.weight_size();
+}
+
+template <class T>
+void packed_weights<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
+                                 std::ptrdiff_t rows, T* to) const {
+  const place at(*this, part);
+  const std::ptrdiff_t run = at.rows * panel;
+  if (has_bias_ && at.begin == 0) linear_layer<T>::sum_columns(dy, at.column, at.columns, rows, to);
+  to += at.bias_size();
+  if (at.columns % panel != 0) std::fill(to + at.weight_size() - run, to + at.weight_size(), T(0));
+  if (rows == 1) return gradient_of_row(at, dy.first, x.first, to);
   product<T>(
       at.rows, at.columns, rows,
       [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
@@ -123,13 +128,34 @@ void packed_weights<T>::update(std::ptrdiff_t part, rows_of<const T> dy, rows_of
       [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
         return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, true};
       },
-      gradient, panel, nullptr, {}, run);
+      to, panel, nullptr, {}, run);
+}
+
+template <class T>
+void packed_weights<T>::update(std::ptrdiff_t part, T* gradient, const optimizer& by, T factor) {
+  const place at(*this, part);
+  const std::ptrdiff_t run = at.rows * panel;
+  if (has_bias_ && at.begin == 0) {
+    by.apply(bias_, gradient, at.column, at.column + at.columns, factor);
+    by.average(bias_, at.column, at.column + at.columns);
+  }
+  gradient += at.bias_size();
   at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
-    by.apply(packed_, gradient, first, first + run);
+    by.apply(packed_, gradient, first, first + run, factor);
     by.average(packed_, first, first + run);
     gradient += run;
   });
   repack(at);
+}
+
+template <class T>
+void packed_weights<T>::gradient_of_row(const place& at, const T* dy, const T* x,
+                                        T* gradient) const {
+  at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t) {
+    for (std::ptrdiff_t i = 0; i < at.rows; ++i)
+      scale_run<T>(dy + column, x[at.begin + i], columns, gradient + i * panel);
+    gradient += at.rows * panel;
+  });
 }
 
 template <class T>

@@ -26,7 +26,7 @@ class packed_weights {
   // Whether a layer gains by it: the rest of a narrow panel is work for nothing.
   // A limit on the norm of whole rows needs more than a part has.
   static bool suits(const linear_layer<T>& l) {
-    return l.out > panel / 2 && l.in > 0 && l.max_norm == 0;
+    return l.forward_panels() && l.out > panel / 2 && l.in > 0 && l.max_norm == 0;
   }
 
   // Parts are some inputs of some panels.
@@ -38,9 +38,12 @@ class packed_weights {
   void pack(std::ptrdiff_t part);
   void unpack(std::ptrdiff_t part) const;
 
-  // Sums the gradient of a part over the batch and updates it.
-  void update(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
-              const optimizer& by);
+  // The elements of a part's gradient; sums it over the batch; updates the part by `factor` times
+  // what it is.
+  std::ptrdiff_t gradient_size(std::ptrdiff_t part) const;
+  void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
+                T* to) const;
+  void update(std::ptrdiff_t part, T* gradient, const optimizer& by, T factor);
 
   const trained_parameter<T>& weight() const { return weight_; }
   // The sum of the squares of a part's weights.
@@ -63,6 +66,8 @@ class packed_weights {
   std::ptrdiff_t chunks() const { return ceil_div(of_.in, chunk_); }
   // Packs the new weights of a part for the way back.
   void repack(const place& at) const;
+  // The gradient of a part from one row, by panels.
+  void gradient_of_row(const place& at, const T* dy, const T* x, T* gradient) const;
 };
 
 }  // namespace dlcore

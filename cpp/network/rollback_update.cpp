@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/gradient_norm.hpp"
-#include "network/losses.hpp"
-
 namespace dlcore {
 
 namespace {
@@ -66,7 +63,7 @@ outcome rollback_update<T>::run(const std::vector<trained_parameter<T>>& paramet
   is_pending_ = false;
   if (!is_finite_) return outcome::gradient;
   if (scale != 1) scale_gradients(T(scale));
-  const double factor = max_norm > 0 ? clip_factor(max_norm) : 1.0;
+  const double factor = max_norm > 0 ? limit_norm(max_norm) : 1.0;
   if (!(factor > 0)) return outcome::gradient;  // their norm is not finite
   std::atomic<bool> finite{true};
   each_learning_part([&](layer<T>& l, std::ptrdiff_t number) {
@@ -120,20 +117,20 @@ std::ptrdiff_t rollback_update<T>::offset_of(const tensor<T>* p) const {
   return 0;
 }
 
-// What the gradients are to be multiplied by, so that their norm is at most max_norm. They are
-// scaled here where the factor is beyond the range of T.
 template <class T>
-double rollback_update<T>::clip_factor(double max_norm) const {
-  const auto gradient = [&](std::ptrdiff_t i) {
-    const tensor<T>& p = *offsets_[i].first;
-    return float_view{view_of_run(p.gradient, p.size), sizeof(T) == sizeof(double)};
-  };
-  double factor =
-      norm_of(std::ptrdiff_t(offsets_.size()), gradient, 2, parallel_for).limited_to(max_norm);
-  for (; factor > 0 && factor < 0x1p-100; factor *= 0x1p64)
-    for (const auto& [p, offset] : offsets_)
-      for (std::ptrdiff_t i = 0; i < p->size; ++i) p->gradient[i] *= T(0x1p-64);
-  return factor;
+double rollback_update<T>::limit_norm(double max_norm) {
+  squares_.assign(parts_.size(), {});
+  step_region(std::ptrdiff_t(parts_.size()), double(before_.size()) * 0.1, [&](std::ptrdiff_t i) {
+    const layer<T>& l = *parts_[i].of;
+    const auto add = [&](const T* gradient, auto at) {
+      if (gradient) squares_[i].add(squares_of_gradient(gradient + at.begin, at.size()));
+    };
+    add(l.weight.gradient, l.weights_of(parts_[i].number));
+    add(l.bias.gradient, l.outputs_of(parts_[i].number));
+  });
+  std::vector<gradient_run<T>> gradients;
+  for (const auto& [p, offset] : offsets_) gradients.push_back({p->gradient, p->size});
+  return clip_factor(squares_, gradients, max_norm);
 }
 
 template <class T>

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "network/clip_norm.hpp"
 #include "network/optimizer.hpp"
 #include "network/passes.hpp"
 
@@ -42,6 +43,7 @@ class rollback_update {
   bool is_pending_ = false;
   bool is_finite_ = true;  // the gradients that wait
   std::vector<part> parts_;
+  std::vector<pair_sum<double>> squares_;                       // of the gradients of each part
   std::vector<T> before_;                                       // the parameters before the update
   std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
 
@@ -49,7 +51,7 @@ class rollback_update {
   void each_learning_part(const F& f) const;
   std::ptrdiff_t offset_of(const tensor<T>* p) const;
   void scale_gradients(T scale);
-  double clip_factor(double max_norm) const;
+  double limit_norm(double max_norm);
   void restore();
 };
 

@@ -19,8 +19,10 @@ namespace dlcore {
 template <class T>
 struct linear_spec {
   std::ptrdiff_t in_features, out_features;
-  tensor<T> weight, bias;  // of shape (out_features, in_features); no value: there is none
-  double max_norm;         // of the weights of each output; 0: any
+  tensor<T> weight, bias;       // of shape (out_features, in_features); no value: there is none
+  double max_norm;              // of the weights of each output; 0: any
+  bool reads_sparse = false;    // the rows of a sparse matrix: of the first layer alone
+  bool is_input_major = false;  // weights of shape (in_features, out_features), of such a layer
 };
 
 template <class T>

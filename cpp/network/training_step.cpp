@@ -8,6 +8,7 @@
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
+#include "network/sparse_layer.hpp"
 
 namespace dlcore {
 
@@ -45,11 +46,12 @@ struct training_step<T>::packing {
 
 template <class T>
 training_step<T>::training_step(network<T>& net, std::ptrdiff_t batch,
-                                std::unique_ptr<block_loss<T>> loss, bool accumulate)
+                                std::unique_ptr<block_loss<T>> loss, bool accumulate,
+                                bool to_inputs)
     : net_(net),
       loss_(std::move(loss)),
       accumulate_(accumulate),
-      passes_(net, batch),
+      passes_(net, batch, to_inputs),
       direct_(net, passes_),
       rollback_(net, passes_, accumulate),
       bounds_(net, passes_) {
@@ -67,13 +69,25 @@ template <class T>
 void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indices,
                                std::ptrdiff_t n, std::uint64_t key) {
   net_.pack(true);
+  begin_inputs(x, indices, n);
   passes_.begin_batch(key);
   passes_.forward(
-      n,
-      [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-        x.gather(indices + begin, m, passes_.inputs().from(begin));
-      },
+      n, [&](std::ptrdiff_t begin, std::ptrdiff_t m) { read_inputs(x, indices, begin, m); },
       [](std::ptrdiff_t, std::ptrdiff_t) {});
+}
+
+template <class T>
+void training_step<T>::begin_inputs(const matrix_rows<T>& x, const std::int64_t* indices,
+                                    std::ptrdiff_t n) {
+  if (net_.sparse_input) net_.sparse_input->begin_batch(x, indices, n, true);
+}
+
+// Makes some rows of a batch ready for the first layer, and returns their largest absolute value.
+template <class T>
+double training_step<T>::read_inputs(const matrix_rows<T>& x, const std::int64_t* indices,
+                                     std::ptrdiff_t begin, std::ptrdiff_t n) {
+  return net_.sparse_input ? net_.sparse_input->largest(begin, n)
+                           : x.gather(indices + begin, n, passes_.inputs().from(begin));
 }
 
 template <class T>
@@ -97,8 +111,8 @@ template <class T>
 void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   std::vector<trained_parameter<T>> parameters = trained(epoch.parameters);
   // Several steps have to pay for packing and unpacking.
-  const bool packed = !accumulate_ && direct_.is_possible() && epoch.max_norm <= 0 &&
-                      epoch.batches >= 8 && !takes_long(epoch.largest_batch());
+  const bool packed = !accumulate_ && direct_.is_possible() && epoch.batches >= 8 &&
+                      !takes_long(epoch.largest_batch());
   if (parameters != parameters_ || packed != is_planned_packed_) {
     parameters_ = std::move(parameters), is_planned_packed_ = packed;
     direct_.plan(parameters_, packed);
@@ -168,12 +182,12 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   bounds_.begin_batch(blocks);
   if (may_be_direct && !bounds_.parameters_are_bounded())
     bounds_.measure_parameters(parameters_, by);
+  begin_inputs(epoch.data.x, b.indices, n);
   passes_.begin_batch(b.key);
   passes_.forward(
       n,
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-        bounds_.set_input(begin / block,
-                          epoch.data.x.gather(b.indices + begin, m, passes_.inputs().from(begin)));
+        bounds_.set_input(begin / block, read_inputs(epoch.data.x, b.indices, begin, m));
       },
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
         if (!b.counts()) return;
@@ -187,11 +201,14 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   if (b.counts()) {
     loss = tree_sum(block_losses_.data(), blocks);
     if (!std::isfinite(loss)) return outcome::loss;
-    if (passes_.waits_for_batch()) passes_.backward(n, true);
+    if (passes_.waits_for_batch()) {
+      passes_.backward(n, true);
+      if (may_be_direct) bounds_.measure_batch(n);
+    }
   }
-  if (b.counts() && b.completes_update && !rollback_.is_pending() && epoch.max_norm <= 0 &&
-      may_be_direct && bounds_.stays_finite(by, n)) {
-    direct_.run(by, n);
+  if (b.counts() && b.completes_update && !rollback_.is_pending() && may_be_direct &&
+      bounds_.stays_finite(by, n)) {
+    direct_.run(by, n, epoch.max_norm);
     if (by.penalizes()) squared_norm_ = direct_.squared_norm();
     return outcome::fine;
   }

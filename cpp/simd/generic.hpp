@@ -21,6 +21,13 @@ struct generic_operations {
     return all != 0;
   }
 
+  template <class I>
+  static std::uint32_t bits_of_lanes(vec<I> m) {
+    std::uint32_t bits = 0;
+    for (std::ptrdiff_t i = 0; i < vec<I>::size; ++i) bits |= std::uint32_t(m.v[i] < 0) << i;
+    return bits;
+  }
+
   template <class T>
   static bool all_at_least(vec<T> a, vec<T> b) {
     return !Set::any(~(a >= b));

@@ -39,6 +39,11 @@ template <>
 struct native_of<std::int32_t> {
   typedef std::int32_t type __attribute__((vector_size(register_bytes)));
 };
+// Of these products and shifts are as of std::uint32_t: modulo 2^32, and without a sign.
+template <>
+struct native_of<std::uint32_t> {
+  typedef std::uint32_t type __attribute__((vector_size(register_bytes)));
+};
 template <>
 struct native_of<std::int64_t> {
   typedef std::int64_t type __attribute__((vector_size(register_bytes)));

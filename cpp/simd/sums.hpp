@@ -1,6 +1,8 @@
 // Sums of registers, per lane, with little error.
 #pragma once
 
+#include <array>
+
 #include "simd/vec.hpp"
 
 namespace dlcore {
@@ -12,6 +14,12 @@ struct wide_sum {
 
   wide_sum() {
     for (auto& p : parts) p = vec<double>(0.0);
+  }
+  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
+  wide_sum(const wide_sum& s) { *this = s; }
+  wide_sum& operator=(const wide_sum& s) {
+    for (int i = 0; i < wide_parts<T>; ++i) parts[i] = s.parts[i];
+    return *this;
   }
   void add(vec<T> x) {
     for (int i = 0; i < wide_parts<T>; ++i) parts[i] += widen(x, i);
@@ -41,32 +49,39 @@ struct compensated_sum {
   double total() const { return reduce_add(sum - excess); }
 };
 
-// Per-lane sums that add in T, fast, but no more than `block` terms before they go to double.
+// A sum, of numbers or per lane, in which the order of its terms does not show: what an addition
+// rounds away is kept (Knuth: The art of computer programming 2, 4.2.2).
+template <class V>
+struct pair_sum {
+  V sum = 0.0, low = 0.0;
+
+  void add(V x) {
+    const V next = sum + x, added = next - sum;
+    low = low + ((sum - (next - added)) + (x - added));
+    sum = next;
+  }
+  void add(const pair_sum& other) {
+    add(other.sum);
+    low = low + other.low;
+  }
+  V value() const { return sum + low; }
+};
+
+// Per-lane sums that add in T, fast, but no more than `block` terms before they go to double: the
+// caller flushes.
 template <class T>
-struct block_sum {
+struct open_sum {
   static constexpr int block = 16;
   wide_sum<T> flushed;
   vec<T> open = T(0);
-  int count = 0;
 
-  block_sum() = default;
-  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
-  block_sum(const block_sum& s) { *this = s; }
-  block_sum& operator=(const block_sum& s) {
-    for (int i = 0; i < wide_parts<T>; ++i) flushed.parts[i] = s.flushed.parts[i];
-    open = s.open;
-    count = s.count;
-    return *this;
-  }
+  open_sum() = default;
+  explicit open_sum(const wide_sum<T>& begin) : flushed(begin) {}
 
-  void add(vec<T> x) {
-    open += x;
-    if (++count == block) flush();
-  }
+  void add(vec<T> x) { open += x; }
   void flush() {
     flushed.add(open);
     open = T(0);
-    count = 0;
   }
   vec<T> lanes() {
     flush();
@@ -76,6 +91,56 @@ struct block_sum {
     flush();
     return flushed.total();
   }
+};
+
+// The same, which counts its terms and flushes by itself.
+template <class T>
+struct block_sum : open_sum<T> {
+  int count = 0;
+
+  void add(vec<T> x) {
+    open_sum<T>::add(x);
+    if (++count == open_sum<T>::block) flush();
+  }
+  void flush() {
+    open_sum<T>::flush();
+    count = 0;
+  }
+};
+
+// N sums each of K registers side by side, of terms(i, k) for i below count, an array of N, and of
+// last(count, k) if `has_last`: as by block_sum, in as many chains, since one by itself waits for
+// the latency of each addition.
+template <class T, int N, int K>
+struct block_sums {
+  wide_sum<T> of[N][K];
+
+  template <class Terms, class Last>
+  block_sums(std::ptrdiff_t count, const Terms& terms, bool has_last, const Last& last) {
+    constexpr std::ptrdiff_t block = block_sum<T>::block;
+    for (std::ptrdiff_t i = 0; i < count + has_last;) {
+      vec<T> open[N][K];
+      for (auto& row : open)
+        for (vec<T>& sum : row) sum = T(0);
+      const auto add = [&](const auto& of_register) {
+#pragma GCC unroll 4
+        for (int k = 0; k < K; ++k) {
+          const std::array<vec<T>, N> x = of_register(i, k);
+#pragma GCC unroll 2
+          for (int n = 0; n < N; ++n) open[n][k] += x[n];
+        }
+      };
+      const std::ptrdiff_t full = i + block;
+      for (const std::ptrdiff_t end = std::min(count, full); i < end; ++i) add(terms);
+      if (has_last && i == count && i < full) add(last), ++i;
+#pragma GCC unroll 2
+      for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+        for (int k = 0; k < K; ++k) of[n][k].add(open[n][k]);
+    }
+  }
+  template <class Terms>
+  block_sums(std::ptrdiff_t count, const Terms& terms) : block_sums(count, terms, false, terms) {}
 };
 
 }  // namespace dlcore

@@ -10,6 +10,11 @@ struct avx2_set : x86_operations<avx2_set> {
   static bool any(vec<T> m) {
     return !_mm256_testz_si256((__m256i)m.v, (__m256i)m.v);
   }
+  template <class I>
+  static std::uint32_t bits_of_lanes(vec<I> m) {
+    return std::uint32_t(sizeof(I) == 4 ? _mm256_movemask_ps((__m256)m.v)
+                                        : _mm256_movemask_pd((__m256d)m.v));
+  }
 
   template <class T>
   static vec<T> load_part(const T* p, std::ptrdiff_t n, T fill) {

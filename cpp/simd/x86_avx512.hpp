@@ -13,6 +13,11 @@ struct avx512_set : x86_operations<avx512_set> {
   static bool any(vec<T> m) {
     return _mm512_test_epi64_mask((__m512i)m.v, (__m512i)m.v) != 0;
   }
+  template <class I>
+  static std::uint32_t bits_of_lanes(vec<I> m) {
+    if constexpr (sizeof(I) == 4) return _mm512_movepi32_mask((__m512i)m.v);
+    else return _mm512_movepi64_mask((__m512i)m.v);
+  }
   template <class T>
   static bool all_at_least(vec<T> a, vec<T> b) {
     if constexpr (std::is_same_v<T, float>)

@@ -10,6 +10,11 @@ struct sse2_set : x86_operations<sse2_set> {
   static bool any(vec<T> m) {
     return _mm_movemask_epi8((__m128i)m.v) != 0;
   }
+  template <class I>
+  static std::uint32_t bits_of_lanes(vec<I> m) {
+    return std::uint32_t(sizeof(I) == 4 ? _mm_movemask_ps((__m128)m.v)
+                                        : _mm_movemask_pd((__m128d)m.v));
+  }
   template <class T>
   static void store_stream(T* p, vec<T> x) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)x.v);

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "simd/columns.hpp"
 #include "simd/math.hpp"
 #include "simd/sums.hpp"
 #include "tests/check.hpp"
@@ -99,6 +100,47 @@ void lanes_between_registers() {
   CHECK(blocks.total() == sum);
 }
 
+// The first N columns of w rows of a matrix whose rows are `step` apart, and back: no more is
+// written.
+template <class T, std::ptrdiff_t N>
+void columns_of_rows() {
+  constexpr std::ptrdiff_t w = vec<T>::size, step = N + 1;
+  T from[w * step], to[w * step];
+  fill(from, w * step);
+  vec<T> x[piece_size<T>];
+  load_columns<T, N>(from, step, x);
+  for (std::ptrdiff_t k = 0; k < N; ++k)
+    for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(x[k].v[i] == from[i * step + k]);
+  for (T& t : to) t = T(99);
+  store_columns<T, N>(to, step, x);
+  for (std::ptrdiff_t i = 0; i < w; ++i)
+    for (std::ptrdiff_t k = 0; k < step; ++k)
+      CHECK(to[i * step + k] == (k < N ? from[i * step + k] : T(99)));
+}
+
+void unsigned_numbers() {
+  using numbers = vec<std::uint32_t>;
+  const numbers x = iota<std::uint32_t>() * numbers(0x9e3779b9u) + numbers(0xfffffff0u);
+  for (std::ptrdiff_t i = 0; i < numbers::size; ++i) {
+    const std::uint32_t own = std::uint32_t(i) * 0x9e3779b9u + 0xfffffff0u;
+    CHECK(x.v[i] == own);
+    CHECK((x * x).v[i] == own * own);
+    CHECK((x >> 15).v[i] == own >> 15);
+    CHECK((x ^ (x >> 16)).v[i] == (own ^ own >> 16));
+  }
+}
+
+template <class I>
+void bits_and_lanes() {
+  constexpr std::ptrdiff_t w = vec<I>::size;
+  constexpr std::uint32_t all = (1u << w) - 1;
+  for (std::uint32_t bits = 0; bits <= all; bits += bits < 64 ? 1 : 61) {
+    const vec<I> m = lanes_of_bits<I>(bits | ~all);  // bits beyond the lanes do not matter
+    for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(m.v[i] == (bits >> i & 1 ? I(-1) : I(0)));
+    CHECK(bits_of_lanes<I>(m) == bits);
+  }
+}
+
 // tests/native/test_math.py holds the errors; here only that each set has the functions right.
 template <class T>
 void functions() {
@@ -119,6 +161,8 @@ void all() {
   parts_touch_what_they_name<T>();
   operations_of_lanes<T>();
   lanes_between_registers<T>();
+  columns_of_rows<T, 2>();
+  columns_of_rows<T, piece_size<T>>();
   functions<T>();
 }
 
@@ -127,4 +171,7 @@ void all() {
 void test_simd() {
   all<float>();
   all<double>();
+  unsigned_numbers();
+  bits_and_lanes<std::int32_t>();
+  bits_and_lanes<std::int64_t>();
 }

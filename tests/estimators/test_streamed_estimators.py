@@ -288,3 +288,28 @@ def test_columns_with_names_are_checked():
     est.partial_fit(frame, y)
     with pytest.warns(UserWarning, match="feature names"):
         est.partial_fit(x, y)
+
+
+def test_warnings_name_the_line_of_the_caller():
+    x, y = rows("numbers")
+    est = MLPRegressor(hidden_layer_sizes=(4,), random_state=0, batch_size=8).partial_fit(x, y)
+    calls = [
+        (lambda: est.partial_fit(x, y + 1e9), "rounded"),  # with what was kept
+        (lambda: checked(est, x, y + 1e9), "rounded"),
+        (lambda: est.partial_fit(x[:3], y[:3]), "clipped"),
+        (lambda: clone(est).fit(x[:3], y[:3]), "clipped"),
+    ]
+    for call, match in calls:
+        with pytest.warns(UserWarning, match=match) as caught:
+            call()
+        assert all(warning.filename == __file__ for warning in caught)
+
+
+def test_another_thread_cannot_learn_meanwhile():
+    x, y = rows("two classes")
+    est = made("two classes").partial_fit(x, y)
+    before = est.model_.flat.copy()
+    with est._fitting(goes_on=True), pytest.raises(RuntimeError, match="is being fitted"):
+        est.partial_fit(x, y)
+    np.testing.assert_array_equal(est.model_.flat, before)
+    est.partial_fit(x, y)

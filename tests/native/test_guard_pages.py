@@ -46,7 +46,9 @@ def test_nothing_beyond_the_arrays_is_touched(family, level, tmp_path):
 
 
 @each_isa
-@pytest.mark.parametrize(("family", "least"), [("inference", 4000), ("fits", 400)])
+@pytest.mark.parametrize(
+    ("family", "least"), [("inference", 4000), ("fits", 400), ("sparse rows", 1000)]
+)
 def test_a_network_touches_nothing_beyond_its_arrays(family, least, level, tmp_path):
     assert family in guarded_models.FAMILIES
     check(level, family, tmp_path, least=least)

@@ -117,9 +117,11 @@ def test_products(tmp_path):
 
 
 def test_options(tmp_path):
-    printed, names = measured(tmp_path / "figures.json", "options", "--rounds", 1, "--quick")
+    printed, names = measured(
+        tmp_path / "figures.json", "options", "--rounds", 1, "--quick", "--more"
+    )
     assert "batches grow the memory by" in printed
-    assert len(names) == 15
+    assert len(names) == 3 * 8 + 12
     assert all(rows["dlcore"]["of_plain"] > 0 for rows in names.values())
 
 

@@ -13,6 +13,7 @@ import tempfile
 import numpy as np
 
 import dlcore as dl
+from dlcore._native.compressed_rows import CompressedRows
 from support.guard_pages import DTYPES, GAPS, Place, Region
 
 FEATURES = 5
@@ -116,7 +117,8 @@ def mapped(x, directory):
 
 def model_of(net, dtype, place):
     """Make a network whose parameters and statistics lie in regions."""
-    model = dl.Sequential(*NETS[net](), dtype=dtype, seed=0)
+    layers = NETS[net]() if isinstance(net, str) else net
+    model = dl.Sequential(*layers, dtype=dtype, seed=0)
     model._flat = put(model._flat, place)
     model._buffers = {name: put(value, place) for name, value in model._buffers.items()}
     model._bind()
@@ -188,4 +190,35 @@ def fits(note):
     return calls
 
 
-FAMILIES = {"inference": inference, "fits": fits}
+def sparse_rows(note):
+    """Predict and fit with sparse rows, in both orders of the first layer's weights."""
+    calls = 0
+    rng = np.random.default_rng(0)
+    nets = ("linear", "one", "odd", "wide", "dropout")
+    for dtype, net, side, input_major in itertools.product(DTYPES, nets, SIDES, (False, True)):
+        layers = NETS[net]()
+        layers[0]._is_input_major = input_major
+        model = model_of(layers, dtype, side)
+        for rows, index in itertools.product(ROWS, (np.int32, np.int64)):
+            note(
+                f"{net} of {dtype.__name__}, {rows} rows of {index.__name__}, {input_major}, {side}"
+            )
+            dense = rng.normal(size=(rows, FEATURES)) * (rng.random((rows, FEATURES)) < 0.5)
+            starts = np.append(0, np.cumsum(np.count_nonzero(dense, axis=1)))
+            parts = dense[dense != 0].astype(dtype), np.nonzero(dense)[1], starts
+            data, indices, indptr = (
+                put(part if part.dtype == dtype else part.astype(index), side) for part in parts
+            )
+            x = CompressedRows(data, indices, indptr, dense.shape)
+            with guarded_allocations(side):
+                model(x)
+            if rows % 16 == 1:
+                y = put(targets(rng, None, rows, 1 if net == "one" else 3, dtype), side)
+                optimizer = dl.AdamW(model.parameters(), lr=0.01)
+                trainer = dl.Trainer(model, loss="mse", optimizer=optimizer, seed=0)
+                trainer.fit(x, y, epochs=1, batch_size=rows // 2 + 1, verbose=0)
+            calls += 1
+    return calls
+
+
+FAMILIES = {"inference": inference, "fits": fits, "sparse rows": sparse_rows}

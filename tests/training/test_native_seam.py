@@ -20,6 +20,7 @@ from dlcore._native.specs import (
     ParameterSpec,
     SGDSpec,
     SGDState,
+    UpdateSpec,
 )
 from dlcore.nn._inference import Inference, describe
 
@@ -53,6 +54,17 @@ def linear(dtype=np.float32, **changed):
 def epoch(layer, dtype=np.float32, rows=64, batch_size=16, **changed):
     """One epoch of a single linear layer, learning the classes 0 to 2."""
     batches = -(-rows // batch_size)
+    update = UpdateSpec(
+        optimizer=(SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),),
+        parameters=tuple(
+            ParameterSpec(0, name, 0, SGDState(np.zeros_like(array)), None)
+            for name, array in (("weight", layer.weight), ("bias", layer.bias))
+        ),
+        max_norm=0.0,
+        clip_value=0.0,
+        average_decay=0.0,
+    )
+    own = {name: changed.pop(name) for name in update._fields if name in changed}
     spec = EpochSpec(
         x=rng().normal(size=(rows, IN)).astype(dtype),
         y=np.arange(rows) % OUT,
@@ -66,15 +78,9 @@ def epoch(layer, dtype=np.float32, rows=64, batch_size=16, **changed):
         ends_update=True,
         gradient_scale=1.0,
         key=0,
-        optimizer=(SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),),
-        parameters=tuple(
-            ParameterSpec(0, name, 0, SGDState(np.zeros_like(array)), None)
-            for name, array in (("weight", layer.weight), ("bias", layer.bias))
-        ),
+        update=update._replace(**own),
+        steps=(0,),
         learning_rates=None,
-        max_norm=0.0,
-        clip_value=0.0,
-        average_decay=0.0,
         outputs=None,
         losses=np.zeros(batches),
         squared_norms=None,

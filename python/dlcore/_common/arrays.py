@@ -144,9 +144,26 @@ def without_mask(array: Any, name: str) -> Any:
     return array
 
 
+def first_true(array: Array) -> tuple[int, ...] | None:
+    """Return the place of the first element that is true, row by row; None if there is none."""
+    if not array.any():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(array.argmax()), array.shape))
+
+
 def as_writeable(array: Array) -> Array:
     """Return the array, or a copy of one that cannot be written, such as a read-only map of a file."""
     return array if array.flags.writeable else np.array(array, subok=False)
+
+
+def is_column_major(array: Array) -> bool:
+    """Whether the columns of an array, and not its rows, lie one after the other."""
+    return bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+
+
+def as_stored(array: Array) -> Array:
+    """Return an array, or the transpose of a column-major one: elements in the order of memory."""
+    return array.T if is_column_major(array) else array
 
 
 def _by_numpy(obj: Any) -> Array:

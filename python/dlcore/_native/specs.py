@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class LinearSpec(NamedTuple):
     """``y = x @ weight.T + bias``; ``max_norm`` of the weights of an output, 0 for any.
 
-    Without an array for its gradient a parameter is not trained.
+    Without an array for its gradient a parameter is not trained. The first layer of a network
+    ``reads_sparse`` rows as they are, and no others; its arrays may be ``is_input_major``, of shape
+    (in_features, out_features).
     """
 
     in_features: int
@@ -30,6 +32,8 @@ class LinearSpec(NamedTuple):
     max_norm: float = 0.0
     weight_grad: Array | None = None
     bias_grad: Array | None = None
+    reads_sparse: bool = False
+    is_input_major: bool = False
 
 
 class LayerNormSpec(NamedTuple):
@@ -157,7 +161,7 @@ class SGDSpec(NamedTuple):
 
 
 class AdamSpec(NamedTuple):
-    """Options of a parameter group, whose parameters have made that number of ``steps``.
+    """Options of a parameter group.
 
     ``raw_eps`` is added before the root is corrected.
     """
@@ -172,7 +176,6 @@ class AdamSpec(NamedTuple):
     l1: float
     penalty: float
     raw_eps: bool
-    steps: int
 
 
 class SGDState(NamedTuple):
@@ -211,10 +214,21 @@ class CompressedRowsSpec(NamedTuple):
     width: int
 
 
+class UpdateSpec(NamedTuple):
+    """How parameters are updated. A native step reads it once, and the same object not again."""
+
+    optimizer: tuple[SGDSpec | AdamSpec, ...]
+    parameters: tuple[ParameterSpec, ...]
+    max_norm: float
+    clip_value: float
+    average_decay: float
+
+
 class EpochSpec(NamedTuple):
     """The mini-batches of an epoch, and where what they give goes.
 
-    Batch i is ``order[offsets[i] : offsets[i + 1]]``. `BatchPlan` has the meaning of the
+    Batch i is ``order[offsets[i] : offsets[i + 1]]``. ``steps`` are those that the parameters of each
+    group of the update have made before. `BatchPlan` has the meaning of the
     fields that it shares, `TrainingStep` that of the others.
     """
 
@@ -230,12 +244,9 @@ class EpochSpec(NamedTuple):
     ends_update: bool
     gradient_scale: float
     key: int
-    optimizer: tuple[SGDSpec | AdamSpec, ...]
-    parameters: tuple[ParameterSpec, ...]
+    update: UpdateSpec
+    steps: tuple[int, ...]
     learning_rates: Array | None
-    max_norm: float
-    clip_value: float
-    average_decay: float
     outputs: Array | None
     losses: Array
     squared_norms: Array | None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_matrix, as_stored
 from dlcore._native import dispatch
+from dlcore._native.compressed_rows import CompressedRows, as_compressed_rows, is_sparse
 from dlcore._native.specs import (
     ActivationSpec,
     BatchNormSpec,
@@ -20,8 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dlcore._common.typing import Array
-    from dlcore._native.specs import LayerSpec
+    from dlcore._native.specs import CompressedRowsSpec, LayerSpec
     from dlcore.nn._layers import Layer
+
+# Values of sparse rows that are dense at once: 32 MiB of float32.
+_DENSE_VALUES = 2**23
+
+
+def reads_sparse(layers: Sequence[Layer]) -> bool:
+    """Whether layers take sparse rows alone."""
+    return isinstance(layers[0], Linear) and layers[0]._is_input_major
 
 
 def describe(
@@ -29,6 +40,8 @@ def describe(
     width: int,
     frozen: Collection[str] = (),
     grads: Mapping[str, Array] | None = None,
+    *,
+    sparse: bool = False,
 ) -> tuple[LayerSpec, ...]:
     """Describe layers to the native network.
 
@@ -41,6 +54,8 @@ def describe(
         Names of the parameters and running statistics that training leaves as they are.
     grads : mapping of str to ndarray, optional
         Where the gradients of the parameters go that are trained, by their names.
+    sparse : bool
+        Whether they take sparse rows, which a linear layer reads as they are.
     """
     specs: list[LayerSpec] = []
     for i, layer in enumerate(layers):
@@ -52,11 +67,13 @@ def describe(
                 LinearSpec(
                     layer.in_features,
                     layer.out_features,
-                    layer.weight,
+                    as_stored(layer.weight),
                     layer.bias,
                     max_norm=layer.max_norm or 0.0,
-                    weight_grad=weight_grad,
+                    weight_grad=None if weight_grad is None else as_stored(weight_grad),
                     bias_grad=bias_grad,
+                    reads_sparse=(sparse and i == 0) or layer._is_input_major,
+                    is_input_major=layer._is_input_major,
                 )
             )
             width = layer.out_features
@@ -112,21 +129,84 @@ class Inference:
     dtype : dtype
     width : int
         Features of x.
+    is_fixed : bool
+        Whether the parameters stay as they are, and can be kept in the order in which products read
+        them.
     """
 
-    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int, is_fixed: bool = False
+    ) -> None:
         self.width = width
+        self._layers, self._dtype = layers, dtype
+        self._of_sparse: Callable[[CompressedRowsSpec], Array] | None = None
         # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
         # if that is asked for. It is a single call, since checks in Python take longer than all
         # that there is to do for a single row.
         self.try_call: Callable[..., Array | None] = dispatch.core.Network(
-            dtype == np.float64, describe(layers, width)
+            dtype == np.float64, describe(layers, width), is_fixed
         ).infer
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array | CompressedRows) -> Array:
         """Compute the outputs for x of shape (N, features), in a new array."""
+        if reads_sparse(self._layers) and not isinstance(x, CompressedRows):
+            x = CompressedRows.of(x)
+        if isinstance(x, CompressedRows):
+            return self._call_sparse(x)
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
         assert y is not None
         return y
+
+    def _call_sparse(self, x: CompressedRows) -> Array:
+        if not isinstance(self._layers[0], Linear):  # which computes with what is 0 as well
+            step = max(1, _DENSE_VALUES // max(1, self.width))
+            starts = range(0, max(1, x.shape[0]), step)
+            return np.concatenate([self(x[start : start + step].toarray()) for start in starts])
+        if self._of_sparse is None:
+            layers = describe(self._layers, self.width, sparse=True)
+            self._of_sparse = dispatch.core.Network(self._dtype == np.float64, layers).infer_sparse
+        return self._of_sparse(x.spec)
+
+
+class Snapshot:
+    """The outputs of a model as it was when this was made, whatever becomes of it.
+
+    `Sequential.snapshot` makes one. It can be called by several threads at once, and pickled.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of x and of the outputs.
+    in_features, out_features : int or None
+        As those of the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = copy.deepcopy(model)
+        self.dtype: np.dtype[Any] = model.dtype
+        self.in_features: int | None = model.in_features
+        self.out_features: int | None = model.out_features
+        self._inference: Inference | None = None
+        if self.in_features is not None:
+            self._inference = self._infer(self.in_features)
+
+    def _infer(self, width: int) -> Inference:
+        return Inference(self._model.layers, self.dtype, width, is_fixed=True)
+
+    def __call__(self, x: Any) -> Array:
+        """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        inference = self._inference
+        if inference is not None:
+            y = inference.try_call(x)
+            if y is not None:
+                return y
+        read = as_compressed_rows if is_sparse(x) else as_matrix
+        x = read(x, "x", self.dtype, self.in_features)
+        if inference is None or inference.width != x.shape[1]:
+            inference = self._inference = self._infer(x.shape[1])
+        return inference(x)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self._model,)

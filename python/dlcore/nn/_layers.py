@@ -76,6 +76,10 @@ class Layer:
         """Name and shape of each parameter, in the order of ``state_dict``."""
         return {}
 
+    def _parameter_of(self, name: str, flat: Array) -> Array:
+        """Return the parameter whose elements are in a 1-D array: a view."""
+        return flat.reshape(self._parameter_shapes[name])
+
     def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
         """Draw the initial value of each parameter, in float64."""
         return {}
@@ -184,6 +188,8 @@ class Linear(BoundLayer):
     out_features: Fixed[int] = Fixed(check_positive_int)
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
     max_norm: Option[float | None] = Option(_check_max_norm)
+    # Whether the weights of an input lie side by side, which sparse rows read.
+    _is_input_major: bool = False
 
     def __init__(
         self,
@@ -227,6 +233,12 @@ class Linear(BoundLayer):
         if self.has_bias:
             shapes["bias"] = (self.out_features,)
         return shapes
+
+    def _parameter_of(self, name: str, flat: Array) -> Array:
+        """Return the parameter whose elements are in a 1-D array: a view."""
+        if name == "weight" and self._is_input_major:
+            return flat.reshape(self.in_features, self.out_features).T
+        return super()._parameter_of(name, flat)
 
     def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw weight, then bias, from the uniform distribution in ±1/sqrt(in_features)."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
 from dlcore._native.specs import AdamSpec, AdamState
 from dlcore.optim._groups import option
@@ -154,11 +155,10 @@ class Adam(NativeOptimizer):
             l1=options["l1"],
             penalty=self._penalty(cohort.number),
             raw_eps=self._raw_eps,
-            steps=cohort.steps,
         )
 
     def _state_spec(self, cohort: Cohort, j: int) -> AdamState:
-        mean, squares, *largest = (arrays[j] for arrays in cohort.taken)
+        mean, squares, *largest = (as_stored(arrays[j]) for arrays in cohort.taken)
         return AdamState(mean, squares, largest[0] if largest else None)
 
     def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:

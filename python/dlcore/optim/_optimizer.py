@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dlcore._common.arrays import as_writeable
+from dlcore._common.arrays import as_writeable, is_column_major
 from dlcore._common.checks import check_flag, check_real
 from dlcore._native import dispatch
 from dlcore.optim._groups import (
@@ -318,7 +318,11 @@ class Optimizer:
                 cohort.state[name] = _zeros(cohort.params)
                 cohort.fresh = (*cohort.fresh, name)
             # What was loaded as a read-only map of a file is copied when it is first written.
-            cohort.state[name] = [as_writeable(array) for array in cohort.state[name]]
+            # Each array lies in memory as its parameter does, for native steps.
+            cohort.state[name] = [
+                np.asarray(as_writeable(array), order="F" if is_column_major(p) else "C")
+                for array, p in zip(cohort.state[name], cohort.params, strict=True)
+            ]
         values = cohort.group.step_values
         taken = tuple(cohort.state[name] for name in names)
         cohort.part, cohort.part_for = (cohort.members, cohort.params, taken, values), values

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
 from dlcore._native.specs import SGDSpec, SGDState
 from dlcore.optim._groups import option
@@ -132,7 +133,7 @@ class SGD(NativeOptimizer):
         )
 
     def _state_spec(self, cohort: Cohort, j: int) -> SGDState:
-        return SGDState(cohort.taken[0][j] if cohort.taken else None)
+        return SGDState(as_stored(cohort.taken[0][j]) if cohort.taken else None)
 
     def _update(self, grads: list[Any], cohorts: Sequence[Cohort]) -> bool:
         return dispatch.core.sgd_step(grads, self._parts(cohorts))

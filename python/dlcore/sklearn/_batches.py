@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from dlcore._native.compressed_rows import CompressedRows, as_compressed_rows
 from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
 from dlcore.training import _batches as batches
 from dlcore.training._dataset import Dataset
+from dlcore.training._rows import dense, rows_at_once
 from dlcore.training._step import TrainingStep
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from dlcore.nn._sequential import Sequential
     from dlcore.training._batches import BatchPlan
 
-# Rows that go through the network at once where they are sparse, or for lbfgs, and their values.
+# Rows that go through the network at once for lbfgs, and their values.
 _ROWS_AT_ONCE, _VALUES_AT_ONCE = 4096, 2**23
 
 
@@ -51,7 +53,7 @@ class ScaledLoss(NamedTuple):
 def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) -> Dataset:
     """Return rows as native steps take them."""
     if scipy.sparse.issparse(X):
-        X = X.tocsr().astype(dtype, copy=False)
+        X = compressed(X, dtype)
     else:
         X = np.asarray(X, dtype)
         if not X.flags.aligned:
@@ -59,8 +61,9 @@ def as_rows(X: Any, targets: Array, weight: Array | None, dtype: np.dtype[Any]) 
     return Dataset(X, targets, None if weight is None else weight.astype(np.float64))
 
 
-def rows_at_once(X: Any) -> int:
-    return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // X.shape[1]))
+def compressed(X: Any, dtype: np.dtype[Any]) -> CompressedRows:
+    """Return a sparse X as native steps take it."""
+    return as_compressed_rows(X.astype(dtype, copy=False), "X", dtype, None)
 
 
 class Batches(batches.Batches):
@@ -89,10 +92,9 @@ class Batches(batches.Batches):
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""
         x: Any = self._rows.x
-        step = rows_at_once(x)
+        step = rows_at_once(x, _ROWS_AT_ONCE)
         for start in range(0, self.rows, step):
-            some = x[self._given[start : start + step]]
-            yield some.toarray() if scipy.sparse.issparse(some) else some
+            yield dense(x[self._given[start : start + step]])
 
     def _draw_order(self, rng: Any) -> Array:
         """Shuffle the order of the epoch before, as scikit-learn does."""
@@ -105,8 +107,8 @@ class Batches(batches.Batches):
     def epoch(self, rng: Any, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch, whose gradients are scaled as scikit-learn's are."""
         for plan in super().epoch(rng, key):
-            scaled = self._loss.gradient_scale * plan.accumulation_weights
-            yield replace(plan, accumulation_weights=scaled)
+            plan.accumulation_weights = self._loss.gradient_scale * plan.accumulation_weights
+            yield plan
 
     def all_rows(self) -> BatchPlan:
         """Return the batches of one update by all rows."""
@@ -149,7 +151,10 @@ class FullBatch:
 
     def __init__(self, model: Sequential, rows: Dataset, loss: ScaledLoss, alpha: float) -> None:
         self._model = model
-        self._batches = Batches(loss, rows, min(rows_at_once(rows.x), rows.x.shape[0]))
+        most = _ROWS_AT_ONCE
+        if isinstance(rows.x, np.ndarray):
+            most = max(1, min(most, _VALUES_AT_ONCE // rows.x.shape[1]))
+        self._batches = Batches(loss, rows, min(most, rows.x.shape[0]))
         self._factor = alpha / self._batches.normalizer
         self._step = TrainingStep(model, loss.loss, SGD(model.parameters()), accumulate=True)
         gradients = model._split(self._step.gradient)
@@ -170,5 +175,6 @@ class FullBatch:
         loss = float(losses @ plan.normalizers / plan.normalizers.sum())
         for weight, gradient in self._weights:
             gradient += weight.dtype.type(self._factor) * weight
-            loss += 0.5 * self._factor * float(np.vdot(weight, weight))
+            values = weight.ravel(order="K")
+            loss += 0.5 * self._factor * float(np.vdot(values, values))
         return loss, self._step.gradient.astype(np.float64)

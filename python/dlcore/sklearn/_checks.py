@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from dlcore._common.arrays import without_mask
+from dlcore._common.arrays import first_true, without_mask
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -104,28 +104,26 @@ def _first_not_finite(name: str, values: Any, dtype: Any) -> str:
     dtype = np.dtype(dtype if isinstance(dtype, type | np.dtype) else np.float64)
     if scipy.sparse.issparse(values):
         rows = values.tocoo()
-        entries, places = rows.data, np.stack([rows.row, rows.col], axis=1)
         order = np.lexsort((rows.col, rows.row))
-        entries, places = entries[order], places[order]
+        entries, places = rows.data[order], (rows.row[order], rows.col[order])
     else:
         try:
-            dense = _as_numbers(values)
+            entries, places = _as_numbers(values), None
         except (TypeError, ValueError):
             return ""
-        entries, places = dense.ravel(), None
     with np.errstate(over="ignore"):
-        bad = np.flatnonzero(~np.isfinite(entries.astype(dtype)))
-    if not bad.size:
+        found = first_true(~np.isfinite(entries.astype(dtype)))
+    if found is None:
         return ""
-    place = np.unravel_index(bad[0], dense.shape) if places is None else places[bad[0]]
-    where = ", ".join(str(int(i)) for i in place)
+    place = found if places is None else tuple(int(axis[found]) for axis in places)
+    where = ", ".join(map(str, place))
     column = ""
     names = getattr(values, "columns", None)
     if names is not None and len(place) == 2 and not callable(names):
-        column = f", in the column {names[int(place[1])]!r}"
+        column = f", in the column {names[place[1]]!r}"
     elif len(place) == 2 and hasattr(values, "column_names"):
-        column = f", in the column {values.column_names[int(place[1])]!r}"
-    return f"The first is {entries[bad[0]]} at {name}[{where}]{column}."
+        column = f", in the column {values.column_names[place[1]]!r}"
+    return f"The first is {entries[found]} at {name}[{where}]{column}."
 
 
 def _as_numbers(values: Any) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,15 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
+from dlcore._common.checks import check_choice
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Linear
 from dlcore.sklearn._answers import AnsweringMixin, without_fit
-from dlcore.sklearn._batches import rows_at_once
+from dlcore.sklearn._batches import compressed
 from dlcore.sklearn._checks import check_data
 from dlcore.sklearn._early_stopping import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
 
@@ -82,11 +80,10 @@ class InferenceMixin(AnsweringMixin):
         >>> bool((serve(X[:1]) == clf.predict_proba(X[:1])).all())
         True
         """
-        if method not in _OF_OUTPUTS:
-            raise ValueError(f"method must be one of {', '.join(_OF_OUTPUTS)}, got {method!r}")
+        check_choice("method", method, tuple(_OF_OUTPUTS))
         if not hasattr(type(self), method):
             raise AttributeError(f"{type(self).__name__} has no {method}")
-        made: Snapshot = self._answer(lambda est: Snapshot(est, method))
+        made: Snapshot = self._answer(lambda est: Snapshot.of(est, method))
         return made
 
     def _hidden_values(self: Any, X: Any) -> list[Array]:
@@ -97,12 +94,12 @@ class InferenceMixin(AnsweringMixin):
             Inference(model.layers[start:end], model.dtype, model.layers[start].in_features)  # type: ignore[arg-type]
             for start, end in pairwise(starts)
         ]
-        parts: list[list[Array]] = [[] for _ in blocks]
-        for x in self._dense_parts(X):
-            for block, values in zip(blocks, parts, strict=True):
-                x = block(x)
-                values.append(x)
-        return [joined(values) for values in parts]
+        values: list[Array] = []
+        x = self._native_rows(X)
+        for block in blocks:
+            x = block(x)
+            values.append(x)
+        return values
 
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> Array:
         """Compute what scikit-learn calls the last layer's activation."""
@@ -141,19 +138,12 @@ class InferenceMixin(AnsweringMixin):
 
     def _run_network(self: Any, X: Any) -> Array:
         model: Sequential = self.model_
-        outputs: Array = joined([model(x) for x in self._dense_parts(X)])
-        return outputs
+        return model(self._native_rows(X))
 
-    def _dense_parts(self: Any, X: Any) -> Iterator[Array]:
-        """Give rows as an array; sparse ones some at a time."""
+    def _native_rows(self: Any, X: Any) -> Any:
+        """Return rows as the network reads them."""
         dtype = self.model_.dtype
-        if not scipy.sparse.issparse(X):
-            yield np.asarray(X, dtype)
-            return
-        X = X.tocsr()
-        step = rows_at_once(X)
-        for start in range(0, X.shape[0], step):
-            yield X[start : start + step].toarray().astype(dtype, copy=False)
+        return compressed(X, dtype) if scipy.sparse.issparse(X) else np.asarray(X, dtype)
 
 
 class Snapshot:
@@ -161,33 +151,40 @@ class Snapshot:
 
     Parameters
     ----------
+    outputs : dlcore.nn._inference.Snapshot
+        The network.
     estimator : MLPClassifier or MLPRegressor
-        Of which the network is copied.
+        What it was then, without its network.
     method : str
     """
 
-    def __init__(self, estimator: Any, method: str) -> None:
+    def __init__(self, outputs: Any, estimator: Any, method: str) -> None:
+        self._outputs, self._estimator, self._method = outputs, estimator, method
+        self._try_outputs = outputs._inference.try_call
+        self._of_outputs = getattr(estimator, _OF_OUTPUTS[method])
+
+    @classmethod
+    def of(cls, estimator: Any, method: str) -> Snapshot:
+        """Make one of an estimator as it is now."""
         if not estimator._has_network():
             check_is_fitted(estimator, "model_")
-        model = copy.deepcopy(estimator._network())
-        # What scikit-learn's attributes are is not changed, but replaced, by a fit.
+        network = estimator._network().snapshot()
+        # A fit replaces scikit-learn's attributes, and changes none.
         kept = object.__new__(type(estimator))
-        vars(kept).update(without_fit(vars(estimator)), model_=model)
-        for name in ("_optimizer", "_learning_rates", "_coefs", "_intercepts", "_shown"):
-            vars(kept).pop(name, None)
-        self._estimator, self._method = kept, method
-        self._run = Inference(model.layers, model.dtype, estimator.n_features_in_).try_call
-        self._of_outputs = getattr(kept, _OF_OUTPUTS[method])
+        networks = ("model_", "_coefs", "_intercepts", "_shown", "_optimizer", "_learning_rates")
+        own = without_fit(vars(estimator))
+        vars(kept).update({name: own[name] for name in own.keys() - {*networks}})
+        return cls(network, kept, method)
 
     def __call__(self, X: Any) -> Any:
         """Compute what the method gives, for X of shape (n_samples, n_features)."""
-        outputs = self._run(X)
-        if outputs is None:  # what the checks of the network may take all the same
-            outputs = self._estimator.model_(X)
+        outputs = self._try_outputs(X)
+        if outputs is None:  # another layout, or an error
+            outputs = self._outputs(X)
         return self._of_outputs(outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Snapshot, (self._estimator, self._method)
+        return Snapshot, (self._outputs, self._estimator, self._method)
 
     def __repr__(self) -> str:
         return f"Snapshot({self._method} of {self._estimator!r})"

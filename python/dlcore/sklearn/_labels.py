@@ -83,11 +83,11 @@ class LabelsMixin:
         return X, self._encode(y)
 
     def _targets_are_plain(self) -> bool:
-        """Whether `_plain_targets` may know the labels."""
+        """Whether `_plain_encoded` may know the labels."""
         return not self._has_many_targets and not self._is_multilabel
 
-    def _plain_targets(self: Any, y: Any, rows: int, dtype: np.dtype[Any]) -> Array | None:
-        """Return the targets of labels that no check has anything to say about; None for others."""
+    def _plain_encoded(self, y: Any, rows: int) -> Array | None:
+        """Return what `_encode` does for labels that no check has anything to say about; else None."""
         classes: Array = self.classes_
         if type(y) is list:
             try:
@@ -99,10 +99,7 @@ class LabelsMixin:
         if y.dtype.kind != classes.dtype.kind and not np.can_cast(y.dtype, classes.dtype):
             return None
         places = classes.searchsorted(y)
-        if not (classes.take(places, mode="clip") == y).all():
-            return None
-        targets: Array = self._targets(places, dtype)
-        return targets
+        return places if (classes.take(places, mode="clip") == y).all() else None
 
     def _check_classes(self, classes: Array, incremental: bool) -> None:
         """Make sure that these classes are known; those of a warm start are all of them."""

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
+from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
 from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows
-from dlcore.sklearn._checks import check_sum, check_weights
+from dlcore.sklearn._checks import check_sum, check_weights, is_plain
 from dlcore.sklearn._coefs import CoefsMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._inference import InferenceMixin
@@ -43,6 +45,14 @@ ACTIVATIONS: dict[str, type[nn.Activation] | None] = {
     **nn.ACTIVATIONS,
 }
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
+
+
+class _Zeros(np.random.Generator):
+    """Draws nothing but 0."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:  # noqa: ARG002
+        """Return zeros, whatever the range."""
+        return np.zeros(size)
 
 
 class EstimatorRun(Run):
@@ -121,7 +131,7 @@ class _Epochs:
                 f"Stochastic Optimizer: Maximum iterations ({of.max_iter}) reached and "
                 "the optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=7,
+                stacklevel=8,
             )
         return False
 
@@ -131,6 +141,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
 
     Comes before one of their classes, whose checks of parameters and input it uses.
     """
+
+    # Whether the first fit was on sparse rows: then the weights lie as these read them.
+    _reads_sparse = False
 
     def _check_solver(self: Any) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:
@@ -162,7 +175,9 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         layers: list[nn.Layer] = []
         self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
-            layers.append(nn.Linear(units[i], out))
+            linear = nn.Linear(units[i], out)
+            linear._is_input_major = i == 0 and self._reads_sparse
+            layers.append(linear)
             if i == hidden:
                 break
             if self.batch_norm:
@@ -185,7 +200,10 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
         return (*listed, bool(self.batch_norm), bool(self.layer_norm))
 
     def _make_network(self: Any, units: list[int], dtype: Any) -> None:
-        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=0)
+        # Nothing is drawn, since scikit-learn's parameters follow: for 2^17 columns that took longer
+        # than fifteen steps.
+        rng: Any = _Zeros(np.random.PCG64(0))
+        self.model_ = Sequential(*self._layers(units), dtype=dtype, seed=rng)
 
     def _initialize(self: Any, layer_units: list[int], dtype: Any) -> None:
         """Draw the parameters, in scikit-learn's order, and begin to count."""
@@ -263,12 +281,18 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             sizes = self._sizes()
             self._check_combination(incremental, validation)
             first_pass = not self._has_network() or not (self.warm_start or incremental)
-            X, y = self._validate_input(X, y, incremental, reset=first_pass)
+            plain = None
+            if incremental and not first_pass and self._is_plain(X) and self._targets_are_plain():
+                plain = self._plain_encoded(y, len(X))
+            if plain is None:
+                X, y = self._validate_input(X, y, incremental, reset=first_pass)
+            else:
+                y = plain
             units = [X.shape[1], *sizes, self._count_outputs(y)]
             if not first_pass:
                 self._check_continues(units)
             dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
-            self._check_precision(y, dtype)
+            self._check_precision(y, dtype, stacklevel=5 + incremental)
             targets = self._targets(y, dtype)
             sample_weight = check_weights(sample_weight, X)
             tables = self._class_tables(y, incremental)
@@ -281,6 +305,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = units[-1]
         if first_pass:
+            self._reads_sparse = scipy.sparse.issparse(X)
             self._initialize(units, dtype)
             self._standby.begin(self)
         else:
@@ -297,11 +322,18 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             if self.early_stopping and held is None:
                 index, out = self._hold_out(y, weight)
                 weight_out = None if sample_weight is None else sample_weight[out]
-                held = self._validation(None, rows.x[out], y[out], weight_out, dtype, tables)
+                held_x = X.tocsr()[out] if isinstance(rows.x, CompressedRows) else rows.x[out]
+                held = self._validation(None, held_x, y[out], weight_out, dtype, tables)
             with model._in_training():
                 self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
         if not np.isfinite(model.flat).all():
             raise ValueError(DIVERGED)
+
+    def _is_plain(self: Any, X: Any) -> bool:
+        """Whether scikit-learn's checks have nothing to say about more rows."""
+        own = vars(self)
+        is_usual = "n_outputs_" in own and "feature_names_in_" not in own
+        return is_usual and is_plain(X, self._network().dtype, self.n_features_in_)
 
     @contextmanager
     def _checking(self) -> Iterator[None]:
@@ -314,7 +346,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             vars(self).update(before)
             raise
 
-    def _check_precision(self, y: Array, dtype: np.dtype[Any]) -> None:
+    def _check_precision(self, y: Array, dtype: np.dtype[Any], stacklevel: int) -> None:
         """Warn of targets that the dtype does not hold."""
 
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
@@ -383,7 +415,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
-                stacklevel=5,
+                stacklevel=5 + incremental,
             )
         size = min(200 if self.batch_size == "auto" else self.batch_size, n)
         batches = Batches(loss, rows, size, index)
@@ -422,7 +454,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             try:
                 run_epochs(run, work, epochs, self._learning_rates, average)
             except KeyboardInterrupt:
-                warnings.warn(INTERRUPTED, stacklevel=5)
+                warnings.warn(INTERRUPTED, stacklevel=6)
             except Diverged:
                 if not self.early_stopping or self._best_state is None:
                     raise ValueError(DIVERGED) from None
@@ -436,7 +468,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
                     f"{self.best_validation_score_:.3g}. The input data may contain large values "
                     f"and need to be preprocessed, or the learning rate is too large.",
                     ConvergenceWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
         finally:
             self._restore_best()

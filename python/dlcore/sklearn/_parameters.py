@@ -86,7 +86,10 @@ COMMON_ATTRIBUTES = """
     Notes
     -----
     float32 input is computed in float32, from the first layer to the last; targets too large for
-    that are warned of. Sparse rows become dense a mini-batch at a time.
+    that are warned of. Sparse rows never become dense: the first layer
+    reads the elements that are there, and a fit on such rows has the bits of one on dense ones but for
+    ``solver="lbfgs"``, whose sums have another order. It is the first fit that decides how the weights
+    lie in memory: a network that first learnt from sparse rows takes dense ones as sparse.
 
     While one thread fits, others predict by the network as it was before, or, in its first fit, as it
     was after the last epoch."""

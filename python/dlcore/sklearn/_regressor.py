@@ -14,6 +14,7 @@ from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from dlcore._common.arrays import first_true
 from dlcore.nn._losses import (
     HuberLoss,
     L1Loss,
@@ -190,18 +191,19 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
                 f"y must hold numbers, not {y.dtype}: convert it, such as by y.astype(float)"
             )
         values = y.astype(np.float64)
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):  # None among objects
-            place = ", ".join(map(str, bad[0]))
-            raise ValueError(f"Input y contains {values[tuple(bad[0])]}, at y[{place}].")
+        place = first_true(~np.isfinite(values))
+        if place is not None:  # None among objects
+            raise ValueError(
+                f"Input y contains {values[place]}, at y[{', '.join(map(str, place))}]."
+            )
         return values
 
     def _targets_are_plain(self) -> bool:
-        """Whether `_plain_targets` may know the targets."""
+        """Whether `_plain_encoded` may know the targets."""
         return self.loss != "poisson" and not self._has_many_quantiles
 
-    def _plain_targets(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Array | None:
-        """Return the targets of numbers that no check has anything to say about; None for others."""
+    def _plain_encoded(self, y: Any, rows: int) -> Array | None:
+        """Return what `_encode` does for numbers that no check has anything to say about; else None."""
         if type(y) is list and len(y) == rows and all(type(value) is float for value in y):
             y = np.asarray(y)
         if type(y) is not np.ndarray or y.dtype.kind not in "fiu":
@@ -209,11 +211,8 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         k = self.n_outputs_
         if y.shape != ((rows,) if k == 1 else (rows, k)):
             return None
-        y = y.astype(np.float64)
-        if not are_finite(y):
-            return None
-        self._check_precision(y, dtype)
-        return self._targets(y, dtype)
+        values: Array = y.astype(np.float64)
+        return values if are_finite(values) else None
 
     def _labels(self, y: Array) -> Array:
         return y
@@ -244,14 +243,14 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
     def _missing_classes(self, y: Array) -> Array:  # noqa: ARG002
         return np.empty(0)
 
-    def _check_precision(self, y: Array, dtype: np.dtype[Any]) -> None:
+    def _check_precision(self, y: Array, dtype: np.dtype[Any], stacklevel: int) -> None:
         """Warn of targets so large that a float32 network would stand still."""
         if dtype == np.float64:
             return
         low, high = float(y.min()), float(y.max())
         largest, limit = max(-low, high), _FLOAT32_MAX
         if largest > limit:
-            place = ", ".join(map(str, np.argwhere(np.abs(y) > limit)[0]))
+            place = ", ".join(map(str, first_true(np.abs(y) > limit) or ()))
             raise ValueError(
                 f"y[{place}] is too large for float32, the dtype of X: pass X in float64, or scale y"
             )
@@ -270,7 +269,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
                 f"end before it has begun. Scale y, such as by TransformedTargetRegressor, or "
                 f"pass X in float64",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=stacklevel,
             )
 
     def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:

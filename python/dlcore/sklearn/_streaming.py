@@ -132,18 +132,21 @@ class Stream:
         if not is_plain(X, self._flat.dtype, self._width):
             return False
         rows = len(X)
-        if not (self._least_rows <= rows <= self._most_rows and self.holds(estimator)):
+        if not self._least_rows <= rows <= self._most_rows:
             return False
         if classes is not None and not self._are_known(classes):
             return False
-        targets = estimator._plain_targets(y, rows, X.dtype)
-        if targets is None:
-            return False
-        model = estimator.model_
         with estimator._fitting(goes_on=True):
+            if vars(estimator).get("_stream") is not self or not self.holds(estimator):
+                return False
             if not self._flat.flags.writeable:
                 return False
-            with model._in_training():
+            encoded = estimator._plain_encoded(y, rows)
+            if encoded is None:
+                return False
+            estimator._check_precision(encoded, X.dtype, stacklevel=4)
+            targets = estimator._targets(encoded, X.dtype)
+            with estimator.model_._in_training():
                 self.step.refresh()
                 self._learn(estimator, Dataset(X, targets))
         return True
@@ -163,6 +166,7 @@ class Stream:
         order, key = self._draw(estimator, n)
         losses, squares = self._losses, self._squares
         plan = BatchPlan(rows, order, self._offsets, self._weights, self._scales, 1, key)
+        plan.batch_size = n
         try:
             updates = self.step.run(
                 plan, losses=losses, squares=squares, outputs=None, seconds=0.1, between=_nothing

@@ -165,6 +165,12 @@ class Configured(Run):
                     f"Trainer has no {name!r}, which would do nothing; did you mean {meant}?"
                 )
         super().__setattr__(name, value)
+        if not name.startswith("_"):
+            self.__dict__["_quick"] = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is native stays here; a copy makes its own.
+        return self.__dict__ | {"_step": None, "_quick": None, "_source": None}
 
     def __repr__(self) -> str:
         options = {

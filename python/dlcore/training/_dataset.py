@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, as_numbers, is_array_like
+from dlcore._common.arrays import as_array, as_numbers, first_true, is_array_like
 from dlcore._common.checks import check_in
 from dlcore.metrics._named import kind_of
 from dlcore.nn._losses import NATIVE, Loss
-from dlcore.training._rows import as_rows, dense, rows_at_once
+from dlcore.training._rows import as_rows, dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +32,7 @@ class Dataset:
     were made of, one by one, and ``prefix`` is what messages say before x and y.
     """
 
-    x: Any  # an array or a sparse matrix in compressed rows
+    x: Any  # an array or CompressedRows
     y: Array
     weight: Array | None = None
     sample_weight: Array | None = None
@@ -40,6 +42,11 @@ class Dataset:
     def __len__(self) -> int:
         rows: int = self.x.shape[0]
         return rows
+
+    @cached_property
+    def mapped(self) -> MappedFile:
+        """The file that x is mapped from."""
+        return MappedFile(self.x)
 
     def counted(self) -> Subset:
         """Return the rows whose weight is not 0."""
@@ -59,18 +66,18 @@ class Subset:
         return len(self.rows) if self.index is None else len(self.index)
 
     def part(self, start: int, stop: int) -> Dataset:
-        """Return some of them, x as an array."""
+        """Return some of them."""
         some = slice(start, stop) if self.index is None else self.index[start:stop]
         weight = self.rows.weight
         return Dataset(
-            dense(self.rows.x[some]), self.rows.y[some], None if weight is None else weight[some]
+            self.rows.x[some], self.rows.y[some], None if weight is None else weight[some]
         )
 
     def parts(self, most: int) -> Iterator[Dataset]:
         """Give all of them, at most so many at a time."""
-        step, mapped = rows_at_once(self.rows.x, most), MappedFile(self.rows.x)
-        for start in range(0, len(self), step):
-            yield self.part(start, start + step)
+        mapped = MappedFile(self.rows.x)
+        for start in range(0, len(self), most):
+            yield self.part(start, start + most)
             mapped.release()
 
 
@@ -211,11 +218,12 @@ def describe_fault(loss: Loss, rows: Dataset, index: Array) -> str | None:
     for name, values in (("x", dense(rows.x[index])), ("y", rows.y[index])):
         if values.dtype.kind != "f":
             continue
-        bad = np.isinf(values) if name == "y" and missing else ~np.isfinite(values)
-        if bad.any():
-            row, column = np.argwhere(bad.reshape(len(values), -1))[0]
+        values = values.reshape(len(values), math.prod(values.shape[1:]))
+        place = first_true(np.isinf(values) if name == "y" and missing else ~np.isfinite(values))
+        if place is not None:
+            row, column = place
             number = index[row] if given is None else of_given[row]
-            value = values.reshape(len(values), -1)[row, column]
+            value = values[row, column]
             return f"{rows.prefix}{name}[{number}, {column}]{after} is {value}"
     return None
 

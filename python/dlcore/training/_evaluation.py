@@ -71,7 +71,7 @@ def _enumerated_rows(batches: Any) -> Iterable[tuple[int, Any]]:
 
 def _outputs_of_rows(model: Sequential, x: Any, name: str, batch_size: int) -> Array:
     rows = as_rows(x, name, model.dtype, model.in_features)
-    if isinstance(rows, np.ndarray) and len(rows) <= batch_size:
+    if rows.shape[0] <= batch_size:
         return model(rows)
     outputs: Array | None = None
     start = 0
@@ -81,6 +81,5 @@ def _outputs_of_rows(model: Sequential, x: Any, name: str, batch_size: int) -> A
             outputs = np.empty((rows.shape[0], some.shape[1]), some.dtype)
         outputs[start : start + len(some)] = some
         start += len(some)
-    if outputs is None:  # no rows
-        return model(np.empty(rows.shape, model.dtype))
+    assert outputs is not None
     return outputs

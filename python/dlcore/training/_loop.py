@@ -10,7 +10,6 @@ import numpy as np
 from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._history import History
-from dlcore.training._dataset import MappedFile
 from dlcore.training._step_python import Diverged
 from dlcore.training._watch import EndOfFit, Watch
 
@@ -220,10 +219,10 @@ def _run_part(
     outputs: Array | None,
     squares: Array | None,
 ) -> Array:
-    mapped = MappedFile(plan.rows.x)
+    mapped = plan.rows.mapped
     losses = np.zeros(len(plan))
     lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
-    log.begin(plan, losses, learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
+    log.begin(plan, losses, learning_rates.first() if lrs is None else lrs[:, 0])
     last, made_before = 0, log.iteration
     seconds = _SLICE_OF_MAP if mapped else _SLICE
     if watch.looks_at_each_batch(plan):

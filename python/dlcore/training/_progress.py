@@ -54,6 +54,8 @@ class Progress:
 
     def end_epoch(self, epoch: int, logs: dict[str, float], seconds: float) -> None:
         """Show the line of an epoch."""
+        if not self._shows:
+            return
         number = f"{epoch + 1:>{len(str(self._epochs))}}/{self._epochs}"
         values = "".join(f"  {name} {_number(value)}" for name, value in logs.items())
         self.say(f"epoch {number}{values}  {seconds:.2f} s")
@@ -102,7 +104,7 @@ class IterationLog:
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | float) -> None:
         """Begin with other batches, whose losses are filled in."""
         self._plan, self._batch_losses = plan, losses
-        self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
+        self._lrs = lrs  # of each update, or one for all
         self._updates = self._batches = 0  # of the plan, that are logged
         self._made = 0  # of these updates; one whose batches all weigh nothing is none
 
@@ -137,7 +139,8 @@ class IterationLog:
             return
         self._losses.append(loss)
         if self.iteration % self._every == 0:
-            loss, lr = float(np.mean(self._losses)), float(self._lrs[self._made - 1])
+            lr = self._lrs if isinstance(self._lrs, float) else float(self._lrs[self._made - 1])
+            loss = float(np.mean(self._losses))
             self._history.record_iterations([self.iteration], [loss], [lr])
             self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
             self._losses.clear()

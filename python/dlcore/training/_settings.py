@@ -35,6 +35,12 @@ def loss_settings(loss: Loss) -> list[Any]:
     return [(name, _value(value)) for name, value in vars(loss).items()]
 
 
+def plain_settings(loss: Loss) -> tuple[Any, ...] | None:
+    """Return the options of a loss if all are numbers and names, which cannot change in place."""
+    values = (*vars(loss).values(),)
+    return values if all(isinstance(value, _PLAIN) for value in values) else None
+
+
 def _value(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.dtype, value.shape, value.tobytes()

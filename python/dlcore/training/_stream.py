@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import is_array_like
+from dlcore._native.compressed_rows import is_sparse
 from dlcore.nn._losses import Loss
-from dlcore.training._batches import BatchPlan, plan_batches
+from dlcore.training._batches import BatchPlan, plan_batch
 from dlcore.training._dataset import Dataset, loss_weights, present
-from dlcore.training._rows import dense, is_sparse
+from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,9 @@ class Stream:
         """Give x of each batch, of the rows that are read."""
         for rows in self._reader:
             for part in rows.counted().parts(4096):
-                yield dense(part.x)
+                step = rows_at_once(part.x, 4096)
+                for start in range(0, len(part), step):
+                    yield dense(part.x[start : start + step])
 
     def epoch(self, rng: np.random.Generator | None, key: int) -> Iterator[BatchPlan]:  # noqa: ARG002
         """Give the batches of an epoch as they come."""
@@ -206,16 +209,7 @@ class Stream:
 
     def _plan(self, rows: Dataset, key: int) -> BatchPlan:
         """Plan one batch."""
-        order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
-        return plan_batches(
-            rows,
-            order,
-            np.array([0, len(order)]),
-            1,
-            key % 2**63,
-            weights=loss_weights(self._loss, rows),
-            there=present(self._loss, rows),
-        )
+        return plan_batch(self._loss, rows, key % 2**63)
 
 
 def _has_items(source: Any) -> bool:

@@ -152,12 +152,13 @@ class step_of {
     return fault;
   }
 
-  // One batch by the update of the last run, whose parameters have made so many steps: its loss, or
-  // None where the rows are not as they should be, where a class index does not count or something
-  // goes wrong, which `run` tells.
+  // One batch by the update of the last run, whose parameters have made so many steps, its gradient
+  // times `scale`: its loss, and `squared_norms` as in a run, or None where the rows are not as
+  // they should be, where a class index does not count or something goes wrong, which `run` tells.
   py::object run_batch(const py::object& given_x, const py::object& given_y, std::uint64_t key,
-                       double steps, epoch_progress& progress) {
-    if (!has_loss_ || net_.sparse_input || update_.is_none() || epoch_.update.groups.size() != 1 ||
+                       double steps, double scale, const py::object& squared_norms,
+                       epoch_progress& progress) {
+    if (!has_loss_ || net_.sparse_input || update_.is_none() || epoch_.update.groups.empty() ||
         !py::isinstance<py::array>(given_x) || !py::isinstance<py::array>(given_y))
       return py::none();
     const auto x = py::reinterpret_borrow<py::array>(given_x);
@@ -173,15 +174,22 @@ class step_of {
     epoch_.data = read_data<T>(x, y, net_.layers, takes_labels_, labels);
     if (labels && !all_are_classes(*labels, n)) return py::none();
     const std::int64_t offsets[] = {0, n};
-    const double normalizer = double(n), weight = 1;
+    const double normalizer = double(n);
     double loss = 0;
+    double* squares = nullptr;
+    if (!squared_norms.is_none()) {
+      auto given = py::array::ensure(squared_norms);
+      if (!given.is(squared_norms) || !is_array_of<double>(given) || given.size() != 1)
+        return py::none();
+      squares = static_cast<double*>(given.mutable_data());
+    }
     epoch_.order = order_.data(), epoch_.offsets = offsets;
     epoch_.batches = 1, epoch_.accumulate = 1, epoch_.ends_update = true;
-    epoch_.normalizers = &normalizer, epoch_.accumulation_weights = &weight;
+    epoch_.normalizers = &normalizer, epoch_.accumulation_weights = &scale;
     epoch_.loss_factors = nullptr, epoch_.loss_count = 0, epoch_.gradient_scale = 1;
-    epoch_.update.groups[0].steps = steps;
+    for (auto& group : epoch_.update.groups) group.steps = steps;
     epoch_.key = key, epoch_.learning_rates = nullptr, epoch_.outputs = nullptr;
-    epoch_.losses = &loss, epoch_.squared_norms = nullptr;
+    epoch_.losses = &loss, epoch_.squared_norms = squares;
     epoch_.seconds = std::numeric_limits<double>::infinity();
     const auto between = [](std::ptrdiff_t) {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -279,10 +287,13 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
-  py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps) {
+  py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps,
+                       double scale, const py::object& squared_norms) {
     const sole_use use(is_in_use_, in_use);
     progress = {};
-    return std::visit([&](auto& s) { return s->run_batch(x, y, key, steps, progress); }, step_);
+    return std::visit(
+        [&](auto& s) { return s->run_batch(x, y, key, steps, scale, squared_norms, progress); },
+        step_);
   }
   // What went wrong, or "". Exceptions of the epoch's `between` end it after the batch before.
   const char* run(const py::object& epoch) {
@@ -325,7 +336,8 @@ void bind_network(py::module_& m) {
       .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("epoch"))
-      .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"))
+      .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"),
+           arg("scale") = 1.0, arg("squared_norms") = py::none())
       .def_property_readonly("batches",
                              [](const py_training_step& s) { return s.progress.batches; })
       .def_property_readonly("updates",

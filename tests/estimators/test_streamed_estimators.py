@@ -6,6 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
 from sklearn.base import clone
 
 from dlcore.sklearn import MLPClassifier, MLPRegressor

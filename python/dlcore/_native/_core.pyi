@@ -256,4 +256,12 @@ class TrainingStep:
     # What went wrong: "loss", "gradient", "parameters" or "label", or "".
     def run(self, epoch: EpochSpec) -> str: ...
     # The loss of one batch by the update of the last run, or None where only `run` can tell.
-    def run_batch(self, x: Any, y: Any, key: int, steps: int) -> float | None: ...
+    def run_batch(
+        self,
+        x: Any,
+        y: Any,
+        key: int,
+        steps: int,
+        scale: float = 1.0,
+        squared_norms: Array | None = None,
+    ) -> float | None: ...

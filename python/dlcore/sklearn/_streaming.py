@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.sklearn._batches import ScaledLoss
-    from dlcore.training._step import TrainingStep
+    from dlcore.training._step import QuickStep, TrainingStep
 
 DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -116,15 +116,19 @@ class Stream:
             self._classes = estimator.classes_.tolist()
         self._draws = any(isinstance(layer, Dropout) for layer in estimator.model_.layers)
         self._random: np.random.RandomState | None = None
+        self._quick: QuickStep | None = None
         self._make_buffers(1, estimator.alpha)
 
     def holds(self, estimator: Any) -> bool:
-        """Whether the estimator has the parameters, the network and the optimizer that it had."""
+        """Whether the estimator has the parameters, the network and the optimizer that it had.
+
+        The network has what was put into ``coefs_`` by then.
+        """
         own = vars(estimator)
         return (
             all(map(is_, self._made_of, map(own.get, self._names)))
             and all(own[name] == values for name, values in self._lists)
-            and estimator._network().flat is self._flat
+            and estimator.model_.flat is self._flat
         )
 
     def learn(self, estimator: Any, X: Any, y: Any, classes: Any) -> bool:
@@ -146,9 +150,7 @@ class Stream:
                 return False
             estimator._check_precision(encoded, X.dtype, stacklevel=4)
             targets = estimator._targets(encoded, X.dtype)
-            with estimator.model_._in_training():
-                self.step.refresh()
-                self._learn(estimator, Dataset(X, targets))
+            self._learn(estimator, X, targets)
         return True
 
     def _are_known(self, classes: Any) -> bool:
@@ -156,35 +158,52 @@ class Stream:
             classes = classes.tolist()
         return type(classes) is list and classes == self._classes
 
-    def _learn(self, estimator: Any, rows: Dataset) -> None:
+    def _learn(self, estimator: Any, x: Array, y: Array) -> None:
         """Make the one step of an epoch, and record it, as `run_epochs` does."""
-        n = len(rows)
+        n = len(x)
         if n != self._rows:
             self._make_buffers(n, estimator.alpha)
         estimator._begin_records(None, incremental=True)
         estimator.history_ = history = History()
         order, key = self._draw(estimator, n)
-        losses, squares = self._losses, self._squares
-        plan = BatchPlan(rows, order, self._offsets, self._weights, self._scales, 1, key)
-        plan.batch_size = n
         try:
-            updates = self.step.run(
-                plan, losses=losses, squares=squares, outputs=None, seconds=0.1, between=_nothing
-            )
+            loss = None
+            if self._quick is not None:
+                rows = (x, y) if n == 1 else (x.take(order, 0), y.take(order, 0))
+                loss = self._quick(*rows, key, self._squares)
+            if loss is None:
+                loss = self._run(estimator, Dataset(x, y), order, key)
         except KeyboardInterrupt:
             warnings.warn(INTERRUPTED, stacklevel=4)
             return
         except Diverged:
             raise ValueError(DIVERGED) from None
-        loss = losses.item() * self.loss.value_scale
-        if squares is not None:
-            loss += 0.5 * estimator.alpha * squares.item() / n
+        loss *= self.loss.value_scale
+        if self._squares is not None:
+            loss += 0.5 * estimator.alpha * self._squares.item() / n
         estimator._end_pass(loss * n / n, n)
         estimator._count_improvement()
-        estimator._learning_rates.end_updates(updates, None)
+        estimator._learning_rates.end_updates(1, None)
         estimator._learning_rates.end_epoch()
-        history.record(0, {"loss": estimator.loss_}, batches=1, iteration=updates)
+        history.record(0, {"loss": estimator.loss_}, batches=1, iteration=1)
         estimator._converges()
+
+    def _run(self, estimator: Any, rows: Dataset, order: Array, key: int) -> float:
+        """Make the step after a close look at everything; return its loss."""
+        self._quick = None
+        plan = BatchPlan(rows, order, self._offsets, self._weights, self._scales, 1, key)
+        with estimator.model_._in_training():
+            self.step.refresh()
+            self.step.run(
+                plan,
+                losses=self._losses,
+                squares=self._squares,
+                outputs=None,
+                seconds=0.1,
+                between=_nothing,
+            )
+        self._quick = self.step.quick_step(self.loss.gradient_scale)
+        return self._losses.item()
 
     def _make_buffers(self, n: int, alpha: float) -> None:
         """Make what steps of n rows have in common."""

@@ -297,9 +297,12 @@ class TrainingStep:
         )
         return self._update
 
-    def quick_step(self) -> QuickStep | None:
-        """Return a way to go on from the last run, a batch at a time; None where there is none."""
-        native, loss, optimizer = self._native, self._loss, self._optimizer
+    def quick_step(self, scale: float = 1.0) -> QuickStep | None:
+        """Return a way to go on from the last run, a batch at a time; None where there is none.
+
+        Gradients are multiplied by ``scale``.
+        """
+        native, loss = self._native, self._loss
         is_usual = (
             native is not None
             and self._is_native
@@ -307,12 +310,12 @@ class TrainingStep:
             and isinstance(loss, KernelLoss)
             # Rows that count differently have another denominator.
             and not (isinstance(loss, CrossEntropyLoss) and loss.ignore_index >= 0)
-            and type(optimizer)._penalty is NativeOptimizer._penalty
-            and len(self._updated) == 1
+            and len({cohort.steps for cohort, *_ in self._updated}) == 1
+            and not any(cohort.fresh for cohort, *_ in self._updated)
         )
         if native is None or not is_usual:
             return None
-        return QuickStep(self._model, loss, optimizer, native, self._updated[0])
+        return QuickStep(self._model, loss, self._optimizer, native, self._updated, scale)
 
     def run(
         self,
@@ -418,19 +421,23 @@ class QuickStep:
         What the step is of.
     native : _core.TrainingStep
         It has made a run.
-    updated : tuple
-        What its update was described of: the cohort, its part, its options, its steps, the penalty.
+    updated : list of tuple
+        What its update was described of: each cohort, its part, its options, whether its state is
+        fresh, its penalty.
+    scale : float
+        What multiplies the gradients.
     """
 
     __slots__ = (
-        "_cohort",
+        "_first",
         "_loss",
         "_model",
         "_native",
         "_optimizer",
-        "_options",
         "_plain",
+        "_scale",
         "_seen",
+        "_updated",
     )
 
     def __init__(
@@ -439,32 +446,41 @@ class QuickStep:
         loss: Loss,
         optimizer: Any,
         native: _core.TrainingStep,
-        updated: tuple[Any, ...],
+        updated: list[tuple[Any, ...]],
+        scale: float,
     ) -> None:
         self._seen = changes.count
         self._model, self._optimizer, self._native = model, optimizer, native
         self._loss, self._plain = vars(loss), (*vars(loss).values(),)
-        self._cohort, self._options = updated[0], updated[2]
+        self._updated = [(cohort, options, penalty) for cohort, _, options, _, penalty in updated]
+        self._first, self._scale = self._updated[0][0], scale
 
-    def __call__(self, x: Any, y: Any, key: int) -> float | None:
+    def __call__(self, x: Any, y: Any, key: int, squares: Array | None = None) -> float | None:
         """Learn from one batch; return its loss, or None where there is more to look at.
 
-        Then nothing is changed.
+        Then nothing is changed. ``squares`` is filled in as `TrainingStep.run` does.
         """
-        cohort, cohorts = self._cohort, self._optimizer._cohorts
+        cohorts, steps = self._optimizer._cohorts, self._first.steps
         if (
             self._seen != changes.count
-            or len(cohorts) != 1
-            or cohorts[0] is not cohort
-            or cohort.group.step_values is not self._options
-            or cohort.part_for is not self._options
+            or len(cohorts) != len(self._updated)
             or (*self._loss.values(),) != self._plain
         ):
             return None
+        for own, (cohort, options, penalty) in zip(cohorts, self._updated, strict=True):
+            if (
+                own is not cohort
+                or cohort.group.step_values is not options
+                or cohort.part_for is not options
+                or cohort.steps != steps
+                or self._optimizer._penalty(cohort.number) != penalty
+            ):
+                return None
         with self._model._in_training():
-            loss = self._native.run_batch(x, y, key, cohort.steps)
+            loss = self._native.run_batch(x, y, key, steps, self._scale, squares)
         if loss is not None:
-            cohort.steps += 1
+            for cohort in cohorts:
+                cohort.steps += 1
         return loss
 
 

@@ -128,7 +128,8 @@ def run_epochs(
             try:
                 run._tell("on_epoch_end", epoch, logs)
             finally:
-                run.history.add(_checked_logs(logs))
+                if run.active_callbacks:  # what they have added
+                    run.history.add(_checked_logs(logs))
             run._watch.end_epoch()
             if run._is_stopping:
                 run.history.stopped_epoch = epoch
@@ -222,7 +223,7 @@ def _run_part(
     mapped = plan.rows.mapped
     losses = np.zeros(len(plan))
     lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
-    log.begin(plan, losses, learning_rates.first() if lrs is None else lrs[:, 0])
+    log.begin(plan, losses, learning_rates.first if lrs is None else lrs[:, 0])
     last, made_before = 0, log.iteration
     seconds = _SLICE_OF_MAP if mapped else _SLICE
     if watch.looks_at_each_batch(plan):

@@ -497,7 +497,8 @@ class Trainer(Configured):
             validation_data if held is None else held, validation_steps, epochs
         )
         weighted = weigh_classes(model, loss, rows, index, class_weight)
-        check_trains(loss, weighted, index)
+        if weighted is not rows or held is not None:
+            check_trains(loss, weighted, index)
         source = Batches(loss, weighted, index, batch_size, self.accumulate)
         if transform is None and mix is None:
             return source, validation
@@ -585,7 +586,7 @@ class Trainer(Configured):
         batches = 0
         watch = self._watch
         measured = Measurement(self._metrics) if self._metrics else None
-        for plan in self._pieces(plans, step):
+        for plan in self._pieces(plans, step) if self._metrics else plans:
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
@@ -622,11 +623,8 @@ class Trainer(Configured):
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
         for plan in plans:
-            if self._metrics:
-                values = max(1, plan.batch_size) * step.width_of(plan.rows)
-                yield from plan.parts(max(1, _OUTPUTS // values))
-            else:
-                yield plan
+            values = max(1, plan.batch_size) * step.width_of(plan.rows)
+            yield from plan.parts(max(1, _OUTPUTS // values))
 
 
 def _go_on(batches: int) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -173,10 +173,10 @@ def test_a_field_that_is_missing_or_unknown_raises():
         LinearSpec(IN, OUT, np.zeros((OUT, IN)), None, steepness=1.0)
 
     given = linear()._asdict()
-    more = namedtuple("LinearSpec", (*given, "steepness"))
+    more = NamedTuple("LinearSpec", [(name, object) for name in (*given, "steepness")])
     with pytest.raises(TypeError, match="LinearSpec has fields that the native code does not know"):
         dispatch.core.Network(False, (more(*given.values(), 0),))
-    fewer = namedtuple("LinearSpec", ("in_features", "out_features"))
+    fewer = NamedTuple("LinearSpec", [("in_features", int), ("out_features", int)])
     with pytest.raises(AttributeError, match="LinearSpec has no field weight"):
         dispatch.core.Network(False, (fewer(IN, OUT),))
 

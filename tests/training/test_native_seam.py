@@ -176,7 +176,7 @@ def test_a_field_that_is_missing_or_unknown_raises():
     more = NamedTuple("LinearSpec", [(name, object) for name in (*given, "steepness")])
     with pytest.raises(TypeError, match="LinearSpec has fields that the native code does not know"):
         dispatch.core.Network(False, (more(*given.values(), 0),))
-    fewer = NamedTuple("LinearSpec", [("in_features", int), ("out_features", int)])
+    fewer = NamedTuple("LinearSpec", [("in_features", int), ("out_features", int)])  # noqa: UP014
     with pytest.raises(AttributeError, match="LinearSpec has no field weight"):
         dispatch.core.Network(False, (fewer(IN, OUT),))
 

@@ -43,6 +43,11 @@ class Progress:
         if verbose == 1:
             self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
 
+    @property
+    def has_no_bar(self) -> bool:
+        """Whether there is no bar to move."""
+        return self._bar is None
+
     def begin_epoch(self, epoch: int) -> None:
         """Name the epoch in the bar."""
         if self._bar is not None:
@@ -101,6 +106,11 @@ class IterationLog:
         # The loss of an update so far, which goes on with other batches, and whether one counts.
         self._begun = 0.0
         self._counts = False
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether there is nothing to log or to show, but the number of iterations."""
+        return self._every is None and self._progress.has_no_bar
 
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | Callable[[], float]) -> None:
         """Begin with other batches, whose losses are filled in.

@@ -32,7 +32,7 @@ from dlcore.training._dataset import (
     weigh_classes,
 )
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import run_batches, run_epochs
+from dlcore.training._loop import go_on, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
@@ -381,7 +381,7 @@ class Trainer(Configured):
                     lrs=lrs,
                     outputs=None,
                     seconds=math.inf,
-                    between=_go_on,
+                    between=go_on,
                 )
             except Diverged as error:
                 fault = describe_fault(self.loss, rows, plan.order)
@@ -627,10 +627,6 @@ class Trainer(Configured):
             yield from plan.parts(max(1, _OUTPUTS // values))
 
 
-def _go_on(batches: int) -> None:
-    """Let a native run go on; a signal such as Ctrl-C ends it as Python is entered."""
-
-
 class _Epochs:
     """The epochs of a trainer's fit."""
 
@@ -677,10 +673,10 @@ class _Epochs:
             raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
         # A look at each of them takes longer than an epoch of one small batch.
         options = (
-            trainer.optimizer,
-            trainer.accumulate,
-            trainer.clip_grad_norm,
-            trainer.clip_grad_value,
+            trainer._optimizer,
+            trainer._accumulate,
+            trainer._clip_grad_norm,
+            trainer._clip_grad_value,
         )
         if average is None and options == self._options and self._step.is_as_it_was():
             return

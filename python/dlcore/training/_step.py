@@ -470,7 +470,7 @@ class QuickStep:
         with self._model._in_training():
             loss = self._native.run_batch(x, y, key, cohort.steps)
         if loss is not None:
-            cohort.steps += 1
+            cohort.advance(1)
         return loss
 
 

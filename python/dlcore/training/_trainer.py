@@ -654,7 +654,7 @@ class _Epochs:
         self._callbacks = list(trainer.callbacks)
         self._epoch = self._batches = 0
         self._began = 0.0
-        self._options: tuple[Any, ...] = ()  # of the trainer, when they were looked at
+        self._options = _options_of(trainer)  # when they were looked at
 
     def train(self, epoch: int) -> dict[str, float]:
         trainer = self._trainer
@@ -672,12 +672,7 @@ class _Epochs:
         if trainer.callbacks != self._callbacks:
             raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
         # A look at each of them takes longer than an epoch of one small batch.
-        options = (
-            trainer._optimizer,
-            trainer._accumulate,
-            trainer._clip_grad_norm,
-            trainer._clip_grad_value,
-        )
+        options = _options_of(trainer)
         if average is None and options == self._options and self._step.is_as_it_was():
             return
         self._options = options
@@ -707,6 +702,16 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
+
+
+def _options_of(trainer: Trainer) -> tuple[Any, ...]:
+    """Return what callbacks may change that a step is made for."""
+    return (
+        trainer._optimizer,
+        trainer._accumulate,
+        trainer._clip_grad_norm,
+        trainer._clip_grad_value,
+    )
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

@@ -116,7 +116,7 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
   const std::chrono::duration<double> slice(epoch.seconds);
   auto next_look = clock::now() + slice;
   // Of single rows asking the clock would take a fiftieth of each step.
-  const bool is_short = epoch.seconds > 0 && net_.cost() * double(epoch.largest_batch()) < 1e3;
+  const bool is_short = epoch.seconds > 1e-3 && net_.cost() * double(epoch.largest_batch()) < 1e3;
   const std::ptrdiff_t between_asking = is_short ? 16 : 1;
   const packing given_back(direct_);
   begin_epoch(epoch);

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -171,15 +172,13 @@ def test_a_field_that_is_missing_or_unknown_raises():
     with pytest.raises(TypeError, match="steepness"):
         LinearSpec(IN, OUT, np.zeros((OUT, IN)), None, steepness=1.0)
 
-    class Other(tuple):
-        __slots__ = ()
-
-    more = type("LinearSpec", (Other,), {**linear()._asdict(), "_fields": ("a",) * 8})
+    given = linear()._asdict()
+    more = NamedTuple("LinearSpec", [(name, object) for name in (*given, "steepness")])
     with pytest.raises(TypeError, match="LinearSpec has fields that the native code does not know"):
-        dispatch.core.Network(False, (more((*linear(), 0)),))
-    fewer = type("LinearSpec", (Other,), {"in_features": IN, "out_features": OUT})
-    with pytest.raises(AttributeError, match="weight"):
-        dispatch.core.Network(False, (fewer(),))
+        dispatch.core.Network(False, (more(*given.values(), 0),))
+    fewer = NamedTuple("LinearSpec", [("in_features", int), ("out_features", int)])  # noqa: UP014
+    with pytest.raises(AttributeError, match="LinearSpec has no field weight"):
+        dispatch.core.Network(False, (fewer(IN, OUT),))
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,8 @@ def test_changes_between_batches_act_on_the_next():
         lambda t: t.model.load_state_dict(network(dl.Dropout(0.0), seed=5).state_dict()),
         lambda t: t.optimizer.step([np.ones_like(p) for p in t.model.parameters()]),
         lambda t: setattr(t, "optimizer", dl.SGD(t.model.parameters(), 0.5, momentum=0.5)),
+        lambda t: setattr(t, "loss", dl.CrossEntropyLoss()),
+        lambda t: setattr(t.loss, "weight", np.arange(2.0, OUT + 2)),
         lambda t: setattr(t, "loss", dl.CrossEntropyLoss(np.arange(1.0, OUT + 1))),
         lambda t: t.loss.weight.__imul__(np.array([1.0, 5.0, 1.0])),
     ):

@@ -42,6 +42,7 @@ class BatchPlan:
     factors: Array | None = None
     ends_update: bool = True
     gradient_scale: float = 1.0
+    all_count: bool = False  # whether it is known that no batch weighs nothing
 
     def __len__(self) -> int:
         return len(self.normalizers)
@@ -169,7 +170,7 @@ class Batches:
     ) -> None:
         self._weighed_by, self._batch_size = loss, min(batch_size, len(index))
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self.weigh()
+        self.weigh(anew=False)
         self._starts = np.arange(0, len(index), batch_size)
         self._offsets = np.append(self._starts, len(index))
         self.accumulate = accumulate
@@ -177,10 +178,10 @@ class Batches:
         read = None if rows.weight is None else rows.weight > 0
         self._read = None if read is None or read[self._index].all() else read
 
-    def weigh(self) -> None:
+    def weigh(self, *, anew: bool = True) -> None:
         """Weigh the rows by the loss as it is now."""
         self._weighed: tuple[Array, Array] | None = None
-        self._loss_weights = loss_weights(self._weighed_by, self._rows)
+        self._loss_weights = loss_weights(self._weighed_by, self._rows, anew=anew)
         self._present = present(self._weighed_by, self._rows)
 
     def __len__(self) -> int:
@@ -208,7 +209,7 @@ class Batches:
         if self._read is None and self.accumulate == 1 and self._present is None:
             weighed = self._weigh_batches()
             if weighed is not None:
-                plan = BatchPlan(self._rows, order, offsets, *weighed, 1, key)
+                plan = BatchPlan(self._rows, order, offsets, *weighed, 1, key, all_count=True)
                 plan.batch_size = self._batch_size
                 yield plan
                 return

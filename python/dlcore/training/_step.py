@@ -15,7 +15,7 @@ from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
-from dlcore.training._settings import plain_settings, settings_of
+from dlcore.training._settings import has_settings, plain_settings, settings_of
 from dlcore.training._step_python import FAULTS, Diverged, PythonStep
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class TrainingStep:
             return False
         settings = settings_of(self._model, self._loss, given["optimizer"])
         if settings == self._settings and _are_equal(given, self._given):
-            self._seen = changes.count
+            self._seen, self._plain = changes.count, plain_settings(self._loss)
             return False
         self._given = given
         self._begin()
@@ -158,7 +158,7 @@ class TrainingStep:
             self._seen == changes.count
             and isinstance(optimizer, NativeOptimizer)
             and self._plain is not None
-            and self._plain == plain_settings(self._loss)
+            and has_settings(self._loss, self._plain)
             and len(optimizer.params) == len(self._names)
         )
 
@@ -278,6 +278,23 @@ class TrainingStep:
         self._described = parts, parameters
         return parameters
 
+    def _known_cohorts(self) -> list[Cohort] | None:
+        """Return the cohorts of the last update if it is the next one, too; None without a closer look."""
+        if self._update is None or len(self._updated) != 1:
+            return None
+        cohort, part, values, is_fresh, penalty = self._updated[0]
+        optimizer: Any = self._optimizer
+        is_same = (
+            len(optimizer._cohorts) == 1
+            and optimizer._cohorts[0] is cohort
+            and cohort.part is part
+            and cohort.part_for is values
+            and cohort.group.step_values is values
+            and not (is_fresh or cohort.fresh)
+            and optimizer._penalty(cohort.number) == penalty
+        )
+        return [cohort] if is_same else None
+
     def _describe_update(self, cohorts: Sequence[Cohort]) -> UpdateSpec:
         """Describe the update, unless the native step goes on from where it is."""
         optimizer: Any = self._optimizer
@@ -372,7 +389,13 @@ class TrainingStep:
                 between=between,
             )
         optimizer: Any = self._optimizer
-        cohorts = optimizer._begin(self._is_trained)
+        cohorts = self._known_cohorts()
+        if cohorts is None:
+            cohorts = optimizer._begin(self._is_trained)
+            update = self._describe_update(cohorts)
+        else:
+            assert self._update is not None
+            update = self._update
         if lrs is not None:
             lrs = np.ascontiguousarray(lrs[:, [cohort.number for cohort in cohorts]])
         epoch = EpochSpec(
@@ -388,7 +411,7 @@ class TrainingStep:
             ends_update=plan.ends_update,
             gradient_scale=plan.gradient_scale,
             key=plan.key,
-            update=self._describe_update(cohorts),
+            update=update,
             steps=tuple(cohort.steps for cohort in cohorts),
             learning_rates=lrs,
             outputs=outputs,
@@ -451,7 +474,7 @@ class QuickStep:
     ) -> None:
         self._seen = changes.count
         self._model, self._optimizer, self._native = model, optimizer, native
-        self._loss, self._plain = vars(loss), (*vars(loss).values(),)
+        self._loss, self._plain = loss, (*vars(loss).values(),)
         self._updated = [(cohort, options, penalty) for cohort, _, options, _, penalty in updated]
         self._first, self._scale = self._updated[0][0], scale
 
@@ -464,7 +487,7 @@ class QuickStep:
         if (
             self._seen != changes.count
             or len(cohorts) != len(self._updated)
-            or (*self._loss.values(),) != self._plain
+            or not has_settings(self._loss, self._plain)
         ):
             return None
         for own, (cohort, options, penalty) in zip(cohorts, self._updated, strict=True):
@@ -480,7 +503,7 @@ class QuickStep:
             loss = self._native.run_batch(x, y, key, steps, self._scale, squares)
         if loss is not None:
             for cohort in cohorts:
-                cohort.steps += 1
+                cohort.advance(1)
         return loss
 
 

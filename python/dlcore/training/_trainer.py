@@ -32,7 +32,7 @@ from dlcore.training._dataset import (
     weigh_classes,
 )
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import run_batches, run_epochs
+from dlcore.training._loop import go_on, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
@@ -382,7 +382,7 @@ class Trainer(Configured):
                     lrs=lrs,
                     outputs=None,
                     seconds=math.inf,
-                    between=_go_on,
+                    between=go_on,
                 )
             except Diverged as error:
                 fault = describe_fault(self.loss, rows, plan.order)
@@ -498,7 +498,8 @@ class Trainer(Configured):
             validation_data if held is None else held, validation_steps, epochs
         )
         weighted = weigh_classes(model, loss, rows, index, class_weight)
-        check_trains(loss, weighted, index)
+        if weighted is not rows or held is not None:
+            check_trains(loss, weighted, index)
         source = Batches(loss, weighted, index, batch_size, self.accumulate)
         if transform is None and mix is None:
             return source, validation
@@ -586,7 +587,7 @@ class Trainer(Configured):
         batches = 0
         watch = self._watch
         measured = Measurement(self._metrics) if self._metrics else None
-        for plan in self._pieces(plans, step):
+        for plan in self._pieces(plans, step) if self._metrics else plans:
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
@@ -623,15 +624,8 @@ class Trainer(Configured):
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
         for plan in plans:
-            if self._metrics:
-                values = max(1, plan.batch_size) * step.width_of(plan.rows)
-                yield from plan.parts(max(1, _OUTPUTS // values))
-            else:
-                yield plan
-
-
-def _go_on(batches: int) -> None:
-    """Let a native run go on; a signal such as Ctrl-C ends it as Python is entered."""
+            values = max(1, plan.batch_size) * step.width_of(plan.rows)
+            yield from plan.parts(max(1, _OUTPUTS // values))
 
 
 class _Epochs:
@@ -661,7 +655,7 @@ class _Epochs:
         self._callbacks = list(trainer.callbacks)
         self._epoch = self._batches = 0
         self._began = 0.0
-        self._options: tuple[Any, ...] = ()  # of the trainer, when they were looked at
+        self._options = _options_of(trainer)  # when they were looked at
 
     def train(self, epoch: int) -> dict[str, float]:
         trainer = self._trainer
@@ -679,12 +673,7 @@ class _Epochs:
         if trainer.callbacks != self._callbacks:
             raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
         # A look at each of them takes longer than an epoch of one small batch.
-        options = (
-            trainer.optimizer,
-            trainer.accumulate,
-            trainer.clip_grad_norm,
-            trainer.clip_grad_value,
-        )
+        options = _options_of(trainer)
         if average is None and options == self._options and self._step.is_as_it_was():
             return
         self._options = options
@@ -714,6 +703,16 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
+
+
+def _options_of(trainer: Trainer) -> tuple[Any, ...]:
+    """Return what callbacks may change that a step is made for."""
+    return (
+        trainer._optimizer,
+        trainer._accumulate,
+        trainer._clip_grad_norm,
+        trainer._clip_grad_value,
+    )
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

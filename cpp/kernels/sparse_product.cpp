@@ -11,7 +11,7 @@ namespace dlcore {
 namespace {
 
 // Elements ahead of use for which all weights of a column are asked: the processor cannot know
-// which column follows.
+// which column follows. 1000 rows of text in 2^17 columns took 1.8 times as long without.
 constexpr std::ptrdiff_t columns_ahead = 6;
 
 template <class T>

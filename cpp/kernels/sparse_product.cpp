@@ -10,6 +10,15 @@ namespace dlcore {
 
 namespace {
 
+// Elements ahead of use for which all weights of a column are asked: the processor cannot know
+// which column follows. 1000 rows of text in 2^17 columns took 1.8 times as long without.
+constexpr std::ptrdiff_t columns_ahead = 6;
+
+template <class T>
+inline const T* weights_of(const column_weights<T>& weights, std::ptrdiff_t column) {
+  return weights.first + (weights.place ? weights.place[column] : column) * weights.step;
+}
+
 // Registers of outputs that are summed at once: twice as many hold the sums of a block of columns
 // and of all.
 constexpr int most_registers = 6;
@@ -40,8 +49,12 @@ void product_tile(const sparse_row<T, I>& x, const column_weights<T>& weights, s
 #pragma GCC unroll 6
       for (int i = 0; i < Registers; ++i) all[i] += sum[i], sum[i] = T(0);
     }
-    const std::ptrdiff_t place = weights.place ? weights.place[column] : column;
-    const T* const row = weights.first + place * weights.step + first;
+    if (first == 0 && k + columns_ahead < x.size) {
+      const T* const next = weights_of(weights, x.columns[k + columns_ahead]);
+      for (std::ptrdiff_t i = 0; i < weights.step; i += 64 / std::ptrdiff_t(sizeof(T)))
+        prefetch(next + i, 0);
+    }
+    const T* const row = weights_of<T>(weights, column) + first;
     const vec<T> value = x.values[k];
 #pragma GCC unroll 6
     for (int i = 0; i < Registers; ++i) {

@@ -1397,6 +1397,25 @@ def test_sparse_rows_are_never_all_dense(solver):
     assert peak < 2e8
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :29], "X has 29 features, but MLPClassifier is expecting 30"),
+        (lambda x: x[:0], "Found array with 0 sample"),
+        (lambda x: x * np.nan, "Input X contains NaN"),
+        (lambda x: x * np.inf, "Input X contains inf"),
+    ],
+)
+def test_sparse_rows_that_a_network_cannot_take(change, message):
+    x, y = sparse_data("binary")
+    estimator = make(ours, "binary").fit(sparse.csr_array(x), y)
+    with np.errstate(invalid="ignore"):
+        wrong = change(sparse.csr_array(x))
+    for call in (estimator.predict, estimator.predict_proba):
+        with pytest.raises(ValueError, match=message):
+            call(wrong)
+
+
 # ---- copies, and parameters that a user sets -----------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from dlcore._common.checks import check_choice
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import Linear
 from dlcore.sklearn._answers import AnsweringMixin, without_fit
-from dlcore.sklearn._batches import compressed
+from dlcore.sklearn._batches import compressed, is_plain_csr
 from dlcore.sklearn._checks import check_data
 from dlcore.sklearn._early_stopping import joined
 
@@ -134,6 +134,8 @@ class InferenceMixin(AnsweringMixin):
             outputs = model._try_finite(X)  # where scikit-learn's checks have nothing to say
             if outputs is not None:
                 return outputs
+        if is_plain_csr(X, model) and "feature_names_in_" not in self.__dict__:
+            return self._run_network(X)  # nor here
         return self._run_network(self._checked(X) if check_input else X)
 
     def _run_network(self: Any, X: Any) -> Array:

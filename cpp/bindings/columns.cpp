@@ -5,12 +5,21 @@
 #include <string>
 
 #include "bindings/elementwise.hpp"
+#include "bindings/fast_call.hpp"
 #include "kernels/column_affine.hpp"
 #include "kernels/column_stats.hpp"
 
 namespace dlcore {
 
 namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+const char* text_of(py::handle object) {
+  const char* text = PyUnicode_AsUTF8(object.ptr());
+  if (!text) throw py::error_already_set();
+  return text;
+}
 
 py::array matrix(py::handle object, const argument& arg, kind& k) {
   py::array x = float_array(object, arg, k);
@@ -20,6 +29,24 @@ py::array matrix(py::handle object, const argument& arg, kind& k) {
   return x;
 }
 
+// One element a column: pybind11's constructors would take half of a small call.
+template <class T>
+struct column_array {
+  py::array array;
+  T* values;
+
+  explicit column_array(std::ptrdiff_t columns) {
+    const auto& api = py::detail::npy_api::get();
+    const Py_intptr_t shape = columns;
+    PyObject* dtype = py::dtype::of<T>().release().ptr();  // the new array takes the reference
+    PyObject* a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype, 1, &shape, nullptr, nullptr,
+                                            0, nullptr);
+    if (!a) throw py::error_already_set();
+    array = py::reinterpret_steal<py::array>(a);
+    values = static_cast<T*>(array.mutable_data());
+  }
+};
+
 // Whether the squares of a column have lost nothing: they neither overflow nor, beside their sum,
 // underflow. Infinite and empty columns have none that count.
 bool keeps_squares(const column_sums& s, std::ptrdiff_t c, double variance) {
@@ -28,46 +55,67 @@ bool keeps_squares(const column_sums& s, std::ptrdiff_t c, double variance) {
 }
 
 // count, mean, variance, least, largest, and what the mean lost in rounding: one a column; and
-// whether all columns keep their squares.
-py::tuple column_stats(const char* function, py::handle x_object) {
+// whether there are rows and all columns keep their squares.
+py::object column_stats(py::handle function, py::handle x_object) {
   kind k;
-  const py::array x = matrix(x_object, {function, "x"}, k);
+  const py::array x = matrix(x_object, {text_of(function), "x"}, k);
   const view v = view_of(x);
-  return dispatch(k, [&](auto type) {
-    column_sums s(0);
-    {
-      without_gil released;
-      s = column_statistics<decltype(type)>(v, parallel_for);
-    }
-    const std::ptrdiff_t n = s.columns;
-    py::array_t<std::int64_t> count(n);
-    py::array_t<double> mean(n), variance(n), least(n), largest(n), low(n);
-    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-    bool plain = true;
-    for (std::ptrdiff_t c = 0; c < n; ++c) {
-      const bool empty = s.count[c] == 0;
-      const double m = s.shift[c] + s.offset[c], rest = (s.shift[c] - m) + s.offset[c];
-      count.mutable_data()[c] = std::int64_t(s.count[c]);
-      mean.mutable_data()[c] = empty ? nan : m;
-      const double v = s.squares[c] / s.count[c];
-      variance.mutable_data()[c] = empty ? nan : v;
-      plain = plain && keeps_squares(s, c, v);
-      least.mutable_data()[c] = empty ? nan : s.least[c];
-      largest.mutable_data()[c] = empty ? nan : s.largest[c];
-      low.mutable_data()[c] = std::isfinite(rest) ? rest : 0.0;
-    }
-    return py::make_tuple(count, mean, variance, least, largest, low, plain);
+  const column_sums s = dispatch(k, [&](auto type) {
+    without_gil released;
+    return column_statistics<decltype(type)>(v, parallel_for);
   });
+  const std::ptrdiff_t n = s.columns;
+  const column_array<std::int64_t> count(n);
+  const column_array<double> mean(n), variance(n), least(n), largest(n), low(n);
+  bool plain = x.shape(0) > 0;
+  for (std::ptrdiff_t c = 0; c < n; ++c) {
+    const bool empty = s.count[c] == 0;
+    const double m = s.shift[c] + s.offset[c], rest = (s.shift[c] - m) + s.offset[c];
+    const double var = s.squares[c] / s.count[c];
+    count.values[c] = std::int64_t(s.count[c]);
+    mean.values[c] = empty ? nan : m;
+    variance.values[c] = empty ? nan : var;
+    plain = plain && keeps_squares(s, c, var);
+    least.values[c] = empty ? nan : s.least[c];
+    largest.values[c] = empty ? nan : s.largest[c];
+    low.values[c] = std::isfinite(rest) ? rest : 0.0;
+  }
+  return py::make_tuple(count.array, mean.array, variance.array, least.array, largest.array,
+                        low.array, plain);
+}
+
+// least and largest, one a column, NaN where there is no number; and whether there are rows and
+// all that is a number is finite.
+py::object column_extremes_of(py::handle function, py::handle x_object) {
+  kind k;
+  const py::array x = matrix(x_object, {text_of(function), "x"}, k);
+  const view v = view_of(x);
+  const column_extremes found = dispatch(k, [&](auto type) {
+    without_gil released;
+    return extremes_of_columns<decltype(type)>(v, parallel_for);
+  });
+  const std::ptrdiff_t n = found.columns;
+  const column_array<double> least(n), largest(n);
+  bool finite = x.shape(0) > 0;
+  for (std::ptrdiff_t c = 0; c < n; ++c) {
+    const bool empty = found.least[c] > found.largest[c];
+    finite =
+        finite && (empty || (std::isfinite(found.least[c]) && std::isfinite(found.largest[c])));
+    least.values[c] = empty ? nan : found.least[c];
+    largest.values[c] = empty ? nan : found.largest[c];
+  }
+  return py::make_tuple(least.array, largest.array, finite);
 }
 
 // `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
 // `finite`: None where x has infinities, and what was written is of no use.
-py::object affine(const char* function, py::handle x_object, const py::array& map, double low,
-                  double high, py::handle out_object, bool finite) {
+py::object affine(py::handle function_object, py::handle x_object, py::handle map_object,
+                  double low, double high, py::handle out_object, bool finite) {
   kind k;
+  const char* function = text_of(function_object);
   const argument arg{function, "x"};
   const py::array x = matrix(x_object, arg, k);
-  // Looked at here, since pybind11's array_t would take a tenth of a small call.
+  const py::array map = as_array(map_object, {function, "map"});
   if (descr(map)->type_num != py::detail::npy_api::NPY_DOUBLE_ || map.ndim() != 2 ||
       map.shape(0) != 3 || !has_flag(map, c_contiguous))
     throw py::type_error(std::string(function) + ": map must be contiguous float64 of three rows");
@@ -82,19 +130,18 @@ py::object affine(const char* function, py::handle x_object, const py::array& ma
   bool infinite = false;
   dispatch(k, [&](auto type) {
     without_gil released;
-    infinite = affine_columns<decltype(type)>(of_columns, views, parallel_for);
+    infinite = affine_columns<decltype(type)>(of_columns, finite, views, parallel_for);
   });
-  if (infinite && finite) return py::none();
+  if (infinite) return py::none();
   return returned(out_object, out);
 }
 
 }  // namespace
 
 void bind_columns(py::module_& m) {
-  using py::arg;
-  m.def("column_stats", column_stats, arg("function"), arg("x"));
-  m.def("affine_columns", affine, arg("function"), arg("x"), arg("map"), arg("low"), arg("high"),
-        arg("out"), arg("finite") = false);
+  define_fast(m, "column_stats", column_stats);
+  define_fast(m, "column_extremes", column_extremes_of);
+  define_fast(m, "affine_columns", affine);
 }
 
 }  // namespace dlcore

@@ -175,8 +175,9 @@ def clip_grad_norm(
 # Count, mean, variance, least, largest, what the mean lost in rounding; whether no square over- or
 # underflowed.
 def column_stats(
-    function: str, x: Array
+    function: str, x: Array, /
 ) -> tuple[Array, Array, Array, Array, Array, Array, bool]: ...
+def column_extremes(function: str, x: Array, /) -> tuple[Array, Array, bool]: ...
 def affine_columns(
     function: str,
     x: Array,
@@ -184,7 +185,8 @@ def affine_columns(
     low: float,
     high: float,
     out: Array | None,
-    finite: bool = False,
+    finite: bool,
+    /,
 ) -> Any: ...
 
 # The linear layer.

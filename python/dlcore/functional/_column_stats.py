@@ -202,22 +202,49 @@ def column_stats(x: Array) -> ColumnStats:
 def stats_of(function: str, x: Any, *, finite: bool = False) -> ColumnStats:
     """Compute `column_stats` for a function of this name, which errors are to say.
 
-    With ``finite`` an infinity is a ValueError that names its column and row.
+    With ``finite`` no rows are a ValueError, and an infinity one that names its column and row.
     """
-    count, mean, var, least, largest, low, keeps_squares = dispatch.core.column_stats(function, x)
+    count, mean, var, least, largest, low, plain = dispatch.core.column_stats(function, x)
     stats = ColumnStats(count, mean, var, least, largest, low)
-    if keeps_squares:  # nearly always
+    if plain:  # nearly always
         return stats
     array = as_array(x, f"{function}: x")
-    infinite = np.isinf(stats.min) | np.isinf(stats.max)
-    if finite and infinite.any():
+    infinite = np.isinf(least) | np.isinf(largest)
+    if finite:
+        _require_finite_rows(function, array, infinite)
+    return _rescaled(function, array, stats, ~infinite)
+
+
+class ColumnExtremes(NamedTuple):
+    """Minimum and maximum of the columns of a 2-D array, NaN left out."""
+
+    min: Array
+    max: Array
+
+    def merge(self, other: ColumnExtremes) -> ColumnExtremes:
+        """Return the extremes of both arrays stacked."""
+        return ColumnExtremes(np.fmin(self.min, other.min), np.fmax(self.max, other.max))
+
+
+def extremes_of(function: str, x: Any) -> ColumnExtremes:
+    """Return the extremes of the columns of rows without infinities; errors are those of `stats_of`."""
+    least, largest, finite = dispatch.core.column_extremes(function, x)
+    if not finite:
+        infinite = np.isinf(least) | np.isinf(largest)
+        _require_finite_rows(function, as_array(x, f"{function}: x"), infinite)
+    return ColumnExtremes(least, largest)
+
+
+def _require_finite_rows(function: str, x: Array, infinite: Array) -> None:
+    if len(x) == 0:
+        raise ValueError(f"{function}: x must have at least one row, got the shape {x.shape}")
+    if infinite.any():
         column = int(infinite.argmax())
-        row = int(np.isinf(array[:, column]).argmax())
+        row = int(np.isinf(x[:, column]).argmax())
         raise ValueError(
-            f"{function}: x must be finite or NaN, which is left out, got {array[row, column]} in "
+            f"{function}: x must be finite or NaN, which is left out, got {x[row, column]} in "
             f"column {column} (first in row {row})"
         )
-    return _rescaled(function, array, stats, ~infinite)
 
 
 def _rescaled(function: str, x: Array, stats: ColumnStats, finite: Array) -> ColumnStats:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from dlcore.functional._column_stats import stats_of
+from dlcore.functional._column_stats import extremes_of, stats_of
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
-    from dlcore.functional._column_stats import ColumnStats
+    from dlcore.functional._column_stats import ColumnExtremes, ColumnStats
 
 __all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
 
@@ -32,13 +32,18 @@ class _Normalizer:
 
     Attributes
     ----------
-    stats_ : ColumnStats
+    stats_
+        What is known of the columns: it has `min` and `max`.
     n_samples_seen_ : int
     """
 
-    stats_: ColumnStats
+    stats_: Any
     n_samples_seen_: int
     _made: tuple[ColumnMap, ColumnMap] | None = None
+
+    def _statistics(self, function: str, x: Any) -> Any:
+        """Return what is to be known of the columns of `x`."""
+        raise NotImplementedError
 
     def _maps(self) -> tuple[ColumnMap, ColumnMap]:
         """Return the map of transform and that of inverse_transform."""
@@ -64,32 +69,24 @@ class _Normalizer:
             If `x` has not two dimensions, no rows, or an infinity: the message has its column and
             row.
         """
-        return self._take(self._stats_of("fit", x), len(x))
+        return self._take(self._statistics(self._names["fit"], x), len(x))
 
     def partial_fit(self, x: Any) -> Self:
         """Add the rows of `x` to the statistics, as if all had been given to `fit` at once.
 
         Parameters and errors are those of `fit`; the number of columns must stay.
         """
-        new = self._stats_of("partial_fit", x)
+        new = self._statistics(self._names["partial_fit"], x)
         if not hasattr(self, "stats_"):
             return self._take(new, len(x))
-        if len(new.count) != len(self.stats_.count):
+        if len(new.min) != len(self.stats_.min):
             raise ValueError(
-                f"{type(self).__name__}.partial_fit: x must have {len(self.stats_.count)} columns, "
-                f"got {len(new.count)}"
+                f"{self._names['partial_fit']}: x must have {len(self.stats_.min)} columns, "
+                f"got {len(new.min)}"
             )
         return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
 
-    def _stats_of(self, method: str, x: Any) -> ColumnStats:
-        stats = stats_of(self._names[method], x, finite=True)
-        if len(x) == 0:
-            raise ValueError(
-                f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"
-            )
-        return stats
-
-    def _take(self, stats: ColumnStats, rows: int) -> Self:
+    def _take(self, stats: Any, rows: int) -> Self:
         self.stats_ = stats
         self.n_samples_seen_ = rows
         self._made = None
@@ -162,13 +159,14 @@ class MinMaxNormalizer(_Normalizer):
         end. `data_range_` and `scale_` are infinite where they are beyond float64; the transform
         does not depend on that.
     n_samples_seen_ : int
-    stats_ : ColumnStats
 
     Raises
     ------
     ValueError
         If the lower end is not below the upper one, or they are not finite.
     """
+
+    stats_: ColumnExtremes
 
     def __init__(self, feature_range: tuple[float, float] = (0, 1), clip: bool = False) -> None:
         low, high = feature_range
@@ -179,6 +177,9 @@ class MinMaxNormalizer(_Normalizer):
             )
         self.feature_range = (float(low), float(high))
         self.clip = bool(clip)
+
+    def _statistics(self, function: str, x: Any) -> ColumnExtremes:
+        return extremes_of(function, x)
 
     @property
     def data_min_(self) -> Array:
@@ -240,9 +241,14 @@ class ZScoreNormalizer(_Normalizer):
     stats_ : ColumnStats
     """
 
+    stats_: ColumnStats
+
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = bool(with_mean)
         self.with_std = bool(with_std)
+
+    def _statistics(self, function: str, x: Any) -> ColumnStats:
+        return stats_of(function, x, finite=True)
 
     @property
     def mean_(self) -> Array:

@@ -113,11 +113,18 @@ struct moments {
   static void add(const register_rows<T, Whole>& x, std::ptrdiff_t row, std::ptrdiff_t end,
                   column_lanes<T>* s) {
     constexpr int parts = wide_parts<T>;
-    column_lanes<T> sums[Count];
-    std::copy(s, s + Count, sums);
-    vec<double> minus_shift[Count][parts];
-    for (int k = 0; k < Count; ++k)
-      for (int part = 0; part < parts; ++part) minus_shift[k][part] = -s[k].shift[part];
+    // Apart, since GCC keeps what is copied as a whole in memory.
+    vec<double> minus_shift[Count][parts], sum[Count][parts], squares[Count][parts];
+    vec<T> least[Count], largest[Count];
+    for (int k = 0; k < Count; ++k) {
+      for (int part = 0; part < parts; ++part) {
+        minus_shift[k][part] = -s[k].shift[part];
+        sum[k][part] = s[k].sum[part];
+        squares[k][part] = s[k].squares[part];
+      }
+      least[k] = s[k].least;
+      largest[k] = s[k].largest;
+    }
     for (; row < end; ++row)
 #pragma GCC unroll 2
       for (int k = 0; k < Count; ++k) {
@@ -126,14 +133,21 @@ struct moments {
 #pragma GCC unroll 2
         for (int part = 0; part < parts; ++part) {
           const vec<double> d = distance(own.wide(row, part), minus_shift[k][part]);
-          sums[k].sum[part] += d;
-          sums[k].squares[part] = fma<double>(d, d, sums[k].squares[part]);
+          sum[k][part] += d;
+          squares[k][part] = fma<double>(d, d, squares[k][part]);
         }
         const vec<T> v = own.at(row);
-        sums[k].least = min<T>(sums[k].least, v);
-        sums[k].largest = max<T>(sums[k].largest, v);
+        least[k] = min<T>(least[k], v);
+        largest[k] = max<T>(largest[k], v);
       }
-    std::copy(sums, sums + Count, s);
+    for (int k = 0; k < Count; ++k) {
+      for (int part = 0; part < parts; ++part) {
+        s[k].sum[part] = sum[k][part];
+        s[k].squares[part] = squares[k][part];
+      }
+      s[k].least = least[k];
+      s[k].largest = largest[k];
+    }
   }
 
   template <class T>

@@ -1,7 +1,7 @@
 // Statistics and affine maps of columns.
 #include <cmath>
-#include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "bindings/elementwise.hpp"
@@ -29,21 +29,25 @@ py::array matrix(py::handle object, const argument& arg, kind& k) {
   return x;
 }
 
-// One element a column: pybind11's constructors would take half of a small call.
-template <class T>
-struct column_array {
-  py::array array;
-  T* values;
+// A new array of float64, of so many rows or of one dimension: pybind11's constructors would take
+// half of a small call.
+py::array new_array(std::ptrdiff_t columns, std::ptrdiff_t rows = 0) {
+  const auto& api = py::detail::npy_api::get();
+  const Py_intptr_t shape[] = {rows, columns};
+  PyObject* dtype = py::dtype::of<double>().release().ptr();  // the new array takes the reference
+  PyObject* a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype, rows ? 2 : 1,
+                                          rows ? shape : shape + 1, nullptr, nullptr, 0, nullptr);
+  if (!a) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(a);
+}
+double* values_of(py::array& a) { return static_cast<double*>(a.mutable_data()); }
 
-  explicit column_array(std::ptrdiff_t columns) {
-    const auto& api = py::detail::npy_api::get();
-    const Py_intptr_t shape = columns;
-    PyObject* dtype = py::dtype::of<T>().release().ptr();  // the new array takes the reference
-    PyObject* a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype, 1, &shape, nullptr, nullptr,
-                                            0, nullptr);
-    if (!a) throw py::error_already_set();
-    array = py::reinterpret_steal<py::array>(a);
-    values = static_cast<T*>(array.mutable_data());
+// Lets go of the GIL where the work takes longer than that, a tenth of a microsecond.
+struct without_gil_if_long {
+  std::optional<without_gil> released;
+
+  explicit without_gil_if_long(std::ptrdiff_t elements) {
+    if (elements > 8192) released.emplace();
   }
 };
 
@@ -54,34 +58,35 @@ bool keeps_squares(const column_sums& s, std::ptrdiff_t c, double variance) {
          (variance == 0 && s.least[c] == s.largest[c]);
 }
 
-// count, mean, variance, least, largest, and what the mean lost in rounding: one a column; and
-// whether there are rows and all columns keep their squares.
+// mean; variance; rows of count, least, largest, and what the mean lost in rounding; and whether
+// there are rows and all columns keep their squares. Few arrays, since each takes a fifth of a
+// small call.
 py::object column_stats(py::handle function, py::handle x_object) {
   kind k;
   const py::array x = matrix(x_object, {text_of(function), "x"}, k);
   const view v = view_of(x);
   const column_sums s = dispatch(k, [&](auto type) {
-    without_gil released;
+    const without_gil_if_long released(v.size());
     return column_statistics<decltype(type)>(v, parallel_for);
   });
   const std::ptrdiff_t n = s.columns;
-  const column_array<std::int64_t> count(n);
-  const column_array<double> mean(n), variance(n), least(n), largest(n), low(n);
+  py::array mean = new_array(n), variance = new_array(n), rest = new_array(n, 4);
+  double *means = values_of(mean), *variances = values_of(variance), *counts = values_of(rest);
+  double *least = counts + n, *largest = least + n, *low = largest + n;
   bool plain = x.shape(0) > 0;
   for (std::ptrdiff_t c = 0; c < n; ++c) {
     const bool empty = s.count[c] == 0;
-    const double m = s.shift[c] + s.offset[c], rest = (s.shift[c] - m) + s.offset[c];
+    const double m = s.shift[c] + s.offset[c], lost = (s.shift[c] - m) + s.offset[c];
     const double var = s.squares[c] / s.count[c];
-    count.values[c] = std::int64_t(s.count[c]);
-    mean.values[c] = empty ? nan : m;
-    variance.values[c] = empty ? nan : var;
+    counts[c] = s.count[c];
+    means[c] = empty ? nan : m;
+    variances[c] = empty ? nan : var;
     plain = plain && keeps_squares(s, c, var);
-    least.values[c] = empty ? nan : s.least[c];
-    largest.values[c] = empty ? nan : s.largest[c];
-    low.values[c] = std::isfinite(rest) ? rest : 0.0;
+    least[c] = empty ? nan : s.least[c];
+    largest[c] = empty ? nan : s.largest[c];
+    low[c] = std::isfinite(lost) ? lost : 0.0;
   }
-  return py::make_tuple(count.array, mean.array, variance.array, least.array, largest.array,
-                        low.array, plain);
+  return py::make_tuple(mean, variance, rest, plain);
 }
 
 // least and largest, one a column, NaN where there is no number; and whether there are rows and
@@ -91,20 +96,20 @@ py::object column_extremes_of(py::handle function, py::handle x_object) {
   const py::array x = matrix(x_object, {text_of(function), "x"}, k);
   const view v = view_of(x);
   const column_extremes found = dispatch(k, [&](auto type) {
-    without_gil released;
+    const without_gil_if_long released(v.size());
     return extremes_of_columns<decltype(type)>(v, parallel_for);
   });
   const std::ptrdiff_t n = found.columns;
-  const column_array<double> least(n), largest(n);
+  py::array least = new_array(n), largest = new_array(n);
   bool finite = x.shape(0) > 0;
   for (std::ptrdiff_t c = 0; c < n; ++c) {
     const bool empty = found.least[c] > found.largest[c];
     finite =
         finite && (empty || (std::isfinite(found.least[c]) && std::isfinite(found.largest[c])));
-    least.values[c] = empty ? nan : found.least[c];
-    largest.values[c] = empty ? nan : found.largest[c];
+    values_of(least)[c] = empty ? nan : found.least[c];
+    values_of(largest)[c] = empty ? nan : found.largest[c];
   }
-  return py::make_tuple(least.array, largest.array, finite);
+  return py::make_tuple(least, largest, finite);
 }
 
 // `map`: what to subtract, to multiply by and to add, one row of a contiguous float64 array each.
@@ -129,7 +134,7 @@ py::object affine(py::handle function_object, py::handle x_object, py::handle ma
   const std::array<view, 2> views{view_of(x), view_of(out)};
   bool infinite = false;
   dispatch(k, [&](auto type) {
-    without_gil released;
+    const without_gil_if_long released(views[0].size());
     infinite = affine_columns<decltype(type)>(of_columns, finite, views, parallel_for);
   });
   if (infinite) return py::none();

@@ -174,9 +174,7 @@ def clip_grad_norm(
 # Normalization.
 # Count, mean, variance, least, largest, what the mean lost in rounding; whether no square over- or
 # underflowed.
-def column_stats(
-    function: str, x: Array, /
-) -> tuple[Array, Array, Array, Array, Array, Array, bool]: ...
+def column_stats(function: str, x: Array, /) -> tuple[Array, Array, Array, bool]: ...
 def column_extremes(function: str, x: Array, /) -> tuple[Array, Array, bool]: ...
 def affine_columns(
     function: str,

@@ -204,12 +204,23 @@ def stats_of(function: str, x: Any, *, finite: bool = False) -> ColumnStats:
 
     With ``finite`` no rows are a ValueError, and an infinity one that names its column and row.
     """
-    count, mean, var, least, largest, low, plain = dispatch.core.column_stats(function, x)
-    stats = ColumnStats(count, mean, var, least, largest, low)
-    if plain:  # nearly always
-        return stats
+    found = dispatch.core.column_stats(function, x)
+    return as_stats(found) if found[-1] else far_stats_of(function, x, found, finite=finite)
+
+
+def as_stats(found: tuple[Any, ...]) -> ColumnStats:
+    """Return what the native function has found, where it is `plain`, as it nearly always is."""
+    mean, var, (count, least, largest, low), _ = found
+    return ColumnStats(count.astype(np.int64), mean, var, least, largest, low)
+
+
+def far_stats_of(
+    function: str, x: Any, found: tuple[Any, ...], *, finite: bool = False
+) -> ColumnStats:
+    """Return the statistics where there are no rows or infinities, or squares over- or underflow."""
+    stats = as_stats(found)
     array = as_array(x, f"{function}: x")
-    infinite = np.isinf(least) | np.isinf(largest)
+    infinite = np.isinf(stats.min) | np.isinf(stats.max)
     if finite:
         _require_finite_rows(function, array, infinite)
     return _rescaled(function, array, stats, ~infinite)
@@ -258,8 +269,8 @@ def _rescaled(function: str, x: Array, stats: ColumnStats, finite: Array) -> Col
             return stats
         moments = Moments(*map(np.array, stats.moments()))
         scale = size[columns]
-        again = dispatch.core.column_stats(function, np.ldexp(x[:, columns], -scale))
-        _, mean, var, _, _, low, _ = again
-        for own, new in zip(moments, (mean, low, var, scale), strict=True):
+        again = as_stats(dispatch.core.column_stats(function, np.ldexp(x[:, columns], -scale)))
+        values = again.mean, again._mean_low, again.var, scale
+        for own, new in zip(moments, values, strict=True):
             own[columns] = new
     return _stats(stats.count, stats.min, stats.max, moments)

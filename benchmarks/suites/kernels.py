@@ -189,11 +189,15 @@ KERNELS = [
         moved=2,
         stream="copy",
         targets={
-            (32, 10): (8, 15),
-            (8192, 10): (4, 8),
-            (65536, 10): (4, 8),
-            (4096, 1000): (2, 3),
-            (1024, 50257): (4, 6),
+            (32, 10): (9, 12),
+            (8192, 3): (4, 6),
+            (8192, 10): (6, 8),
+            (65536, 10): (5, 6),
+            (8192, 17): (4, 6),
+            (8192, 37): (4, 6),
+            (4096, 1000): (3, 3.5),
+            (4096, 1001): (3, 3.5),
+            (1024, 50257): (5, 6),
         },
     ),
     Kernel(
@@ -202,7 +206,7 @@ KERNELS = [
         bce_with_logits_and_grad,
         moved=3,
         stream="copy",
-        targets={SMALL: (10, 15), MIDDLE: (6, 10), GREAT: (6, 9)},
+        targets={SMALL: (9, 15), MIDDLE: (6, 10), GREAT: (6, 9)},
     ),
     Kernel(
         "relu",
@@ -218,7 +222,7 @@ KERNELS = [
         relu_backward,
         moved=3,
         stream="copy",
-        targets={SMALL: (1.5, 3), MIDDLE: (1.3, 2), GREAT: (1, 1.1)},
+        targets={SMALL: (1.5, 3), MIDDLE: (1.3, 2), GREAT: (1.2, 1.3)},
     ),
     Kernel(  # of optimizers the shape is (arrays, elements of each)
         "adam_step",
@@ -226,7 +230,7 @@ KERNELS = [
         lambda p, g: optimized(adam, p, g),
         moved=7,
         stream="scale",
-        targets={ONE_SMALL: (6, 10), ONE_MIDDLE: (2, 3), ONE_GREAT: (1, 1.1), MANY: (10, 20)},
+        targets={ONE_SMALL: (7, 9), ONE_MIDDLE: (2, 3), ONE_GREAT: (1, 1.1), MANY: (10, 20)},
     ),
     Kernel(
         "sgd_momentum_step",

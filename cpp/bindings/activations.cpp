@@ -2,15 +2,16 @@
 #include "kernels/activations.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "bindings/elementwise.hpp"
+#include "bindings/fast_call.hpp"
 #include "bindings/options.hpp"
 
 namespace dlcore {
 
 namespace {
 
-using py::arg;
 using py::object;
 
 object forward(const activation_spec& spec, py::handle x, py::handle out) {
@@ -43,8 +44,8 @@ object backward(const activation_spec& spec, py::handle dy_object, py::handle x_
   return returned(out_object, out);
 }
 
-template <class>
-using number = py::handle;  // one for each name of an option
+template <std::size_t>
+using number = py::handle;  // one for each option
 
 template <class... Number>
 activation_spec spec_of(activation_kind kind, [[maybe_unused]] const char* function,
@@ -58,21 +59,16 @@ activation_spec spec_of(activation_kind kind, [[maybe_unused]] const char* funct
   return spec;
 }
 
-// `option`: the names of its options.
-template <class... Name>
-void bind_activation(py::module_& m, activation_kind kind, Name... option) {
-  m.def(
-      info(kind).name,
-      [kind](const object& x, number<Name>... value, const object& out) {
-        return forward(spec_of(kind, info(kind).name, value...), x, out);
-      },
-      arg("x"), arg(option)..., arg("out"));
-  m.def(
-      info(kind).backward_name,
-      [kind](const object& dy, const object& x, number<Name>... value, const object& out) {
-        return backward(spec_of(kind, info(kind).backward_name, value...), dy, x, out);
-      },
-      arg("dy"), arg("x"), arg(option)..., arg("out"));
+// Options: 0, 1, ... of them.
+template <std::size_t... Option>
+void bind_activation(py::module_& m, activation_kind kind, std::index_sequence<Option...>) {
+  define_fast(m, info(kind).name, [kind](py::handle x, number<Option>... value, py::handle out) {
+    return forward(spec_of(kind, info(kind).name, value...), x, out);
+  });
+  define_fast(m, info(kind).backward_name,
+              [kind](py::handle dy, py::handle x, number<Option>... value, py::handle out) {
+                return backward(spec_of(kind, info(kind).backward_name, value...), dy, x, out);
+              });
 }
 
 // The list: the options of each activation with their defaults, and its Lipschitz constant with
@@ -92,17 +88,16 @@ py::dict listed_activations() {
 
 void bind_activations(py::module_& m) {
   for (const activation_kind kind : all_activations) {
-    const auto& option = info(kind).options;
     static_assert(activation_info::most_options == 2);
     switch (info(kind).option_count()) {
       case 0:
-        bind_activation(m, kind);
+        bind_activation(m, kind, std::index_sequence<>());
         break;
       case 1:
-        bind_activation(m, kind, option[0].name);
+        bind_activation(m, kind, std::index_sequence<0>());
         break;
       case 2:
-        bind_activation(m, kind, option[0].name, option[1].name);
+        bind_activation(m, kind, std::index_sequence<0, 1>());
     }
   }
   m.def("activations", listed_activations);

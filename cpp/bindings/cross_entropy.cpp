@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/fast_call.hpp"
 #include "bindings/reduction.hpp"
 #include "bindings/rows.hpp"
 
@@ -204,12 +205,8 @@ py::object negative_log_likelihood(py::handle log_probabilities, py::handle targ
 }  // namespace
 
 void bind_cross_entropy(py::module_& m) {
-  using py::arg;
-  m.def("cross_entropy", cross_entropy_of, arg("logits"), arg("target"), arg("weight"),
-        arg("ignore_index"), arg("label_smoothing"), arg("reduction"), arg("with_grad"),
-        arg("out"));
-  m.def("nll_loss", negative_log_likelihood, arg("input"), arg("target"), arg("weight"),
-        arg("ignore_index"), arg("reduction"), arg("with_grad"), arg("out"));
+  define_fast(m, "cross_entropy", cross_entropy_of);
+  define_fast(m, "nll_loss", negative_log_likelihood);
 }
 
 }  // namespace dlcore

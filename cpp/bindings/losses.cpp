@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/fast_call.hpp"
 #include "bindings/options.hpp"
 #include "bindings/reduction.hpp"
 #include "kernels/reductions.hpp"
@@ -137,35 +138,27 @@ py::object kl_div_loss(py::handle x, py::handle target, py::handle weight, py::h
 }
 
 void bind_plain_loss(py::module_& m, loss_kind kind) {
-  using py::arg;
   using py::handle;
   const loss_info& loss = info(kind);
   if (loss.further)
-    m.def(
-        loss.name,
-        [kind](handle x, handle target, handle further, handle weight, handle how, bool with_grad,
-               handle out) {
-          return plain_loss({kind}, x, target, further, weight, how, with_grad, out);
-        },
-        arg("input"), arg("target"), arg(loss.further), arg("weight"), arg("reduction"),
-        arg("with_grad"), arg("out"));
+    define_fast(m, loss.name,
+                [kind](handle x, handle target, handle further, handle weight, handle how,
+                       bool with_grad, handle out) {
+                  return plain_loss({kind}, x, target, further, weight, how, with_grad, out);
+                });
   else if (loss.option_count() > 0)
-    m.def(
-        loss.name,
-        [kind](handle x, handle target, handle option, handle weight, handle how, bool with_grad,
-               handle out) {
-          const double value = option_of(option, info(kind).options[0], info(kind).name);
-          return plain_loss({kind, {value}}, x, target, {}, weight, how, with_grad, out);
-        },
-        arg("input"), arg("target"), arg(loss.options[0].name), arg("weight"), arg("reduction"),
-        arg("with_grad"), arg("out"));
+    define_fast(m, loss.name,
+                [kind](handle x, handle target, handle option, handle weight, handle how,
+                       bool with_grad, handle out) {
+                  const double value = option_of(option, info(kind).options[0], info(kind).name);
+                  return plain_loss({kind, {value}}, x, target, {}, weight, how, with_grad, out);
+                });
   else
-    m.def(
-        loss.name,
+    define_fast(
+        m, loss.name,
         [kind](handle x, handle target, handle weight, handle how, bool with_grad, handle out) {
           return plain_loss({kind}, x, target, {}, weight, how, with_grad, out);
-        },
-        arg("input"), arg("target"), arg("weight"), arg("reduction"), arg("with_grad"), arg("out"));
+        });
 }
 
 // Whether all elements are in [0, 1] or NaN.
@@ -200,12 +193,9 @@ void bind_losses(py::module_& m) {
   using py::arg;
   for (const loss_kind kind : all_losses)
     if (info(kind).plain) bind_plain_loss(m, kind);
-  m.def("binary_cross_entropy", bce_loss, arg("input"), arg("target"), arg("weight"),
-        arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("binary_cross_entropy_with_logits", bce_with_logits_loss, arg("logits"), arg("target"),
-        arg("weight"), arg("pos_weight"), arg("reduction"), arg("with_grad"), arg("out"));
-  m.def("kl_div", kl_div_loss, arg("input"), arg("target"), arg("weight"), arg("reduction"),
-        arg("log_target"), arg("with_grad"), arg("out"));
+  define_fast(m, "binary_cross_entropy", bce_loss);
+  define_fast(m, "binary_cross_entropy_with_logits", bce_with_logits_loss);
+  define_fast(m, "kl_div", kl_div_loss);
   m.def("all_probabilities", are_probabilities, arg("function"), arg("name"), arg("x"));
   m.def("losses", listed_losses);
 }

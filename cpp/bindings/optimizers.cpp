@@ -10,6 +10,7 @@
 
 #include "bindings/array_spans.hpp"
 #include "bindings/elementwise.hpp"
+#include "bindings/fast_call.hpp"
 #include "kernels/gradient_norm.hpp"
 
 namespace dlcore {
@@ -394,8 +395,8 @@ double clip_grad_norm(const py::list& grads, double max_norm, double norm_type,
 
 void bind_optimizers(py::module_& m) {
   using py::arg;
-  m.def("sgd_step", sgd_step, arg("grads"), arg("parts"));
-  m.def("adam_step", adam_step, arg("grads"), arg("parts"));
+  define_fast(m, "sgd_step", sgd_step);
+  define_fast(m, "adam_step", adam_step);
   m.def("check_gradients", check_gradients, arg("function"), arg("params"), arg("grads"));
   m.def("clip_grad_norm", clip_grad_norm, arg("grads"), arg("max_norm"), arg("norm_type"),
         arg("error_if_nonfinite"));

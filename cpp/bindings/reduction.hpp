@@ -18,17 +18,16 @@ inline reduction reduction_of(py::handle name, const char* function) {
                         std::string(py::repr(name)));
 }
 
-// A NumPy scalar of the input's dtype.
+// A NumPy scalar of the input's dtype. By NumPy's C interface, since a call of numpy.float32 takes
+// as long as the loss of some hundred elements.
 inline py::object scalar_like(const py::array& a, double value) {
-  using types = std::array<py::object, 2>;
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<types> storage;
-  const types& scalar = storage
-                            .call_once_and_store_result([] {
-                              const auto numpy = py::module_::import("numpy");
-                              return types{numpy.attr("float32"), numpy.attr("float64")};
-                            })
-                            .get_stored();
-  return scalar[descr(a)->type_num == py::detail::npy_api::NPY_DOUBLE_](value);
+  float single = float(value);
+  const bool is_double = descr(a)->type_num == py::detail::npy_api::NPY_DOUBLE_;
+  void* data = is_double ? static_cast<void*>(&value) : static_cast<void*>(&single);
+  PyObject* descr = py::detail::array_proxy(a.ptr())->descr;
+  PyObject* scalar = py::detail::npy_api::get().PyArray_Scalar_(data, descr, nullptr);
+  if (!scalar) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(scalar);
 }
 
 // (loss, grad) with a gradient, else the loss.

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "bindings/fast_call.hpp"
 #include "bindings/rows.hpp"
 
 namespace dlcore {
@@ -20,8 +21,8 @@ row_shape counted_rows(const char* function, const py::array& x, int axis, kind 
 
 // `kernel(type, shape, views)`: forward or backward, of the type that its first argument has.
 template <class Kernel>
-py::object forward(const char* function, const py::object& x_object, std::ptrdiff_t axis,
-                   const py::object& out_object, const Kernel& kernel) {
+py::object forward(const char* function, py::handle x_object, std::ptrdiff_t axis,
+                   py::handle out_object, const Kernel& kernel) {
   kind k;
   const py::array x = float_array(x_object, {function, "x"}, k);
   const int at = class_axis(x, axis, {function, "axis"});
@@ -36,8 +37,8 @@ py::object forward(const char* function, const py::object& x_object, std::ptrdif
 }
 
 template <class Kernel>
-py::object backward(const char* function, const py::object& dy_object, const py::object& y_object,
-                    std::ptrdiff_t axis, const py::object& out_object, const Kernel& kernel) {
+py::object backward(const char* function, py::handle dy_object, py::handle y_object,
+                    std::ptrdiff_t axis, py::handle out_object, const Kernel& kernel) {
   kind k;
   const py::array y = float_array(y_object, {function, "y"}, k);
   const argument dy_arg{function, "dy"};
@@ -55,7 +56,7 @@ py::object backward(const char* function, const py::object& dy_object, const py:
   return returned(out_object, out);
 }
 
-py::object log_of_sum(const py::object& x_object, std::ptrdiff_t axis) {
+py::object log_of_sum(py::handle x_object, std::ptrdiff_t axis) {
   const char* function = "logsumexp";
   kind k;
   const py::array x = float_array(x_object, {function, "x"}, k);
@@ -77,43 +78,31 @@ py::object log_of_sum(const py::object& x_object, std::ptrdiff_t axis) {
 }  // namespace
 
 void bind_softmax(py::module_& m) {
-  using py::arg;
-  m.def(
-      "softmax",
-      [](const py::object& x, std::ptrdiff_t axis, const py::object& out) {
-        return forward("softmax", x, axis, out, [](auto t, const auto& shape, const auto& views) {
-          softmax<decltype(t)>(shape, views, parallel_for);
-        });
-      },
-      arg("x"), arg("axis"), arg("out"));
-  m.def(
-      "softmax_backward",
-      [](const py::object& dy, const py::object& y, std::ptrdiff_t axis, const py::object& out) {
-        return backward("softmax_backward", dy, y, axis, out,
-                        [](auto t, const auto& shape, const auto& views) {
-                          softmax_backward<decltype(t)>(shape, views, parallel_for);
-                        });
-      },
-      arg("dy"), arg("y"), arg("axis"), arg("out"));
-  m.def(
-      "log_softmax",
-      [](const py::object& x, std::ptrdiff_t axis, const py::object& out) {
-        return forward("log_softmax", x, axis, out,
-                       [](auto t, const auto& shape, const auto& views) {
-                         log_softmax<decltype(t)>(shape, views, parallel_for);
-                       });
-      },
-      arg("x"), arg("axis"), arg("out"));
-  m.def("logsumexp", log_of_sum, arg("x"), arg("axis"));
-  m.def(
-      "log_softmax_backward",
-      [](const py::object& dy, const py::object& y, std::ptrdiff_t axis, const py::object& out) {
-        return backward("log_softmax_backward", dy, y, axis, out,
-                        [](auto t, const auto& shape, const auto& views) {
-                          log_softmax_backward<decltype(t)>(shape, views, parallel_for);
-                        });
-      },
-      arg("dy"), arg("y"), arg("axis"), arg("out"));
+  define_fast(m, "softmax", [](py::handle x, std::ptrdiff_t axis, py::handle out) {
+    return forward("softmax", x, axis, out, [](auto t, const auto& shape, const auto& views) {
+      softmax<decltype(t)>(shape, views, parallel_for);
+    });
+  });
+  define_fast(m, "softmax_backward",
+              [](py::handle dy, py::handle y, std::ptrdiff_t axis, py::handle out) {
+                return backward("softmax_backward", dy, y, axis, out,
+                                [](auto t, const auto& shape, const auto& views) {
+                                  softmax_backward<decltype(t)>(shape, views, parallel_for);
+                                });
+              });
+  define_fast(m, "log_softmax", [](py::handle x, std::ptrdiff_t axis, py::handle out) {
+    return forward("log_softmax", x, axis, out, [](auto t, const auto& shape, const auto& views) {
+      log_softmax<decltype(t)>(shape, views, parallel_for);
+    });
+  });
+  define_fast(m, "logsumexp", log_of_sum);
+  define_fast(m, "log_softmax_backward",
+              [](py::handle dy, py::handle y, std::ptrdiff_t axis, py::handle out) {
+                return backward("log_softmax_backward", dy, y, axis, out,
+                                [](auto t, const auto& shape, const auto& views) {
+                                  log_softmax_backward<decltype(t)>(shape, views, parallel_for);
+                                });
+              });
 }
 
 }  // namespace dlcore

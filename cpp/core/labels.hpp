@@ -20,11 +20,13 @@ struct index_view {
     with_type([&](auto type) {
       using I = decltype(type);
       for_each_run(rows, begin, n, [&](const char* p, std::ptrdiff_t stride, std::ptrdiff_t run) {
-        const auto copy = [&](std::ptrdiff_t step) {
-          for (std::ptrdiff_t i = 0; i < run; ++i) *to++ = value_at<I>(p + i * step);
+        std::int64_t* const out = to;  // not `to` itself, which would be stored with each label
+        const auto copy = [=](std::ptrdiff_t step) {
+          for (std::ptrdiff_t i = 0; i < run; ++i) out[i] = value_at<I>(p + i * step);
         };
         if (stride == sizeof(I)) copy(sizeof(I));  // a constant: vectorised
         else copy(stride);
+        to += run;
       });
     });
   }

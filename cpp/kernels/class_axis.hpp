@@ -14,13 +14,14 @@
 //   row(g), rows(g)   the first row and the number of rows in it
 // A part offers
 //   of(v), set(v, x)             what belongs to its rows
-//   sweep(f)                     calls f(j) for each register j of the part, in order
+//   sweep(f, flush)              calls f(j) for each register j of the part, in order, and flush()
+//                                after each open_sum::block of them
 //   in(k, j, fill)               input k; lanes beyond the row's end are `fill`
 //   expect_next(j)               asks for what is in this place next, while there is much to
 //                                compute
 //   keep(j, e), kept(j, again)   e again; where it was not worth keeping, again(in(0, j))
 //   write(f)                     writes the output, f(j)
-//   largest(), sum(s), count(n)  fold what belongs to one row
+//   bounds(), sum(s), count(n)   fold what belongs to one row
 //   at(labels)                   the elements of given classes, one a row
 //   with_label(j, labels, t, x), put_label(labels, t)
 //                                put t where the label is: into the register that is to be written,

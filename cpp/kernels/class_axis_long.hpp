@@ -9,6 +9,14 @@
 
 namespace dlcore {
 
+// A register of a row from an element on: a whole one, or the first n lanes of one.
+struct whole_register {
+  std::ptrdiff_t at;
+};
+struct part_register {
+  std::ptrdiff_t at, n;
+};
+
 template <class T, int Inputs>
 struct long_lanes : row_block<T> {
   static constexpr std::ptrdiff_t w = vec<T>::size;
@@ -84,14 +92,6 @@ template <class T, int Inputs>
 struct long_rows : row_block<T> {
   static constexpr std::ptrdiff_t w = vec<T>::size;
 
-  // A register of the row from an element on: a whole one, or the first n lanes of one.
-  struct whole_register {
-    std::ptrdiff_t at;
-  };
-  struct part_register {
-    std::ptrdiff_t at, n;
-  };
-
   struct part {
     std::ptrdiff_t classes;
     int g = 0, lane;  // of row_values
@@ -103,9 +103,15 @@ struct long_rows : row_block<T> {
 
     vec<T> of(const row_values<T>& v) const { return lanes(v)[lane]; }
     void set(row_values<T>& v, vec<T> x) const { lanes(v)[lane] = x.v[0]; }
-    template <class F>
-    void sweep(const F& f) const {
+    template <class F, class Flush>
+    void sweep(const F& f, const Flush& flush) const {
+      constexpr std::ptrdiff_t block = open_sum<T>::block * w;
       std::ptrdiff_t i = 0;
+      for (; i + block <= classes; i += block) {
+#pragma GCC unroll 2
+        for (std::ptrdiff_t k = 0; k < block; k += w) f(whole_register{i + k});
+        flush();
+      }
       for (; i + w <= classes; i += w) f(whole_register{i});
       if (i < classes) f(part_register{i, classes - i});
     }
@@ -148,23 +154,23 @@ struct long_rows : row_block<T> {
     void put_label(const lane_labels<T>& labels, vec<T> t) const {
       out[labels.index[lane]] = t.v[0];
     }
-    vec<T> largest() const {
-      // Several maxima at once: each waits for the one before.
-      constexpr T inf = std::numeric_limits<T>::infinity();
+    extremes<T> bounds() const {
+      // Several at once: each waits for the one before.
       constexpr std::ptrdiff_t many = 4;
-      vec<T> m[many] = {-inf, -inf, -inf, -inf};
+      extremes<T> m[many];
       const T* x = data[0];
       std::ptrdiff_t i = 0;
       for (; i + many * w <= classes; i += many * w)
         for (std::ptrdiff_t u = 0; u < many; ++u) {
           prefetch(x + i + u * w, ahead);
-          m[u] = max<T>(m[u], load<T>(x + i + u * w));
+          m[u].add(load<T>(x + i + u * w));
         }
-      for (; i + w <= classes; i += w) m[0] = max<T>(m[0], load<T>(x + i));
-      if (i < classes) m[1] = max<T>(m[1], load_part<T>(x + i, classes - i, -inf));
-      return reduce_max(max<T>(max<T>(m[0], m[1]), max<T>(m[2], m[3])));
+      for (; i + w <= classes; i += w) m[0].add(load<T>(x + i));
+      if (i < classes) m[1].add(load_part<T>(x + i, classes - i, x[i]));
+      for (std::ptrdiff_t u = 1; u < many; ++u) m[0].add(m[u]);
+      return {T(reduce_min(m[0].lowest)), T(reduce_max(m[0].largest))};
     }
-    vec<T> sum(block_sum<T>& s) const { return T(s.total()); }
+    vec<T> sum(open_sum<T>& s) const { return T(s.total()); }
     // The lanes' counts as floating numbers: their sum may be beyond the integers of a lane.
     vec<T> count(vec<int_of<T>> n) const { return reduce_add(floating<T>(n)); }
     template <class Register>

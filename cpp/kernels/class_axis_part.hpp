@@ -19,6 +19,21 @@ inline vec<T> floating(vec<int_of<T>> n) {
   return __builtin_convertvector(n.v, typename vec<T>::native);
 }
 
+// The smallest and the largest elements of lanes. NaN is passed over.
+template <class T>
+struct extremes {
+  vec<T> lowest = std::numeric_limits<T>::infinity(), largest = -std::numeric_limits<T>::infinity();
+
+  void add(vec<T> x) {
+    lowest = min<T>(lowest, x);
+    largest = max<T>(largest, x);
+  }
+  void add(const extremes& other) {
+    lowest = min<T>(lowest, other.lowest);
+    largest = max<T>(largest, other.largest);
+  }
+};
+
 // What belongs to each row of a block, one row a lane.
 template <class T>
 using row_values = std::array<vec<T>, max_groups>;
@@ -100,27 +115,30 @@ struct row_per_lane {
 
   vec<T> of(const row_values<T>& v) const { return v[g]; }
   void set(row_values<T>& v, vec<T> x) const { v[g] = x; }
-  template <class F>
-  void sweep(const F& f) const {
-    for (std::ptrdiff_t c = 0; c < classes; ++c) f(c);
+  template <class F, class Flush>
+  void sweep(const F& f, const Flush& flush) const {
+    std::ptrdiff_t c = 0;
+    for (; c + open_sum<T>::block <= classes; flush())
+      for (int i = 0; i < open_sum<T>::block; ++i) f(c++);
+    for (; c < classes; ++c) f(c);
   }
   template <class F>
   void write(const F& f) const {
     for (std::ptrdiff_t c = 0; c < classes; ++c) part().put(c, f(c));
   }
-  vec<T> largest() const {
-    // Several maxima at once: each waits for the one before.
-    constexpr T inf = std::numeric_limits<T>::infinity();
-    vec<T> even = -inf, odd = -inf;
+  extremes<T> bounds() const {
+    // Two at once: each waits for the one before.
+    extremes<T> even, odd;
     std::ptrdiff_t c = 0;
     for (; c + 2 <= classes; c += 2) {
-      even = max<T>(even, part().in(0, c, T(0)));
-      odd = max<T>(odd, part().in(0, c + 1, T(0)));
+      even.add(part().in(0, c, T(0)));
+      odd.add(part().in(0, c + 1, T(0)));
     }
-    if (c < classes) even = max<T>(even, part().in(0, c, T(0)));
-    return max<T>(even, odd);
+    if (c < classes) even.add(part().in(0, c, T(0)));
+    even.add(odd);
+    return even;
   }
-  vec<T> sum(block_sum<T>& s) const { return s.lanes(); }
+  vec<T> sum(open_sum<T>& s) const { return s.lanes(); }
   vec<T> count(vec<int_of<T>> n) const { return floating<T>(n); }
   vec<T> with_label(std::ptrdiff_t c, const lane_labels<T>& labels, vec<T> t, vec<T> x) const {
     return select<T>(labels.lanes == vec<int_of<T>>(int_of<T>(c)), t, x);

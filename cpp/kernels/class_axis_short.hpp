@@ -2,45 +2,42 @@
 #pragma once
 
 #include "kernels/class_axis_part.hpp"
+#include "simd/columns.hpp"
 
 namespace dlcore {
 
-// Squares of w rows and w classes, transposed in registers: w rows of runs of classes to a tile
-// with one row a lane, and back.
+// w rows of runs of classes, at least a piece of them, to a tile with one row a lane, and back. The
+// last piece ends with the row: it goes over classes of the one before again.
 template <class T>
-inline void read_squares(const lane_pointers<T>& from, std::ptrdiff_t classes, std::ptrdiff_t ahead,
-                         T* to) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  for (std::ptrdiff_t c = 0; c < classes; c += w) {
-    const std::ptrdiff_t n = std::min(w, classes - c);
-    vec<T> x[w];
-#pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w; ++i) {
-      const T* p = reinterpret_cast<const T*>(from.first + i * from.row_stride) + c;
-      prefetch(p, ahead);
-      x[i] = n == w ? load<T>(p) : load_part<T>(p, n);
-    }
-    transpose<T>(x);
-#pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w; ++i) store<T>(to + (c + i) * w, x[i]);
+inline void read_rows(const lane_pointers<T>& from, std::ptrdiff_t classes, std::ptrdiff_t ahead,
+                      T* to) {
+  constexpr std::ptrdiff_t w = vec<T>::size, size = piece_size<T>;
+  const T* first = reinterpret_cast<const T*>(from.first);
+  const std::ptrdiff_t step = from.row_stride / std::ptrdiff_t(sizeof(T));
+  if (ahead)
+    for (std::ptrdiff_t i = 0; i < w; ++i)
+      for (std::ptrdiff_t c = 0; c < classes; c += 64 / sizeof(T))
+        prefetch(first + i * step + c, ahead);
+  for (std::ptrdiff_t c = 0; c < classes; c += size) {
+    c = std::min(c, classes - size);
+    vec<T> x[size];
+    load_columns<T, size>(first + c, step, x);
+#pragma GCC unroll 4
+    for (std::ptrdiff_t k = 0; k < size; ++k) store<T>(to + (c + k) * w, x[k]);
   }
 }
 
 template <class T>
-inline void write_squares(const lane_pointers<T>& to, std::ptrdiff_t classes, const T* from) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  for (std::ptrdiff_t c = 0; c < classes; c += w) {
-    const std::ptrdiff_t n = std::min(w, classes - c);
-    vec<T> x[w];
-#pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w; ++i) x[i] = load<T>(from + (c + i) * w);
-    transpose<T>(x);
-#pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w; ++i) {
-      T* p = reinterpret_cast<T*>(to.first + i * to.row_stride) + c;
-      if (n == w) store<T>(p, x[i]);
-      else store_part<T>(p, x[i], n);
-    }
+inline void write_rows(const lane_pointers<T>& to, std::ptrdiff_t classes, const T* from) {
+  constexpr std::ptrdiff_t w = vec<T>::size, size = piece_size<T>;
+  T* first = reinterpret_cast<T*>(to.first);
+  const std::ptrdiff_t step = to.row_stride / std::ptrdiff_t(sizeof(T));
+  for (std::ptrdiff_t c = 0; c < classes; c += size) {
+    c = std::min(c, classes - size);
+    vec<T> x[size];
+#pragma GCC unroll 4
+    for (std::ptrdiff_t k = 0; k < size; ++k) x[k] = load<T>(from + (c + k) * w);
+    store_columns<T, size>(first + c, step, x);
   }
 }
 
@@ -56,7 +53,7 @@ struct short_rows : row_block<T> {
 
   short_rows(std::ptrdiff_t classes, const memory_plan& plan) : ahead(plan.ahead) {
     this->classes = classes;
-    group_size = ceil_div(classes, w) * w * w;  // whole squares
+    group_size = classes * w;
   }
   std::ptrdiff_t block_rows() const {
     return w * std::min<std::ptrdiff_t>(max_groups, tile_size / group_size);
@@ -107,7 +104,7 @@ struct short_rows : row_block<T> {
 
  private:
   // Byte offsets in a tile of the elements of w rows, row after row.
-  int_of<T> transposition[w / 2 * w];
+  int_of<T> transposition[piece_size<T> * w];
   bool prepared = false;
 
   void prepare_transposition() {
@@ -119,13 +116,13 @@ struct short_rows : row_block<T> {
     prepared = true;
   }
 
-  // With few classes most of a square would be padding: gathering costs less.
-  bool by_squares() const { return this->classes >= w / 2; }
+  // Fewer classes than a piece has are gathered.
+  bool by_pieces() const { return this->classes >= piece_size<T>; }
 
   void read(const lane_pointers<T>& from, std::ptrdiff_t rows, T* to) const {
     const std::ptrdiff_t classes = this->classes;
-    if (rows == w && by_squares() && from.runs()) {
-      read_squares(from, classes, ahead, to);
+    if (rows == w && by_pieces() && from.runs()) {
+      read_rows(from, classes, ahead, to);
     } else if (rows == w && from.gathers()) {
       const vec<int_of<T>> offsets = from.offsets();
       const char* first = from.first;
@@ -139,9 +136,9 @@ struct short_rows : row_block<T> {
   }
   void write(const lane_pointers<T>& to, std::ptrdiff_t rows, const T* from) {
     const std::ptrdiff_t classes = this->classes;
-    if (rows == w && by_squares() && to.runs()) {
-      write_squares(to, classes, from);
-    } else if (rows == w && !by_squares() && to.runs() &&
+    if (rows == w && by_pieces() && to.runs()) {
+      write_rows(to, classes, from);
+    } else if (rows == w && !by_pieces() && to.runs() &&
                to.row_stride == classes * std::ptrdiff_t(sizeof(T))) {
       // Contiguous rows are one run: gathered from the tile, since scattering costs twice as much.
       prepare_transposition();

@@ -4,15 +4,17 @@
 #include <atomic>
 #include <vector>
 
+#include "kernels/cross_entropy_few.hpp"
 #include "kernels/row_loss.hpp"
 #include "kernels/row_sums.hpp"
+#include "kernels/row_targets.hpp"
 
 namespace dlcore {
 
 namespace {
 
-// The labels of one register of rows: ignored ones read as class 0 and are masked, and so are those
-// whose row weighs nothing, be its logits infinite or NaN.
+// The labels of one register of rows. Those whose row weighs nothing are ignored, too, be its
+// logits infinite or NaN.
 template <class T>
 struct row_targets : lane_labels<T> {
   vec<T> weight;  // of the label's class; 0 where ignored
@@ -34,16 +36,10 @@ struct block_targets {
   __attribute__((noinline)) void take(int g, std::ptrdiff_t ignore_index, const T* class_weight,
                                       bool zero_hides) {
     row_targets<T>& t = of[g];
-    vec<std::int64_t> labels[wide_parts<T>], skip[wide_parts<T>];
-    for (int part = 0; part < wide_parts<T>; ++part) {
-      const std::ptrdiff_t at = part * vec<std::int64_t>::size;
-      labels[part] = load(index + g * w + at);
-      skip[part] = labels[part] == vec<std::int64_t>(ignore_index);
-      labels[part] = labels[part] & ~skip[part];
-      store(t.index + at, labels[part]);
-    }
-    t.ignored = narrow_lanes<T>(skip);
-    t.lanes = narrow_lanes<T>(labels);
+    index_lanes<T> read;
+    read.read(index + g * w, ignore_index, t.index);
+    t.ignored = read.ignored;
+    t.lanes = read.lanes;
     t.weight = T(1);
     if (class_weight) {
       T weights[w];
@@ -66,8 +62,9 @@ struct cross_entropy_indices {
   struct distances {
     const T* weights;
     row_values<T>& to;
-    block_sum<T> sum;
+    open_sum<T> sum;
 
+    void flush() { sum.flush(); }
     template <class Part, class J>
     void add(const Part& part, J j, vec<T> x, vec<T> largest) {
       vec<T> d = largest - x;
@@ -198,6 +195,8 @@ template <class T>
 double cross_entropy(const row_shape& shape, const std::array<row_view, 2>& operands,
                      const index_view& target, const row_loss_options<T>& options,
                      const view& losses, chunk_runner run) {
+  if (has_few_classes(shape, operands, options))
+    return cross_entropy_few(shape, operands, target, options, losses, run);
   loss_sink<T> sink{losses, {}};
   if (operands.back().rows.data)
     return row_loss<T>(shape, operands, 0.8, run,

@@ -29,7 +29,12 @@ struct cross_entropy_probabilities {
   struct target_sums {
     const cross_entropy_probabilities& of;
     row_values<T>&to_mass, &to_distance;
-    block_sum<T> mass, distance;
+    open_sum<T> mass, distance;
+
+    void flush() {
+      mass.flush();
+      distance.flush();
+    }
 
     template <class Part, class J>
     void add(const Part& part, J j, vec<T> x, vec<T> largest) {

@@ -177,10 +177,11 @@ struct loss_target {
   T *losses, *slopes;
   T factor;
   std::size_t weight;
-  block_sum<T>& sum;
+  wide_sum<T>& sum;
 };
 
-// A loss functor over a run of n elements of its inputs. `ahead`: bytes_ahead.
+// A loss functor over a run of n elements of its inputs. `ahead`: bytes_ahead. The sum goes to
+// double at the end of the run, which is that of a whole tile or of the chunk.
 template <class T, bool Slopes, bool Weighted, class F, std::size_t... I>
 __attribute__((noinline)) void run_of_loss(const F& functor, const T* const* in, std::ptrdiff_t n,
                                            std::ptrdiff_t ahead, const loss_target<T>& to,
@@ -192,16 +193,20 @@ __attribute__((noinline)) void run_of_loss(const F& functor, const T* const* in,
   // At run time: twice the code for each of them would be a third of the whole.
   T *const losses = to.losses, *const slopes = Slopes ? to.slopes : nullptr;
   const vec<T> factor = to.factor;
-  block_sum<T> sum = to.sum;
-  std::ptrdiff_t j = 0;
-  for (; j + w <= n; j += w) {
+  open_sum<T> sum(to.sum);
+  const auto at = [&](std::ptrdiff_t j) {
     (prefetch(from[I] + j, ahead), ...);
     loss_and_slope<T> r = f(load<T>(from[I] + j)...);
     if constexpr (Weighted) r = r.times(load<T>(weight + j));
     if (losses) store<T>(losses + j, r.loss);
     else sum.add(r.loss);
     if (slopes) store<T>(slopes + j, r.slope * factor);
-  }
+  };
+  constexpr std::ptrdiff_t block = open_sum<T>::block * w;
+  std::ptrdiff_t j = 0;
+  for (; j + block <= n; sum.flush())
+    for (const std::ptrdiff_t end = j + block; j < end; j += w) at(j);
+  for (; j + w <= n; j += w) at(j);
   if (j < n) {
     loss_and_slope<T> r = f(load_part<T>(from[I] + j, n - j)...);
     if constexpr (Weighted) r = r.times(load_part<T>(weight + j, n - j));
@@ -209,7 +214,8 @@ __attribute__((noinline)) void run_of_loss(const F& functor, const T* const* in,
     else sum.add(first_lanes<T>(r.loss, n - j));
     if (slopes) store_part<T>(slopes + j, r.slope * factor, n - j);
   }
-  to.sum = sum;
+  sum.flush();
+  to.sum = sum.flushed;
 }
 
 template <class F>
@@ -292,7 +298,7 @@ double elementwise_loss(const loss_spec& loss, loss_operands& operands, double s
   std::vector<double> sums(each ? 0 : chunks.count());
   run(chunks.count(), nanoseconds<T>(info(loss.kind).cost, n, direct), [&](std::ptrdiff_t chunk) {
     T buffer[loss_operands::most + 2][tile_elements];
-    block_sum<T> sum;
+    wide_sum<T> sum;
     const std::ptrdiff_t end = chunks.end(chunk);
     for (std::ptrdiff_t i = chunks.begin(chunk); i < end; i += step) {
       const std::ptrdiff_t m = std::min(step, end - i);

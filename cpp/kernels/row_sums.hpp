@@ -22,10 +22,11 @@ struct row_sums {
 };
 
 // What reads along with sum_rows, one for each part: add(part, j, x, largest) for each register,
-// finish(part) after them.
+// flush() as open_sum needs it, finish(part) after them.
 struct no_companion {
   template <class... Args>
   void add(const Args&...) {}
+  void flush() {}
   template <class Part>
   void finish(const Part&) {}
 };
@@ -40,22 +41,42 @@ inline void sum_rows(Axis& axis, row_sums<T>& sums, const Companion& companion) 
     sums.largest[g] = sums.others[g] = T(0);
     sums.ties[g] = T(1);
   });
-  axis.each([&](const auto& part) { part.set(sums.largest, part.largest()); });
+  row_values<T> lowest;
+  axis.each([&](const auto& part) {
+    const extremes<T> bounds = part.bounds();
+    part.set(sums.largest, bounds.largest);
+    part.set(lowest, bounds.lowest);
+  });
   axis.each([&](const auto& part) {
     const vec<T> largest = part.of(sums.largest), zero = T(0);
-    block_sum<T> others;
+    open_sum<T> others;
     vec<int_of<T>> ties = int_of<T>(0);
     auto along = companion();
-    part.sweep([&](auto j) {
-      part.expect_next(j);
-      const vec<T> x = part.in(0, j, -inf);
-      const mask<T> is_largest = x == largest;
-      const vec<T> e = exp_negative<T>(x - largest);
-      others.add(select<T>(is_largest, zero, e));
-      ties -= is_largest;
-      if constexpr (Keep) part.keep(j, e);
-      along.add(part, j, x, largest);
-    });
+    const auto exponentiate = [&](auto exponential) {
+      part.sweep(
+          [&](auto j) {
+            part.expect_next(j);
+            const vec<T> x = part.in(0, j, -inf);
+            const mask<T> is_largest = x == largest;
+            const vec<T> e = exponential(x - largest, j);
+            others.add(select<T>(is_largest, zero, e));
+            ties -= is_largest;
+            if constexpr (Keep) part.keep(j, e);
+            along.add(part, j, x, largest);
+          },
+          [&] {
+            others.flush();
+            along.flush();
+          });
+    };
+    // Whether no exponential is subnormal is asked once a row, not of each register.
+    if (all_at_least<T>(part.of(lowest) - largest, float_traits<T>::exp_normal_min))
+      exponentiate([](vec<T> d, auto j) {
+        // Beyond the row's end stands -inf.
+        if constexpr (std::is_same_v<decltype(j), part_register>) return exp_negative<T>(d);
+        else return exp_normal<T>(d);
+      });
+    else exponentiate([](vec<T> d, auto) { return exp_negative<T>(d); });
     // A row whose largest is infinite (+inf, or -inf throughout) has no softmax: NaN.
     part.set(sums.others, part.sum(others) + (largest - largest));
     part.set(sums.ties, part.count(ties));

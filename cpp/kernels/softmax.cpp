@@ -13,6 +13,7 @@ struct nan_count {
   row_values<T>& to;
   vec<int_of<T>> count = int_of<T>(0);
 
+  void flush() {}
   template <class Part, class J>
   void add(const Part&, J, vec<T> x, vec<T>) {
     count -= x != x;
@@ -67,8 +68,9 @@ void softmax_backward(const row_shape& shape, const std::array<row_view, 3>& ope
                       chunk_runner run) {
   for_rows<T>(shape, operands, 0.5, run, [](auto& axis, std::ptrdiff_t) {
     axis.each([](const auto& part) {
-      block_sum<T> dot;
-      part.sweep([&](auto j) { dot.add(part.in(0, j, T(0)) * part.in(1, j, T(0))); });
+      open_sum<T> dot;
+      part.sweep([&](auto j) { dot.add(part.in(0, j, T(0)) * part.in(1, j, T(0))); },
+                 [&] { dot.flush(); });
       const vec<T> total = part.sum(dot);
       part.write([&](auto j) { return part.in(1, j, T(0)) * (part.in(0, j, T(0)) - total); });
     });
@@ -103,8 +105,8 @@ void log_softmax_backward(const row_shape& shape, const std::array<row_view, 3>&
                           chunk_runner run) {
   for_rows<T>(shape, operands, 0.8, run, [](auto& axis, std::ptrdiff_t) {
     axis.each([](const auto& part) {
-      block_sum<T> sum;
-      part.sweep([&](auto j) { sum.add(part.in(0, j, T(0))); });
+      open_sum<T> sum;
+      part.sweep([&](auto j) { sum.add(part.in(0, j, T(0))); }, [&] { sum.flush(); });
       const vec<T> total = part.sum(sum);
       part.write(
           [&](auto j) { return fma<T>(-exp<T>(part.in(1, j, T(0))), total, part.in(0, j, T(0))); });

@@ -118,11 +118,13 @@ inline vec<T> power_of_two(vec<T> n) {
 template <class T>
 struct exp_parts {
   vec<T> n, expm1;
+  vec<T> shifted;  // n + round_magic: n in the low bits
 
   explicit exp_parts(vec<T> x) {
     using F = float_traits<T>;
     constexpr T log2e = T(1.44269504088896340736);
-    n = fma<T>(x, log2e, F::round_magic) - vec<T>(F::round_magic);
+    shifted = fma<T>(x, log2e, F::round_magic);
+    n = shifted - vec<T>(F::round_magic);
     vec<T> r = fma<T>(n, -F::ln2_low, fma<T>(n, -F::ln2_high, x));
     expm1 = fma<T>(r * r, polynomial<T>(r, F::exp_poly), r);
   }
@@ -174,11 +176,16 @@ inline bool any_subnormal_exp(vec<T> x) {
   return __builtin_expect(!all_at_least<T>(x, float_traits<T>::exp_normal_min), false);
 }
 
-// e^x where it is a normal number.
+// e^x where it is a normal number, or NaN.
 template <class T>
 inline vec<T> exp_normal(vec<T> x) {
+  using I = int_of<T>;
   const exp_parts<T> parts(x);
-  return scale_by_power<T, true>(parts.expm1 + vec<T>(T(1)), parts.n);
+  const vec<T> p = parts.expm1 + vec<T>(T(1));
+  if constexpr (has_scale<T>) return scale<T>(p, parts.n);
+  // n is added to the exponent: two steps less than a product with 2^n.
+  const vec<I> n = bit_cast<I>(parts.shifted) << float_traits<T>::mantissa_bits;
+  return bit_cast<T>(bit_cast<I>(p) + n);
 }
 
 // e^x for x not below exp_min and not above exp_max.

@@ -13,6 +13,12 @@ struct wide_sum {
   wide_sum() {
     for (auto& p : parts) p = vec<double>(0.0);
   }
+  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
+  wide_sum(const wide_sum& s) { *this = s; }
+  wide_sum& operator=(const wide_sum& s) {
+    for (int i = 0; i < wide_parts<T>; ++i) parts[i] = s.parts[i];
+    return *this;
+  }
   void add(vec<T> x) {
     for (int i = 0; i < wide_parts<T>; ++i) parts[i] += widen(x, i);
   }
@@ -41,32 +47,21 @@ struct compensated_sum {
   double total() const { return reduce_add(sum - excess); }
 };
 
-// Per-lane sums that add in T, fast, but no more than `block` terms before they go to double.
+// Per-lane sums that add in T, fast, but no more than `block` terms before they go to double: the
+// caller flushes.
 template <class T>
-struct block_sum {
+struct open_sum {
   static constexpr int block = 16;
   wide_sum<T> flushed;
   vec<T> open = T(0);
-  int count = 0;
 
-  block_sum() = default;
-  // By registers: compilers copy in smaller pieces, for which the loads that follow have to wait.
-  block_sum(const block_sum& s) { *this = s; }
-  block_sum& operator=(const block_sum& s) {
-    for (int i = 0; i < wide_parts<T>; ++i) flushed.parts[i] = s.flushed.parts[i];
-    open = s.open;
-    count = s.count;
-    return *this;
-  }
+  open_sum() = default;
+  explicit open_sum(const wide_sum<T>& begin) : flushed(begin) {}
 
-  void add(vec<T> x) {
-    open += x;
-    if (++count == block) flush();
-  }
+  void add(vec<T> x) { open += x; }
   void flush() {
     flushed.add(open);
     open = T(0);
-    count = 0;
   }
   vec<T> lanes() {
     flush();
@@ -75,6 +70,21 @@ struct block_sum {
   double total() {
     flush();
     return flushed.total();
+  }
+};
+
+// The same, which counts its terms and flushes by itself.
+template <class T>
+struct block_sum : open_sum<T> {
+  int count = 0;
+
+  void add(vec<T> x) {
+    open_sum<T>::add(x);
+    if (++count == open_sum<T>::block) flush();
+  }
+  void flush() {
+    open_sum<T>::flush();
+    count = 0;
   }
 };
 

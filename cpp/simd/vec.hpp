@@ -101,29 +101,29 @@ inline vec<T> gather_lanes(const void* base, vec<int_of<T>> offset) {
 
 // ---- lanes between registers --------------------------------------------------------------------
 
-// a0 b0 a1 b1 ... of the lower halves or of the upper ones.
-template <bool Upper, class T, std::size_t... I>
+// a0 b0 a1 b1 ... of the lower halves or of the upper ones of each run of N lanes.
+template <bool Upper, std::size_t N, class T, std::size_t... I>
 inline vec<T> interleave(vec<T> a, vec<T> b, std::index_sequence<I...>) {
-  constexpr int w = sizeof...(I), first = Upper ? w / 2 : 0;
-  return __builtin_shufflevector(a.v, b.v, (int(I) % 2 * w + int(I) / 2 + first)...);
+  constexpr int w = sizeof...(I), first = Upper ? N / 2 : 0;
+  return __builtin_shufflevector(a.v, b.v,
+                                 (int(I) % 2 * w + int(I / N * N) + int(I % N) / 2 + first)...);
 }
 
-// Lane j of x[i] and lane i of x[j] change places. Inlined, or the registers would go through
-// memory.
-template <class T, std::ptrdiff_t Done = 1>
-__attribute__((always_inline)) inline void transpose(vec<T> (&x)[vec<T>::size]) {
-  constexpr std::ptrdiff_t w = vec<T>::size;
-  if constexpr (Done < w) {
-    constexpr auto lanes = std::make_index_sequence<w>();
-    vec<T> y[w];
+// Within each run of N lanes, lane j of x[i] and lane i of x[j] change places. Inlined, or the
+// registers would go through memory.
+template <class T, std::size_t N, std::size_t Done = 1>
+__attribute__((always_inline)) inline void transpose(vec<T> (&x)[N]) {
+  if constexpr (Done < N) {
+    constexpr auto lanes = std::make_index_sequence<vec<T>::size>();
+    vec<T> y[N];
 #pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w / 2; ++i) {
-      y[2 * i] = interleave<false>(x[i], x[i + w / 2], lanes);
-      y[2 * i + 1] = interleave<true>(x[i], x[i + w / 2], lanes);
+    for (std::size_t i = 0; i < N / 2; ++i) {
+      y[2 * i] = interleave<false, N>(x[i], x[i + N / 2], lanes);
+      y[2 * i + 1] = interleave<true, N>(x[i], x[i + N / 2], lanes);
     }
-    transpose<T, 2 * Done>(y);
+    transpose<T, N, 2 * Done>(y);
 #pragma GCC unroll 16
-    for (std::ptrdiff_t i = 0; i < w; ++i) x[i] = y[i];
+    for (std::size_t i = 0; i < N; ++i) x[i] = y[i];
   }
 }
 
@@ -259,6 +259,11 @@ inline T reduce_add(vec<T> x) {
 template <class T>
 inline T reduce_max(vec<T> x) {
   return fold(x, [](vec<T> a, vec<T> b) { return max<T>(a, b); }).v[0];
+}
+
+template <class T>
+inline T reduce_min(vec<T> x) {
+  return fold(x, [](vec<T> a, vec<T> b) { return min<T>(a, b); }).v[0];
 }
 
 // ---- wider and narrower elements ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "simd/columns.hpp"
 #include "simd/math.hpp"
 #include "simd/sums.hpp"
 #include "tests/check.hpp"
@@ -99,6 +100,24 @@ void lanes_between_registers() {
   CHECK(blocks.total() == sum);
 }
 
+// The first N columns of w rows of a matrix whose rows are `step` apart, and back: no more is
+// written.
+template <class T, std::ptrdiff_t N>
+void columns_of_rows() {
+  constexpr std::ptrdiff_t w = vec<T>::size, step = N + 1;
+  T from[w * step], to[w * step];
+  fill(from, w * step);
+  vec<T> x[piece_size<T>];
+  load_columns<T, N>(from, step, x);
+  for (std::ptrdiff_t k = 0; k < N; ++k)
+    for (std::ptrdiff_t i = 0; i < w; ++i) CHECK(x[k].v[i] == from[i * step + k]);
+  for (T& t : to) t = T(99);
+  store_columns<T, N>(to, step, x);
+  for (std::ptrdiff_t i = 0; i < w; ++i)
+    for (std::ptrdiff_t k = 0; k < step; ++k)
+      CHECK(to[i * step + k] == (k < N ? from[i * step + k] : T(99)));
+}
+
 // tests/native/test_math.py holds the errors; here only that each set has the functions right.
 template <class T>
 void functions() {
@@ -119,6 +138,8 @@ void all() {
   parts_touch_what_they_name<T>();
   operations_of_lanes<T>();
   lanes_between_registers<T>();
+  columns_of_rows<T, 2>();
+  columns_of_rows<T, piece_size<T>>();
   functions<T>();
 }
 

@@ -86,6 +86,10 @@ def infer(case, x):
     return partial(network(case), x)
 
 
+def infer_snapshot(case, x):
+    return partial(network(case).snapshot(), x)
+
+
 def product(case, x, weight, dy):
     if case.form == "forward":
         return partial(library.linear, x, weight, out=np.empty_like(dy))

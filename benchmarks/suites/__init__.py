@@ -9,4 +9,5 @@ NAMES = (
     "estimators",
     "quality",
     "options",
+    "calls",
 )

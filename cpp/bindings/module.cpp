@@ -20,6 +20,7 @@ void bind_columns(py::module_&);
 void bind_linear(py::module_&);
 void bind_normalization(py::module_&);
 void bind_network(py::module_&);
+void bind_passes(py::module_&);
 
 namespace {
 
@@ -64,4 +65,5 @@ PYBIND11_MODULE(DLCORE_MODULE, m) {
   dlcore::bind_linear(m);
   dlcore::bind_normalization(m);
   dlcore::bind_network(m);
+  dlcore::bind_passes(m);
 }

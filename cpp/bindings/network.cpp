@@ -1,8 +1,11 @@
 // Networks and their training steps as Python sees them. The Python package alone makes them, of
 // the descriptions of specs.hpp; objects here keep what they are described with, and with it the
 // arrays.
+#include <limits>
+#include <numeric>
 #include <variant>
 
+#include "bindings/interruptible.hpp"
 #include "bindings/specs.hpp"
 #include "network/inference.hpp"
 #include "network/training_step.hpp"
@@ -11,34 +14,17 @@ namespace dlcore {
 
 namespace {
 
-kind kind_of(bool is_double) { return is_double ? kind::float64 : kind::float32; }
-
-// Runs f, which takes about so many nanoseconds, without the GIL. Where it takes long, a signal
-// such as Ctrl-C ends it.
-template <class F>
-void interruptible(double nanoseconds, const F& f) {
-  try {
-    without_gil released;
-    const auto is_quiet = [] { return PyErr_CheckSignals() == 0; };
-    const auto goes_on = [&] { return released.with_gil(is_quiet); };
-    const watch watched(nanoseconds, goes_on);
-    f();
-  } catch (const interrupted&) {
-    throw py::error_already_set();
-  }
-}
-
 // ---- inference ----------------------------------------------------------------------------------
 
 class py_network {
  public:
-  py_network(bool is_double, const py::tuple& layers)
+  py_network(bool is_double, const py::tuple& layers, bool is_fixed)
       : layers_(layers),
         ndarray_(py::module_::import("numpy").attr("ndarray")),
         dtype_(is_double ? py::dtype::of<double>() : py::dtype::of<float>()) {
     dispatch(kind_of(is_double), [&](auto type) {
       using T = decltype(type);
-      network_ = std::make_unique<inference<T>>(read_layers<T>(layers));
+      network_ = std::make_unique<inference<T>>(read_layers<T>(layers), is_fixed);
     });
   }
 
@@ -93,7 +79,10 @@ class step_of {
         batch_size_(batch_size),
         has_loss_(!loss.is_none()),
         takes_labels_(false),
-        step_(net_, batch_size, made(loss), accumulate) {}
+        step_(net_, batch_size, made(loss), accumulate),
+        order_(batch_size) {
+    std::iota(order_.begin(), order_.end(), 0);
+  }
 
   void forward(const py::object& x, const py::array& indices, const py::array& outputs,
                std::uint64_t key) {
@@ -132,15 +121,73 @@ class step_of {
   const char* run(const py::object& spec, epoch_progress& progress) {
     if (!has_loss_) throw py::value_error("run: the training step has no loss");
     std::optional<index_view> labels;
-    epoch_spec<T> epoch = read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, labels);
+    const py::object update = spec.attr("update");
+    const bool is_known = update.is(update_);
+    update_ = py::none();  // unless it is read as a whole
+    read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, !is_known, labels, epoch_);
+    update_ = update;
     const py::object between = spec.attr("between");
+    const char* fault = run_epoch(
+        [&](std::ptrdiff_t batches) { call_python(between, py::make_tuple(batches)); }, progress);
+    return fault;
+  }
+
+  // One batch by the update of the last run, whose parameters have made so many steps: its loss, or
+  // None where the rows are not as they should be, where a class index does not count or something
+  // goes wrong, which `run` tells.
+  py::object run_batch(const py::object& given_x, const py::object& given_y, std::uint64_t key,
+                       double steps, epoch_progress& progress) {
+    if (!has_loss_ || update_.is_none() || epoch_.update.groups.size() != 1 ||
+        !py::isinstance<py::array>(given_x) || !py::isinstance<py::array>(given_y))
+      return py::none();
+    const auto x = py::reinterpret_borrow<py::array>(given_x);
+    const auto y = py::reinterpret_borrow<py::array>(given_y);
+    const std::ptrdiff_t n = x.ndim() == 2 ? x.shape(0) : 0;
+    const bool is_target = takes_labels_
+                               ? y.ndim() == 1 && is_integer(y) && native_order(y)
+                               : y.ndim() == 2 && is_array_of<T>(y) && y.shape(1) == net_.out();
+    if (n < 1 || n > batch_size_ || !is_array_of<T>(x) || x.shape(1) != net_.in() || !is_target ||
+        y.shape(0) != n)
+      return py::none();
+    std::optional<index_view> labels;
+    epoch_.data = read_data<T>(x, y, net_.layers, takes_labels_, labels);
+    if (labels && !all_are_classes(*labels, n)) return py::none();
+    const std::int64_t offsets[] = {0, n};
+    const double normalizer = double(n), weight = 1;
+    double loss = 0;
+    epoch_.order = order_.data(), epoch_.offsets = offsets;
+    epoch_.batches = 1, epoch_.accumulate = 1, epoch_.ends_update = true;
+    epoch_.normalizers = &normalizer, epoch_.accumulation_weights = &weight;
+    epoch_.loss_factors = nullptr, epoch_.loss_count = 0, epoch_.gradient_scale = 1;
+    epoch_.update.groups[0].steps = steps;
+    epoch_.key = key, epoch_.learning_rates = nullptr, epoch_.outputs = nullptr;
+    epoch_.losses = &loss, epoch_.squared_norms = nullptr;
+    epoch_.seconds = std::numeric_limits<double>::infinity();
+    const auto between = [](std::ptrdiff_t) {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    };
+    return *run_epoch(between, progress) ? py::object(py::none()) : py::float_(loss);
+  }
+
+ private:
+  network<T> net_;
+  std::ptrdiff_t batch_size_;
+  bool has_loss_, takes_labels_;
+  training_step<T> step_;
+  std::vector<std::int64_t> order_;
+  py::object update_ = py::none();  // the description of the update in `epoch_`
+  epoch_spec<T> epoch_{};
+
+  // What goes wrong, or "". `between` is called with the GIL.
+  template <class F>
+  const char* run_epoch(const F& between, epoch_progress& progress) {
     std::exception_ptr error;
     outcome result = outcome::fine;
     try {
       without_gil released;
       const auto call = [&](std::ptrdiff_t batches) {
         try {
-          call_python(between, py::make_tuple(batches));
+          between(batches);
         } catch (...) {
           error = std::current_exception();
         }
@@ -149,7 +196,7 @@ class step_of {
       const auto goes_on = [&](std::ptrdiff_t batches) {
         return released.with_gil([&] { return call(batches); });
       };
-      result = step_.run(epoch, goes_on, progress);
+      result = step_.run(epoch_, goes_on, progress);
     } catch (const interrupted&) {  // by this error
     }
     if (error) std::rethrow_exception(error);
@@ -157,11 +204,15 @@ class step_of {
     return names[int(result)];
   }
 
- private:
-  network<T> net_;
-  std::ptrdiff_t batch_size_;
-  bool has_loss_, takes_labels_;
-  training_step<T> step_;
+  bool all_are_classes(const index_view& labels, std::ptrdiff_t n) const {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      std::int64_t label;
+      const std::int64_t index = i;
+      labels.gather(&index, 1, &label);
+      if (std::uint64_t(label) >= std::uint64_t(net_.out())) return false;
+    }
+    return true;
+  }
 
   std::unique_ptr<block_loss<T>> made(const py::object& spec) {
     std::unique_ptr<block_loss<T>> loss = read_loss<T>(spec);
@@ -208,8 +259,14 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
+  py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps) {
+    const sole_use use(is_in_use_, in_use);
+    progress = {};
+    return std::visit([&](auto& s) { return s->run_batch(x, y, key, steps, progress); }, step_);
+  }
   // What went wrong, or "". Exceptions of the epoch's `between` end it after the batch before.
   const char* run(const py::object& epoch) {
+    const sole_use use(is_in_use_, in_use);
     progress = {};
     const py::object kept = epoch;  // the caller may let go of it meanwhile
     const char* fault = std::visit([&](auto& s) { return s->run(kept, progress); }, step_);
@@ -219,7 +276,10 @@ class py_training_step {
   epoch_progress progress;  // of the last run
 
  private:
+  static constexpr const char* in_use = "the training step is running already";
+
   py::tuple layers_;  // what keeps the parameters and gradients
+  bool is_in_use_ = false;
   std::variant<std::unique_ptr<step_of<float>>, std::unique_ptr<step_of<double>>> step_;
 };
 
@@ -228,7 +288,8 @@ class py_training_step {
 void bind_network(py::module_& m) {
   using py::arg;
   py::class_<py_network>(m, "Network", py::module_local())
-      .def(py::init<bool, const py::tuple&>(), arg("is_double"), arg("layers"))
+      .def(py::init<bool, const py::tuple&, bool>(), arg("is_double"), arg("layers"),
+           arg("is_fixed") = false)
       .def("infer", &py_network::infer, arg("x"), arg("finite") = false);
   py::class_<py_training_step>(m, "TrainingStep", py::module_local())
       .def(py::init<bool, const py::tuple&, std::ptrdiff_t, const py::object&, bool>(),
@@ -243,6 +304,7 @@ void bind_network(py::module_& m) {
       .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
       .def("run", &py_training_step::run, arg("epoch"))
+      .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"))
       .def_property_readonly("batches",
                              [](const py_training_step& s) { return s.progress.batches; })
       .def_property_readonly("updates",

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "bindings/arrays.hpp"
@@ -27,12 +28,26 @@ inline bool is_array_of(const py::array& a) {
          a.itemsize() == py::ssize_t(sizeof(T)) && native_order(a);
 }
 
+// The names of the fields of a class of descriptions, which is kept: looked up as attributes they
+// took two thirds of the time to read an epoch.
+inline const std::vector<std::string>& field_names(PyTypeObject* type) {
+  static std::unordered_map<PyTypeObject*, std::vector<std::string>> known;
+  const auto at = known.find(type);
+  if (at != known.end()) return at->second;
+  std::vector<std::string> names;
+  for (const py::handle name : py::handle(reinterpret_cast<PyObject*>(type)).attr("_fields"))
+    names.push_back(py::cast<std::string>(name));
+  Py_INCREF(type);
+  return known.emplace(type, std::move(names)).first->second;
+}
+
 // The fields of a description.
 class fields {
  public:
   fields(py::handle of, const char* type) : of_(of), type_(type) {
     if (!is_spec(of, type) || !PyTuple_Check(of.ptr()))
       throw py::type_error(std::string("expected ") + type + ", got " + Py_TYPE(of.ptr())->tp_name);
+    names_ = &field_names(Py_TYPE(of.ptr()));
   }
   fields(const fields&) = delete;
 
@@ -43,11 +58,16 @@ class fields {
                            std::string(py::str(of_.attr("_fields"))));
   }
 
+  // They are asked for in their order, mostly.
   py::object object(const char* name) {
-    PyObject* value = PyObject_GetAttrString(of_.ptr(), name);
-    if (!value) throw py::error_already_set();
-    ++read_;
-    return py::reinterpret_steal<py::object>(value);
+    const std::size_t count = names_->size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t place = (std::size_t(read_) + i) % count;
+      if ((*names_)[place] != name) continue;
+      ++read_;
+      return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(of_.ptr(), Py_ssize_t(place)));
+    }
+    throw py::attribute_error(std::string(type_) + " has no field " + name);
   }
   double number(const char* name) { return as_number(object(name), name); }
   std::optional<double> optional_number(const char* name) {
@@ -135,6 +155,7 @@ class fields {
 
   py::handle of_;
   const char* type_;
+  const std::vector<std::string>* names_;
   Py_ssize_t read_ = 0;
 
   template <class T>
@@ -322,15 +343,15 @@ inline optimizer::group read_group(py::handle object) {
   a.eps = of.number("eps"), a.l1 = of.number("l1");
   (of.flag("decoupled") ? a.decoupled_decay : a.weight_decay) = of.number("weight_decay");
   a.maximize = of.flag("maximize"), a.raw_eps = of.flag("raw_eps");
-  const double penalty = of.number("penalty"), steps = of.number("steps");
+  const double penalty = of.number("penalty");
   of.end();
-  return {a, steps, penalty};
+  return {a, 0, penalty};
 }
 
 inline std::vector<optimizer::group> read_groups(const py::tuple& objects) {
   std::vector<optimizer::group> groups;
   for (const py::handle object : objects) groups.push_back(read_group(object));
-  if (groups.empty()) throw py::value_error("EpochSpec: optimizer has no groups");
+  if (groups.empty()) throw py::value_error("UpdateSpec: optimizer has no groups");
   return groups;
 }
 
@@ -409,33 +430,65 @@ inline matrix_rows<T> read_rows(py::handle x) {
   return {reinterpret_cast<const char*>(data), 0, sizeof(T), width, rows};
 }
 
-// An epoch of a network with these layers and outputs, whose batches have at most `most_rows` rows.
-// `labels` is where the description of class indices goes.
+// How the parameters of these layers are updated.
 template <class T, class Layers>
-inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t most_rows,
-                                bool takes_labels, std::optional<index_view>& labels) {
-  fields of(object, "EpochSpec");
-  epoch_spec<T> e{};
-  const std::ptrdiff_t width = layers.back()->out;
-  const py::object x = of.object("x");
-  e.data.x = read_rows<T>(x);
-  if (e.data.x.width != layers.front()->in)
-    of.wrong("x", "of " + std::to_string(layers.front()->in) + " columns", x);
-  const py::array y = of.any_array("y");
+inline void read_update(py::handle object, const Layers& layers, epoch_spec<T>& e) {
+  fields of(object, "UpdateSpec");
+  optimizer update;
+  update.groups = read_groups(of.tuple("optimizer"));
+  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, update.groups);
+  e.max_norm = of.number("max_norm"), update.clip_value = of.number("clip_value");
+  update.average_decay = of.number("average_decay");
+  of.end();
+  e.update = std::move(update);
+}
+
+// The rows and targets of a data set, for a network with these layers. `labels` is where the
+// description of class indices goes.
+template <class T, class Layers>
+inline dataset<T> read_data(const py::object& x, const py::array& y, const Layers& layers,
+                            bool takes_labels, std::optional<index_view>& labels) {
+  const std::ptrdiff_t in = layers.front()->in, width = layers.back()->out;
+  dataset<T> data{};
+  data.x = read_rows<T>(x);
+  if (data.x.width != in)
+    throw py::type_error("EpochSpec: x must be of " + std::to_string(in) + " columns, got " +
+                         std::to_string(data.x.width));
   if (takes_labels) {
     labels = index_view_of(y, {"EpochSpec", "y"});
-    e.data.y.labels = &*labels;
+    data.y.labels = &*labels;
   } else {
-    e.data.y.values = read_matrix<T>(y);
-    if (e.data.y.values.width > width)
-      of.wrong("y", "of at most " + std::to_string(width) + " columns", y);
+    data.y.values = read_matrix<T>(y);
+    if (data.y.values.width > width)
+      throw py::type_error("EpochSpec: y must be of at most " + std::to_string(width) +
+                           " columns, got " + std::to_string(data.y.values.width));
   }
+  return data;
+}
+
+// An epoch of a network with these layers and outputs, whose batches have at most `most_rows` rows.
+// The update of the epoch before is kept where `reads_update` says that it is the same one.
+template <class T, class Layers>
+inline void read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t most_rows,
+                       bool takes_labels, bool reads_update, std::optional<index_view>& labels,
+                       epoch_spec<T>& e) {
+  fields of(object, "EpochSpec");
+  const std::ptrdiff_t width = layers.back()->out;
+  const py::object x = of.object("x");
+  const py::array y = of.any_array("y");
+  e.data = read_data<T>(x, y, layers, takes_labels, labels);
   e.data.weight = of.array<double>("weight", y.shape(0));
   const auto [order, rows] = of.elements<std::int64_t>("order");
   e.order = order;
   if (!e.order) of.wrong("order", "an array", py::none());
   const auto [offsets, offset_count] = of.elements<std::int64_t>("offsets");
-  e.offsets = offsets, e.batches = offset_count - 1, e.accumulate = of.integer("accumulate");
+  e.offsets = offsets, e.batches = offset_count - 1;
+  e.normalizers = of.required<double>("normalizers", e.batches);
+  e.accumulation_weights = of.required<double>("accumulation_weights", e.batches);
+  const auto [factors, factor_count] = of.elements<double>("loss_factors");
+  e.loss_factors = factors;
+  e.loss_count = e.batches > 0 ? factor_count / e.batches : 0;
+  e.accumulate = of.integer("accumulate");
   bool fits = e.batches >= 0 && e.accumulate >= 1 && offsets[0] == 0 && offsets[e.batches] == rows;
   for (std::ptrdiff_t i = 0; fits && i < e.batches; ++i)
     fits = offsets[i] <= offsets[i + 1] && offsets[i + 1] - offsets[i] <= most_rows;
@@ -444,26 +497,23 @@ inline epoch_spec<T> read_epoch(py::handle object, const Layers& layers, std::pt
              object);
   e.ends_update = of.flag("ends_update");
   e.gradient_scale = of.number("gradient_scale");
-  e.normalizers = of.required<double>("normalizers", e.batches);
-  e.accumulation_weights = of.required<double>("accumulation_weights", e.batches);
-  const auto [factors, factor_count] = of.elements<double>("loss_factors");
-  e.loss_factors = factors;
-  e.loss_count = e.batches > 0 ? factor_count / e.batches : 0;
   e.key = of.key("key");
-  e.update.groups = read_groups(of.tuple("optimizer"));
-  const std::size_t groups = e.update.groups.size();
-  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, e.update.groups);
+  const py::object update = of.object("update");
+  if (reads_update) read_update<T>(update, layers, e);
+  const py::tuple steps = of.tuple("steps");
+  if (steps.size() != e.update.groups.size())
+    of.wrong("steps", "a number for each group of the update", steps);
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    e.update.groups[i].steps = py::cast<double>(steps[i]);
   const std::ptrdiff_t updates = ceil_div(e.batches, e.accumulate);
-  e.learning_rates = of.array<double>("learning_rates", updates * std::ptrdiff_t(groups));
-  e.max_norm = of.number("max_norm"), e.update.clip_value = of.number("clip_value");
-  e.update.average_decay = of.number("average_decay");
+  e.learning_rates =
+      of.array<double>("learning_rates", updates * std::ptrdiff_t(e.update.groups.size()));
   e.outputs = of.array<T>("outputs", rows * width, true);
   e.losses = of.required<double>("losses", e.batches, true);
   e.squared_norms = of.array<double>("squared_norms", e.batches, true);
   e.seconds = of.number("seconds");
   of.object("between");
   of.end();
-  return e;
 }
 
 }  // namespace dlcore

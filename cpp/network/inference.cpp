@@ -34,14 +34,17 @@ class inference<T>::borrowed {
 };
 
 template <class T>
-inference<T>::inference(std::vector<layer_spec<T>> layers)
-    : layers_(std::move(layers)), idle_(new entry{network<T>(layers_), nullptr}) {
+inference<T>::inference(std::vector<layer_spec<T>> layers, bool is_fixed)
+    : layers_(std::move(layers)),
+      is_fixed_(is_fixed),
+      idle_(new entry{network<T>(layers_), nullptr}) {
   first_ = &idle_->net;
+  if (is_fixed) first_->keep_packed();
 }
 
 template <class T>
 bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check) {
-  if (rows <= few_rows) return run_on(*first_, x, y, rows, true, check);
+  if (is_fixed_ || rows <= few_rows) return run_on(*first_, x, y, rows, rows <= few_rows, check);
   const borrowed own(*this);
   own.net().pack(false);
   return run_on(own.net(), x, y, rows, false, check);

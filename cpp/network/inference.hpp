@@ -12,7 +12,8 @@ namespace dlcore {
 template <class T>
 class inference {
  public:
-  explicit inference(std::vector<layer_spec<T>> layers);
+  // `is_fixed`: nobody changes the parameters from now on.
+  inference(std::vector<layer_spec<T>> layers, bool is_fixed);
 
   std::ptrdiff_t in() const { return first_->in(); }
   std::ptrdiff_t out() const { return first_->out(); }
@@ -24,8 +25,8 @@ class inference {
   bool run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check);
 
  private:
-  // The packed weights of a network are those of one call: calls at the same time have a network
-  // each, which is made when there are more of them than ever before.
+  // The packed weights of a network, unless they are fixed, are those of one call: calls at the
+  // same time have a network each, which is made when there are more of them than ever before.
   struct entry {
     network<T> net;
     std::unique_ptr<entry> next;
@@ -33,6 +34,7 @@ class inference {
   class borrowed;
 
   std::vector<layer_spec<T>> layers_;
+  const bool is_fixed_;
   network<T>* first_;  // of the first entry; few rows need nothing that a call changes
   std::mutex mutex_;
   std::unique_ptr<entry> idle_;

@@ -114,6 +114,8 @@ class layer {
                         std::ptrdiff_t /*rows*/, T* /*dw*/, T* /*db*/, bool /*add*/) const {}
   // Makes the parameters of a part keep to what is asked of them, after an update.
   virtual void constrain(std::ptrdiff_t /*part*/) const {}
+  // From now on the values that were packed last are those of the parameters.
+  virtual void keep_packed() {}
   // Takes over the values of a part's parameters as they are now, for the way back as well or not.
   virtual void pack(std::ptrdiff_t /*part*/, bool /*for_backward*/) {}
 

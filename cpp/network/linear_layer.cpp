@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/gemv.hpp"
 
 namespace dlcore {
 
@@ -44,11 +45,13 @@ void linear_layer<T>::reserve_backward_panels() {
 
 template <class T>
 void linear_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
+  if (p.n == 1) return forward_row(x.first, y.first, 0, out, forward_panels());
   forward_columns(x, y, p.n, 0, out, forward_panels());
 }
 
 template <class T>
 void linear_layer<T>::forward_few(rows_of<const T> x, rows_of<T> y, const pass& p) const {
+  if (is_packed_) return forward_few_packed(x, y, p.n);
   // Mostly the time to read the weights.
   const double cost = nanoseconds<T>(0.12, in * out) + double(p.n) * this->cost;
   parallel_for(ceil_div(out, panel), cost, [&](std::ptrdiff_t i) {
@@ -58,6 +61,26 @@ void linear_layer<T>::forward_few(rows_of<const T> x, rows_of<T> y, const pass& 
     pack_outputs(begin, end, packed);
     forward_columns(x, y, p.n, begin, end - begin, packed);
   });
+}
+
+template <class T>
+void linear_layer<T>::forward_few_packed(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const {
+  constexpr std::ptrdiff_t columns = panels_of_row * panel;
+  const double cost = nanoseconds<T>(0.06, in * out) + double(n - 1) * this->cost;
+  parallel_for(ceil_div(out, columns), cost, [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t begin = i * columns, count = std::min(columns, out - begin);
+    const T* const packed = forward_panels() + begin * in;
+    if (n == 1) forward_row(x.first, y.first, begin, count, packed);
+    else forward_columns(x, y, n, begin, count, packed);
+  });
+}
+
+template <class T>
+void linear_layer<T>::forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,
+                                  const T* packed) const {
+  const T* const start = this->bias.value ? this->bias.value + begin : nullptr;
+  product_of_row<T>(x, count, in, packed, y + begin, start,
+                    rectifies_outputs_ ? T(0) : finish<T>().least);
 }
 
 template <class T>
@@ -120,7 +143,10 @@ void linear_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of
 template <class T>
 void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy,
                                      rows_of<const T> x, std::ptrdiff_t rows, T* dw, T* db) const {
-  if (dw)
+  if (rows == 1) {
+    for (std::ptrdiff_t i = 0; dw && i < outputs.size(); ++i)
+      scale_run<T>(x.first, dy.first[outputs.begin + i], in, dw + i * in);
+  } else if (dw) {
     product<T>(
         outputs.size(), in, rows,
         [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
@@ -132,6 +158,7 @@ void linear_layer<T>::fresh_gradient(typename layer<T>::range outputs, rows_of<c
           return dlcore::panel<T>{x.row(p) + j, x.step, columns, false};
         },
         dw, in, nullptr);
+  }
   if (db) sum_columns(dy, outputs.begin, outputs.size(), rows, db);
 }
 

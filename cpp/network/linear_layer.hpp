@@ -42,6 +42,7 @@ class linear_layer : public layer<T> {
   void gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 T* dw, T* db, bool add) const override;
   void constrain(std::ptrdiff_t part) const override;
+  void keep_packed() override { is_packed_ = true; }
   void pack(std::ptrdiff_t part, bool for_backward) override;
 
   // Some columns of y, from a multiple of a panel on, whose weights are `packed`.
@@ -62,9 +63,14 @@ class linear_layer : public layer<T> {
  private:
   std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
   bool rectifies_outputs_ = false, rectifies_inputs_ = false;
+  bool is_packed_ = false;  // for good
 
   void fresh_gradient(typename layer<T>::range outputs, rows_of<const T> dy, rows_of<const T> x,
                       std::ptrdiff_t rows, T* dw, T* db) const;
+  // Of one row the same as `forward_columns`.
+  void forward_row(const T* x, T* y, std::ptrdiff_t begin, std::ptrdiff_t count,
+                   const T* packed) const;
+  void forward_few_packed(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t n) const;
 };
 
 }  // namespace dlcore

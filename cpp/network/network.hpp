@@ -33,6 +33,11 @@ class network {
 
   // Takes over the values of all parameters as they are now.
   void pack(bool for_backward);
+  // The same, for good: nobody changes them any more.
+  void keep_packed() {
+    pack(false);
+    for (const auto& l : layers) l->keep_packed();
+  }
 
  private:
   // Lets products do what the layers around them would do as they write.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/gemm.hpp"
+#include "kernels/gemv.hpp"
 
 namespace dlcore {
 
@@ -113,23 +113,35 @@ void packed_weights<T>::update(std::ptrdiff_t part, rows_of<const T> dy, rows_of
     by.average(bias_, at.column, at.column + at.columns);
   }
   if (at.columns % panel != 0) std::fill(gradient + all - run, gradient + all, T(0));
-  product<T>(
-      at.rows, at.columns, rows,
-      [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
-          std::ptrdiff_t terms, T* tile) {
-        return tile_of_columns<T>(x.row(p) + at.begin + i, x.step, n, height, terms,
-                                  ceil_div(at.columns, panel), tile);
-      },
-      [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
-        return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, true};
-      },
-      gradient, panel, nullptr, {}, run);
+  if (rows == 1) gradient_of_row(at, dy.first, x.first, gradient);
+  else
+    product<T>(
+        at.rows, at.columns, rows,
+        [&](std::ptrdiff_t i, std::ptrdiff_t n, std::ptrdiff_t height, std::ptrdiff_t p,
+            std::ptrdiff_t terms, T* tile) {
+          return tile_of_columns<T>(x.row(p) + at.begin + i, x.step, n, height, terms,
+                                    ceil_div(at.columns, panel), tile);
+        },
+        [&](std::ptrdiff_t j, std::ptrdiff_t columns, std::ptrdiff_t p, std::ptrdiff_t) {
+          return dlcore::panel<T>{dy.row(p) + at.column + j, dy.step, columns, true};
+        },
+        gradient, panel, nullptr, {}, run);
   at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
     by.apply(packed_, gradient, first, first + run);
     by.average(packed_, first, first + run);
     gradient += run;
   });
   repack(at);
+}
+
+template <class T>
+void packed_weights<T>::gradient_of_row(const place& at, const T* dy, const T* x,
+                                        T* gradient) const {
+  at.each_panel([&](std::ptrdiff_t column, std::ptrdiff_t columns, std::ptrdiff_t) {
+    for (std::ptrdiff_t i = 0; i < at.rows; ++i)
+      scale_run<T>(dy + column, x[at.begin + i], columns, gradient + i * panel);
+    gradient += at.rows * panel;
+  });
 }
 
 template <class T>

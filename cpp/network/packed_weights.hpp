@@ -63,6 +63,8 @@ class packed_weights {
   std::ptrdiff_t chunks() const { return ceil_div(of_.in, chunk_); }
   // Packs the new weights of a part for the way back.
   void repack(const place& at) const;
+  // The gradient of a part from one row, by panels.
+  void gradient_of_row(const place& at, const T* dy, const T* x, T* gradient) const;
 };
 
 }  // namespace dlcore

@@ -1,9 +1,11 @@
 #include "network/passes.hpp"
 
+#include <algorithm>
+
 namespace dlcore {
 
 template <class T>
-passes<T>::passes(network<T>& net, std::ptrdiff_t batch) : net_(net) {
+passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs) : net_(net) {
   const auto room = [&](std::ptrdiff_t width) {
     memory_.emplace_back(new vec<T>[ceil_div(batch * row_step<T>(width), vec<T>::size)]());
     return rows_of<T>{reinterpret_cast<T*>(memory_.back().get()), row_step<T>(width)};
@@ -19,7 +21,8 @@ passes<T>::passes(network<T>& net, std::ptrdiff_t batch) : net_(net) {
   lowest_ = count;
   for (std::size_t l = count; l-- > 0;)
     if (net.layers[l]->learns()) lowest_ = l;
-  for (std::size_t l = count; l-- > lowest_ + 1;)
+  last_back_ = to_inputs ? 0 : lowest_ + 1;
+  for (std::size_t l = count; l-- > last_back_;)
     gradients_[l] = net.layers[l]->dx_over_dy ? gradients_[l + 1] : room(net.layers[l]->in);
   for (const auto& l : net.layers) l->reserve(batch);
 }
@@ -66,7 +69,7 @@ void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_func
 // The highest layer of the whole batch below `top` that the way back comes to; `top` if none.
 template <class T>
 std::size_t passes<T>::next_of_batch(std::size_t top) const {
-  for (std::size_t l = top; l-- > lowest_;)
+  for (std::size_t l = top; l-- > std::min(lowest_, last_back_);)
     if (net_.layers[l]->statistics) return l;
   return top;
 }
@@ -76,7 +79,7 @@ std::size_t passes<T>::next_of_batch(std::size_t top) const {
 template <class T>
 void passes<T>::backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m,
                                std::size_t top, bool through) {
-  for (std::size_t l = top; l-- > lowest_ + 1;) {
+  for (std::size_t l = top; l-- > last_back_;) {
     if (net_.layers[l]->statistics && !(through && l + 1 == top)) return;
     if (net_.layers[l]->fused_backward) continue;
     net_.layers[l]->backward(gradients_[l + 1].from(begin).read(),

@@ -25,7 +25,8 @@ inline void step_region(std::ptrdiff_t chunks, double nanoseconds, const F& f,
 template <class T>
 class passes {
  public:
-  passes(network<T>& net, std::ptrdiff_t batch);
+  // `to_inputs`: the gradient of the inputs of the network is wanted as well.
+  passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs = false);
 
   // The lowest layer that learns: gradients come down to its outputs.
   std::size_t lowest() const { return lowest_; }
@@ -34,6 +35,7 @@ class passes {
   rows_of<T> gradients(std::size_t l) const { return gradients_[l]; }
   rows_of<T> inputs() const { return activations_.front(); }
   rows_of<T> outputs() const { return activations_.back(); }
+  rows_of<T> input_gradients() const { return gradients_.front(); }
   rows_of<T> output_gradients() const { return gradients_.back(); }
 
   // What layers draw is drawn by this key from now on.
@@ -63,6 +65,7 @@ class passes {
   std::vector<std::unique_ptr<vec<T>[]>> memory_;
   std::vector<rows_of<T>> activations_, gradients_;
   std::size_t lowest_;
+  std::size_t last_back_;  // the lowest layer that goes back to its inputs
   std::uint64_t key_ = 0;
 
   void each_block(std::ptrdiff_t n, double cost, block_function f) const;

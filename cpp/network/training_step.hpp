@@ -29,9 +29,10 @@ struct epoch_progress {
 template <class T>
 class training_step {
  public:
-  // `loss`: null where the caller has one of its own.
+  // `loss`: null where the caller has one of its own. `to_inputs`: its passes give the gradient of
+  // the inputs, too.
   training_step(network<T>& net, std::ptrdiff_t batch, std::unique_ptr<block_loss<T>> loss,
-                bool accumulate);
+                bool accumulate, bool to_inputs = false);
 
   // The batches of an epoch, until one goes wrong: then the parameters are those from before it,
   // and so they are after an exception, except where there was no memory in the middle of a direct
@@ -48,6 +49,7 @@ class training_step {
   void backward(std::ptrdiff_t n);
   rows_of<T> outputs() const { return passes_.outputs(); }
   rows_of<T> output_gradients() const { return passes_.output_gradients(); }
+  rows_of<T> input_gradients() const { return passes_.input_gradients(); }
   // What follows an update of the caller's own.
   void finish_update(const std::vector<parameter_spec<T>>& parameters, const optimizer& by) {
     rollback_.finish(trained(parameters), by);

@@ -1,6 +1,7 @@
 """`Sequential` and the layers: values, initial weights, state, copies and errors."""
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -371,3 +372,40 @@ def test_wrong_construction(make, error, message):
 def test_wrong_x(x, error, message):
     with pytest.raises(error, match=message):
         network()(x)
+
+
+# ---- snapshots ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("rows", [0, 1, 2, 64, 65, 300])
+@pytest.mark.parametrize("widths", [(3, 1), (300, 130, 7), (513, 64, 33, 10), (20, 160, 16)])
+def test_a_snapshot_is_the_model_as_it_was(dtype, rows, widths):
+    layers = [
+        n for a, b in itertools.pairwise(widths) for n in (dl.Linear(a, b), dl.ReLU(), dl.Tanh())
+    ]
+    model = dl.Sequential(*layers[:-2], dtype=dtype, seed=0)
+    x = np.random.default_rng(0).normal(size=(rows, widths[0])).astype(dtype)
+    snapshot = model.snapshot()
+    expected = model(x)
+    for threads in (1, 2, 3):
+        with dl.num_threads(threads):
+            np.testing.assert_array_equal(snapshot(x), expected)
+    model.flat[...] = 7
+    np.testing.assert_array_equal(snapshot(x), expected)
+    np.testing.assert_array_equal(snapshot(np.asfortranarray(x)), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(snapshot))(x), expected)
+    assert snapshot.in_features == widths[0]
+    assert snapshot.out_features == widths[-1]
+
+
+def test_a_snapshot_checks_what_it_is_given():
+    snapshot = dl.Sequential(dl.Linear(3, 2, bias=False), seed=0).snapshot()
+    with pytest.raises(TypeError, match="x is float64, the model float32"):
+        snapshot(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"x must have shape \(N, 3\)"):
+        snapshot(np.ones((2, 4), np.float32))
+    any_width = dl.Sequential(dl.ReLU(), dl.Dropout(0.5)).snapshot()
+    for width in (2, 5):
+        x = np.ones((3, width), np.float32)
+        np.testing.assert_array_equal(any_width(x), x)

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from dlcore._native.specs import (
     ParameterSpec,
     SGDSpec,
     SGDState,
+    UpdateSpec,
 )
 from dlcore.nn._inference import Inference, describe
 
@@ -53,6 +55,17 @@ def linear(dtype=np.float32, **changed):
 def epoch(layer, dtype=np.float32, rows=64, batch_size=16, **changed):
     """One epoch of a single linear layer, learning the classes 0 to 2."""
     batches = -(-rows // batch_size)
+    update = UpdateSpec(
+        optimizer=(SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),),
+        parameters=tuple(
+            ParameterSpec(0, name, 0, SGDState(np.zeros_like(array)), None)
+            for name, array in (("weight", layer.weight), ("bias", layer.bias))
+        ),
+        max_norm=0.0,
+        clip_value=0.0,
+        average_decay=0.0,
+    )
+    own = {name: changed.pop(name) for name in update._fields if name in changed}
     spec = EpochSpec(
         x=rng().normal(size=(rows, IN)).astype(dtype),
         y=np.arange(rows) % OUT,
@@ -66,15 +79,9 @@ def epoch(layer, dtype=np.float32, rows=64, batch_size=16, **changed):
         ends_update=True,
         gradient_scale=1.0,
         key=0,
-        optimizer=(SGDSpec(0.1, 0.9, 0.0, 0.0, False, False, 0.0, 0.0, True),),
-        parameters=tuple(
-            ParameterSpec(0, name, 0, SGDState(np.zeros_like(array)), None)
-            for name, array in (("weight", layer.weight), ("bias", layer.bias))
-        ),
+        update=update._replace(**own),
+        steps=(0,),
         learning_rates=None,
-        max_norm=0.0,
-        clip_value=0.0,
-        average_decay=0.0,
         outputs=None,
         losses=np.zeros(batches),
         squared_norms=None,
@@ -165,15 +172,13 @@ def test_a_field_that_is_missing_or_unknown_raises():
     with pytest.raises(TypeError, match="steepness"):
         LinearSpec(IN, OUT, np.zeros((OUT, IN)), None, steepness=1.0)
 
-    class Other(tuple):
-        __slots__ = ()
-
-    more = type("LinearSpec", (Other,), {**linear()._asdict(), "_fields": ("a",) * 8})
+    given = linear()._asdict()
+    more = NamedTuple("LinearSpec", [(name, object) for name in (*given, "steepness")])
     with pytest.raises(TypeError, match="LinearSpec has fields that the native code does not know"):
-        dispatch.core.Network(False, (more((*linear(), 0)),))
-    fewer = type("LinearSpec", (Other,), {"in_features": IN, "out_features": OUT})
-    with pytest.raises(AttributeError, match="weight"):
-        dispatch.core.Network(False, (fewer(),))
+        dispatch.core.Network(False, (more(*given.values(), 0),))
+    fewer = NamedTuple("LinearSpec", [("in_features", int), ("out_features", int)])  # noqa: UP014
+    with pytest.raises(AttributeError, match="LinearSpec has no field weight"):
+        dispatch.core.Network(False, (fewer(IN, OUT),))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -53,6 +54,9 @@ class Model(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take over parameters and running statistics."""
+
+    def _in_training(self) -> AbstractContextManager[None]:
+        """Keep others from training the model, and other threads from using it, meanwhile."""
 
     def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter, by name."""

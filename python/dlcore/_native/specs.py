@@ -157,7 +157,7 @@ class SGDSpec(NamedTuple):
 
 
 class AdamSpec(NamedTuple):
-    """Options of a parameter group, whose parameters have made that number of ``steps``.
+    """Options of a parameter group.
 
     ``raw_eps`` is added before the root is corrected.
     """
@@ -172,7 +172,6 @@ class AdamSpec(NamedTuple):
     l1: float
     penalty: float
     raw_eps: bool
-    steps: int
 
 
 class SGDState(NamedTuple):
@@ -211,10 +210,21 @@ class CompressedRowsSpec(NamedTuple):
     width: int
 
 
+class UpdateSpec(NamedTuple):
+    """How parameters are updated. A native step reads it once, and the same object not again."""
+
+    optimizer: tuple[SGDSpec | AdamSpec, ...]
+    parameters: tuple[ParameterSpec, ...]
+    max_norm: float
+    clip_value: float
+    average_decay: float
+
+
 class EpochSpec(NamedTuple):
     """The mini-batches of an epoch, and where what they give goes.
 
-    Batch i is ``order[offsets[i] : offsets[i + 1]]``. `BatchPlan` has the meaning of the
+    Batch i is ``order[offsets[i] : offsets[i + 1]]``. ``steps`` are those that the parameters of each
+    group of the update have made before. `BatchPlan` has the meaning of the
     fields that it shares, `TrainingStep` that of the others.
     """
 
@@ -230,12 +240,9 @@ class EpochSpec(NamedTuple):
     ends_update: bool
     gradient_scale: float
     key: int
-    optimizer: tuple[SGDSpec | AdamSpec, ...]
-    parameters: tuple[ParameterSpec, ...]
+    update: UpdateSpec
+    steps: tuple[int, ...]
     learning_rates: Array | None
-    max_norm: float
-    clip_value: float
-    average_decay: float
     outputs: Array | None
     losses: Array
     squared_norms: Array | None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.arrays import as_matrix
 from dlcore._native import dispatch
 from dlcore._native.specs import (
     ActivationSpec,
@@ -112,15 +114,20 @@ class Inference:
     dtype : dtype
     width : int
         Features of x.
+    is_fixed : bool
+        Whether the parameters stay as they are, and can be kept in the order in which products read
+        them.
     """
 
-    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], dtype: np.dtype[Any], width: int, is_fixed: bool = False
+    ) -> None:
         self.width = width
         # f(x, finite=False): the outputs, or None unless x is an array as it should be, and finite
         # if that is asked for. It is a single call, since checks in Python take longer than all
         # that there is to do for a single row.
         self.try_call: Callable[..., Array | None] = dispatch.core.Network(
-            dtype == np.float64, describe(layers, width)
+            dtype == np.float64, describe(layers, width), is_fixed
         ).infer
 
     def __call__(self, x: Array) -> Array:
@@ -130,3 +137,44 @@ class Inference:
             y = self.try_call(np.array(x, order="C", subok=False))
         assert y is not None
         return y
+
+
+class Snapshot:
+    """The outputs of a model as it was when this was made, whatever becomes of it.
+
+    `Sequential.snapshot` makes one. It can be called by several threads at once, and pickled.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of x and of the outputs.
+    in_features, out_features : int or None
+        As those of the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = copy.deepcopy(model)
+        self.dtype: np.dtype[Any] = model.dtype
+        self.in_features: int | None = model.in_features
+        self.out_features: int | None = model.out_features
+        self._inference: Inference | None = None
+        if self.in_features is not None:
+            self._inference = self._infer(self.in_features)
+
+    def _infer(self, width: int) -> Inference:
+        return Inference(self._model.layers, self.dtype, width, is_fixed=True)
+
+    def __call__(self, x: Any) -> Array:
+        """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
+        inference = self._inference
+        if inference is not None:
+            y = inference.try_call(x)
+            if y is not None:
+                return y
+        x = as_matrix(x, "x", self.dtype, self.in_features)
+        if inference is None or inference.width != x.shape[1]:
+            inference = self._inference = self._infer(x.shape[1])
+        return inference(x)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self._model,)

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Changes:
+    """Counts what native objects cannot see: options of layers that are set, and the like.
+
+    What was described before the last of them has to be looked at again.
+    """
+
+    count = 0
+
+
+changes = Changes()
+
+
 class Option(Generic[T]):
     """An option of a layer, checked whenever it is set; training and inference follow.
 
@@ -44,8 +56,11 @@ class Option(Generic[T]):
         return layer.__dict__[self._name]
 
     def __set__(self, layer: Any, value: T) -> None:
+        is_new = self._name not in layer.__dict__
         layer.__dict__[self._name] = self._check(f"{type(layer).__name__}: {self._name}", value)
-        layer._tell_model()
+        if not is_new:
+            changes.count += 1
+            layer._tell_model()
 
 
 class Fixed(Option[T]):

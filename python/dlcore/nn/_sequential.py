@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -14,11 +13,14 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
-from dlcore.nn._inference import Inference
+from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear, check_computable
+from dlcore.nn._options import changes
+from dlcore.nn._passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import TracebackType
 
     from dlcore._common.typing import Array
 
@@ -30,54 +32,121 @@ _IN_USE = "the model is being trained: it cannot be used by another fit or threa
 _lock = threading.Lock()
 
 
+class _Use:
+    """Keeps others from training a model, and other threads from using it, meanwhile."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        self.thread: int | None = None  # that trains it
+
+    def __enter__(self) -> None:
+        with _lock:
+            if self.thread is not None:
+                raise RuntimeError(_IN_USE)
+            self.thread = threading.get_ident()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.thread = None
+
+    def check(self) -> None:
+        """Raise a RuntimeError if another thread trains it."""
+        if self.thread not in (None, threading.get_ident()):
+            raise RuntimeError(_IN_USE)
+
+
 class Sequential:
     """A feed-forward network, each layer feeding the next.
 
     Parameters
     ----------
-    *layers : Layer
+    *layers : Layer or Sequential
         `Linear`, the activations, `BatchNorm1d`, `LayerNorm`, `RMSNorm` and `Dropout`, in order.
-        Neighbors must fit.
+        Neighbors must fit. A `Sequential` among them gives its layers, with their weights, and from
+        then on is a part of this model, like a slice of it: an optimizer of its parameters has to
+        be made after that.
     dtype : dtype
         float32 or float64, the dtype of the parameters, of x and of the outputs.
     seed : int, optional
-        Draws the initial weights; the same seed gives the same weights, whose float32 values are
-        the rounded float64 ones. None draws different ones each time.
+        Draws the initial weights and what `Dropout` drops in `forward`; the same seed gives the same
+        weights, whose float32 values are the rounded float64 ones. None draws different ones each
+        time.
+
+    Notes
+    -----
+    ``model[i]`` is a layer, and ``model[i:j]`` a model of some layers, which shares them and their
+    arrays: what trains one of the two trains the other. Its layers are counted from 0. A copy of it
+    is a model of its own.
     """
 
+    # The model that this one is a part of, and its first layer there.
+    _owner: Sequential | None = None
+    _start = 0
+
     def __init__(
-        self, *layers: Layer, dtype: npt.DTypeLike = np.float32, seed: int | None = None
+        self,
+        *layers: Layer | Sequential,
+        dtype: npt.DTypeLike = np.float32,
+        seed: int | None = None,
     ) -> None:
-        _check_layers(layers)
         self._dtype = check_floating("Sequential: dtype", dtype)
+        own, nested = _taken_apart(layers, self._dtype)
+        _check_layers(own, {i for start, model in nested for i in range(start, start + len(model))})
         rng = np.random.default_rng(seed)
-        initial = [layer._initial_parameters(rng) for layer in layers]
+        initial = [{} if n._is_bound else n._initial_parameters(rng) for n in own]
         values = [value.ravel() for parameters in initial for value in parameters.values()]
         self._flat: Array = np.concatenate([np.empty(0), *values]).astype(self.dtype)
-        self._layers = layers
-        self._trainer: int | None = None  # the thread that trains it
+        self._layers = own
+        self._use = _Use()
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
-            for i, layer in enumerate(layers)
+            for i, layer in enumerate(own)
+            if not layer._is_bound
             for name, value in layer._initial_buffers().items()
         }
-        self._inference: Inference | None = None
         self._frozen: set[str] = set()
+        self._parts: weakref.WeakSet[Sequential] = weakref.WeakSet()
+        self._inference: Inference | None = None
+        self._passes: Passes | None = None
+        self._gradient: Array | None = None
+        seeds = rng.bit_generator.seed_seq.generate_state(8, np.uint64)
+        self._key = int(seeds[-1])  # of what layers draw in `forward`
+        for start, model in nested:
+            self._take_in(model, start)
         self._bind()
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype."""
         inference = self._inference
-        if inference is not None and self._trainer is None:
+        if inference is not None and self._use.thread is None:
             y = inference.try_call(x)
             if y is not None:
                 return y
         x = as_matrix(x, "x", self.dtype, self.in_features)
-        if self._trainer not in (None, threading.get_ident()):
-            raise RuntimeError(_IN_USE)
+        self._use.check()
         if inference is None or inference.width != x.shape[1]:
             inference = self._inference = Inference(self.layers, self.dtype, x.shape[1])
         return inference(x)
+
+    def snapshot(self) -> Snapshot:
+        """Return a function of the model as it is now, for inference alone.
+
+        ``model(x)`` reads the weights anew in each call, since anybody may have written to them. A
+        snapshot has copies that nobody can write to, in the order in which the products read them:
+        for a single row of a network such as 784-256-128-10 that is several times as fast, to the
+        same bits. What is trained later needs another one.
+
+        Returns
+        -------
+        Snapshot
+            ``snapshot(x)`` gives what ``model(x)`` would have given then.
+        """
+        return Snapshot(self)
 
     def _try_finite(self, x: Any) -> Array | None:
         """Compute the outputs for an array as it should be, without NaN and infinities.
@@ -86,7 +155,117 @@ class Sequential:
         in Python, to be followed by one with them.
         """
         inference = self._inference
-        return None if inference is None or self._trainer else inference.try_call(x, True)
+        return None if inference is None or self._use.thread else inference.try_call(x, True)
+
+    def forward(self, x: Any) -> Array:
+        """Compute the outputs as in training, and keep what the way back needs.
+
+        As in PyTorch's mode of training, `Dropout` drops elements, drawn anew by the seed of the
+        model in each call, and `BatchNorm1d` normalizes by the batch and moves its running
+        statistics, unless they are frozen. ``model(x)`` infers.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, in_features)
+            Of the model's dtype. It is copied: it may change before `backward`.
+
+        Returns
+        -------
+        ndarray of shape (N, out_features)
+            A new array.
+        """
+        passes = self._passes
+        if passes is not None and passes.seen == changes.count and self._use.thread is None:
+            y = passes.forward(x)
+            if y is not None:
+                return y
+        x = as_matrix(x, "x", self.dtype, self.in_features)
+        self._use.check()
+        self._make_writeable()
+        passes = self._passes
+        if passes is not None and passes.is_of(self):
+            y = passes.forward(x)
+            if y is not None:
+                return y
+        if passes is not None:
+            self._key = passes.key
+        if self._gradient is None:
+            self._gradient = np.zeros_like(self.flat)
+        most = max(1, len(x))
+        passes = self._passes = Passes(self, x.shape[1], most, self._gradient, self._key)
+        y = passes.forward(x)
+        assert y is not None
+        return y
+
+    def backward(self, dy: Any, *, add: bool = False) -> Array:
+        """Compute the gradient of x, and those of the parameters, after the last `forward`.
+
+        The parameters must be as they were then: an update comes after the way back. There may be
+        several of them after one `forward`, such as one for each row of a Jacobian.
+
+        Parameters
+        ----------
+        dy : ndarray of shape (N, out_features)
+            The gradient of what is minimized with respect to the outputs of `forward`, of the
+            model's dtype.
+        add : bool
+            Whether to add the gradients of the parameters to those that are in `grads`, and not to
+            replace them.
+
+        Returns
+        -------
+        ndarray of shape (N, in_features)
+            The gradient with respect to x, a new array.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before, or a parameter has been frozen or unfrozen since.
+        """
+        passes = self._passes
+        if passes is None or passes.rows < 0:
+            raise RuntimeError(
+                "model.backward(dy) goes back after model.forward(x), which was not called"
+            )
+        self._use.check()
+        dx = passes.backward(dy, add)
+        if dx is not None:
+            return dx
+        array = as_matrix(dy, "dy", self.dtype, None)
+        if array.shape[0] != passes.rows:
+            raise ValueError(
+                f"dy must have the {passes.rows} rows that model.forward(x) had, "
+                f"not {array.shape[0]}"
+            )
+        dx = passes.backward(array, add)
+        if dx is None:
+            raise ValueError(
+                f"dy must have shape (N, {self.out_features}), like the outputs, not {array.shape}"
+            )
+        return dx
+
+    def grads(self, *names: str) -> list[Array | None]:
+        """Return the gradients of the last `backward`, in the order of ``parameters(*names)``.
+
+        They are views of memory that the next `backward` writes to. The gradient of a frozen
+        parameter is None, which ``optimizer.step(model.grads())`` leaves as it is.
+
+        Parameters
+        ----------
+        *names : str
+            Layers or parameters, as `parameters` takes them; all if none is named.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before, or a parameter has been frozen or unfrozen since.
+        ValueError
+            The model has no parameter of that name.
+        """
+        if self._passes is None:
+            raise RuntimeError("model.grads() needs model.forward(x) and model.backward(dy) before")
+        grads = self._passes.grads
+        return [grads[name] for name in self._chosen(names)] if names else [*grads.values()]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -139,14 +318,17 @@ class Sequential:
             The model has no parameter of that name.
         """
         own = self.named_parameters()
-        if not names:
-            return list(own.values())
+        return [own[name] for name in self._chosen(names)] if names else list(own.values())
+
+    def _chosen(self, names: tuple[str, ...]) -> list[str]:
+        """Name the parameters that these layers or parameters are, in their order."""
+        own = self.named_parameters()
         matches = {name: self._matching(name) & own.keys() for name in names}
         for name, found in matches.items():
             if not found:
                 raise ValueError(f"the model has no parameter {name!r}, only {', '.join(own)}")
         wanted = set().union(*matches.values())
-        return [value for name, value in own.items() if name in wanted]
+        return [name for name in own if name in wanted]
 
     def named_parameters(self) -> dict[str, Array]:
         """Return the parameters themselves, not copies, by name."""
@@ -233,7 +415,9 @@ class Sequential:
     @property
     def frozen(self) -> frozenset[str]:
         """Names of the parameters and running statistics that training leaves as they are."""
-        return frozenset(self._frozen)
+        if self._owner is None:
+            return frozenset(self._frozen)
+        return frozenset(n for n in self._named_arrays() if self._name_in(n) in self._owner._frozen)
 
     def freeze(self, name: str) -> None:
         """Keep a parameter ("0.weight") or a layer ("0") from being trained.
@@ -244,11 +428,20 @@ class Sequential:
 
         Raises ValueError for a name that the model does not have.
         """
-        self._frozen |= self._matching(name)
+        owner = self._owner or self
+        owner._frozen |= {self._name_in(own) for own in self._matching(name)}
+        owner._forget_passes()
 
     def unfreeze(self, name: str) -> None:
         """Train a frozen parameter ("0.weight") or layer ("0") again."""
-        self._frozen -= self._matching(name)
+        owner = self._owner or self
+        owner._frozen -= {self._name_in(own) for own in self._matching(name)}
+        owner._forget_passes()
+
+    def _name_in(self, name: str) -> str:
+        """Return what a parameter is called in the model that this one is a part of."""
+        layer, _, own = name.partition(".")
+        return f"{int(layer) + self._start}.{own}"
 
     def _matching(self, name: str) -> set[str]:
         names = self._named_arrays()
@@ -257,17 +450,9 @@ class Sequential:
             raise ValueError(f"the model has no parameter {name!r}, only {', '.join(names)}")
         return found
 
-    @contextmanager
-    def _in_training(self) -> Iterator[None]:
+    def _in_training(self) -> _Use:
         """Keep others from training the model, and other threads from using it, meanwhile."""
-        with _lock:
-            if self._trainer is not None:
-                raise RuntimeError(_IN_USE)
-            self._trainer = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._trainer = None
+        return self._use
 
     def _named_arrays(self) -> dict[str, Array]:
         """Return parameters and buffers, layer by layer."""
@@ -283,6 +468,9 @@ class Sequential:
 
         Until then all processes that load the file share its memory.
         """
+        if self._owner is not None:
+            self._owner._make_writeable()
+            return
         arrays = [self._flat, *self._buffers.values()]
         if all(array.flags.writeable for array in arrays):
             return
@@ -293,6 +481,15 @@ class Sequential:
     def _describe_anew(self) -> None:
         """Let go of what inference was described by, after an option of a layer was set."""
         self._inference = None
+        for part in self._parts:
+            part._inference = None
+
+    def _forget_passes(self) -> None:
+        """Let go of passes of a model whose parameters are trained or not as they were before."""
+        changes.count += 1
+        for model in (self, *self._parts):
+            if model._passes is not None:
+                model._key, model._passes = model._passes.key, None
 
     def _bind(self) -> None:
         own = weakref.ref(self)
@@ -303,22 +500,83 @@ class Sequential:
             layer._bind(arrays, own)
         # Made for the features of the first x; it reads the arrays that the layers hold now.
         self._inference = None
+        self._forget_passes()
+        for part in self._parts:
+            part._share()
+
+    def _part(self, start: int, stop: int) -> Sequential:
+        """Return a model of some of the layers, which are shared."""
+        part = Sequential.__new__(Sequential)
+        part._owner, part._start = self._owner or self, self._start + start
+        part._dtype, part._layers = self._dtype, self._layers[start:stop]
+        part._frozen, part._parts = set(), weakref.WeakSet()
+        part._passes = part._gradient = None
+        part._key = self._key ^ (start + 1)
+        part._share()
+        part._owner._parts.add(part)
+        return part
+
+    def _share(self) -> None:
+        """Take the arrays of the model that this one is a part of."""
+        owner = self._owner
+        assert owner is not None
+        sizes = [
+            sum(map(math.prod, layer._parameter_shapes.values()))
+            for layer in owner.layers[: self._start + len(self)]
+        ]
+        self._use = owner._use
+        self._flat = owner._flat[sum(sizes[: self._start]) : sum(sizes)]
+        self._buffers = {
+            f"{i}.{name}": owner._buffers[f"{i + self._start}.{name}"]
+            for i, layer in enumerate(self.layers)
+            for name in layer._buffer_shapes
+        }
+        self._inference = None
+
+    def _take_in(self, model: Sequential, start: int) -> None:
+        """Take over the arrays of a model whose layers are this one's from that one on."""
+        before = sum(
+            math.prod(shape) for n in self.layers[:start] for shape in n._parameter_shapes.values()
+        )
+        self._flat = np.concatenate([self._flat[:before], model._flat, self._flat[before:]])
+        for name, value in model._buffers.items():
+            self._buffers[f"{int(name.partition('.')[0]) + start}.{name.partition('.')[2]}"] = value
+        for part in (model, *model._parts):
+            part._owner, part._start = self, part._start + start
+            self._parts.add(part)
+        self._frozen |= {model._name_in(name) for name in model._frozen}
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index: int) -> Layer:
-        return self.layers[index]
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequential:
+        if not isinstance(index, slice):
+            return self.layers[index]
+        start, stop, step = index.indices(len(self))
+        if step != 1 or start >= stop:
+            raise ValueError(
+                f"a part of a model is one or more of its {len(self)} layers in a row, "
+                f"not model[{index.start}:{index.stop}:{index.step}]"
+            )
+        return self._part(start, stop)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_inference": None, "_trainer": None}
+        key = self._key if self._passes is None else self._passes.key
+        own = {"_frozen": set(self.frozen), "_key": key, "_owner": None, "_start": 0}
+        made_anew = dict.fromkeys(("_inference", "_passes", "_gradient", "_use", "_parts"))
+        return self.__dict__ | own | made_anew
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._use, self._parts = _Use(), weakref.WeakSet()
         self._bind()
 
     def __repr__(self) -> str:
@@ -327,14 +585,35 @@ class Sequential:
         return "\n".join([header, *lines, ")"])
 
 
-def _check_layers(layers: tuple[Layer, ...]) -> None:
+def _taken_apart(
+    given: tuple[Layer | Sequential, ...], dtype: np.dtype[Any]
+) -> tuple[tuple[Layer, ...], list[tuple[int, Sequential]]]:
+    """Return all layers in a row, and each model that gives some, with the place of its first one."""
+    layers: list[Layer] = []
+    nested: list[tuple[int, Sequential]] = []
+    for item in given:
+        if not isinstance(item, Sequential):
+            layers.append(item)
+            continue
+        if item._owner is not None or any(item is model for _, model in nested):
+            raise ValueError("a Sequential among the layers is already part of a model")
+        if item.dtype != dtype:
+            raise TypeError(f"a Sequential among the layers is {item.dtype}, the model {dtype}")
+        item._use.check()
+        nested.append((len(layers), item))
+        layers += item.layers
+    return tuple(layers), nested
+
+
+def _check_layers(layers: tuple[Layer, ...], are_nested: set[int]) -> None:
     if not layers:
         raise ValueError("Sequential needs at least one layer")
-    for layer in layers:
+    for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers such as Linear(4, 3), not {layer!r}")
         check_computable(layer)
-        if layer._is_bound or (layer._parameter_shapes and sum(n is layer for n in layers) > 1):
+        is_twice = layer._parameter_shapes and sum(n is layer for n in layers) > 1
+        if (layer._is_bound and i not in are_nested) or is_twice:
             raise ValueError(f"{layer!r} is already part of a model; every place needs its own")
     of_fixed_width = [(i, n) for i, n in enumerate(layers) if n.in_features is not None]
     for (i, layer), (j, following) in pairwise(of_fixed_width):

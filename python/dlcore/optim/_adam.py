@@ -154,7 +154,6 @@ class Adam(NativeOptimizer):
             l1=options["l1"],
             penalty=self._penalty(cohort.number),
             raw_eps=self._raw_eps,
-            steps=cohort.steps,
         )
 
     def _state_spec(self, cohort: Cohort, j: int) -> AdamState:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from dlcore.nn._losses import Loss
 
 # From the key of a batch to that of the next one.
-_KEY_STEP = 0x9E3779B97F4A7C15
+KEY_STEP = 0x9E3779B97F4A7C15
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, which took longer than all else that is done for an epoch of one batch
 class BatchPlan:
     """The batches of an epoch: ``order[offsets[i] : offsets[i + 1]]`` for each i.
 
@@ -42,6 +42,7 @@ class BatchPlan:
     factors: Array | None = None
     ends_update: bool = True
     gradient_scale: float = 1.0
+    all_count: bool = False  # whether it is known that no batch weighs nothing
 
     def __len__(self) -> int:
         return len(self.normalizers)
@@ -58,7 +59,7 @@ class BatchPlan:
 
     def key_of(self, batch: int) -> int:
         """Return what draws what layers draw in a batch."""
-        return (self.key + batch * _KEY_STEP) % 2**64
+        return (self.key + batch * KEY_STEP) % 2**64
 
     def completes_update(self, batch: int) -> bool:
         """Whether this batch is the last one of an update."""
@@ -131,6 +132,20 @@ def plan_batches(
     )
 
 
+def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
+    """Plan one batch, of all rows that are read."""
+    order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
+    return plan_batches(
+        rows,
+        order,
+        np.array([0, len(order)]),
+        1,
+        key,
+        weights=loss_weights(loss, rows),
+        there=present(loss, rows),
+    )
+
+
 class Batches:
     """The mini-batches of each epoch.
 
@@ -153,9 +168,9 @@ class Batches:
     def __init__(
         self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
     ) -> None:
-        self._weighed_by = loss
+        self._weighed_by, self._batch_size = loss, min(batch_size, len(index))
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
-        self.weigh()
+        self.weigh(anew=False)
         self._starts = np.arange(0, len(index), batch_size)
         self._offsets = np.append(self._starts, len(index))
         self.accumulate = accumulate
@@ -163,9 +178,10 @@ class Batches:
         read = None if rows.weight is None else rows.weight > 0
         self._read = None if read is None or read[self._index].all() else read
 
-    def weigh(self) -> None:
+    def weigh(self, *, anew: bool = True) -> None:
         """Weigh the rows by the loss as it is now."""
-        self._loss_weights = loss_weights(self._weighed_by, self._rows)
+        self._weighed: tuple[Array, Array] | None = None
+        self._loss_weights = loss_weights(self._weighed_by, self._rows, anew=anew)
         self._present = present(self._weighed_by, self._rows)
 
     def __len__(self) -> int:
@@ -180,13 +196,23 @@ class Batches:
 
     def _draw_order(self, rng: Any) -> Array:
         """Return the rows in the order of an epoch."""
-        order: Array = self._index if rng is None else rng.permutation(self._index)
+        if rng is None:
+            return self._index
+        order = self._index.copy()
+        rng.shuffle(order)  # what rng.permutation does as well
         return order
 
     def epoch(self, rng: Any, key: int) -> Iterator[BatchPlan]:
         """Draw the batches of an epoch: shuffled if there is an rng, else in order."""
         order = self._draw_order(rng)
         offsets = self._offsets
+        if self._read is None and self.accumulate == 1 and self._present is None:
+            weighed = self._weigh_batches()
+            if weighed is not None:
+                plan = BatchPlan(self._rows, order, offsets, *weighed, 1, key, all_count=True)
+                plan.batch_size = self._batch_size
+                yield plan
+                return
         if self._read is not None:
             read = self._read[order]
             offsets = np.append(0, np.cumsum(read))[offsets]
@@ -200,6 +226,13 @@ class Batches:
             weights=self._loss_weights,
             there=self._present,
         )
+
+    def _weigh_batches(self) -> tuple[Array, Array] | None:
+        """Return the weights of the batches where those of any order are the same; else None."""
+        if self._weighed is None and (self._loss_weights == 1).all():
+            sizes = (self._offsets[1:] - self._offsets[:-1]).astype(np.float64)
+            self._weighed = sizes, np.ones(len(sizes))
+        return self._weighed
 
 
 def _of_updates(values: Array, accumulate: int) -> Array:

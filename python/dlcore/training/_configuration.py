@@ -156,7 +156,10 @@ class Configured(Run):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a setting, or an attribute of the user's own that could not be meant as one."""
-        is_known = name.startswith("_") or name in Run.__annotations__ or name in self.__dict__
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+            return
+        is_known = name in Run.__annotations__ or name in self.__dict__
         if not is_known and not hasattr(type(self), name):
             settings = [own for own in vars(Configured) if not own.startswith("_")]
             close = get_close_matches(name, settings, 1, 0.75)
@@ -165,6 +168,11 @@ class Configured(Run):
                     f"Trainer has no {name!r}, which would do nothing; did you mean {meant}?"
                 )
         super().__setattr__(name, value)
+        self.__dict__["_quick"] = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is native stays here; a copy makes its own.
+        return self.__dict__ | {"_step": None, "_quick": None, "_source": None}
 
     def __repr__(self) -> str:
         options = {

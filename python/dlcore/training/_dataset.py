@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +37,17 @@ class Dataset:
     sample_weight: Array | None = None
     made_of: Subset | None = None
     prefix: str = ""
+    # What each row weighs in the mean loss, and the loss that said so.
+    weighed: list[tuple[Loss, Array]] = field(default_factory=list, repr=False, compare=False)
 
     def __len__(self) -> int:
         rows: int = self.x.shape[0]
         return rows
+
+    @cached_property
+    def mapped(self) -> MappedFile:
+        """The file that x is mapped from."""
+        return MappedFile(self.x)
 
     def counted(self) -> Subset:
         """Return the rows whose weight is not 0."""
@@ -193,9 +201,11 @@ def check_counts(
         raise ValueError(f"{prefix}sample_weight adds up to infinity")
 
 
-def loss_weights(loss: Loss, rows: Dataset) -> Array:
-    """Compute what each row contributes to the denominator of the mean loss."""
-    return loss.normalizers(rows.y, rows.weight)
+def loss_weights(loss: Loss, rows: Dataset, *, anew: bool = False) -> Array:
+    """Compute what each row contributes to the denominator of the mean loss, once for all."""
+    if anew or not rows.weighed or rows.weighed[-1][0] is not loss:
+        rows.weighed[:] = [(loss, loss.normalizers(rows.y, rows.weight))]
+    return rows.weighed[-1][1]
 
 
 def describe_fault(loss: Loss, rows: Dataset, index: Array) -> str | None:
@@ -273,7 +283,8 @@ def weigh_classes(
     by_class = np.zeros(len(rows))
     classes = loss.classes(model.out_features or rows.x.shape[1])
     by_class[index] = class_weights(class_weight, rows.y[index], kind_of(loss), classes)
-    return replace(rows, weight=by_class if weight is None else by_class * weight)
+    own = by_class if weight is None else by_class * weight
+    return replace(rows, weight=own, weighed=[])
 
 
 def check_trains(loss: Loss, rows: Dataset, index: Array) -> None:

@@ -53,9 +53,14 @@ class ScheduledLearningRates:
         self._initial += self._now()[len(self._initial) :]
         return self._initial
 
+    @property
+    def lasts_epochs(self) -> bool:
+        """Whether there is a schedule that counts epochs, not iterations."""
+        return self.schedule is not None and getattr(self.schedule, "per", None) != "iteration"
+
     def begin_epoch(self) -> None:
         """Set the rates of an epoch."""
-        if self.schedule is None or getattr(self.schedule, "per", None) == "iteration":
+        if self.schedule is None or not self.lasts_epochs:
             return
         if isinstance(self.schedule, Schedule):
             lrs = [self.schedule(self._epochs, lr) for lr in self._starts()]
@@ -86,6 +91,10 @@ class ScheduledLearningRates:
     def log_names(self) -> list[str]:
         """The names of `logs`."""
         return ["lr", *(f"lr_{i}" for i in range(1, len(self._starts())))]
+
+    def first(self) -> float:
+        """Return the rate of the first group."""
+        return self._now()[0]
 
     def logs(self) -> dict[str, float]:
         """Return the rate of each group: "lr", "lr_1", ..."""

@@ -10,7 +10,6 @@ import numpy as np
 from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._history import History
-from dlcore.training._dataset import MappedFile
 from dlcore.training._step_python import Diverged
 from dlcore.training._watch import EndOfFit, Watch
 
@@ -129,7 +128,8 @@ def run_epochs(
             try:
                 run._tell("on_epoch_end", epoch, logs)
             finally:
-                run.history.add(_checked_logs(logs))
+                if run.active_callbacks:  # what they have added
+                    run.history.add(_checked_logs(logs))
             run._watch.end_epoch()
             if run._is_stopping:
                 run.history.stopped_epoch = epoch
@@ -195,6 +195,10 @@ def run_batches(
     ``outputs`` and ``squares`` are filled in as `TrainingStep.run` does. What watches the fit may
     end it early: there are as many losses as batches that were learned from.
     """
+    if watch.is_idle and log.only_counts and plan.all_count and not plan.rows.mapped:
+        lrs = learning_rates.of_updates(len(plan))
+        if lrs is None:
+            return _run_unwatched(step, plan, learning_rates, log, outputs, squares)
     losses: list[Array] = []
     row = batch = 0
     for part in watch.parts(plan, log):
@@ -211,6 +215,34 @@ def run_batches(
     return losses[0] if len(losses) == 1 else np.concatenate([np.empty(0), *losses])
 
 
+def _run_unwatched(
+    step: TrainingStep,
+    plan: BatchPlan,
+    learning_rates: ScheduledLearningRates,
+    log: IterationLog,
+    outputs: Array | None,
+    squares: Array | None,
+) -> Array:
+    """Learn from batches that nobody looks at, at one rate: half of what a small epoch takes in Python."""
+    losses = np.zeros(len(plan))
+    updates = step.run(
+        plan,
+        losses=losses,
+        squares=squares,
+        lrs=None,
+        outputs=outputs,
+        seconds=_SLICE,
+        between=go_on,
+    )
+    learning_rates.end_updates(updates, None)
+    log.iteration += updates
+    return losses
+
+
+def go_on(batches: int) -> None:
+    """Let a native run go on; a signal such as Ctrl-C ends it as Python is entered."""
+
+
 def _run_part(
     step: TrainingStep,
     plan: BatchPlan,
@@ -220,10 +252,10 @@ def _run_part(
     outputs: Array | None,
     squares: Array | None,
 ) -> Array:
-    mapped = MappedFile(plan.rows.x)
+    mapped = plan.rows.mapped
     losses = np.zeros(len(plan))
     lrs = learning_rates.of_updates(-(-len(plan) // plan.accumulate))
-    log.begin(plan, losses, learning_rates.logs()["lr"] if lrs is None else lrs[:, 0])
+    log.begin(plan, losses, learning_rates.first if lrs is None else lrs[:, 0])
     last, made_before = 0, log.iteration
     seconds = _SLICE_OF_MAP if mapped else _SLICE
     if watch.looks_at_each_batch(plan):

@@ -10,6 +10,7 @@ import numpy as np
 from dlcore._common.optional import find
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from dlcore._common.typing import Array
@@ -42,6 +43,11 @@ class Progress:
         if verbose == 1:
             self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
 
+    @property
+    def has_no_bar(self) -> bool:
+        """Whether there is no bar to move."""
+        return self._bar is None
+
     def begin_epoch(self, epoch: int) -> None:
         """Name the epoch in the bar."""
         if self._bar is not None:
@@ -54,6 +60,8 @@ class Progress:
 
     def end_epoch(self, epoch: int, logs: dict[str, float], seconds: float) -> None:
         """Show the line of an epoch."""
+        if not self._shows:
+            return
         number = f"{epoch + 1:>{len(str(self._epochs))}}/{self._epochs}"
         values = "".join(f"  {name} {_number(value)}" for name, value in logs.items())
         self.say(f"epoch {number}{values}  {seconds:.2f} s")
@@ -99,16 +107,30 @@ class IterationLog:
         self._begun = 0.0
         self._counts = False
 
-    def begin(self, plan: BatchPlan, losses: Array, lrs: Array | float) -> None:
-        """Begin with other batches, whose losses are filled in."""
+    @property
+    def only_counts(self) -> bool:
+        """Whether there is nothing to log or to show, but the number of iterations."""
+        return self._every is None and self._progress.has_no_bar
+
+    def begin(self, plan: BatchPlan, losses: Array, lrs: Array | Callable[[], float]) -> None:
+        """Begin with other batches, whose losses are filled in.
+
+        ``lrs`` are the rates of their updates, or what tells the one of all.
+        """
         self._plan, self._batch_losses = plan, losses
-        self._lrs = np.broadcast_to(lrs, -(-len(plan) // plan.accumulate))
+        self._lrs = lrs if self._every is None or not callable(lrs) else lrs()
         self._updates = self._batches = 0  # of the plan, that are logged
         self._made = 0  # of these updates; one whose batches all weigh nothing is none
 
     def up_to(self, done: int) -> None:
         """Log what has come up to this batch."""
         plan, weights = self._plan, self._plan.accumulation_weights
+        if self._every is None and plan.accumulate == 1 and plan.all_count:
+            self.iteration += done - self._batches
+            self._updates = done
+            self._progress.step(done - self._batches)
+            self._batches = done
+            return
         ready = plan.updates(done)
         # Asking a number takes less than an array: streams log batch by batch.
         all_count = weights[0] if len(weights) == 1 else weights[self._batches : done].all()
@@ -137,7 +159,9 @@ class IterationLog:
             return
         self._losses.append(loss)
         if self.iteration % self._every == 0:
-            loss, lr = float(np.mean(self._losses)), float(self._lrs[self._made - 1])
+            lrs: Any = self._lrs
+            lr = lrs if isinstance(lrs, float) else float(lrs[self._made - 1])
+            loss = float(np.mean(self._losses))
             self._history.record_iterations([self.iteration], [loss], [lr])
             self._progress.say(f"iteration {self.iteration}  loss {_number(loss)}")
             self._losses.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,18 @@ def settings_of(model: Model, loss: Loss, optimizer: Optimizer) -> tuple[Any, ..
 def loss_settings(loss: Loss) -> list[Any]:
     """Return the options of a loss, as they are now."""
     return [(name, _value(value)) for name, value in vars(loss).items()]
+
+
+def plain_settings(loss: Loss) -> tuple[Any, ...] | None:
+    """Return the options of a loss if all are numbers and names, which cannot change in place."""
+    values = (*vars(loss).values(),)
+    return values if all(isinstance(value, _PLAIN) for value in values) else None
+
+
+def has_settings(loss: Loss, plain: tuple[Any, ...]) -> bool:
+    """Whether the options of a loss are the same objects as before."""
+    own = vars(loss)
+    return len(own) == len(plain) and all(map(operator.is_, own.values(), plain))
 
 
 def _value(value: Any) -> Any:

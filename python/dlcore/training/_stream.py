@@ -11,7 +11,7 @@ import numpy as np
 
 from dlcore._common.arrays import is_array_like
 from dlcore.nn._losses import Loss
-from dlcore.training._batches import BatchPlan, plan_batches
+from dlcore.training._batches import BatchPlan, plan_batch
 from dlcore.training._dataset import Dataset, loss_weights, present
 from dlcore.training._rows import dense, is_sparse
 
@@ -206,16 +206,7 @@ class Stream:
 
     def _plan(self, rows: Dataset, key: int) -> BatchPlan:
         """Plan one batch."""
-        order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
-        return plan_batches(
-            rows,
-            order,
-            np.array([0, len(order)]),
-            1,
-            key % 2**63,
-            weights=loss_weights(self._loss, rows),
-            there=present(self._loss, rows),
-        )
+        return plan_batch(self._loss, rows, key % 2**63)
 
 
 def _has_items(source: Any) -> bool:

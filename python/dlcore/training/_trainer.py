@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -18,7 +19,8 @@ from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._accumulation import Measurement
 from dlcore.metrics._named import kind_of
-from dlcore.training._batches import Batches, BatchPlan
+from dlcore.nn._layers import Dropout
+from dlcore.training._batches import KEY_STEP, Batches, BatchPlan, plan_batch
 from dlcore.training._configuration import Configured
 from dlcore.training._dataset import (
     Dataset,
@@ -30,10 +32,10 @@ from dlcore.training._dataset import (
     weigh_classes,
 )
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import run_batches, run_epochs
+from dlcore.training._loop import go_on, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._step import Diverged, TrainingStep
+from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
 
 if TYPE_CHECKING:
@@ -130,11 +132,14 @@ class Trainer(Configured):
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
         self._source: Batches | Stream | AugmentedBatches | None = None
+        self._step: TrainingStep | None = None  # of the last fit or batch
+        self._quick: QuickStep | None = None  # goes on from the last batch
         self._seed = seed
         seeds = np.random.SeedSequence(seed)
         self._shuffle_rng = np.random.default_rng(seeds)
         self._split_seed, layer_seed = seeds.spawn(2)
         self._layer_rng = np.random.default_rng(layer_seed)
+        self._batch_key: int | None = None  # of what layers draw in `train_on_batch`
 
     def fit(
         self,
@@ -269,14 +274,8 @@ class Trainer(Configured):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
         average = one_average(watchers)
         with self.model._in_training():
-            step = TrainingStep(
-                self.model,
-                self.loss,
-                self.optimizer,
-                accumulate=self.accumulate > 1,
-                max_norm=self.clip_grad_norm,
-                clip_value=self.clip_grad_value,
-                average=None if average is None else (average.begin(self.model), average.decay),
+            step = self._training_step(
+                None if average is None else (average.begin(self.model), average.decay)
             )
             steps = steps_per_epoch if isinstance(source, Stream) else len(source)
             progress = Progress(verbose, epochs=epochs, steps=steps)
@@ -296,6 +295,102 @@ class Trainer(Configured):
             finally:
                 self._source = None
         return self.history
+
+    def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
+        """Return the step of all fits, described anew if anything has been changed."""
+        options: dict[str, Any] = {
+            "accumulate": self.accumulate > 1,
+            "max_norm": self.clip_grad_norm,
+            "clip_value": self.clip_grad_value,
+            "average": average,
+        }
+        step, self._quick = self._step, None
+        if step is None or not step.is_of(self.model, self.loss):
+            step = self._step = TrainingStep(self.model, self.loss, self.optimizer, **options)
+        else:
+            step.refresh(optimizer=self.optimizer, **options)
+            step.forget()
+        return step
+
+    def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """Learn from one batch: forward, loss, back and update in one native step.
+
+        It is a step of `fit` on these rows, with the trainer's loss, optimizer, clipping and
+        schedule of iterations, for loops of one's own. It logs nothing: metrics, the history and
+        callbacks belong to fits.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As in `fit`, of one batch.
+
+        Returns
+        -------
+        float
+            The mean loss of the batch before the update.
+
+        Raises
+        ------
+        ValueError
+            ``accumulate`` is more than 1, which needs the batches of a fit, or the schedule is one
+            of epochs.
+        TypeError, ValueError, IndexError
+            x, y or sample_weight is not as described; nothing was changed.
+        FloatingPointError
+            The loss, the gradient or the parameters became NaN or infinite; nothing was changed.
+        """
+        key, quick = self._next_batch_key(), self._quick
+        if quick is not None and sample_weight is None:
+            loss = quick(x, y, key)
+            if loss is not None:
+                return loss
+        return self._learn_from(x, y, sample_weight, key)
+
+    def _next_batch_key(self) -> int:
+        """Return what draws what layers draw in the next batch."""
+        if self._batch_key is None:
+            self._batch_key = int(self._layer_rng.integers(2**63))
+        key = self._batch_key
+        self._batch_key = key + KEY_STEP & 2**64 - 1
+        return key
+
+    def _learn_from(self, x: Any, y: Any, sample_weight: Any, key: int) -> float:
+        """Learn from a batch after a close look at everything."""
+        if self._source is not None:
+            raise RuntimeError("Trainer: train_on_batch cannot be called while a fit is under way")
+        rates = self._learning_rates
+        if self.accumulate > 1:
+            raise ValueError(
+                f"train_on_batch updates after each batch, but accumulate={self.accumulate}: "
+                f"give it the rows of an update at once, or fit"
+            )
+        if rates.lasts_epochs:
+            raise ValueError(
+                "train_on_batch has no epochs for the schedule to count: use one of iterations "
+                "(per='iteration'), or set optimizer.lr"
+            )
+        rows = check_rows(self.model, self.loss, x, y, sample_weight)
+        plan = plan_batch(self.loss, rows, key)
+        with self.model._in_training():
+            step = self._training_step(None)
+            losses, lrs = np.zeros(1), rates.of_updates(1)
+            try:
+                updates = step.run(
+                    plan,
+                    losses=losses,
+                    lrs=lrs,
+                    outputs=None,
+                    seconds=math.inf,
+                    between=go_on,
+                )
+            except Diverged as error:
+                fault = describe_fault(self.loss, rows, plan.order)
+                raise FloatingPointError(
+                    f"{fault or 'the training diverged'}: {error}; the step was undone"
+                ) from None
+            rates.end_updates(updates, lrs)
+        self._quick = None if rates.schedule is not None else step.quick_step()
+        return float(losses[0])
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
@@ -402,7 +497,8 @@ class Trainer(Configured):
             validation_data if held is None else held, validation_steps, epochs
         )
         weighted = weigh_classes(model, loss, rows, index, class_weight)
-        check_trains(loss, weighted, index)
+        if weighted is not rows or held is not None:
+            check_trains(loss, weighted, index)
         source = Batches(loss, weighted, index, batch_size, self.accumulate)
         if transform is None and mix is None:
             return source, validation
@@ -489,8 +585,8 @@ class Trainer(Configured):
         total = weight = 0.0
         batches = 0
         watch = self._watch
-        measured = Measurement(self._metrics)
-        for plan in self._pieces(plans, step):
+        measured = Measurement(self._metrics) if self._metrics else None
+        for plan in self._pieces(plans, step) if self._metrics else plans:
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
@@ -506,27 +602,29 @@ class Trainer(Configured):
                 if not len(losses):
                     break
                 plan = next(plan.parts(len(losses)))
-            if outputs is not None and len(plan.order):
+            if measured is not None and outputs is not None and len(plan.order):
                 own = plan.rows.sample_weight
                 own = None if own is None else own[plan.order]
                 measured.add(plan.rows.y[plan.order], outputs[: len(plan.order)], own)
-            total += float((losses * plan.normalizers).sum())
-            weight += float(plan.normalizers.sum())
+            if len(losses) == 1:  # asking numbers takes less than arrays
+                of_plan = float(plan.normalizers[0])
+                total, weight = total + float(losses[0]) * of_plan, weight + of_plan
+            else:
+                total += float((losses * plan.normalizers).sum())
+                weight += float(plan.normalizers.sum())
             batches += len(plan)
             if watch.ends(log):
                 break
         if not weight > 0:
             raise ValueError(f"no row of epoch {epoch + 1} counts: their weights are all 0")
-        return {"loss": total / weight} | measured.values(), batches
+        logs = {"loss": total / weight}
+        return logs if measured is None else logs | measured.values(), batches
 
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
         for plan in plans:
-            if self._metrics:
-                values = max(1, plan.batch_size) * step.width_of(plan.rows)
-                yield from plan.parts(max(1, _OUTPUTS // values))
-            else:
-                yield plan
+            values = max(1, plan.batch_size) * step.width_of(plan.rows)
+            yield from plan.parts(max(1, _OUTPUTS // values))
 
 
 class _Epochs:
@@ -547,21 +645,24 @@ class _Epochs:
         self._trainer, self._source, self._step = trainer, source, step
         self._validation, self._validation_freq = validation, validation_freq
         self._shuffle = shuffle
+        # Layers that draw, and rows that are changed, take a key of each epoch.
+        self._draws = not isinstance(source, Batches) or any(
+            isinstance(layer, Dropout) for layer in trainer.model.layers
+        )
         self._progress, self._log = progress, log
         self._average = average
         self._callbacks = list(trainer.callbacks)
         self._epoch = self._batches = 0
         self._began = 0.0
+        self._options = _options_of(trainer)  # when they were looked at
 
     def train(self, epoch: int) -> dict[str, float]:
         trainer = self._trainer
         self._epoch, self._began = epoch, time.perf_counter()
         self._take_changes()
         self._progress.begin_epoch(epoch)
-        plans = self._source.epoch(
-            trainer._shuffle_rng if self._shuffle else None,
-            int(trainer._layer_rng.integers(2**63)),
-        )
+        key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
+        plans = self._source.epoch(trainer._shuffle_rng if self._shuffle else None, key)
         logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
         return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
 
@@ -570,6 +671,11 @@ class _Epochs:
         trainer, average = self._trainer, self._average
         if trainer.callbacks != self._callbacks:
             raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
+        # A look at each of them takes longer than an epoch of one small batch.
+        options = _options_of(trainer)
+        if average is None and options == self._options and self._step.is_as_it_was():
+            return
+        self._options = options
         self._source.accumulate = trainer.accumulate
         has_changed = self._step.refresh(
             optimizer=trainer.optimizer,
@@ -596,6 +702,16 @@ class _Epochs:
 
     def has_converged(self) -> bool:
         return False
+
+
+def _options_of(trainer: Trainer) -> tuple[Any, ...]:
+    """Return what callbacks may change that a step is made for."""
+    return (
+        trainer._optimizer,
+        trainer._accumulate,
+        trainer._clip_grad_norm,
+        trainer._clip_grad_value,
+    )
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

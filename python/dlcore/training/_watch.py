@@ -56,6 +56,11 @@ class Watch:
         self._has_begun = self._was_stopping = False
         self.is_amid_epoch = False  # from its first batch to the last
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing within this epoch can end the fit or hears of its batches."""
+        return not self._callbacks and self._end is None and self._max_iterations is None
+
     def begin_epoch(self) -> None:
         """Count batches from 0; find the callbacks that hear of them."""
         run, self.is_amid_epoch = self._run, True

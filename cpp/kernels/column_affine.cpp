@@ -16,46 +16,71 @@ namespace {
 template <class T>
 struct map_table {
   const double *subtract, *multiply, *add;  // on a multiple of the register's bytes
+  std::ptrdiff_t period;  // elements; less than a tile only if these are whole registers
   vec<double> low, high;
 
-  vec<double> apply(vec<double> x, std::ptrdiff_t c) const {
-    return fma<double>(x - load(subtract + c), load(multiply + c), load(add + c));
-  }
-  // m elements, the first of which is element c of the period. Whether some are infinite.
+  // The map of one register of columns.
   template <bool Clip>
-  __attribute__((noinline)) bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
-                                     std::ptrdiff_t ahead) const {
-    constexpr std::ptrdiff_t w = vec<T>::size, wd = vec<double>::size;
-    const auto clip = [&](vec<double> y) {
-      return Clip ? min<double>(max<double>(y, low), high) : y;
-    };
-    const vec<T> inf = std::numeric_limits<T>::infinity();
-    mask<T> infinite = int_of<T>(0);
-    std::ptrdiff_t j = 0;
-    vec<double> y[wide_parts<T>];
-    for (; j + w <= m; j += w) {
-      prefetch(from + j, ahead);
-      infinite = infinite | (abs(load<T>(from + j)) == inf);
-      for (int part = 0; part < wide_parts<T>; ++part)
-        y[part] = clip(apply(load_wide<T>(from + j, part), c + j + part * wd));
-      store_narrow<T>(to + j, y);
+  struct one {
+    vec<double> subtract[wide_parts<T>], multiply[wide_parts<T>], add[wide_parts<T>];
+    vec<double> low, high;
+
+    one(const map_table& of, std::ptrdiff_t c) : low(of.low), high(of.high) {
+      for (int part = 0; part < wide_parts<T>; ++part, c += vec<double>::size) {
+        subtract[part] = load(of.subtract + c);
+        multiply[part] = load(of.multiply + c);
+        add[part] = load(of.add + c);
+      }
     }
-    if (j == m) return any(infinite);
-    const vec<T> x = load_part<T>(from + j, m - j);
-    infinite = infinite | (abs(x) == inf);
-    T last[w];
-    for (int part = 0; part < wide_parts<T>; ++part)
-      y[part] = clip(apply(widen(x, part), c + j + part * wd));
-    store_narrow<T>(last, y);
-    std::memcpy(to + j, last, (m - j) * sizeof(T));
-    return any(infinite);
+    vec<double> operator()(vec<double> x, int part) const {
+      const vec<double> y = fma<double>(x - subtract[part], multiply[part], add[part]);
+      return Clip ? min<double>(max<double>(y, low), high) : y;
+    }
+  };
+
+  // m elements, a tile at most, the first of which is element c of the period. Whether some are
+  // infinite, where that is to be looked for.
+  template <bool Clip, bool Look>
+  bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c, std::ptrdiff_t ahead) const {
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    const std::ptrdiff_t whole = m / w * w;
+    vec<T> largest = T(0);
+    vec<double> y[wide_parts<T>];
+    for (std::ptrdiff_t j = 0; j < std::min(period, whole); j += w) {
+      const one<Clip> map(*this, c + j);
+      for (std::ptrdiff_t i = j; i < whole; i += period) {
+        prefetch(from + i, ahead);
+        if (Look) largest = max<T>(largest, abs(load<T>(from + i)));
+        for (int part = 0; part < wide_parts<T>; ++part)
+          y[part] = map(load_wide<T>(from + i, part), part);
+        store_narrow<T>(to + i, y);
+      }
+    }
+    if (whole < m) {
+      const one<Clip> map(*this, c + whole % period);
+      const vec<T> x = load_part<T>(from + whole, m - whole);
+      if (Look) largest = max<T>(largest, abs(x));
+      T last[w];
+      for (int part = 0; part < wide_parts<T>; ++part) y[part] = map(widen(x, part), part);
+      store_narrow<T>(last, y);
+      std::memcpy(to + whole, last, (m - whole) * sizeof(T));
+    }
+    return Look && any(largest == vec<T>(std::numeric_limits<T>::infinity()));
+  }
+  bool operator()(bool clip, bool look, const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
+                  std::ptrdiff_t ahead) const {
+    if (clip)
+      return look ? run<true, true>(from, to, m, c, ahead)
+                  : run<true, false>(from, to, m, c, ahead);
+    return look ? run<false, true>(from, to, m, c, ahead)
+                : run<false, false>(from, to, m, c, ahead);
   }
 };
 
 // The same for columns that are contiguous, one after the other.
 template <class T>
-inline bool affine_runs(const column_map& map, bool clip, const std::array<view, 2>& operands,
-                        chunk_runner run) {
+inline bool affine_runs(const column_map& map, bool clip, bool look,
+                        const std::array<view, 2>& operands, chunk_runner run) {
   const std::ptrdiff_t rows = operands[0].shape[0], columns = operands[0].shape[1];
   const std::ptrdiff_t chunk = even_chunk(rows, chunk_elements, vec<T>::size);
   const std::ptrdiff_t chunks = ceil_div(rows, chunk);
@@ -63,11 +88,12 @@ inline bool affine_runs(const column_map& map, bool clip, const std::array<view,
   std::atomic<bool> infinite{false};
   run(columns * chunks, nanoseconds<T>(0.2, rows * columns), [&](std::ptrdiff_t i) {
     const std::ptrdiff_t c = i / chunks, begin = i % chunks * chunk;
-    const std::ptrdiff_t end = std::min(rows, begin + chunk), n = std::min(rows, tile_elements);
-    alignas(64) double constants[3][tile_elements];
+    const std::ptrdiff_t end = std::min(rows, begin + chunk);
+    constexpr std::ptrdiff_t w = vec<T>::size;
+    alignas(register_bytes) double constants[3][w];
     const double* of[] = {map.subtract + c, map.multiply + c, map.add + c};
-    for (int k = 0; k < 3; ++k) std::fill_n(constants[k], n, *of[k]);
-    const map_table<T> table{constants[0], constants[1], constants[2], map.low, map.high};
+    for (int k = 0; k < 3; ++k) std::fill_n(constants[k], w, *of[k]);
+    const map_table<T> table{constants[0], constants[1], constants[2], w, map.low, map.high};
     const auto column = [&](const view& v) {
       return reinterpret_cast<T*>(v.data + c * v.strides[1]);
     };
@@ -75,8 +101,7 @@ inline bool affine_runs(const column_map& map, bool clip, const std::array<view,
     T* to = column(operands[1]);
     for (std::ptrdiff_t r = begin; r < end; r += tile_elements) {
       const std::ptrdiff_t m = std::min(tile_elements, end - r);
-      if (clip ? table.template run<true>(from + r, to + r, m, 0, ahead)
-               : table.template run<false>(from + r, to + r, m, 0, ahead))
+      if (table(clip, look, from + r, to + r, m, 0, ahead))
         infinite.store(true, std::memory_order_relaxed);
     }
   });
@@ -86,7 +111,8 @@ inline bool affine_runs(const column_map& map, bool clip, const std::array<view,
 }  // namespace
 
 template <class T>
-bool affine_columns(const column_map& map, std::array<view, 2> operands, chunk_runner run) {
+bool affine_columns(const column_map& map, bool look, std::array<view, 2> operands,
+                    chunk_runner run) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   const std::ptrdiff_t rows = operands[0].shape[0], columns = operands[0].shape[1];
   if (rows == 0 || columns == 0) return false;
@@ -97,15 +123,15 @@ bool affine_columns(const column_map& map, std::array<view, 2> operands, chunk_r
     return aligned<T>(v.data) && v.strides[0] == item && v.strides[1] % item == 0;
   };
   if (columns > 1 && rows > w && is_run(operands[0]) && is_run(operands[1]))
-    return affine_runs<T>(map, clip, operands, run);
-  // Whole registers of rows side by side, several of them where there are many rows.
+    return affine_runs<T>(map, clip, look, operands, run);
+  // Rows side by side: as few as fill whole registers, or as a tile has.
   const std::ptrdiff_t whole = w / std::gcd(w, columns);
-  std::ptrdiff_t side = 1;
-  if (whole * columns <= tile_elements)
-    side = whole *
-           std::clamp<std::ptrdiff_t>(rows / (8 * whole), 1, tile_elements / (whole * columns));
-  else if (columns < tile_elements) side = tile_elements / columns;
+  const bool is_whole = whole * columns <= tile_elements;
+  const std::ptrdiff_t side =
+      is_whole ? whole : std::max<std::ptrdiff_t>(1, tile_elements / columns);
   const std::ptrdiff_t period = side * columns, padded = ceil_div(period, w) * w;
+  const std::ptrdiff_t tile =
+      is_whole ? tile_elements / period * period : std::min(tile_elements, period);
   const std::unique_ptr<vec<double>[]> storage(new vec<double>[3 * padded / vec<double>::size]());
   double* tables[3];
   const double* columns_of[] = {map.subtract, map.multiply, map.add};
@@ -114,26 +140,26 @@ bool affine_columns(const column_map& map, std::array<view, 2> operands, chunk_r
     for (std::ptrdiff_t g = 0; g < side; ++g)
       std::copy(columns_of[k], columns_of[k] + columns, tables[k] + g * columns);
   }
-  const map_table<T> table{tables[0], tables[1], tables[2], map.low, map.high};
+  const map_table<T> table{tables[0], tables[1], tables[2], period, map.low, map.high};
   const std::ptrdiff_t n = rows * columns;
   collapse(operands);
   const sequence<T> in(operands[0]);
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * n);
   const sequence<T> out = output_sequence<T>(operands[1], {&operands[0], 1}, n);
-  const std::ptrdiff_t chunk_size = even_chunk(n, std::max(chunk_elements, period), period);
+  const std::ptrdiff_t grain = std::max(period, tile);
+  const std::ptrdiff_t chunk_size = even_chunk(n, std::max(chunk_elements, grain), grain);
   std::atomic<bool> infinite{false};
   run(ceil_div(n, chunk_size), nanoseconds<T>(0.2, n), [&](std::ptrdiff_t chunk) {
     bool found = false;
     T from_buffer[tile_elements], to_buffer[tile_elements];
     const std::ptrdiff_t end = std::min(n, (chunk + 1) * chunk_size);
-    for (std::ptrdiff_t begin = chunk * chunk_size; begin < end; begin += period)
-      for (std::ptrdiff_t c = 0; c < period && begin + c < end; c += tile_elements) {
+    for (std::ptrdiff_t begin = chunk * chunk_size; begin < end; begin += grain)
+      for (std::ptrdiff_t c = 0; c < grain && begin + c < end; c += tile) {
         const std::ptrdiff_t i = begin + c;
-        const std::ptrdiff_t m = std::min({tile_elements, period - c, end - i});
+        const std::ptrdiff_t m = std::min({tile, grain - c, end - i});
         const T* from = in.read(i, m, from_buffer);
         T* to = out.write(i, to_buffer);
-        found |= clip ? table.template run<true>(from, to, m, c, ahead)
-                      : table.template run<false>(from, to, m, c, ahead);
+        found |= table(clip, look, from, to, m, c, ahead);
         out.finish(i, m, to);
       }
     if (found) infinite.store(true, std::memory_order_relaxed);
@@ -141,7 +167,7 @@ bool affine_columns(const column_map& map, std::array<view, 2> operands, chunk_r
   return infinite.load();
 }
 
-template bool affine_columns<float>(const column_map&, std::array<view, 2>, chunk_runner);
-template bool affine_columns<double>(const column_map&, std::array<view, 2>, chunk_runner);
+template bool affine_columns<float>(const column_map&, bool, std::array<view, 2>, chunk_runner);
+template bool affine_columns<double>(const column_map&, bool, std::array<view, 2>, chunk_runner);
 
 }  // namespace dlcore

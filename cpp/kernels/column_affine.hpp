@@ -15,9 +15,10 @@ struct column_map {
   double low, high;
 };
 
-// operands: x, y, matrices. Returns whether some elements of x are infinite. `run`: brings the
-// threads.
+// operands: x, y, matrices. Returns whether some elements of x are infinite, if it is to look for
+// them. `run`: brings the threads.
 template <class T>
-bool affine_columns(const column_map& map, std::array<view, 2> operands, chunk_runner run);
+bool affine_columns(const column_map& map, bool look, std::array<view, 2> operands,
+                    chunk_runner run);
 
 }  // namespace dlcore

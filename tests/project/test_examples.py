@@ -163,3 +163,30 @@ def test_an_l1_penalty_leaves_few_measurements_and_the_accuracy(monkeypatch, cap
     counts = re.findall(r"^ +(\d+)  \D+$", shown, re.MULTILINE)
     assert sum(map(int, counts)) == pytest.approx(3 * left[-1], abs=0.2)
     assert "   3  worst area\n" in shown
+
+
+def test_an_actor_and_critic_learn_to_balance(monkeypatch, capsys):
+    import actor_critic
+
+    monkeypatch.setattr("sys.argv", ["actor_critic.py", "--seeds", "1", "--updates", "120"])
+    actor_critic.main()
+    (reached,) = re.findall(r"^seed 0: return (\S+) of 200$", capsys.readouterr().out, re.MULTILINE)
+    assert float(reached) > 50  # 20 at random
+
+
+def test_the_actor_and_critic_of_pytorch_make_the_same_updates():
+    torch = pytest.importorskip("torch")
+    import actor_critic
+    import actor_critic_judge
+
+    rng = np.random.default_rng(0)
+    learners = [make(actor_critic.make_model(0)) for make in actor_critic_judge.LEARNERS.values()]
+    poles = actor_critic.Poles(0)
+    for _ in range(3):
+        batch = actor_critic.collect(learners[0], poles, rng)
+        for learner in learners:
+            learner.update(*batch)
+    mine, theirs = learners
+    for name, tensor in theirs.model.state_dict().items():
+        assert isinstance(tensor, torch.Tensor)
+        np.testing.assert_allclose(mine.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)

@@ -178,9 +178,8 @@ def clip_grad_norm(
 # Normalization.
 # Count, mean, variance, least, largest, what the mean lost in rounding; whether no square over- or
 # underflowed.
-def column_stats(
-    function: str, x: Array
-) -> tuple[Array, Array, Array, Array, Array, Array, bool]: ...
+def column_stats(function: str, x: Array, /) -> tuple[Array, Array, Array, bool]: ...
+def column_extremes(function: str, x: Array, /) -> tuple[Array, Array, bool]: ...
 def affine_columns(
     function: str,
     x: Array,
@@ -188,7 +187,8 @@ def affine_columns(
     low: float,
     high: float,
     out: Array | None,
-    finite: bool = False,
+    finite: bool,
+    /,
 ) -> Any: ...
 
 # The linear layer.

@@ -202,22 +202,60 @@ def column_stats(x: Array) -> ColumnStats:
 def stats_of(function: str, x: Any, *, finite: bool = False) -> ColumnStats:
     """Compute `column_stats` for a function of this name, which errors are to say.
 
-    With ``finite`` an infinity is a ValueError that names its column and row.
+    With ``finite`` no rows are a ValueError, and an infinity one that names its column and row.
     """
-    count, mean, var, least, largest, low, keeps_squares = dispatch.core.column_stats(function, x)
-    stats = ColumnStats(count, mean, var, least, largest, low)
-    if keeps_squares:  # nearly always
-        return stats
+    found = dispatch.core.column_stats(function, x)
+    return as_stats(found) if found[-1] else far_stats_of(function, x, found, finite=finite)
+
+
+def as_stats(found: tuple[Any, ...]) -> ColumnStats:
+    """Return what the native function has found, where it is `plain`, as it nearly always is."""
+    mean, var, (count, least, largest, low), _ = found
+    return ColumnStats(count.astype(np.int64), mean, var, least, largest, low)
+
+
+def far_stats_of(
+    function: str, x: Any, found: tuple[Any, ...], *, finite: bool = False
+) -> ColumnStats:
+    """Return the statistics where there are no rows or infinities, or squares over- or underflow."""
+    stats = as_stats(found)
     array = as_array(x, f"{function}: x")
     infinite = np.isinf(stats.min) | np.isinf(stats.max)
-    if finite and infinite.any():
+    if finite:
+        _require_finite_rows(function, array, infinite)
+    return _rescaled(function, array, stats, ~infinite)
+
+
+class ColumnExtremes(NamedTuple):
+    """Minimum and maximum of the columns of a 2-D array, NaN left out."""
+
+    min: Array
+    max: Array
+
+    def merge(self, other: ColumnExtremes) -> ColumnExtremes:
+        """Return the extremes of both arrays stacked."""
+        return ColumnExtremes(np.fmin(self.min, other.min), np.fmax(self.max, other.max))
+
+
+def extremes_of(function: str, x: Any) -> ColumnExtremes:
+    """Return the extremes of the columns of rows without infinities; errors are those of `stats_of`."""
+    least, largest, finite = dispatch.core.column_extremes(function, x)
+    if not finite:
+        infinite = np.isinf(least) | np.isinf(largest)
+        _require_finite_rows(function, as_array(x, f"{function}: x"), infinite)
+    return ColumnExtremes(least, largest)
+
+
+def _require_finite_rows(function: str, x: Array, infinite: Array) -> None:
+    if len(x) == 0:
+        raise ValueError(f"{function}: x must have at least one row, got the shape {x.shape}")
+    if infinite.any():
         column = int(infinite.argmax())
-        row = int(np.isinf(array[:, column]).argmax())
+        row = int(np.isinf(x[:, column]).argmax())
         raise ValueError(
-            f"{function}: x must be finite or NaN, which is left out, got {array[row, column]} in "
+            f"{function}: x must be finite or NaN, which is left out, got {x[row, column]} in "
             f"column {column} (first in row {row})"
         )
-    return _rescaled(function, array, stats, ~infinite)
 
 
 def _rescaled(function: str, x: Array, stats: ColumnStats, finite: Array) -> ColumnStats:
@@ -231,8 +269,8 @@ def _rescaled(function: str, x: Array, stats: ColumnStats, finite: Array) -> Col
             return stats
         moments = Moments(*map(np.array, stats.moments()))
         scale = size[columns]
-        again = dispatch.core.column_stats(function, np.ldexp(x[:, columns], -scale))
-        _, mean, var, _, _, low, _ = again
-        for own, new in zip(moments, (mean, low, var, scale), strict=True):
+        again = as_stats(dispatch.core.column_stats(function, np.ldexp(x[:, columns], -scale)))
+        values = again.mean, again._mean_low, again.var, scale
+        for own, new in zip(moments, values, strict=True):
             own[columns] = new
     return _stats(stats.count, stats.min, stats.max, moments)

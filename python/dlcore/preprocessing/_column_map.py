@@ -68,7 +68,7 @@ class ColumnMap(NamedTuple):
         with np.errstate(all="ignore"):
             if not self.inverse:
                 x = np.ldexp(x, -exponent)
-            y = dispatch.core.affine_columns(function, x, table, -np.inf, np.inf, None)
+            y = dispatch.core.affine_columns(function, x, table, -np.inf, np.inf, None, False)
             if self.inverse:
                 # What is beyond the largest number by rounding alone is this number.
                 beyond = np.abs(y) <= np.ldexp(1 + 2.0**-50, np.minimum(1024 - exponent, 1023))
@@ -140,7 +140,7 @@ def _within(factor: Array, least: Array, largest: Array, low: float, high: float
     def ends(candidate: Array) -> Array:
         table = np.stack((least, candidate, lows))
         mapped: Array = dispatch.core.affine_columns(
-            "fit", largest[np.newaxis].copy(), table, -np.inf, np.inf, None
+            "fit", largest[np.newaxis].copy(), table, -np.inf, np.inf, None, False
         )
         end: Array = mapped[0]
         return end

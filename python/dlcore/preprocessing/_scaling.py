@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from dlcore.functional._column_stats import stats_of
+from dlcore._native import dispatch
+from dlcore.functional._column_stats import as_stats, extremes_of, far_stats_of
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
-    from dlcore.functional._column_stats import ColumnStats
+    from dlcore.functional._column_stats import ColumnExtremes, ColumnStats
 
 __all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
 
@@ -32,13 +33,27 @@ class _Normalizer:
 
     Attributes
     ----------
-    stats_ : ColumnStats
+    stats_
+        What is known of the columns: it has `min` and `max`.
     n_samples_seen_ : int
     """
 
-    stats_: ColumnStats
     n_samples_seen_: int
+    _stats: Any  # since the first fit
     _made: tuple[ColumnMap, ColumnMap] | None = None
+
+    @property
+    def stats_(self) -> Any:
+        """What is known of the columns."""
+        stats = self._stats = self._unpacked(self._stats)
+        return stats
+
+    def _statistics(self, function: str, x: Any) -> Any:
+        """Return what is to be known of the columns of `x`, which may be packed."""
+        raise NotImplementedError
+
+    def _unpacked(self, stats: Any) -> Any:
+        return stats
 
     def _maps(self) -> tuple[ColumnMap, ColumnMap]:
         """Return the map of transform and that of inverse_transform."""
@@ -64,33 +79,24 @@ class _Normalizer:
             If `x` has not two dimensions, no rows, or an infinity: the message has its column and
             row.
         """
-        return self._take(self._stats_of("fit", x), len(x))
+        return self._take(self._statistics(self._names["fit"], x), len(x))
 
     def partial_fit(self, x: Any) -> Self:
         """Add the rows of `x` to the statistics, as if all had been given to `fit` at once.
 
         Parameters and errors are those of `fit`; the number of columns must stay.
         """
-        new = self._stats_of("partial_fit", x)
+        name = self._names["partial_fit"]
+        new = self._statistics(name, x)
         if not hasattr(self, "stats_"):
             return self._take(new, len(x))
-        if len(new.count) != len(self.stats_.count):
-            raise ValueError(
-                f"{type(self).__name__}.partial_fit: x must have {len(self.stats_.count)} columns, "
-                f"got {len(new.count)}"
-            )
-        return self._take(self.stats_.merge(new), self.n_samples_seen_ + len(x))
+        seen, new = self.stats_, self._unpacked(new)
+        if len(new.min) != len(seen.min):
+            raise ValueError(f"{name}: x must have {len(seen.min)} columns, got {len(new.min)}")
+        return self._take(seen.merge(new), self.n_samples_seen_ + len(x))
 
-    def _stats_of(self, method: str, x: Any) -> ColumnStats:
-        stats = stats_of(self._names[method], x, finite=True)
-        if len(x) == 0:
-            raise ValueError(
-                f"{self._names[method]}: x must have at least one row, got the shape {np.shape(x)}"
-            )
-        return stats
-
-    def _take(self, stats: ColumnStats, rows: int) -> Self:
-        self.stats_ = stats
+    def _take(self, stats: Any, rows: int) -> Self:
+        self._stats = stats
         self.n_samples_seen_ = rows
         self._made = None
         return self
@@ -162,13 +168,14 @@ class MinMaxNormalizer(_Normalizer):
         end. `data_range_` and `scale_` are infinite where they are beyond float64; the transform
         does not depend on that.
     n_samples_seen_ : int
-    stats_ : ColumnStats
 
     Raises
     ------
     ValueError
         If the lower end is not below the upper one, or they are not finite.
     """
+
+    _stats: ColumnExtremes
 
     def __init__(self, feature_range: tuple[float, float] = (0, 1), clip: bool = False) -> None:
         low, high = feature_range
@@ -180,15 +187,18 @@ class MinMaxNormalizer(_Normalizer):
         self.feature_range = (float(low), float(high))
         self.clip = bool(clip)
 
+    def _statistics(self, function: str, x: Any) -> ColumnExtremes:
+        return extremes_of(function, x)
+
     @property
     def data_min_(self) -> Array:
         """Minimum of each column."""
-        return self.stats_.min
+        return self._stats.min
 
     @property
     def data_max_(self) -> Array:
         """Maximum of each column."""
-        return self.stats_.max
+        return self._stats.max
 
     @property
     def data_range_(self) -> Array:
@@ -244,15 +254,29 @@ class ZScoreNormalizer(_Normalizer):
         self.with_mean = bool(with_mean)
         self.with_std = bool(with_std)
 
+    # A fit keeps what the native function has found, since most of it is not asked for.
+    def _statistics(self, function: str, x: Any) -> tuple[Any, ...] | ColumnStats:
+        found = dispatch.core.column_stats(function, x)
+        return found if found[-1] else far_stats_of(function, x, found, finite=True)
+
+    def _unpacked(self, stats: tuple[Any, ...] | ColumnStats) -> ColumnStats:
+        return as_stats(stats) if isinstance(stats, tuple) else stats
+
     @property
     def mean_(self) -> Array:
         """Mean of each column."""
-        return self.stats_.mean
+        stats = self._stats
+        mean: Array = stats[0] if type(stats) is tuple else stats.mean
+        return mean
 
     @property
     def var_(self) -> Array | None:
         """Population variance of each column; None without `with_std`."""
-        return self.stats_.var if self.with_std else None
+        if not self.with_std:
+            return None
+        stats = self._stats
+        var: Array = stats[1] if type(stats) is tuple else stats.var
+        return var
 
     @property
     def scale_(self) -> Array | None:

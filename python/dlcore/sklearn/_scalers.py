@@ -21,7 +21,8 @@ from sklearn.utils._array_api import _is_numpy_namespace, get_namespace
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dlcore._common.arrays import without_mask
-from dlcore.functional._column_stats import ColumnStats, column_stats
+from dlcore._native import dispatch
+from dlcore.functional._column_stats import ColumnExtremes, ColumnStats, column_stats
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def _dense(validate: Callable[..., Any], x: Any, **options: Any) -> Array | None
     return array if isinstance(array, np.ndarray) and array.dtype != np.float16 else None
 
 
-def _finite_stats(x: Array, input_name: str) -> ColumnStats:
-    """Return the statistics of `x`; raise scikit-learn's error if it has infinities."""
-    stats = column_stats(x)
-    if np.isinf(stats.min).any() or np.isinf(stats.max).any():
+def _finite_extremes(x: Array, input_name: str) -> ColumnExtremes:
+    """Return the extremes of the columns of `x`; raise scikit-learn's error if it has infinities."""
+    least, largest, finite = dispatch.core.column_extremes("column_stats", x)
+    if not finite:
         _raise_for_infinity(x, x, input_name)
-    return stats
+    return ColumnExtremes(least, largest)
 
 
 def _raise_for_infinity(x: Any, array: Array, input_name: str) -> None:
@@ -111,7 +112,7 @@ def _mapped(
     converted = array.flags.writeable and not np.may_share_memory(array, x)
     in_place = converted or not copy
     if checks and in_place and not converted:
-        _finite_stats(array, name)  # before anything is written
+        _finite_extremes(array, name)  # before anything is written
     out = array if in_place else None
     mapped: Array | None = column_map("transform", array, out, finite=checks)
     if mapped is None:
@@ -152,7 +153,9 @@ class StandardScaler(preprocessing.StandardScaler):
         if array is None:
             super().partial_fit(X, y, sample_weight)
             return self._fit_far_columns(X, sample_weight) if first_call else self
-        stats = new = _finite_stats(array, "X")
+        stats = new = column_stats(array)
+        if np.isinf(new.min).any() or np.isinf(new.max).any():
+            _raise_for_infinity(array, array, "X")
         validate_data(self, X, reset=first_call, skip_check_array=True)
         if not first_call:
             stats = self._seen(array.shape[1]).merge(new)
@@ -295,7 +298,7 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
         if array is None:
             return super().partial_fit(X, y)
         first_call = not hasattr(self, "n_samples_seen_")
-        stats = _finite_stats(array, "X")
+        stats = _finite_extremes(array, "X")
         validate_data(self, X, reset=first_call, skip_check_array=True)
         count = len(array)
         # Of one row: this warns of columns of NaN, as scikit-learn does.

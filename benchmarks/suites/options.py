@@ -4,6 +4,7 @@ For accumulated batches also the peak of the memory beside that of one large bat
 """
 
 import resource
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -159,9 +160,11 @@ class Options(Suite):
         return [seconds / self.steps[case] for seconds in times.seconds]
 
     def fields(self, case, variant, times, library):
-        plain = self.measured["plain"][library].median
+        # Of each round by itself: the machine's speed drifts from one to the next.
+        plain = self.measured["plain"][library].seconds
+        ratios = [own / beside for own, beside in zip(times[library].seconds, plain, strict=False)]
         return super().fields(case, variant, times, library) | {
-            "of_plain": times[library].median / plain
+            "of_plain": statistics.median(ratios)
         }
 
     def shared(self, measured):

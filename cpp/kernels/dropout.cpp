@@ -56,15 +56,26 @@ void draw_kept(std::uint64_t key, std::uint64_t row, double p, std::ptrdiff_t n,
 template <class T>
 void keep_some(const std::uint32_t* words, const T* x, T* y, std::ptrdiff_t n, T factor) {
   using I = int_of<T>;
-  constexpr std::ptrdiff_t w = vec<T>::size;
+  constexpr std::ptrdiff_t w = vec<T>::size, registers = word_elements / w;
   const vec<T> scale = factor;
-  const auto kept = [&](std::ptrdiff_t i, vec<T> v) {
-    const std::uint32_t bits = words[i / word_elements] >> (i % word_elements);
-    return bit_cast<T>(bit_cast<I>(v * scale) & lanes_of_bits<I>(bits));
+  // The bit of each lane, of all registers in a word.
+  vec<I> own[registers];
+#pragma GCC unroll 16
+  for (std::ptrdiff_t k = 0; k < registers; ++k) own[k] = lane_bits<I>() << int(k * w);
+  const auto kept = [&](std::uint32_t word, std::ptrdiff_t k, vec<T> v) {
+    const vec<I> bits = vec<I>(I(word)) & own[k];
+    return bit_cast<T>(bit_cast<I>(v * scale) & (bits == own[k]));
   };
   std::ptrdiff_t i = 0;
-  for (; i + w <= n; i += w) store<T>(y + i, kept(i, load<T>(x + i)));
-  if (i < n) store_part<T>(y + i, kept(i, load_part<T>(x + i, n - i)), n - i);
+  for (; i + word_elements <= n; i += word_elements)
+#pragma GCC unroll 8
+    for (std::ptrdiff_t k = 0; k < registers; ++k)
+      store<T>(y + i + k * w, kept(words[i / word_elements], k, load<T>(x + i + k * w)));
+  for (std::ptrdiff_t k = 0; i < n; ++k, i += w) {
+    const std::uint32_t word = words[i / word_elements];
+    if (i + w <= n) store<T>(y + i, kept(word, k, load<T>(x + i)));
+    else store_part<T>(y + i, kept(word, k, load_part<T>(x + i, n - i)), n - i);
+  }
 }
 
 template void keep_some(const std::uint32_t*, const float*, float*, std::ptrdiff_t, float);

@@ -43,6 +43,23 @@ void layer_norm_layer<T>::moments_of(rows_of<const T> x, const Read& read, momen
   }
 }
 
+// Writes a row, and in training what the way back needs of it.
+template <class T>
+inline __attribute__((always_inline)) void layer_norm_layer<T>::write_row(const T* from, T* to,
+                                                                          std::ptrdiff_t row,
+                                                                          const map& by) const {
+  const T *const weight = this->scales(), *const bias = this->shifts();
+  const vec<T> least = this->least(), mean = by.mean, scale = by.scale, shift = by.shift;
+  with_factor(by.factor, [&](const auto& read) {
+    each_register(0, this->in, [&](auto j, auto lanes) {
+      const vec<T> y_j = normal(read(get(from + j, lanes)), mean, scale, shift);
+      put(to + j, max<T>(fma<T>(y_j, get(weight + j, lanes), get(bias + j, lanes)), least), lanes);
+    });
+  });
+  if (row < 0) return;
+  factor_[row] = by.factor, mean_[row] = by.mean, scale_[row] = by.scale, shift_[row] = by.shift;
+}
+
 template <class T>
 void layer_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
   each_row_group<8>(p.n, [&](std::ptrdiff_t r, auto group) {
@@ -75,21 +92,6 @@ __attribute__((noinline)) void layer_norm_layer<T>::write_scaled_row(const T* fr
   if (factor != T(1)) has_factors_.store(true, std::memory_order_relaxed);
   const T scale = T(1 / std::sqrt(of.var[0] + eps));
   write_row(from, to, row, {factor, of.mean[0], scale, T(-of.lost[0]) * scale});
-}
-
-// Writes a row, and in training what the way back needs of it.
-template <class T>
-void layer_norm_layer<T>::write_row(const T* from, T* to, std::ptrdiff_t row, const map& by) const {
-  const T *const weight = this->scales(), *const bias = this->shifts();
-  const vec<T> least = this->least(), mean = by.mean, scale = by.scale, shift = by.shift;
-  with_factor(by.factor, [&](const auto& read) {
-    each_register(0, this->in, [&](auto j, auto lanes) {
-      const vec<T> y_j = normal(read(get(from + j, lanes)), mean, scale, shift);
-      put(to + j, max<T>(fma<T>(y_j, get(weight + j, lanes), get(bias + j, lanes)), least), lanes);
-    });
-  });
-  if (row < 0) return;
-  factor_[row] = by.factor, mean_[row] = by.mean, scale_[row] = by.scale, shift_[row] = by.shift;
 }
 
 template <class T>

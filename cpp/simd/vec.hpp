@@ -35,15 +35,21 @@ inline bool any(vec<T> m) {
   return instruction_set::any<T>(m);
 }
 
-// The lanes of a mask as bits, the first one lowest, and a mask of the lowest bits.
+// The lanes of a mask as bits, the first one lowest; a bit for each lane, and a mask of the lowest
+// bits.
 template <class I>
 inline std::uint32_t bits_of_lanes(vec<I> m) {
   return instruction_set::bits_of_lanes<I>(m);
 }
 template <class I>
-inline vec<I> lanes_of_bits(std::uint32_t bits) {
+inline vec<I> lane_bits() {
   vec<I> own;
   for (std::ptrdiff_t i = 0; i < vec<I>::size; ++i) own.v[i] = I(1) << i;
+  return own;
+}
+template <class I>
+inline vec<I> lanes_of_bits(std::uint32_t bits) {
+  const vec<I> own = lane_bits<I>();
   return (vec<I>(I(bits)) & own) == own;
 }
 

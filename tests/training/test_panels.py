@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -52,8 +53,13 @@ def flat(trainer, x, y, epochs=1, *, batch_size=8, **options):
     return quiet_fit(trainer, [(x[s], y[s]) for s in slices], None, epochs, **options)
 
 
-def looked_over(model):
-    """Put a layer before a model that changes nothing, but of which no bound is known.
+def above(names):
+    """Return the names of parameters of a model behind one more layer."""
+    return [re.sub(r"^\d+", lambda layer: str(int(layer[0]) + 1), name) for name in names]
+
+
+def looked_over_trainer(model, *given, names=None, **options):
+    """Return a trainer of a model behind a layer that changes nothing, but has no known bound.
 
     So that an update stays finite cannot be proved before it is made: it is made whole, or not at all.
     """
@@ -61,14 +67,9 @@ def looked_over(model):
     copied = dl.Sequential(identity, *copy.deepcopy(model.layers), dtype=model.dtype, seed=0)
     copied.flat[-model.flat.size :] = model.flat
     identity.running_var = np.full(model.in_features, 1 - 2**-10, model.dtype)
-    copied.freeze("0")
-    return copied
-
-
-def looked_over_trainer(model, *given, names=None, **options):
-    own = names or model.named_parameters()
-    above = [f"{int(layer) + 1}.{name}" for layer, name in (n.split(".") for n in own)]
-    return trainer_of(looked_over(model), *given, names=above, **options)
+    for name in ["0", *above(model.frozen)]:
+        copied.freeze(name)
+    return trainer_of(copied, *given, names=above(names or model.named_parameters()), **options)
 
 
 def arrays_of(trainer):
@@ -191,7 +192,7 @@ def end_of(trainer, x, y):
 def test_normalized_inputs_of_any_size(norm, name, eps, size):
     """What is proved finite beforehand ends as what is looked over afterwards."""
     x, y = labels_for((37, 3), 90, F32)
-    x[20:60] = (x[20:60] * float(size)).clip(-3e38, 3e38)
+    x[20:60] = (x[20:60] * np.float64(size)).clip(-3e38, 3e38)
     ends = []
     for make in (trainer_of, looked_over_trainer):
         trainer = make(normalized(NORMS[norm], eps=eps), name)

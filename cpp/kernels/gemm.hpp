@@ -20,8 +20,9 @@ namespace dlcore {
 // Terms that are added up by themselves, so that the error grows with their number and that of the
 // blocks instead of with k; their panel of B stays in the first cache.
 inline constexpr std::ptrdiff_t block_terms = 256;
-// Tiles that are packed at a time; they stay in the second cache.
-inline constexpr std::ptrdiff_t block_tiles = 8;
+// Tiles that are packed at a time; they stay in the second cache. All rows of a block of a batch,
+// 64, are in one: with 8 tiles of AVX2, panels of B that only the last cache holds came in twice.
+inline constexpr std::ptrdiff_t block_tiles = 112 / tile_rows;
 
 struct product_tag;
 
@@ -87,6 +88,12 @@ inline std::ptrdiff_t tile_height(std::ptrdiff_t m) {
   return even + even % 2;
 }
 inline std::ptrdiff_t height_of(std::ptrdiff_t rows) { return rows <= 1 ? 1 : rows + rows % 2; }
+// The rows of a tile after which there are `left` less its own. One or two rows have too few sums
+// to hide how long a multiply-add takes: they get two of the tile before.
+inline std::ptrdiff_t rows_of_tile(std::ptrdiff_t left, std::ptrdiff_t height) {
+  const bool leaves_little = left > height && left <= height + 2;
+  return leaves_little && height > 4 ? height - 2 : std::min(left, height);
+}
 
 // The tile of rows `step` elements apart: where they lie, or packed to `to` where a row is missing
 // to the height of the kernel, or where so many rows would meet in a set of the first cache.
@@ -126,11 +133,10 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
     do {  // once at least: without terms C is what it starts with
       const std::ptrdiff_t terms = std::min(most, k - p);
       const bool first = p == 0;
-      tile_source<T> tiles[block_tiles];
-      for (std::ptrdiff_t i = i0; i < end; i += height) {
-        const std::ptrdiff_t rows = std::min(height, end - i);
-        tiles[(i - i0) / height] =
-            tile_of(i, rows, height_of(rows), p, terms, scratch + (i - i0) * block_terms);
+      tile_source<T> tiles[block_tiles], *next = tiles;
+      for (std::ptrdiff_t i = i0, rows; i < end; i += rows) {
+        rows = rows_of_tile(end - i, height);
+        *next++ = tile_of(i, rows, height_of(rows), p, terms, scratch + (i - i0) * block_terms);
       }
       for (std::ptrdiff_t j = 0; j < n; j += panel_columns<T>) {
         panel<T> b = panel_of(j, std::min(panel_columns<T>, n - j), p, terms);
@@ -140,8 +146,9 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
                            panel_columns<T>, terms, packed);
           b = {packed, panel_columns<T>, b.columns, true};
         }
-        for (std::ptrdiff_t i = i0; i < end; i += height) {
-          const std::ptrdiff_t rows = std::min(height, end - i);
+        next = tiles;
+        for (std::ptrdiff_t i = i0, rows; i < end; i += rows) {
+          rows = rows_of_tile(end - i, height);
           T* corner = c + i * c_step + j / panel_columns<T> * c_panel;
           tile_target<T> target{corner,
                                 c_step,
@@ -152,7 +159,7 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
             target.last = last;
             if (last.gate) target.last.gate += i * last.gate_step + j;
           }
-          multiply_rows<T>(height_of(rows), terms, tiles[(i - i0) / height], b, target, rows);
+          multiply_rows<T>(height_of(rows), terms, *next++, b, target, rows);
         }
       }
       p += terms;

@@ -12,6 +12,7 @@ double matrix_rows<T>::gather(const std::int64_t* indices, std::ptrdiff_t n, row
     return reinterpret_cast<const T*>(data + r * row_stride);
   };
   largest_of<T> largest;
+  const bool has_room = to.step >= ceil_div(width, w) * w;  // for whole registers
   for (std::ptrdiff_t r = 0; r < n; ++r) {
     if (sparse) {
       std::fill_n(to.row(r), width, T(0));
@@ -41,7 +42,8 @@ double matrix_rows<T>::gather(const std::int64_t* indices, std::ptrdiff_t n, row
     }
     if (c < width) {
       const vec<T> x = load_part<T>(from + c, width - c);
-      store_part<T>(to.row(r) + c, x, width - c);
+      if (has_room) store<T>(to.row(r) + c, x);
+      else store_part<T>(to.row(r) + c, x, width - c);
       largest.take(x);
     }
   }

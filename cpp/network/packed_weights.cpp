@@ -39,10 +39,10 @@ packed_weights<T>::packed_weights(linear_layer<T>& of, const trained_parameter<T
       // many as are packed at once.
       columns_(even_chunk(of.out, 256, panel)),
       chunk_(even_chunk(of.in,
-                        of.in * of.out <= 8192
-                            ? of.in
-                            : std::clamp<std::ptrdiff_t>(of.in * ceil_div(of.out, columns_) / 8,
-                                                         2 * tile_rows, 7 * tile_rows),
+                        of.in * of.out <= 8192 ? of.in
+                                               : std::clamp<std::ptrdiff_t>(
+                                                     of.in * ceil_div(of.out, columns_) / 8,
+                                                     2 * tile_rows, (block_tiles - 1) * tile_rows),
                         for_backward ? panel : tile_rows)),
       values_{of.forward_panels(), nullptr, ceil_div(of.out, panel) * panel * of.in},
       packed_{&values_, {}, weight.group, nullptr} {

@@ -26,6 +26,29 @@ struct avx2_set : x86_operations<avx2_set> {
       return select<T>(wanted, native(_mm256_maskload_pd(p, (__m256i)wanted.v)), fill);
     else return x86_operations::load_part<T>(p, n, fill);
   }
+  // By halves: some processors make dozens of operations of a masked store.
+  template <class T>
+  static void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
+    if constexpr (std::is_same_v<T, float>) {
+      __m128 part = _mm256_castps256_ps128((__m256)x.v);
+      if (n & 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps((__m256)x.v, 1), p += 4;
+      }
+      if (n & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(p), part);
+        part = _mm_movehl_ps(part, part), p += 2;
+      }
+      if (n & 1) _mm_store_ss(p, part);
+    } else if constexpr (std::is_same_v<T, double>) {
+      __m128d part = _mm256_castpd256_pd128((__m256d)x.v);
+      if (n & 2) {
+        _mm_storeu_pd(p, part);
+        part = _mm256_extractf128_pd((__m256d)x.v, 1), p += 2;
+      }
+      if (n & 1) _mm_store_sd(p, part);
+    } else x86_operations::store_part<T>(p, x, n);
+  }
   template <class T>
   static void store_stream(T* p, vec<T> x) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)x.v);

@@ -120,7 +120,9 @@ def test_stub_matches_the_extension(level):
     del stubbed["__getattr__"]
     assert set(functions) == set(stubbed) | activations
     for name, names in stubbed.items():
-        if functions[name].__doc__ is None:  # of positional arguments, by bindings/fast_call.hpp
+        if functions[name].__doc__ is None:  # by bindings/fast_call.hpp: arguments without names
+            with pytest.raises(TypeError, match=f"takes {len(names)} arguments, got 0"):
+                functions[name]()
             continue
         signature = functions[name].__doc__.splitlines()[0]
         assert re.findall(r"[(,] *\*{0,2}(\w+):", re.sub(r"\[.*?\]", "", signature)) == names, name

@@ -45,8 +45,8 @@ struct extremes {
   static void compare(const register_rows<T, Whole>& x, std::ptrdiff_t row, std::ptrdiff_t end,
                       vec<T>* least, vec<T>* largest) {
     vec<T> low[Count], high[Count];
-    std::copy(least, least + Count, low);
-    std::copy(largest, largest + Count, high);
+    // One by one, since GCC keeps what is copied as a whole in memory.
+    for (int k = 0; k < Count; ++k) low[k] = least[k], high[k] = largest[k];
     for (; row < end; ++row)
 #pragma GCC unroll 4
       for (int k = 0; k < Count; ++k) {
@@ -56,8 +56,7 @@ struct extremes {
         low[k] = min<T>(low[k], v);
         high[k] = max<T>(high[k], v);
       }
-    std::copy(low, low + Count, least);
-    std::copy(high, high + Count, largest);
+    for (int k = 0; k < Count; ++k) least[k] = low[k], largest[k] = high[k];
   }
 };
 

@@ -318,11 +318,14 @@ class Optimizer:
                 cohort.state[name] = _zeros(cohort.params)
                 cohort.fresh = (*cohort.fresh, name)
             # What was loaded as a read-only map of a file is copied when it is first written.
-            # Each array lies in memory as its parameter does, for native steps.
-            cohort.state[name] = [
-                np.asarray(as_writeable(array), order="F" if is_column_major(p) else "C")
-                for array, p in zip(cohort.state[name], cohort.params, strict=True)
-            ]
+            own = [as_writeable(array) for array in cohort.state[name]]
+            if cohort.params:  # a copy of an optimizer has none before it is bound to a model
+                # Each array lies in memory as its parameter does, for native steps.
+                own = [
+                    np.asarray(array, order="F" if is_column_major(p) else "C")
+                    for array, p in zip(own, cohort.params, strict=True)
+                ]
+            cohort.state[name] = own
         values = cohort.group.step_values
         taken = tuple(cohort.state[name] for name in names)
         cohort.part, cohort.part_for = (cohort.members, cohort.params, taken, values), values

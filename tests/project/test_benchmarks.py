@@ -126,7 +126,12 @@ def test_options(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "only", "cases"), [("float32", "", 18), ("float64", "20-64-64-2", 3)]
+    ("dtype", "only", "cases"),
+    [
+        ("float32", "^(?!text)", 23),
+        ("float64", "20-64-64-2", 6),
+        ("float32", "^(text predict_proba.*rows 1 |layer)", 1),
+    ],
 )
 def test_estimators(tmp_path, dtype, only, cases):
     pytest.importorskip("sklearn")

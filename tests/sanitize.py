@@ -30,10 +30,12 @@ TARGETS = {
         "functional/test_parity.py",
         "functional/test_norms.py",
         "functional/test_edges.py",
+        "functional/test_few_classes.py",
         "nn/test_layers.py",
         "native/test_parallel.py",
         "native/test_races.py",
         "training/test_network.py",
+        "training/test_sparse_layer.py",
     ),
     "tsan": ("native/test_races.py",),
 }

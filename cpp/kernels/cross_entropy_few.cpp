@@ -41,6 +41,38 @@ struct few_rows {
   vec<T> loss[most_groups];
 };
 
+// What the exponentials of a register of rows add up to: how many classes equal the largest, the
+// sum of the others (see row_sums), and what stands at the label.
+template <class T>
+struct row_terms {
+  vec<T> others = T(0), x_t = T(0), e_t = T(0);
+  vec<int_of<T>> ties = int_of<T>(0);
+
+  // Returns the exponential of class c.
+  template <class F>
+  vec<T> add(vec<T> x, std::ptrdiff_t c, vec<T> largest, vec<int_of<T>> label,
+             const F& exponential) {
+    const mask<T> is_label = label == vec<int_of<T>>(int_of<T>(c)), is_largest = x == largest;
+    const vec<T> e = exponential(x - largest);
+    x_t = select<T>(is_label, x, x_t);
+    e_t = select<T>(is_label, e, e_t);
+    others += select<T>(is_largest, vec<T>(T(0)), e);
+    ties -= is_largest;
+    return e;
+  }
+};
+
+// The terms where some exponentials are subnormal, seldom, so once for all numbers of classes. The
+// logits become their exponentials.
+template <class T>
+__attribute__((noinline)) row_terms<T> subnormal_terms(vec<T>* x, std::ptrdiff_t classes,
+                                                       vec<T> largest, vec<int_of<T>> label) {
+  row_terms<T> terms;
+  for (std::ptrdiff_t c = 0; c < classes; ++c)
+    x[c] = terms.add(x[c], c, largest, label, exp_negative<T>);
+  return terms;
+}
+
 // In stages, each over the whole block: the sum of a row and its logarithm wait for one another,
 // and those of other rows fill the gaps.
 template <class T, std::ptrdiff_t C>
@@ -63,29 +95,19 @@ void compute(few_rows<T>& rows) {
       highest = max<T>(highest, x[c]);
       lowest = min<T>(lowest, x[c]);
     }
-    // How many classes equal the largest, and the sum of the others: see row_sums.
-    const vec<int_of<T>> label = rows.target[g].lanes;
-    vec<T> sum = zero, at_label = zero, e_at_label = zero;
-    vec<int_of<T>> equal = int_of<T>(0);
-    const auto exponentiate = [&](auto exponential) {
+    row_terms<T> terms;
+    if (all_at_least<T>(lowest - highest, float_traits<T>::exp_normal_min)) {
 #pragma GCC unroll 16
-      for (std::ptrdiff_t c = 0; c < C; ++c) {
-        const mask<T> is_label = label == vec<int_of<T>>(int_of<T>(c));
-        const mask<T> is_largest = x[c] == highest;
-        const vec<T> e = exponential(x[c] - highest);
-        at_label = select<T>(is_label, x[c], at_label);
-        e_at_label = select<T>(is_label, e, e_at_label);
-        sum += select<T>(is_largest, zero, e);
-        equal -= is_largest;
-        exponentials[g][c] = e;
-      }
-    };
-    if (all_at_least<T>(lowest - highest, float_traits<T>::exp_normal_min))
-      exponentiate([](vec<T> d) { return exp_normal<T>(d); });
-    else exponentiate([](vec<T> d) { return exp_negative<T>(d); });
-    others[g] = sum + (highest - highest);  // no softmax where the largest is infinite: NaN
-    ties[g] = floating<T>(equal);
-    largest[g] = highest, x_t[g] = at_label, e_t[g] = e_at_label;
+      for (std::ptrdiff_t c = 0; c < C; ++c)
+        exponentials[g][c] = terms.add(x[c], c, highest, rows.target[g].lanes, exp_normal<T>);
+    } else {
+#pragma GCC unroll 16
+      for (std::ptrdiff_t c = 0; c < C; ++c) exponentials[g][c] = x[c];
+      terms = subnormal_terms<T>(exponentials[g], C, highest, rows.target[g].lanes);
+    }
+    others[g] = terms.others + (highest - highest);  // no softmax where it is infinite: NaN
+    ties[g] = floating<T>(terms.ties);
+    largest[g] = highest, x_t[g] = terms.x_t, e_t[g] = terms.e_t;
   }
   for (int g = 0; g < rows.groups; ++g) {
     const vec<T> log = log1p<T>((ties[g] - vec<T>(T(1))) + others[g]);

@@ -488,3 +488,22 @@ def test_no_two_threads_train_one_model():
         thread.join()
     assert all("is being trained" in error for error in errors)
     assert np.isfinite(model.flat).all()
+
+
+@pytest.mark.parametrize("layer", [dl.Tanh(), dl.Dropout(0.3), dl.BatchNorm1d(HIDDEN)])
+def test_forward_and_back_in_one_call(layer):
+    """As for saliency, adversarial rows and the gradient of a critic (mlpack#2912)."""
+    first, second = (network(copy.copy(layer)) for _ in range(2))
+    x, _ = data()
+    dy = np.random.default_rng(2).normal(size=(len(x), OUT))
+    first.forward(x)
+    assert np.array_equal(first.backward(dy), second.backward(x, dy))
+    for a, b in zip(first.grads(), second.grads(), strict=True):
+        assert np.array_equal(a, b)
+    before = [g.copy() for g in second.grads()]
+    second.backward(dy, add=True)
+    for a, b in zip(before, second.grads(), strict=True):
+        np.testing.assert_allclose(b, 2 * a)
+    for arrays in ((), (x, dy, dy)):
+        with pytest.raises(TypeError, match=f"takes dy, or x and dy, got {len(arrays)} arrays"):
+            first.backward(*arrays)

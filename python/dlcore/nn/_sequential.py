@@ -207,14 +207,21 @@ class Sequential:
         assert y is not None
         return y
 
-    def backward(self, dy: Any, *, add: bool = False) -> Array:
+    @overload
+    def backward(self, dy: Any, /, *, add: bool = False) -> Array: ...
+    @overload
+    def backward(self, x: Any, dy: Any, /, *, add: bool = False) -> Array: ...
+    def backward(self, *arrays: Any, add: bool = False) -> Array:
         """Compute the gradient of x, and those of the parameters, after the last `forward`.
 
         The parameters must be as they were then: an update comes after the way back. There may be
         several of them after one `forward`, such as one for each row of a Jacobian.
+        ``model.backward(x, dy)`` is ``model.forward(x)`` and then ``model.backward(dy)``.
 
         Parameters
         ----------
+        x : ndarray of shape (N, in_features), optional
+            The rows to go forward with first.
         dy : ndarray of shape (N, out_features)
             The gradient of what is minimized with respect to the outputs of `forward`, of the
             model's dtype.
@@ -232,6 +239,11 @@ class Sequential:
         RuntimeError
             There was no `forward` before, or a parameter has been frozen or unfrozen since.
         """
+        if len(arrays) not in (1, 2):
+            raise TypeError(f"model.backward takes dy, or x and dy, got {len(arrays)} arrays")
+        *x, dy = arrays
+        if x:
+            self.forward(*x)
         passes = self._passes
         if passes is None or passes.rows < 0:
             raise RuntimeError(

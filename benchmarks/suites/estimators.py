@@ -78,6 +78,12 @@ class Fit(Case):
             random_state=0,
         )
 
+    def fitted(self, library):
+        """Return a model that has learnt little: an epoch of a few rows."""
+        few = 4 * self.batch
+        model = self.model(library).set_params(max_iter=1)
+        return model.fit(*(array[:few] for array in self.data()))
+
     def call(self, library):
         x, y = self.data()
         model = self.model(library)
@@ -105,9 +111,7 @@ class Predict(Case):
         return f"predict_proba {'-'.join(map(str, self.network.widths))} rows {self.drawn}"
 
     def call(self, library):
-        model = self.network.model(library).set_params(max_iter=1)
-        few = 4 * self.network.batch
-        model.fit(*(array[:few] for array in self.network.data()))
+        model = self.network.fitted(library)
         return partial(model.predict_proba, self.normal(self.drawn, self.network.widths[0]))
 
     def figures(self, probabilities):
@@ -125,9 +129,7 @@ class Serve(Case):
         return f"serve {'-'.join(map(str, self.network.widths))}"
 
     def call(self, library):
-        model = self.network.model(library).set_params(max_iter=1)
-        few = 4 * self.network.batch
-        model.fit(*(array[:few] for array in self.network.data()))
+        model = self.network.fitted(library)
         x = self.normal(1, self.network.widths[0])
         if hasattr(model, "snapshot"):
             return partial(model.snapshot("predict_proba"), x)

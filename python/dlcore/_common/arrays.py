@@ -104,15 +104,23 @@ def is_array_like(obj: object) -> bool:
 def as_matrix(x: Any, name: str, dtype: np.dtype[Any], features: int | None) -> Array:
     """Make sure that x has shape (N, features) and the model's dtype."""
     array = as_array(x, name)
-    check_dtype(
-        x, array, name, dtype, otherwise=", or make the model with Sequential(..., dtype=...)"
-    )
-    check_matrix_shape(array.shape, name, features)
+    check_rows(x, array, name, dtype, features)
     return array
 
 
+def check_rows(obj: Any, rows: Any, name: str, dtype: np.dtype[Any], features: int | None) -> None:
+    """Raise a TypeError or a ValueError for rows that are not of the model's dtype and width.
+
+    Rows are an array or a sparse matrix, and what `obj` was read as.
+    """
+    check_dtype(
+        obj, rows, name, dtype, otherwise=", or make the model with Sequential(..., dtype=...)"
+    )
+    check_matrix_shape(tuple(rows.shape), name, features)
+
+
 def check_dtype(
-    obj: Any, array: Array, name: str, dtype: np.dtype[Any], *, otherwise: str = ""
+    obj: Any, array: Any, name: str, dtype: np.dtype[Any], *, otherwise: str = ""
 ) -> None:
     """Raise a TypeError, which says what to write, for an array of another dtype than the model's."""
     if array.dtype != dtype:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import cast_of, check_matrix_shape
+from dlcore._common.arrays import check_rows
 from dlcore._native import dispatch
 from dlcore._native.specs import CompressedRowsSpec
 
@@ -99,12 +99,9 @@ def as_compressed_rows(
     Elements of the same place are added up, as scipy does; x stays as it is. Raises TypeError for
     another dtype, and ValueError for another shape or places that are none.
     """
+    check_rows(x, x, name, dtype, features)
     if isinstance(x, CompressedRows):
-        _check_dtype(x, name, dtype)
-        check_matrix_shape(x.shape, name, features)
         return x
-    _check_dtype(x, name, dtype)
-    check_matrix_shape(tuple(x.shape), name, features)
     rows = x if getattr(x, "format", None) == "csr" else x.tocsr()
     indices, indptr = np.asarray(rows.indices), np.asarray(rows.indptr)
     narrow = indices.dtype == indptr.dtype == np.int32
@@ -124,11 +121,3 @@ def as_compressed_rows(
     if not core.rows_ascend(name, indices, indptr, len(data), width):
         data, indices, indptr = core.sort_rows(data, indices, indptr)
     return CompressedRows(data, indices, indptr, (count, width))
-
-
-def _check_dtype(x: Any, name: str, dtype: np.dtype[Any]) -> None:
-    if x.dtype != dtype:
-        raise TypeError(
-            f"{name} is {x.dtype}, the model {dtype}: pass {cast_of(x, name, dtype)}, "
-            f"or make the model with Sequential(..., dtype=...)"
-        )

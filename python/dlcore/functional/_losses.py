@@ -143,7 +143,6 @@ def cross_entropy(
         the dtype and shape of `logits`. A probability of 0 adds exactly 0, at a masked class too.
     weight : ndarray of shape (C,), optional
         Weight of each class. "mean" divides by the sum of the weights of the labels. A row whose
-        label has weight 0 adds exactly 0. A row whose
         label has weight 0 adds exactly 0, whatever its logits are (unless labels are smoothed).
     ignore_index : int, default -100
         Label of rows that add nothing to the loss, its mean or the gradient.

@@ -14,6 +14,7 @@ from dlcore.nn._layers import Dropout
 from dlcore.sklearn._checks import is_plain
 from dlcore.training._batches import BatchPlan
 from dlcore.training._dataset import Dataset
+from dlcore.training._loop import go_on
 from dlcore.training._step import Diverged
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class Stream:
                 squares=self._squares,
                 outputs=None,
                 seconds=0.1,
-                between=_nothing,
+                between=go_on,
             )
         self._quick = self.step.quick_step(self.loss.gradient_scale)
         return self._losses.item()
@@ -236,7 +237,3 @@ class Stream:
         if not self._draws:
             self._order = order
         return order, key
-
-
-def _nothing(_: int) -> None:
-    pass

@@ -280,20 +280,14 @@ class TrainingStep:
 
     def _known_cohorts(self) -> list[Cohort] | None:
         """Return the cohorts of the last update if it is the next one, too; None without a closer look."""
-        if self._update is None or len(self._updated) != 1:
-            return None
-        cohort, part, values, is_fresh, penalty = self._updated[0]
         optimizer: Any = self._optimizer
-        is_same = (
-            len(optimizer._cohorts) == 1
-            and optimizer._cohorts[0] is cohort
-            and cohort.part is part
-            and cohort.part_for is values
-            and cohort.group.step_values is values
-            and not (is_fresh or cohort.fresh)
-            and optimizer._penalty(cohort.number) == penalty
+        cohorts: list[Cohort] = optimizer._cohorts
+        if self._update is None or len(self._updated) != 1 or len(cohorts) != 1:
+            return None
+        is_fresh = self._updated[0][3] or cohorts[0].fresh
+        return (
+            cohorts if not is_fresh and _goes_on(optimizer, cohorts[0], self._updated[0]) else None
         )
-        return [cohort] if is_same else None
 
     def _describe_update(self, cohorts: Sequence[Cohort]) -> UpdateSpec:
         """Describe the update, unless the native step goes on from where it is."""
@@ -452,7 +446,6 @@ class QuickStep:
     """
 
     __slots__ = (
-        "_first",
         "_loss",
         "_model",
         "_native",
@@ -475,29 +468,22 @@ class QuickStep:
         self._seen = changes.count
         self._model, self._optimizer, self._native = model, optimizer, native
         self._loss, self._plain = loss, (*vars(loss).values(),)
-        self._updated = [(cohort, options, penalty) for cohort, _, options, _, penalty in updated]
-        self._first, self._scale = self._updated[0][0], scale
+        self._updated, self._scale = updated, scale
 
     def __call__(self, x: Any, y: Any, key: int, squares: Array | None = None) -> float | None:
         """Learn from one batch; return its loss, or None where there is more to look at.
 
         Then nothing is changed. ``squares`` is filled in as `TrainingStep.run` does.
         """
-        cohorts, steps = self._optimizer._cohorts, self._first.steps
+        cohorts, steps = self._optimizer._cohorts, self._updated[0][0].steps
         if (
             self._seen != changes.count
             or len(cohorts) != len(self._updated)
             or not has_settings(self._loss, self._plain)
         ):
             return None
-        for own, (cohort, options, penalty) in zip(cohorts, self._updated, strict=True):
-            if (
-                own is not cohort
-                or cohort.group.step_values is not options
-                or cohort.part_for is not options
-                or cohort.steps != steps
-                or self._optimizer._penalty(cohort.number) != penalty
-            ):
+        for cohort, updated in zip(cohorts, self._updated, strict=True):
+            if cohort.steps != steps or not _goes_on(self._optimizer, cohort, updated):
                 return None
         with self._model._in_training():
             loss = self._native.run_batch(x, y, key, steps, self._scale, squares)
@@ -505,6 +491,18 @@ class QuickStep:
             for cohort in cohorts:
                 cohort.advance(1)
         return loss
+
+
+def _goes_on(optimizer: Any, own: Cohort, updated: tuple[Any, ...]) -> bool:
+    """Whether a cohort is as the last update was described of it."""
+    cohort, part, values, _, penalty = updated
+    return (
+        own is cohort
+        and own.part is part
+        and own.part_for is values
+        and own.group.step_values is values
+        and bool(optimizer._penalty(own.number) == penalty)
+    )
 
 
 def _are_the_same(updated: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "kernels/cross_entropy_few.hpp"
+#include "kernels/index_lanes.hpp"
 #include "kernels/row_loss.hpp"
 #include "kernels/row_sums.hpp"
-#include "kernels/row_targets.hpp"
 
 namespace dlcore {
 

@@ -3,8 +3,9 @@
 // time of the sweeps of cross_entropy.cpp, most of which went to turning rows into lanes.
 #include "kernels/cross_entropy_few.hpp"
 
+#include "kernels/elementwise.hpp"
+#include "kernels/index_lanes.hpp"
 #include "kernels/row_loss.hpp"
-#include "kernels/row_targets.hpp"
 #include "simd/columns.hpp"
 #include "simd/math.hpp"
 
@@ -183,8 +184,7 @@ double cross_entropy_few(const row_shape& shape, const std::array<row_view, 2>& 
   const std::ptrdiff_t ahead = bytes_ahead(std::ptrdiff_t(2 * sizeof(T)) * shape.rows * classes);
   loss_sink<T> sink{losses, {}};
   sink.sums.assign(shape.chunks(), {});
-  const double cost = 0.25 * double(sizeof(T)) / 4;
-  run(shape.chunks(), cost * double(shape.rows * classes), [&](std::ptrdiff_t chunk) {
+  run(shape.chunks(), nanoseconds<T>(0.25, shape.rows * classes), [&](std::ptrdiff_t chunk) {
     few_rows<T> rows;
     rows.scale = T(options.scale);
     std::int64_t labels[block] = {};

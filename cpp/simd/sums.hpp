@@ -93,23 +93,8 @@ struct open_sum {
   }
 };
 
-// The same, which counts its terms and flushes by itself.
-template <class T>
-struct block_sum : open_sum<T> {
-  int count = 0;
-
-  void add(vec<T> x) {
-    open_sum<T>::add(x);
-    if (++count == open_sum<T>::block) flush();
-  }
-  void flush() {
-    open_sum<T>::flush();
-    count = 0;
-  }
-};
-
 // N sums each of K registers side by side, of terms(i, k) for i below count, an array of N, and of
-// last(count, k) if `has_last`: as by block_sum, in as many chains, since one by itself waits for
+// last(count, k) if `has_last`: as by open_sum, in as many chains, since one by itself waits for
 // the latency of each addition.
 template <class T, int N, int K>
 struct block_sums {
@@ -117,7 +102,7 @@ struct block_sums {
 
   template <class Terms, class Last>
   block_sums(std::ptrdiff_t count, const Terms& terms, bool has_last, const Last& last) {
-    constexpr std::ptrdiff_t block = block_sum<T>::block;
+    constexpr std::ptrdiff_t block = open_sum<T>::block;
     for (std::ptrdiff_t i = 0; i < count + has_last;) {
       vec<T> open[N][K];
       for (auto& row : open)

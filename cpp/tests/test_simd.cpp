@@ -88,7 +88,7 @@ void lanes_between_registers() {
     }
   }
   store_narrow<T>(to, wide);
-  block_sum<T> blocks;
+  open_sum<T> blocks;
   blocks.add(load<T>(from));
   for (std::ptrdiff_t i = 0; i < w; ++i) {
     CHECK(to[i] == from[i]);

@@ -37,7 +37,7 @@ packed_weights<T>::packed_weights(linear_layer<T>& of, const trained_parameter<T
       for_backward_(for_backward),
       // Where it takes several threads there are enough parts for them, of tiles that are whole, as
       // many as are packed at once.
-      columns_(even_chunk(of.out, 256, panel)),
+      columns_(even_chunk(of.out, 512, panel)),
       chunk_(even_chunk(of.in,
                         of.in * of.out <= 8192 ? of.in
                                                : std::clamp<std::ptrdiff_t>(

@@ -23,8 +23,8 @@ template <class T>
 linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
     : layer<T>(spec.in_features, spec.out_features),
       max_norm(spec.max_norm),
-      forward_panels_(has_panels ? new vec<T>[ceil_div(out, panel) * in * tile_registers]
-                                 : nullptr) {
+      forward_panels_(has_panels ? register_array<T>(ceil_div(out, panel) * in * panel)
+                                 : register_array<T>()) {
   this->weight = {spec.weight.value, spec.weight.gradient, in * out};
   this->bias = {spec.bias.value, spec.bias.gradient, spec.bias.value ? out : 0};
   this->cost = double(in) * double(out) * double(sizeof(T)) / 200;
@@ -40,8 +40,7 @@ linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
 
 template <class T>
 void linear_layer<T>::reserve_backward_panels() {
-  if (!backward_panels_)
-    backward_panels_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
+  if (!backward_panels_) backward_panels_ = register_array<T>(ceil_div(in, panel) * out * panel);
 }
 
 template <class T>

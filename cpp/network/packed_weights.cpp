@@ -55,8 +55,7 @@ void packed_weights<T>::reserve() {
   if (is_reserved_) return;
   memory_.clear(), kept_.clear();  // of an attempt for which there was no memory
   const auto keep = [&](T* own, T*& packed) {
-    memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
-    packed = reinterpret_cast<T*>(memory_.back().get());
+    packed = memory_.emplace_back(values_.size).data();
     kept_.emplace_back(own, packed);
   };
   for (std::size_t s = 0; s < weight_.state.size(); ++s)

@@ -18,6 +18,7 @@ struct map_table {
   const double *subtract, *multiply, *add;  // on a multiple of the register's bytes
   std::ptrdiff_t period;  // elements; less than a tile only if these are whole registers
   vec<double> low, high;
+  static constexpr int at_once = 8;  // periods
 
   // The map of one register of columns.
   template <bool Clip>
@@ -42,30 +43,45 @@ struct map_table {
   // infinite, where that is to be looked for.
   template <bool Clip, bool Look>
   bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c, std::ptrdiff_t ahead) const {
-    constexpr std::ptrdiff_t w = vec<T>::size;
+    constexpr std::ptrdiff_t w = vec<T>::size, line = 64 / sizeof(T);
+    if (ahead)
+      for (std::ptrdiff_t i = 0; i < m; i += line) prefetch(from + i, ahead);
     const std::ptrdiff_t whole = m / w * w;
     vec<T> largest = T(0);
-    vec<double> y[wide_parts<T>];
-    for (std::ptrdiff_t j = 0; j < std::min(period, whole); j += w) {
-      const one<Clip> map(*this, c + j);
-      for (std::ptrdiff_t i = j; i < whole; i += period) {
-        prefetch(from + i, ahead);
-        if (Look) largest = max<T>(largest, abs(load<T>(from + i)));
-        for (int part = 0; part < wide_parts<T>; ++part)
-          y[part] = map(load_wide<T>(from + i, part), part);
-        store_narrow<T>(to + i, y);
-      }
-    }
+    std::ptrdiff_t i = 0;
+    for (; i + at_once * period <= whole; i += at_once * period)
+      periods<at_once, Clip, Look>(from + i, to + i, period, c, largest);
+    for (; i < whole; i += period)
+      periods<1, Clip, Look>(from + i, to + i, std::min(period, whole - i), c, largest);
     if (whole < m) {
       const one<Clip> map(*this, c + whole % period);
       const vec<T> x = load_part<T>(from + whole, m - whole);
       if (Look) largest = max<T>(largest, abs(x));
       T last[w];
+      vec<double> y[wide_parts<T>];
       for (int part = 0; part < wide_parts<T>; ++part) y[part] = map(widen(x, part), part);
       store_narrow<T>(last, y);
       std::memcpy(to + whole, last, (m - whole) * sizeof(T));
     }
     return Look && any(largest == vec<T>(std::numeric_limits<T>::infinity()));
+  }
+  // The first n elements, whole registers, of so many periods. A few, for which the map is read
+  // once, and not more, so that memory is still read in order.
+  template <int Count, bool Clip, bool Look>
+  void periods(const T* from, T* to, std::ptrdiff_t n, std::ptrdiff_t c, vec<T>& largest) const {
+    const map_table table = *this;  // which no store can change
+    for (std::ptrdiff_t j = 0; j < n; j += vec<T>::size, from += vec<T>::size, to += vec<T>::size) {
+      const one<Clip> map(table, c + j);
+#pragma GCC unroll 8
+      for (int k = 0; k < Count; ++k) {
+        const T* own = from + k * table.period;
+        if (Look) largest = max<T>(largest, abs(load<T>(own)));
+        vec<double> y[wide_parts<T>];
+        for (int part = 0; part < wide_parts<T>; ++part)
+          y[part] = map(load_wide<T>(own, part), part);
+        store_narrow<T>(to + k * table.period, y);
+      }
+    }
   }
   bool operator()(bool clip, bool look, const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
                   std::ptrdiff_t ahead) const {

@@ -146,8 +146,10 @@ bool affine_columns(const column_map& map, bool look, std::array<view, 2> operan
   const std::ptrdiff_t side =
       is_whole ? whole : std::max<std::ptrdiff_t>(1, tile_elements / columns);
   const std::ptrdiff_t period = side * columns, padded = ceil_div(period, w) * w;
+  constexpr std::ptrdiff_t at_once = map_table<T>::at_once;
+  const std::ptrdiff_t unit = period * (at_once * period <= tile_elements ? at_once : 1);
   const std::ptrdiff_t tile =
-      is_whole ? tile_elements / period * period : std::min(tile_elements, period);
+      is_whole ? tile_elements / unit * unit : std::min(tile_elements, period);
   const std::unique_ptr<vec<double>[]> storage(new vec<double>[3 * padded / vec<double>::size]());
   double* tables[3];
   const double* columns_of[] = {map.subtract, map.multiply, map.add};

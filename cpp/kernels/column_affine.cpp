@@ -43,16 +43,14 @@ struct map_table {
   // infinite, where that is to be looked for.
   template <bool Clip, bool Look>
   bool run(const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c, std::ptrdiff_t ahead) const {
-    constexpr std::ptrdiff_t w = vec<T>::size, line = 64 / sizeof(T);
-    if (ahead)
-      for (std::ptrdiff_t i = 0; i < m; i += line) prefetch(from + i, ahead);
+    constexpr std::ptrdiff_t w = vec<T>::size;
     const std::ptrdiff_t whole = m / w * w;
     vec<T> largest = T(0);
     std::ptrdiff_t i = 0;
     for (; i + at_once * period <= whole; i += at_once * period)
-      periods<at_once, Clip, Look>(from + i, to + i, period, c, largest);
+      periods<at_once, Clip, Look>(from + i, to + i, period, c, ahead, largest);
     for (; i < whole; i += period)
-      periods<1, Clip, Look>(from + i, to + i, std::min(period, whole - i), c, largest);
+      periods<1, Clip, Look>(from + i, to + i, std::min(period, whole - i), c, ahead, largest);
     if (whole < m) {
       const one<Clip> map(*this, c + whole % period);
       const vec<T> x = load_part<T>(from + whole, m - whole);
@@ -68,13 +66,15 @@ struct map_table {
   // The first n elements, whole registers, of so many periods. A few, for which the map is read
   // once, and not more, so that memory is still read in order.
   template <int Count, bool Clip, bool Look>
-  void periods(const T* from, T* to, std::ptrdiff_t n, std::ptrdiff_t c, vec<T>& largest) const {
+  void periods(const T* from, T* to, std::ptrdiff_t n, std::ptrdiff_t c, std::ptrdiff_t ahead,
+               vec<T>& largest) const {
     const map_table table = *this;  // which no store can change
     for (std::ptrdiff_t j = 0; j < n; j += vec<T>::size, from += vec<T>::size, to += vec<T>::size) {
       const one<Clip> map(table, c + j);
 #pragma GCC unroll 8
       for (int k = 0; k < Count; ++k) {
         const T* own = from + k * table.period;
+        if (ahead) prefetch(own, ahead);
         if (Look) largest = max<T>(largest, abs(load<T>(own)));
         vec<double> y[wide_parts<T>];
         for (int part = 0; part < wide_parts<T>; ++part)

@@ -21,8 +21,9 @@ namespace dlcore {
 inline constexpr std::ptrdiff_t tile_columns = 64;
 inline constexpr std::ptrdiff_t chunk_of_columns = 32768;
 // Rows that are read from memory at a time, all columns of the tile, so that the processor sees
-// memory go by in order: beyond the caches two thirds of the time.
-inline constexpr std::ptrdiff_t rows_in_order = 32;
+// memory go by in order: beyond the caches two thirds of the time, and of float64 1.1 times as fast
+// as 32 of them.
+inline constexpr std::ptrdiff_t rows_in_order = 4;
 
 // Some rows of contiguous columns, `step` elements apart. `ahead`: rows to prefetch.
 template <class T>

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
+# Most epochs that are one run, and most products of parameters with rows in them.
+_EPOCHS, _PRODUCTS = 64, 2**24
 # From the key of a batch to that of the next one.
 KEY_STEP = 0x9E3779B97F4A7C15
 
@@ -29,7 +31,8 @@ class BatchPlan:
     their updates, each of which the last of ``accumulate`` batches completes, and the last of all
     unless ``ends_update`` says that more will follow. ``gradient_scale`` multiplies the gradient of
     an update, whose weight may be known only in the end. ``key`` draws what layers draw.
-    ``factors`` are those of each loss of several in each batch, where targets are missing.
+    ``factors`` are those of each loss of several in each batch, where targets are missing. ``done``
+    is how many of the batches a run has learned from.
     """
 
     rows: Dataset
@@ -43,6 +46,7 @@ class BatchPlan:
     ends_update: bool = True
     gradient_scale: float = 1.0
     all_count: bool = False  # whether it is known that no batch weighs nothing
+    done: int = 0
 
     def __len__(self) -> int:
         return len(self.normalizers)
@@ -226,6 +230,32 @@ class Batches:
             weights=self._loss_weights,
             there=self._present,
         )
+
+    def at_once(self, parameters: int) -> int:
+        """Return how many epochs can be one run: several of few rows, some milliseconds.
+
+        ``parameters`` are those that each row meets.
+        """
+        if self._read is not None or self.accumulate > 1 or self._present is not None:
+            return 1
+        if self._rows.mapped or self._weigh_batches() is None:
+            return 1
+        return max(1, min(_EPOCHS, _PRODUCTS // (parameters * len(self._index))))
+
+    def epochs(self, rng: Any, count: int) -> BatchPlan:
+        """Draw the batches of several epochs as one plan, as so many calls of `epoch` would."""
+        weighed = self._weigh_batches()
+        assert weighed is not None
+        rows = len(self._index)
+        order = np.tile(self._index, (count, 1))
+        if rng is not None:
+            rng.permuted(order, axis=1, out=order)
+        starts = np.add.outer(np.arange(0, count * rows, rows), self._starts)
+        offsets = np.append(starts, count * rows)
+        sizes, ones = np.tile(weighed, count)
+        plan = BatchPlan(self._rows, order.reshape(-1), offsets, sizes, ones, 1, 0, all_count=True)
+        plan.batch_size = self._batch_size
+        return plan
 
     def _weigh_batches(self) -> tuple[Array, Array] | None:
         """Return the weights of the batches where those of any order are the same; else None."""

@@ -181,6 +181,11 @@ class TrainingStep:
         return self._average
 
     @property
+    def is_native(self) -> bool:
+        """Whether runs are known to be native as a whole: false before the first."""
+        return self._is_native
+
+    @property
     def gradient(self) -> Array:
         """The gradient of the last `compute_gradient`, laid out as ``model.flat``."""
         return self._gradient
@@ -359,6 +364,8 @@ class TrainingStep:
             Is called then with the number of batches that are done; the model must not be touched.
             What it raises ends the run after these batches, as Ctrl-C does.
 
+        ``plan.done`` is then how many batches are done, however a native run ends.
+
         Raises
         ------
         FloatingPointError
@@ -370,7 +377,7 @@ class TrainingStep:
         native, python = self._make_native(plan)
         x = self._native_rows(plan.rows.x)
         if not self._is_native:
-            return python.run(
+            updates = python.run(
                 plan,
                 x,
                 parameters=self._describe_parameters(()),
@@ -382,6 +389,8 @@ class TrainingStep:
                 outputs=outputs,
                 between=between,
             )
+            plan.done = len(plan)
+            return updates
         optimizer: Any = self._optimizer
         cohorts = self._known_cohorts()
         if cohorts is None:
@@ -417,7 +426,7 @@ class TrainingStep:
         try:
             fault = native.run(epoch)
         finally:  # Ctrl-C comes up as soon as Python goes on
-            updates = native.updates
+            updates, plan.done = native.updates, native.batches
             for cohort in cohorts:
                 cohort.advance(updates)
         if fault == "label":

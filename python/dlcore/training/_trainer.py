@@ -32,7 +32,7 @@ from dlcore.training._dataset import (
     weigh_classes,
 )
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import go_on, run_batches, run_epochs
+from dlcore.training._loop import go_on, run_batches, run_epochs, run_unwatched
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
@@ -594,11 +594,7 @@ class Trainer(Configured):
             try:
                 losses = run_batches(step, plan, self._learning_rates, log, watch, outputs=outputs)
             except Diverged as error:
-                fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
-                raise FloatingPointError(
-                    f"{fault or 'the training diverged'} in epoch {epoch + 1}, "
-                    f"step {batches + error.batch + 1}: {error}; that step was undone"
-                ) from None
+                raise self._divergence(error, plan, epoch, batches + error.batch) from None
             if len(losses) < len(plan):  # the fit has been ended
                 if not len(losses):
                     break
@@ -620,6 +616,15 @@ class Trainer(Configured):
             raise ValueError(f"no row of epoch {epoch + 1} counts: their weights are all 0")
         logs = {"loss": total / weight}
         return logs if measured is None else logs | measured.values(), batches
+
+    def _divergence(
+        self, error: Diverged, plan: BatchPlan, epoch: int, step: int
+    ) -> FloatingPointError:
+        fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
+        return FloatingPointError(
+            f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
+            f"that step was undone"
+        )
 
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
@@ -657,15 +662,69 @@ class _Epochs:
         self._began = 0.0
         self._options = _options_of(trainer)  # when they were looked at
 
-    def train(self, epoch: int) -> dict[str, float]:
+    def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:
         trainer = self._trainer
-        self._epoch, self._began = epoch, time.perf_counter()
+        self._began = time.perf_counter()
         self._take_changes()
+        count = min(end - epoch, self._at_once())
+        self._epoch = epoch + count - 1
+        if count > 1:
+            return self._epoch, self._train_at_once(epoch, count)
         self._progress.begin_epoch(epoch)
         key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
         plans = self._source.epoch(trainer._shuffle_rng if self._shuffle else None, key)
         logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
-        return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
+        if "lr" in trainer.log_names:
+            logs |= trainer._learning_rates.logs()
+        return epoch, logs
+
+    def _at_once(self) -> int:
+        """Return how many epochs are one run: several where nothing looks at them one by one."""
+        trainer = self._trainer
+        if (
+            not isinstance(self._source, Batches)
+            or self._draws
+            or trainer.active_callbacks
+            or trainer._metrics
+            or trainer._learning_rates.schedule is not None
+            or self._validation is not None
+            or self._progress.shows
+            or not self._log.only_counts
+            or not trainer._watch.is_idle
+            or not self._step.is_native
+        ):
+            return 1
+        return self._source.at_once(trainer.model.flat.size)
+
+    def _train_at_once(self, first: int, count: int) -> dict[str, float]:
+        """Learn from the batches of several epochs in one run; record all epochs but the last."""
+        trainer, log = self._trainer, self._log
+        rng, source = trainer._shuffle_rng if self._shuffle else None, self._source
+        assert isinstance(source, Batches)
+        state: Any = None if rng is None else rng.bit_generator.state
+        plan = source.epochs(rng, count)
+        losses, before = np.zeros(len(plan)), log.iteration
+        self._batches = len(plan) // count
+        try:
+            run_unwatched(self._step, plan, trainer._learning_rates, log, losses)
+        except BaseException as error:
+            begun = min(count, plan.done // self._batches + 1)
+            if rng is not None:  # the next fit draws what it does after so many epochs
+                rng.bit_generator.state = state
+                source.epochs(rng, begun)
+            if isinstance(error, Diverged):
+                step = error.batch % self._batches
+                raise trainer._divergence(error, plan, first + begun - 1, step) from None
+            raise
+        finally:
+            recorded = min(count - 1, plan.done // self._batches)
+            weights = plan.normalizers[: self._batches]
+            means = (losses.reshape(count, -1) * weights).sum(1) / weights.sum()
+            own = means[:recorded].tolist()
+            trainer.history.record_losses(first, own, batches=self._batches, iteration=before)
+            for _ in own:
+                trainer._learning_rates.end_epoch()
+        return {"loss": float(means[-1])}
 
     def _take_changes(self) -> None:
         """Take over what callbacks have changed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._dataset import Dataset, all_loss_weights, loss_weights, present
 from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
         np.array([0, len(order)]),
         1,
         key,
-        weights=loss_weights(loss, rows),
+        weights=all_loss_weights(loss, rows),
         there=present(loss, rows),
     )
 
@@ -175,8 +175,8 @@ class Batches:
         self._weighed_by, self._batch_size = loss, min(batch_size, len(index))
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
         self.weigh(anew=False)
-        self._starts = np.arange(0, len(index), batch_size)
-        self._offsets = np.append(self._starts, len(index))
+        self._offsets = _ends(len(index), batch_size)
+        self._starts = self._offsets[:-1]
         self.accumulate = accumulate
         # Which rows are read; None if all are.
         read = None if rows.weight is None else rows.weight > 0
@@ -227,25 +227,31 @@ class Batches:
             offsets,
             self.accumulate,
             key,
-            weights=self._loss_weights,
+            weights=all_loss_weights(self._weighed_by, self._rows),
             there=self._present,
         )
 
     def at_once(self, parameters: int) -> int:
-        """Return how many epochs can be one run: several of few rows, some milliseconds.
+        """Return how many epochs `epochs` may make one run: of few rows several, some milliseconds.
 
-        ``parameters`` are those that each row meets.
+        ``parameters`` are those that each row meets. 0 where batches must be weighed as they are
+        drawn, or be watched.
         """
         if self._read is not None or self.accumulate > 1 or self._present is not None:
-            return 1
+            return 0
         if self._rows.mapped or self._weigh_batches() is None:
-            return 1
+            return 0
         return max(1, min(_EPOCHS, _PRODUCTS // (parameters * len(self._index))))
 
     def epochs(self, rng: Any, count: int) -> BatchPlan:
         """Draw the batches of several epochs as one plan, as so many calls of `epoch` would."""
         weighed = self._weigh_batches()
         assert weighed is not None
+        if count == 1:
+            order = self._draw_order(rng)
+            plan = BatchPlan(self._rows, order, self._offsets, *weighed, 1, 0, all_count=True)
+            plan.batch_size = self._batch_size
+            return plan
         rows = len(self._index)
         order = np.tile(self._index, (count, 1))
         if rng is not None:
@@ -259,10 +265,19 @@ class Batches:
 
     def _weigh_batches(self) -> tuple[Array, Array] | None:
         """Return the weights of the batches where those of any order are the same; else None."""
-        if self._weighed is None and (self._loss_weights == 1).all():
-            sizes = (self._offsets[1:] - self._offsets[:-1]).astype(np.float64)
+        if self._weighed is None and (
+            self._loss_weights is None or (self._loss_weights == 1).all()
+        ):
+            sizes = (self._offsets[1:] - self._starts).astype(np.float64)
             self._weighed = sizes, np.ones(len(sizes))
         return self._weighed
+
+
+def _ends(rows: int, batch_size: int) -> Array:
+    """Return where batches begin, and the end of the last, which may be a shorter one."""
+    ends = np.arange(0, rows + batch_size, batch_size)
+    ends[-1] = rows
+    return ends
 
 
 def _of_updates(values: Array, accumulate: int) -> Array:

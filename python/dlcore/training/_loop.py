@@ -55,11 +55,13 @@ class Run:
 
     def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
         """Begin with an empty history, and with limits as `Watch` takes them."""
-        self._watch = Watch(self, **limits)
-        self.history = History()
-        self.log_names = log_names
-        self.active_callbacks = as_callbacks(callbacks)
-        self._is_stopping = False
+        vars(self).update(  # since trainers look at each attribute that is assigned
+            _watch=Watch(self, **limits),
+            history=History(),
+            log_names=log_names,
+            active_callbacks=as_callbacks(callbacks),
+            _is_stopping=False,
+        )
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
@@ -127,7 +129,7 @@ def run_epochs(
             if average is not None:
                 average.show(run.model, average=True)
             logs |= epochs.validate()
-            learning_rates.end_epoch()
+            learning_rates.end_epochs()
             run.history.record(epoch, logs, **epochs.counts(epoch))
             epochs.end(epoch, logs)
             try:

@@ -12,6 +12,7 @@ from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
 from dlcore.nn._inference import describe, reads_sparse
+from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
@@ -99,6 +100,9 @@ class TrainingStep:
         """Take the model, the loss, the optimizer and the options as they are now."""
         model, optimizer = self._model, self._given["optimizer"]
         names = trained_names(model, optimizer)
+        # Whether its layers take a key of each epoch, and how many parameters each row meets.
+        self.draws = any(isinstance(layer, Dropout) for layer in model.layers)
+        self.size = model.flat.size
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
         self._settings = settings_of(model, self._loss, optimizer)

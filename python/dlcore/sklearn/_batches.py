@@ -13,7 +13,7 @@ from dlcore._native.compressed_rows import CompressedRows, as_compressed_rows
 from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
 from dlcore.training import _batches as batches
-from dlcore.training._dataset import Dataset
+from dlcore.training._dataset import Dataset, all_loss_weights
 from dlcore.training._rows import dense, rows_at_once
 from dlcore.training._step import TrainingStep
 
@@ -89,7 +89,7 @@ class Batches(batches.Batches):
         super().__init__(loss.loss, rows, index, int(batch_size), 1)
         self._given = index
         self._loss = loss
-        self._sizes = np.diff(self._starts, append=self.rows).astype(np.float64)
+        self._lengths = np.diff(self._starts, append=self.rows).astype(np.float64)
         self._constant: Array | None = None
 
     @property
@@ -100,7 +100,11 @@ class Batches(batches.Batches):
     @property
     def normalizer(self) -> float:
         """The weight of all rows."""
-        return float(np.add.reduceat(self._loss_weights[self._index], self._starts).sum())
+        return float(
+            np.add.reduceat(
+                all_loss_weights(self._loss.loss, self._rows)[self._index], self._starts
+            ).sum()
+        )
 
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""
@@ -155,7 +159,7 @@ class Batches(batches.Batches):
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        sizes = self._sizes[: len(losses)]
+        sizes = self._lengths[: len(losses)]
         return float(losses @ sizes / sizes.sum())
 
 

@@ -55,11 +55,13 @@ class Run:
 
     def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
         """Begin with an empty history, and with limits as `Watch` takes them."""
-        self._watch = Watch(self, **limits)
-        self.history = History()
-        self.log_names = log_names
-        self.active_callbacks = as_callbacks(callbacks)
-        self._is_stopping = False
+        vars(self).update(  # since trainers look at each attribute that is assigned
+            _watch=Watch(self, **limits),
+            history=History(),
+            log_names=log_names,
+            active_callbacks=as_callbacks(callbacks),
+            _is_stopping=False,
+        )
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
@@ -82,8 +84,12 @@ class Run:
 class Epochs(Protocol):
     """What the epochs of a fit consist of."""
 
-    def train(self, epoch: int) -> dict[str, float]:
-        """Learn from all batches; return what the training logs."""
+    def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:
+        """Learn from all batches; return the epoch, and what its training logs.
+
+        Where nobody looks at the epochs one by one, that may be a later one before ``end``: those in
+        between are learned from and recorded, too.
+        """
 
     def validate(self) -> dict[str, float]:
         """Return what the validation logs."""
@@ -111,18 +117,19 @@ def run_epochs(
     callbacks see it, and its own while it trains.
     """
     with _told(run, average):
-        for epoch in range(count):
+        epoch = -1
+        while (epoch := epoch + 1) < count:
             if average is not None:
                 average.show(run.model, average=False)
             run._tell("on_epoch_begin", epoch)
             learning_rates.begin_epoch()
             run._watch.begin_epoch()
-            logs = epochs.train(epoch)
+            epoch, logs = epochs.train(epoch, count)
             run._watch.end_epoch()
             if average is not None:
                 average.show(run.model, average=True)
             logs |= epochs.validate()
-            learning_rates.end_epoch()
+            learning_rates.end_epochs()
             run.history.record(epoch, logs, **epochs.counts(epoch))
             epochs.end(epoch, logs)
             try:
@@ -198,7 +205,11 @@ def run_batches(
     if watch.is_idle and log.only_counts and plan.all_count and not plan.rows.mapped:
         lrs = learning_rates.of_updates(len(plan))
         if lrs is None:
-            return _run_unwatched(step, plan, learning_rates, log, outputs, squares)
+            own_losses = np.zeros(len(plan))
+            run_unwatched(
+                step, plan, learning_rates, log, own_losses, outputs=outputs, squares=squares
+            )
+            return own_losses
     losses: list[Array] = []
     row = batch = 0
     for part in watch.parts(plan, log):
@@ -215,28 +226,34 @@ def run_batches(
     return losses[0] if len(losses) == 1 else np.concatenate([np.empty(0), *losses])
 
 
-def _run_unwatched(
+def run_unwatched(
     step: TrainingStep,
     plan: BatchPlan,
     learning_rates: ScheduledLearningRates,
     log: IterationLog,
-    outputs: Array | None,
-    squares: Array | None,
-) -> Array:
-    """Learn from batches that nobody looks at, at one rate: half of what a small epoch takes in Python."""
-    losses = np.zeros(len(plan))
-    updates = step.run(
-        plan,
-        losses=losses,
-        squares=squares,
-        lrs=None,
-        outputs=outputs,
-        seconds=_SLICE,
-        between=go_on,
-    )
-    learning_rates.end_updates(updates, None)
-    log.iteration += updates
-    return losses
+    losses: Array,
+    *,
+    outputs: Array | None = None,
+    squares: Array | None = None,
+) -> None:
+    """Learn from batches that all count and that nobody looks at, at one rate.
+
+    Their losses are filled in, and what is done is counted however it ends.
+    """
+    try:
+        step.run(
+            plan,
+            losses=losses,
+            squares=squares,
+            lrs=None,
+            outputs=outputs,
+            seconds=_SLICE,
+            between=go_on,
+        )
+    finally:
+        updates = plan.updates(plan.done)
+        learning_rates.end_updates(updates, None)
+        log.iteration += updates
 
 
 def go_on(batches: int) -> None:

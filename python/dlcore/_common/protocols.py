@@ -61,6 +61,9 @@ class Model(Protocol):
     def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter, by name."""
 
+    def _make_writeable(self) -> None:
+        """Copy arrays that cannot be written."""
+
 
 class OwnerOfLayers(Protocol):
     """The model that layers are part of; `dlcore.Sequential` is one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.arrays import as_array, as_matrix, as_writeable
 from dlcore._common.checks import check_in
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
@@ -70,6 +70,7 @@ class ExponentialMovingAverage(Callback):
         if self._other is None or not goes_on:
             self._other = model.flat.copy()
             self._is_in_model = False
+        self._other = as_writeable(self._other)  # a copy may be a read-only map of a file
         return self._other
 
     def show(self, model: Model, *, average: bool) -> None:

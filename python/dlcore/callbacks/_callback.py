@@ -54,6 +54,10 @@ class Callback:
     def on_fit_end(self) -> None:
         """After the last epoch, however the fit ends, if `on_fit_begin` has returned."""
 
+    # Not the trainer, with the rows of a fit under way: it tells each callback of a fit that it is its.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "trainer"}
+
     def __repr__(self) -> str:
         return shown_call(self)
 

@@ -171,8 +171,18 @@ class Configured(Run):
         self.__dict__["_quick"] = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is native stays here; a copy makes its own.
-        return self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        # What is native, or of a fit under way, stays here; a copy makes its own.
+        state = self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        for name in ("_watch", "_metrics"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._metrics = _metrics_of(self._given_metrics, self._loss)
+        for callback in self.active_callbacks:
+            if "trainer" not in vars(callback):  # which the callbacks of a copy have left behind
+                callback.trainer = self
 
     def __repr__(self) -> str:
         options = {

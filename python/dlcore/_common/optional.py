@@ -10,7 +10,6 @@ _EXTRAS = {
     "cv2": ("OpenCV", "image"),
     "matplotlib": ("matplotlib", "plot"),
     "optuna": ("Optuna", "optuna"),
-    "safetensors": ("safetensors", "safetensors"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tqdm": ("tqdm", "progress"),
 }

@@ -1,0 +1,423 @@
+"""Nested states of dicts, lists, numbers, texts and arrays in safetensors files.
+
+Arrays are arrays of the file, named by where they are in the state; all else is one JSON text in its
+metadata, under "dlcore". What JSON has no form for is an object with one key that begins with "$":
+``{"$tuple": [1, 2]}``. No pickle, and nothing in a file is a name of code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import struct
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dlcore._common import safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dlcore._common.typing import Array
+
+# The format that is written; those before it are read.
+FORMAT = 1
+_KEY = "dlcore"
+_DEEPEST = 100
+# Lists of so many numbers are arrays of the file: exact, and half as long as in JSON.
+_LONG = 16
+# Of what each value of a JSON text becomes, about that many bytes; and how much of that is harmless.
+_BYTES_OF_A_VALUE = 80
+_HARMLESS = 1 << 22
+_dtype_of_text = re.compile(r"<U\d+|\|S\d+|<[mM]8(\[\d*[A-Za-z]{1,7}\])?|<c16")
+# Of the dtypes that the format has no name for: those that their elements are written as.
+_WRITTEN_AS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8", "c": "<f8"}
+
+
+def write_tree(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
+    """Write a nested state to a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, which is replaced if it exists.
+    kind : str
+        What the state is of, such as "model", which `read_tree` asks for.
+    tree : object
+        Of dict, list, tuple, str, int, float, bool, None, and arrays and scalars of NumPy, all of
+        which come back as what they are: NaN to the bit, integers of any size, arrays of texts and
+        of objects among them. An array in a dict is named by its keys, joined by dots.
+
+    Raises
+    ------
+    TypeError
+        Something in it is of another class; the message says where.
+    ValueError
+        It is nested more than 100 deep, as if something held itself, or has too many small values.
+    OSError
+        The file cannot be written. What was there before is as it was.
+    """
+    arrays: dict[str, Array] = {}
+    encoded = _Encoder(arrays).encode(tree, ())
+    document = {"format": FORMAT, "version": _version(), "kind": kind, "state": encoded}
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    if _is_bulky(text, len(text) + sum(array.nbytes for array in arrays.values())):
+        raise ValueError(
+            f"{os.fspath(path)}: the state has too many small values in lists and dicts; arrays "
+            f"take the place of long ones"
+        )
+    safetensors.write(path, arrays, {_KEY: text})
+
+
+def read_tree(path: str | os.PathLike[str], kind: str) -> Any:
+    """Read a state that `write_tree` has written.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It holds something else, is damaged, or is of a newer format; the message has its path.
+    """
+    found, tree = read_any_tree(path)
+    if found != kind:
+        raise ValueError(f"{os.fspath(path)} holds a {found}, not a {kind}")
+    return tree
+
+
+def read_any_tree(path: str | os.PathLike[str]) -> tuple[str, Any]:
+    """Read a state of whatever kind; return the kind and the state."""
+    name = os.fspath(path)
+    arrays, texts = safetensors.read(path)
+    if _KEY not in texts:
+        raise ValueError(f"{name} was not written by dlcore: it has arrays alone")
+    text = texts[_KEY]
+    if _is_bulky(text, os.path.getsize(path)):
+        raise ValueError(f"{name} is damaged: its metadata has more values than a file of its size")
+    try:
+        document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_refuse)
+        if not isinstance(document, dict) or type(document.get("format")) is not int:
+            raise _Damage("its metadata has no format")
+        if document["format"] > FORMAT:
+            raise _Newer
+        if set(document) != {"format", "version", "kind", "state"}:
+            raise _Damage(f"its metadata has {', '.join(document)}")
+        kind = document["kind"]
+        if not isinstance(kind, str):
+            raise _Damage("its kind is no text")
+        tree = _Decoder(arrays).decode(document["state"])
+        if arrays:
+            raise _Damage(f"nothing refers to its array {next(iter(arrays))!r}")
+    except _Newer:
+        raise ValueError(
+            f"{name} was written by dlcore {document.get('version')!s:.20} in format "
+            f"{document['format']}, which is newer than format {FORMAT} of this version"
+        ) from None
+    except RecursionError:
+        raise ValueError(f"{name} is damaged: its metadata is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
+    return kind, tree
+
+
+@cache
+def _version() -> str:
+    try:
+        return metadata.version("dlcore-kernels")
+    except metadata.PackageNotFoundError:  # as in a program that was frozen
+        return "unknown"
+
+
+class _Damage(ValueError):
+    """What is wrong with a file."""
+
+
+class _Newer(Exception):
+    """A format that this version does not know."""
+
+
+def _is_bulky(text: str, size: int) -> bool:
+    """Whether the values of a JSON text would take more than four times the memory of the file."""
+    values = sum(map(text.count, ",[{"))
+    return values * _BYTES_OF_A_VALUE > max(4 * size, _HARMLESS)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Damage("its metadata has a key twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise _Damage(f"its metadata has {constant}")
+
+
+class _Encoder:
+    """Makes JSON of a state and collects its arrays."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def encode(self, value: Any, path: tuple[Any, ...]) -> Any:
+        """Return the JSON of a value, which is at that place in the state."""
+        if len(path) > _DEEPEST:
+            raise ValueError(f"the state is nested more than {_DEEPEST} deep at {_shown(path[:9])}")
+        if isinstance(value, np.ndarray | np.generic):
+            return self._of_numpy(value, path)
+        if value is None or type(value) in (bool, str):
+            return value
+        if type(value) is int:
+            return value if -(2**63) <= value < 2**63 else {"$int": hex(value)}
+        if type(value) is float:
+            return value if value - value == 0 else {"$float": struct.pack(">d", value).hex()}
+        if type(value) is list:
+            return self._of_list(value, path)
+        if type(value) is tuple:
+            return {"$tuple": self._each(value, path)}
+        if type(value) is dict:
+            return self._of_dict(value, path)
+        raise TypeError(
+            f"{_shown(path)} is a {type(value).__name__}, for which a file has no form: it takes "
+            f"dict, list, tuple, str, int, float, bool, None, and arrays and scalars of NumPy"
+        )
+
+    def _each(self, values: Any, path: tuple[Any, ...]) -> list[Any]:
+        return [self.encode(value, (*path, i)) for i, value in enumerate(values)]
+
+    def _of_list(self, values: list[Any], path: tuple[Any, ...]) -> Any:
+        if len(values) >= _LONG:
+            kinds = set(map(type, values))
+            if kinds == {float}:
+                return {"$list": self._named(np.array(values, np.float64), path)}
+            if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
+                return {"$list": self._named(np.array(values, np.int64), path)}
+        return self._each(values, path)
+
+    def _of_dict(self, values: dict[Any, Any], path: tuple[Any, ...]) -> Any:
+        if all(type(key) is str and key[:1] != "$" for key in values):
+            return {key: self.encode(value, (*path, key)) for key, value in values.items()}
+        items = values.items()
+        pairs = [[self._key(key, path), self.encode(v, (*path, key))] for key, v in items]
+        return {"$dict": pairs}
+
+    def _key(self, key: Any, path: tuple[Any, ...]) -> Any:
+        if isinstance(key, np.ndarray) or _has_array(key):
+            raise TypeError(f"{_shown(path)} has an array in a key")
+        return self.encode(key, (*path, "key"))
+
+    def _of_numpy(self, value: Any, path: tuple[Any, ...]) -> Any:
+        dtype = value.dtype
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{_shown(path)} is a masked array, of which a file has no form")
+        if dtype == object:
+            items = self._each(value.reshape(-1).tolist(), path)
+            return {"$objects": items, "shape": list(value.shape)}
+        if not safetensors.has_name(dtype) and (
+            dtype.kind not in _WRITTEN_AS
+            or dtype.itemsize % np.dtype(_WRITTEN_AS[dtype.kind]).itemsize
+            or (dtype.kind == "c" and dtype.itemsize != 16)
+        ):
+            raise TypeError(f"{_shown(path)} has dtype {dtype}, for which a file has no form")
+        little = dtype.newbyteorder("<")
+        if isinstance(value, np.generic):
+            little = np.asarray(value).dtype.newbyteorder("<")  # an empty text has one character
+            return {"$scalar": np.asarray(value, little).tobytes().hex(), "dtype": little.str}
+        array = np.asarray(value)
+        if safetensors.has_name(dtype):
+            return {"$array": self._named(array, path)}
+        array = np.ascontiguousarray(array, little).reshape(array.shape)
+        name = self._named(_written(array), path)
+        return {"$array": name, "dtype": little.str}
+
+    def _named(self, array: Array, path: tuple[Any, ...]) -> str:
+        """Keep an array under a name of its own."""
+        name = first = ".".join(map(str, path)) or "state"
+        number = 1
+        while name in self._arrays or name == "__metadata__":
+            number += 1
+            name = f"{first}~{number}"
+        self._arrays[name] = array
+        return name
+
+
+def _has_array(key: Any) -> bool:
+    return isinstance(key, tuple) and any(isinstance(k, np.ndarray) or _has_array(k) for k in key)
+
+
+def _shown(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{key!r:.50}]" for key in path) or "the state"
+
+
+def _written(array: Array) -> Array:
+    """Return an array of a dtype without a name as one of numbers, those of an element side by side."""
+    element = np.dtype(_WRITTEN_AS[array.dtype.kind])
+    if array.dtype.kind in "Mm":
+        return array.view(element)
+    shape = (*array.shape, array.dtype.itemsize // element.itemsize)
+    return np.frombuffer(array.tobytes(), element).reshape(shape)
+
+
+class _Decoder:
+    """Makes a state of JSON and the arrays of a file, each of which it takes once."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def decode(self, value: Any, depth: int = 0) -> Any:
+        """Return what a JSON value stands for."""
+        if depth > 2 * _DEEPEST:
+            raise RecursionError
+        if isinstance(value, list):
+            return [self.decode(item, depth + 1) for item in value]
+        if not isinstance(value, dict):
+            return value
+        form = next(iter(value), "")
+        if form[:1] != "$":
+            if any(key[:1] == "$" for key in value):
+                raise _Damage("its metadata has a form among other keys")
+            return {key: self.decode(item, depth + 1) for key, item in value.items()}
+        decode = self._forms.get(form)
+        if decode is None:
+            raise _Damage(f"its metadata has the unknown form {form!r:.30}")
+        return decode(self, value, depth)
+
+    def _int(self, value: dict[str, Any], depth: int) -> int:  # noqa: ARG002
+        text = _only(value, "$int", str)
+        if not re.fullmatch(r"-?0x[0-9a-f]+", text):
+            raise _Damage(f"{text!r:.30} is no integer")
+        return int(text, 16)
+
+    def _float(self, value: dict[str, Any], depth: int) -> float:  # noqa: ARG002
+        data = _bytes(_only(value, "$float", str))
+        if len(data) != 8:
+            raise _Damage(f"a float has {len(data)} bytes")
+        number: float = struct.unpack(">d", data)[0]
+        return number
+
+    def _tuple(self, value: dict[str, Any], depth: int) -> tuple[Any, ...]:
+        return tuple(self.decode(item, depth + 1) for item in _only(value, "$tuple", list))
+
+    def _dict(self, value: dict[str, Any], depth: int) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for pair in _only(value, "$dict", list):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise _Damage("a dict has an item without a key and a value")
+            key = self.decode(pair[0], depth + 1)
+            try:
+                is_there = key in found
+            except TypeError:
+                raise _Damage(f"a dict has a {type(key).__name__} as its key") from None
+            if is_there:
+                raise _Damage("a dict has a key twice")
+            found[key] = self.decode(pair[1], depth + 1)
+        return found
+
+    def _list(self, value: dict[str, Any], depth: int) -> list[Any]:  # noqa: ARG002
+        array = self._take(_only(value, "$list", str))
+        if array.ndim != 1 or array.dtype not in (np.float64, np.int64):
+            raise _Damage(f"a list has shape {array.shape} and dtype {array.dtype}")
+        numbers: list[Any] = array.tolist()
+        return numbers
+
+    def _array(self, value: dict[str, Any], depth: int) -> Array:  # noqa: ARG002
+        name, dtype = _two(value, "$array", str, "dtype")
+        array = self._take(name)
+        return array if dtype is None else _read_as(array, _dtype(dtype), name)
+
+    def _scalar(self, value: dict[str, Any], depth: int) -> Any:  # noqa: ARG002
+        text, of = _two(value, "$scalar", str, "dtype")
+        dtype, data = _dtype(of, scalar=True), _bytes(text)
+        if len(data) != dtype.itemsize:
+            raise _Damage(f"a scalar of {dtype} has {len(data)} bytes")
+        if dtype == np.bool_ and data[0] > 1:
+            raise _Damage(f"a bool has the value {data[0]}")
+        if dtype.kind in _WRITTEN_AS and not safetensors.has_name(dtype):
+            elements = np.frombuffer(data, _WRITTEN_AS[dtype.kind])
+            if dtype.kind in "Mm":
+                elements = elements.reshape(())
+            return _read_as(elements, dtype, "a scalar")[()]
+        return np.frombuffer(data, dtype)[0].astype(dtype.newbyteorder("="))
+
+    def _objects(self, value: dict[str, Any], depth: int) -> Array:
+        items, shape = _two(value, "$objects", list, "shape")
+        is_shape = isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**31 for n in shape)
+        if not is_shape or len(shape) > 64 or math.prod(shape) != len(items):
+            raise _Damage(f"{len(items)} objects have shape {shape!s:.50}")
+        array = np.empty(len(items), object)
+        for i, item in enumerate(items):
+            array[i] = self.decode(item, depth + 1)
+        return array.reshape(shape)
+
+    def _take(self, name: str) -> Array:
+        if name not in self._arrays:
+            raise _Damage(f"its array {name!r:.100} is missing")
+        return self._arrays.pop(name)
+
+    _forms: ClassVar[dict[str, Callable[[Any, dict[str, Any], int], Any]]] = {
+        "$int": _int,
+        "$float": _float,
+        "$tuple": _tuple,
+        "$dict": _dict,
+        "$list": _list,
+        "$array": _array,
+        "$scalar": _scalar,
+        "$objects": _objects,
+    }
+
+
+def _only(value: dict[str, Any], form: str, kind: type) -> Any:
+    """Return the content of a form without options."""
+    content, option = _two(value, form, kind, "")
+    assert option is None
+    return content
+
+
+def _two(value: dict[str, Any], form: str, kind: type, option: str) -> tuple[Any, Any]:
+    """Return the content of a form and its option, None without one."""
+    if not isinstance(value[form], kind) or not set(value) <= {form, option or form}:
+        raise _Damage(f"the form {form!r} is not as it should be")
+    return value[form], value.get(option) if option else None
+
+
+def _bytes(text: str) -> bytes:
+    if not re.fullmatch(r"([0-9a-f]{2})*", text):
+        raise _Damage(f"{text!r:.30} is not hexadecimal")
+    return bytes.fromhex(text)
+
+
+def _dtype(text: Any, *, scalar: bool = False) -> np.dtype[Any]:
+    """Return the dtype of a text that `numpy.dtype.str` gave."""
+    numbers: Iterator[str] = (dtype.str for dtype in map(np.dtype, "?bBhHiIlLefdFqQ"))
+    known = isinstance(text, str) and (
+        _dtype_of_text.fullmatch(text) or (scalar and text in {*numbers})
+    )
+    if known:
+        with contextlib.suppress(TypeError, ValueError):
+            dtype: np.dtype[Any] = np.dtype(text)
+            return dtype
+    raise _Damage(f"{text!r:.50} is no dtype")
+
+
+def _read_as(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Return the array of a dtype without a name that numbers were written for."""
+    element = np.dtype(_WRITTEN_AS[dtype.kind])
+    count = dtype.itemsize // element.itemsize
+    is_split = dtype.kind not in "Mm"
+    if array.dtype != element or (is_split and (not array.ndim or array.shape[-1] != count)):
+        raise _Damage(
+            f"{name} has shape {array.shape} and dtype {array.dtype}, not those of {dtype}"
+        )
+    if dtype.kind == "U" and array.size and array.max() > 0x10FFFF:
+        raise _Damage(f"{name} has a character {array.max():#x}")
+    shape = array.shape[:-1] if is_split else array.shape
+    if not dtype.itemsize:
+        return np.zeros(shape, dtype)
+    read = np.frombuffer(bytearray(array.tobytes()), dtype).reshape(shape)
+    return read.astype(dtype.newbyteorder("="), copy=False)

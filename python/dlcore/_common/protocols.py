@@ -129,6 +129,10 @@ class Run(Protocol):
     def active_callbacks(self) -> Sequence[Any]:
         """All callbacks of this fit."""
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch that the fit begins with."""
+
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""
 

@@ -3,6 +3,7 @@
 from dlcore.callbacks import (
     _averaging,
     _callback,
+    _checkpoint,
     _diagnosis,
     _early_stopping,
     _history,
@@ -11,6 +12,7 @@ from dlcore.callbacks import (
 )
 from dlcore.callbacks._averaging import *
 from dlcore.callbacks._callback import *
+from dlcore.callbacks._checkpoint import *
 from dlcore.callbacks._diagnosis import *
 from dlcore.callbacks._early_stopping import *
 from dlcore.callbacks._history import *
@@ -20,6 +22,7 @@ from dlcore.callbacks._reduce_lr import *
 __all__: list[str] = []
 __all__ += _averaging.__all__
 __all__ += _callback.__all__
+__all__ += _checkpoint.__all__
 __all__ += _diagnosis.__all__
 __all__ += _early_stopping.__all__
 __all__ += _history.__all__

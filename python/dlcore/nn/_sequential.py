@@ -489,6 +489,15 @@ class Sequential:
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
 
+    @property
+    def _draws(self) -> int:
+        """What draws what layers draw in the next `forward`."""
+        return self._key if self._passes is None else self._passes.key
+
+    def _set_draws(self, key: int) -> None:
+        """Have the next `forward` draw by this."""
+        self._passes, self._key = None, key
+
     def _make_writeable(self) -> None:
         """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
 
@@ -599,8 +608,7 @@ class Sequential:
         return self._part(0, len(self))
 
     def __getstate__(self) -> dict[str, Any]:
-        key = self._key if self._passes is None else self._passes.key
-        own = {"_frozen": set(self.frozen), "_key": key, "_owner": None, "_start": 0}
+        own = {"_frozen": set(self.frozen), "_key": self._draws, "_owner": None, "_start": 0}
         made_anew = dict.fromkeys(("_inference", "_passes", "_gradient", "_use", "_parts"))
         owner = self._owner or self
         place = address(self._flat) - address(owner._flat)

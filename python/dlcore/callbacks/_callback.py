@@ -35,13 +35,13 @@ class Callback:
         The trainer that fits, set before ``on_fit_begin``; ``trainer.history`` is the history so
         far, ``trainer.model`` the model, and ``trainer.first_epoch`` the epoch that the fit begins
         with: not 0 where it goes on from a file.
-    every_batches : int
+    every_batches : int or None
         How often `on_batch_end` is called.
     """
 
     trainer: Run
 
-    every_batches: int = 1
+    every_batches: int | None = 1
     # The attributes that `state_dict` has, and whether the training is the same without the callback.
     _state_names: ClassVar[tuple[str, ...]] = ()
     _only_watches: ClassVar[bool] = False
@@ -57,7 +57,8 @@ class Callback:
 
         A fit with a callback that has this method goes back to Python after each batch, which takes
         some 50 microseconds each; with ``every_batches = k`` in the class or the object after the
-        k-th, the 2k-th and so on of each epoch, and "loss" is the mean of the k.
+        k-th, the 2k-th and so on of each epoch, and "loss" is the mean of the k. With None it is
+        never called.
         """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:

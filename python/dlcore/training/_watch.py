@@ -83,7 +83,11 @@ class Watch:
         """Count batches from 0; find the callbacks that hear of them."""
         run, self.is_amid_epoch = self._run, True
         self._batch, self._has_begun, self._was_stopping = 0, False, run._is_stopping
-        self._callbacks = [c for c in run.active_callbacks if overrides(c, "on_batch_end")]
+        self._callbacks = [
+            c
+            for c in run.active_callbacks
+            if overrides(c, "on_batch_end") and c.every_batches is not None
+        ]
         self._savers = [c for c in run._savers if c.unit != "epochs"]
         self.record = None
         if self._callbacks:

@@ -92,8 +92,13 @@ def test_a_fit_cut_off_within_an_epoch_goes_on_to_the_same_bits(
 def test_checkpoints_by_the_clock_change_no_bit(name, undisturbed, tmp_path, monkeypatch):
     path = as_path(tmp_path)
     saved = []
-    save = dl.Trainer.save
-    monkeypatch.setattr(dl.Trainer, "save", lambda self, p: (saved.append(p), save(self, p)))
+    state_of_file = dl.Trainer._state_of_file
+
+    def state(trainer):
+        saved.append(trainer)
+        return state_of_file(trainer)
+
+    monkeypatch.setattr(dl.Trainer, "_state_of_file", state)
     checkpoint = dl.ModelCheckpoint(path, every=1e-9, unit="minutes")
     same(fit(name, callbacks=[checkpoint]), undisturbed(name))
     assert len(saved) >= EPOCHS
@@ -426,6 +431,19 @@ def test_a_folder_that_cannot_be_written_ends_the_fit_before_it_begins(tmp_path)
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="no file can be made"):
         fit("sgd", callbacks=[dl.ModelCheckpoint(tmp_path / "run")])
+
+
+def test_a_file_that_cannot_be_written_ends_the_fit(tmp_path):
+    class Blocks(dl.Callback):
+        def on_epoch_end(self, epoch, logs):  # noqa: ARG002
+            if epoch == 1:
+                path.unlink()
+                path.mkdir()
+
+    path = as_path(tmp_path)
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        fit("sgd", callbacks=[Blocks(), dl.ModelCheckpoint(path)])
+    assert not list(path.iterdir())
 
 
 def test_a_folder_is_no_file(tmp_path):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dlcore.training._dataset import Dataset
     from dlcore.training._progress import IterationLog
 
-KIND = "training"
+KIND = "training"  # of files
 
 _PARTS = {
     "model",
@@ -238,7 +238,10 @@ class Resumable(Configured):
         RuntimeError, TypeError
             As `state_dict` does.
         """
-        write_tree(path, KIND, self.state_dict())
+        write_tree(path, KIND, self._state_of_file())
+
+    def _state_of_file(self) -> dict[str, Any]:
+        return self.state_dict()
 
     # ---- fits that go on
 

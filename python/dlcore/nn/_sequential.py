@@ -111,7 +111,7 @@ class Sequential:
             for name, value in parameters.items():
                 layer._parameter_of(name, self._flat[start : start + value.size])[...] = value
                 start += value.size
-        self._layers = own
+        self._layers, self._widths = own, _widths(own)
         self._use, self._tie = _Use(), Tie()
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
@@ -322,13 +322,12 @@ class Sequential:
     @property
     def in_features(self) -> int | None:
         """Features that x must have; None if any number will do."""
-        return next((n.in_features for n in self.layers if n.in_features is not None), None)
+        return self._widths[0]
 
     @property
     def out_features(self) -> int | None:
         """Features of the outputs; None if as many as those of x."""
-        widths = (n.out_features for n in reversed(self.layers))
-        return next((width for width in widths if width is not None), None)
+        return self._widths[1]
 
     def parameters(self, *names: str) -> list[Array]:
         """Return the parameters themselves, not copies, in the order of ``state_dict``.
@@ -545,6 +544,7 @@ class Sequential:
         part = Sequential.__new__(Sequential)
         part._owner, part._start = self._owner or self, self._start + start
         part._dtype, part._layers = self._dtype, self._layers[start:stop]
+        part._widths = _widths(part._layers)
         part._frozen, part._parts = set(), weakref.WeakSet()
         part._passes = part._gradient = None
         part._key = self._key ^ (start + 1)
@@ -626,6 +626,13 @@ class Sequential:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
         header = f"Sequential(  # {self.flat.size:,} parameters, {self.dtype}"
         return "\n".join([header, *lines, ")"])
+
+
+def _widths(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
+    """Return the features that layers take and give, which stay as they are; None for any number."""
+    taken = (n.in_features for n in layers if n.in_features is not None)
+    given = (n.out_features for n in reversed(layers) if n.out_features is not None)
+    return next(taken, None), next(given, None)
 
 
 def _taken_apart(

@@ -44,6 +44,11 @@ class Progress:
             self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
 
     @property
+    def shows(self) -> bool:
+        """Whether there are lines to show."""
+        return self._shows
+
+    @property
     def has_no_bar(self) -> bool:
         """Whether there is no bar to move."""
         return self._bar is None

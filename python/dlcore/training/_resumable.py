@@ -310,11 +310,11 @@ class Resumable(Configured):
         if resumed is not None:
             self.first_epoch = resumed["fit"]["epochs"]
 
-    def _take_up(self) -> None:
-        """Take over the state that the fit goes on from, once callbacks know of its beginning."""
+    def _take_up(self) -> bool:
+        """Take over the state that the fit goes on from; tell whether it is not over."""
         state, course = self._resumed, self._course
         if state is None or course is None:
-            return
+            return True
         pairs = _paired(state["callbacks"], self.active_callbacks, str(state["path"]))
         self._take(state)
         for callback, of_callback in pairs:
@@ -326,10 +326,9 @@ class Resumable(Configured):
         if fit["record"] is not None:
             self._resumed_record = EpochRecord(**fit["record"])
         if fit["is_over"]:
-            self._is_stopping = True
-        else:
-            self.history.stopped_epoch = self.history.reason = None
-            self._watch.ends(course.log)
+            return False
+        self.history.stopped_epoch = self.history.reason = None
+        return not self._watch.ends(course.log)
 
 
 def _checked(state: Any, where: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dlcore._common.arrays import is_array_like
 from dlcore._native.compressed_rows import is_sparse
 from dlcore.nn._losses import Loss
 from dlcore.training._batches import BatchPlan, plan_batch
-from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._dataset import Dataset, all_loss_weights, present
 from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Stream:
             return None
         counts = np.zeros((1, targets))
         for rows, there in of_batches:
-            counts += loss_weights(self._loss, rows).sum() if there is None else there.sum(0)
+            counts += all_loss_weights(self._loss, rows).sum() if there is None else there.sum(0)
         return np.divide(total, counts, out=np.zeros_like(counts), where=counts > 0)
 
     def _plan(self, rows: Dataset, key: int) -> BatchPlan:

@@ -11,6 +11,7 @@ _EXTRAS = {
     "matplotlib": ("matplotlib", "plot"),
     "optuna": ("Optuna", "optuna"),
     "sklearn": ("scikit-learn", "sklearn"),
+    "tensorboardX": ("tensorboardX", "tensorboard"),
     "tqdm": ("tqdm", "progress"),
 }
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
+from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear, check_computable
@@ -81,8 +82,11 @@ class Sequential:
     Notes
     -----
     ``model[i]`` is a layer, and ``model[i:j]`` a model of some layers, which shares them and their
-    arrays: what trains one of the two trains the other. Its layers are counted from 0. A copy of it
-    is a model of its own.
+    arrays: what trains one of the two trains the other. Its layers are counted from 0. A deep copy of
+    it, or an unpickled one, is a model of its own; `copy.copy` of a model is a slice of all layers.
+
+    Copies of a model and an optimizer that are made together, such as ``copy.deepcopy((model, adam))``
+    or a pickle of both, belong together as the two do: the copied optimizer updates the copied model.
     """
 
     # The model that this one is a part of, and its first layer there.
@@ -108,7 +112,7 @@ class Sequential:
                 layer._parameter_of(name, self._flat[start : start + value.size])[...] = value
                 start += value.size
         self._layers = own
-        self._use = _Use()
+        self._use, self._tie = _Use(), Tie()
         self._buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
             for i, layer in enumerate(own)
@@ -533,6 +537,15 @@ class Sequential:
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
 
+    @property
+    def _draws(self) -> int:
+        """What draws what layers draw in the next `forward`."""
+        return self._key if self._passes is None else self._passes.key
+
+    def _set_draws(self, key: int) -> None:
+        """Have the next `forward` draw by this."""
+        self._passes, self._key = None, key
+
     def _make_writeable(self) -> None:
         """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
 
@@ -563,6 +576,7 @@ class Sequential:
 
     def _bind(self) -> None:
         own = weakref.ref(self)
+        self._tie.cover(self._flat)
         views = self._split(self.flat)
         for i, layer in enumerate(self.layers):
             arrays = {name: views[f"{i}.{name}"] for name in layer._parameter_shapes}
@@ -611,6 +625,7 @@ class Sequential:
         self._flat = np.concatenate([self._flat[:before], model._flat, self._flat[before:]])
         for name, value in model._buffers.items():
             self._buffers[f"{int(name.partition('.')[0]) + start}.{name.partition('.')[2]}"] = value
+        model._tie = Tie()  # an optimizer of the arrays that it had updates nothing of it any more
         for part in (model, *model._parts):
             part._owner, part._start = self, part._start + start
             self._parts.add(part)
@@ -637,17 +652,23 @@ class Sequential:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
+    def __copy__(self) -> Sequential:
+        return self._part(0, len(self))
+
     def __getstate__(self) -> dict[str, Any]:
-        key = self._key if self._passes is None else self._passes.key
-        own = {"_frozen": set(self.frozen), "_key": key, "_owner": None, "_start": 0}
+        own = {"_frozen": set(self.frozen), "_key": self._draws, "_owner": None, "_start": 0}
         made_anew = dict.fromkeys(("_inference", "_passes", "_gradient", "_use", "_parts"))
-        return self.__dict__ | own | made_anew
+        owner = self._owner or self
+        place = address(self._flat) - address(owner._flat)
+        return self.__dict__ | own | made_anew | {"_tie": (owner._tie, place)}
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:
+        tie, place = state["_tie"]
         self.__dict__.update(state)
-        self._use, self._parts = _Use(), weakref.WeakSet()
+        self._use, self._tie, self._parts = _Use(), Tie(), weakref.WeakSet()
         self._bind()
+        tie.bring_model(self, place)
 
     def __repr__(self) -> str:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]

@@ -43,10 +43,9 @@ class _OfPerceptron(Optimizer):
     def learning_rate(self, value: float) -> None:
         self.lr = value
 
-    # The parameters are those of a model; a copy is bound to its own.
+    # The parameters are those of an estimator's model, to which it binds its copy.
     def __getstate__(self) -> dict[str, Any]:
-        groups, cohorts = rebound(self._groups, self._cohorts, None)
-        return self.__dict__ | {"_params": (), "_groups": groups, "_cohorts": cohorts}
+        return super().__getstate__() | {"_params": (), "_tie": None}
 
     def take_over(self, other: Any) -> None:
         """Go on with the state of another one, if it is of the same kind and shape."""

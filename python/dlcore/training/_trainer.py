@@ -14,6 +14,7 @@ from dlcore._common.arrays import is_array_like
 from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
+from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
@@ -21,7 +22,6 @@ from dlcore.metrics._accumulation import Measurement
 from dlcore.metrics._named import kind_of
 from dlcore.nn._layers import Dropout
 from dlcore.training._batches import KEY_STEP, Batches, BatchPlan, plan_batch
-from dlcore.training._configuration import Configured
 from dlcore.training._dataset import (
     Dataset,
     Subset,
@@ -31,16 +31,19 @@ from dlcore.training._dataset import (
     hold_out,
     weigh_classes,
 )
+from dlcore.training._epoch_record import EpochRecord
 from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on, run_batches, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
+from dlcore.training._resumable import Resumable
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
+    from os import PathLike
 
     from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
 _OUTPUTS = 2**23
 
 
-class Trainer(Configured):
+class Trainer(Resumable):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -98,6 +101,8 @@ class Trainer(Configured):
         What each epoch of the last fit logs.
     active_callbacks : list of Callback
         Those of the last fit.
+    first_epoch : int
+        The epoch that the last fit began with: not 0 where it went on from a file.
     """
 
     def __init__(
@@ -162,6 +167,7 @@ class Trainer(Configured):
         max_time: float | timedelta | None = None,
         max_iterations: int | None = None,
         log_every: int | None = None,
+        resume: str | PathLike[str] | bool | None = None,
         verbose: int | str = "auto",
     ) -> History:
         """Train; a second call goes on where the first ended.
@@ -224,6 +230,12 @@ class Trainer(Configured):
         log_every : int, optional
             Log the mean loss of every so many iterations (updates) as well, in
             ``history.iterations``, and show it unless ``verbose`` is 0.
+        resume : path or True, optional
+            Go on with the fit whose state is in this file, of `ModelCheckpoint` or `save`, to the
+            bits of one that was never cut off; True takes the newest file of the `ModelCheckpoint`
+            among the callbacks. ``epochs`` and ``max_iterations`` count from the first fit's
+            beginning then, and the history is of the whole. Where the `ModelCheckpoint` of this fit
+            has not written yet, the fit begins: the same call starts and resumes.
         verbose : {"auto", 0, 1, 2}
             0 shows nothing, 2 a line an epoch, 1 a progress bar as well (with tqdm); "auto" is 1
             on a terminal and 2 elsewhere.
@@ -238,7 +250,8 @@ class Trainer(Configured):
         Raises
         ------
         TypeError, ValueError, IndexError
-            x, y or an option is not as described; nothing was changed.
+            x, y or an option is not as described, or not that of the fit to resume; nothing was
+            changed.
         FloatingPointError
             The training diverged: the loss, the gradient or the parameters became NaN or
             infinite. The model has its parameters from before that step, or those of the best epoch
@@ -274,6 +287,24 @@ class Trainer(Configured):
         if self._learning_rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
         average = one_average(watchers)
+        resumed = None if resume is None else self._read_resumed(resume, watchers)
+        setup = None
+        if resume is not None or any(isinstance(c, ModelCheckpoint) for c in watchers):
+            setup = self._setup(
+                source,
+                batch_size=batch_size,
+                steps_per_epoch=steps_per_epoch,
+                sample_weight=sample_weight is not None,
+                class_weight=class_weight,
+                validation=validation is not None,
+                validation_split=validation_split,
+                validation_freq=validation_freq,
+                shuffle=shuffle,
+                transform=transform,
+                mix=mix,
+            )
+        if resumed is not None and setup is not None:
+            self._check_resumed(resumed, setup, watchers)
         with self.model._in_training():
             step = self._training_step(
                 None if average is None else (average.begin(self.model), average.decay)
@@ -283,6 +314,7 @@ class Trainer(Configured):
             names = self._names_of_logs(watchers, validation is not None)
             self._open(watchers, names, max_time=max_time, max_iterations=max_iterations)
             log = IterationLog(self.history, progress, log_every)
+            self._begin_course(log, setup, resumed)
             self._source = source
             work = _Epochs(
                 self, source, step, validation, validation_freq, shuffle, progress, log, average
@@ -294,7 +326,7 @@ class Trainer(Configured):
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
             finally:
-                self._source = None
+                self._source = self._resumed = self._resumed_record = None
         return self.history
 
     def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
@@ -585,14 +617,20 @@ class Trainer(Configured):
         """Train one epoch; return its loss and metrics before each update, and its number of batches."""
         total = weight = 0.0
         batches = 0
-        watch = self._watch
+        watch, record = self._watch, self._watch.record
         measured = Measurement(self._metrics) if self._metrics else None
         for plan in self._pieces(plans, step) if self._metrics else plans:
             outputs = None
             if self._metrics:
                 outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
+            known = None if record is None or not record.known else record.read(plan, outputs)
             try:
-                losses = run_batches(step, plan, self._learning_rates, log, watch, outputs=outputs)
+                if known is None:
+                    losses = run_batches(
+                        step, plan, self._learning_rates, log, watch, outputs=outputs
+                    )
+                else:
+                    losses = self._run_rest(step, plan, log, outputs, known)
             except Diverged as error:
                 fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
                 raise FloatingPointError(
@@ -620,6 +658,30 @@ class Trainer(Configured):
             raise ValueError(f"no row of epoch {epoch + 1} counts: their weights are all 0")
         logs = {"loss": total / weight}
         return logs if measured is None else logs | measured.values(), batches
+
+    def _run_rest(
+        self,
+        step: TrainingStep,
+        plan: BatchPlan,
+        log: IterationLog,
+        outputs: Array | None,
+        known: Array,
+    ) -> Array:
+        """Learn from the batches of a plan whose losses are not known; return those of all."""
+        done = len(known)
+        if done == len(plan):
+            return known
+        if outputs is not None:
+            outputs = outputs[plan.offsets[done] :]
+        rest = plan.part(done, len(plan))
+        try:
+            losses = run_batches(
+                step, rest, self._learning_rates, log, self._watch, outputs=outputs
+            )
+        except Diverged as error:
+            error.batch += done
+            raise
+        return np.concatenate([known, losses])
 
     def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
@@ -662,8 +724,20 @@ class _Epochs:
         self._epoch, self._began = epoch, time.perf_counter()
         self._take_changes()
         self._progress.begin_epoch(epoch)
-        key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
-        plans = self._source.epoch(trainer._shuffle_rng if self._shuffle else None, key)
+        rng = trainer._shuffle_rng if self._shuffle else None
+        record = trainer._resumed_record
+        if record is None:
+            key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
+            if trainer._watch.may_save:
+                record = EpochRecord(None if rng is None else rng.bit_generator.state, key)
+        else:
+            key = record.key
+            if rng is not None and record.order is not None:
+                rng.bit_generator.state = record.order
+            trainer._watch.go_on(record)
+            trainer._resumed_record = None
+        trainer._watch.record = record
+        plans = self._source.epoch(rng, key)
         logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
         return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
 

@@ -15,7 +15,7 @@ import re
 import struct
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dlcore._common.typing import Array
+
+    Describe: TypeAlias = Callable[[Any], tuple[str, Any] | None]
+    Make: TypeAlias = Callable[[str, Any], Any]
 
 # The format that is written; those before it are read.
 FORMAT = 1
@@ -40,7 +43,14 @@ _dtype_of_text = re.compile(r"<U\d+|\|S\d+|<[mM]8(\[\d*[A-Za-z]{1,7}\])?|<c16")
 _WRITTEN_AS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8", "c": "<f8"}
 
 
-def write_tree(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
+def write_tree(
+    path: str | os.PathLike[str],
+    kind: str,
+    tree: Any,
+    *,
+    metadata: dict[str, Any] | None = None,
+    describe: Describe | None = None,
+) -> None:
     """Write a nested state to a safetensors file, whole or not at all.
 
     Parameters
@@ -53,6 +63,11 @@ def write_tree(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
         Of dict, list, tuple, str, int, float, bool, None, and arrays and scalars of NumPy, all of
         which come back as what they are: NaN to the bit, integers of any size, arrays of texts and
         of objects among them. An array in a dict is named by its keys, joined by dots.
+    metadata : dict, optional
+        A state of its own beside it, which `read_metadata` reads alone.
+    describe : callable, optional
+        ``describe(value)`` returns name and state of an object of another class, which
+        ``make(name, state)`` of `read_tree` makes again; None for one that it does not know.
 
     Raises
     ------
@@ -64,8 +79,10 @@ def write_tree(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
         The file cannot be written. What was there before is as it was.
     """
     arrays: dict[str, Array] = {}
-    encoded = _Encoder(arrays).encode(tree, ())
-    document = {"format": FORMAT, "version": _version(), "kind": kind, "state": encoded}
+    encoder = _Encoder(arrays, describe)
+    document = {"format": FORMAT, "version": _version(), "kind": kind}
+    document["state"] = encoder.encode(tree, ())
+    document["metadata"] = encoder.encode(metadata, ("metadata",))
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
     if _is_bulky(text, len(text) + sum(array.nbytes for array in arrays.values())):
         raise ValueError(
@@ -75,8 +92,8 @@ def write_tree(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
     safetensors.write(path, arrays, {_KEY: text})
 
 
-def read_tree(path: str | os.PathLike[str], kind: str) -> Any:
-    """Read a state that `write_tree` has written.
+def read_tree(path: str | os.PathLike[str], *kinds: str, make: Make | None = None) -> Any:
+    """Read a state of one of these kinds that `write_tree` has written.
 
     Raises
     ------
@@ -85,45 +102,62 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> Any:
     ValueError
         It holds something else, is damaged, or is of a newer format; the message has its path.
     """
-    found, tree = read_any_tree(path)
-    if found != kind:
-        raise ValueError(f"{os.fspath(path)} holds a {found}, not a {kind}")
-    return tree
-
-
-def read_any_tree(path: str | os.PathLike[str]) -> tuple[str, Any]:
-    """Read a state of whatever kind; return the kind and the state."""
-    name = os.fspath(path)
     arrays, texts = safetensors.read(path)
+    with _messages(path):
+        document = _document(path, texts)
+        if document["kind"] not in kinds:
+            raise ValueError(f"it holds a {document['kind']:.30}, not a {' or '.join(kinds)}")
+        decoder = _Decoder(arrays, make)
+        state = decoder.decode(document["state"])
+        unknown = [name for name in arrays if not name.startswith("metadata.")]
+        if unknown:
+            raise _Damage(f"nothing refers to its array {unknown[0]!r:.100}")
+        return state
+
+
+def read_metadata(path: str | os.PathLike[str], make: Make | None = None) -> Any:
+    """Read the metadata of such a file, without its state; errors are those of `read_tree`."""
+    arrays, texts = safetensors.read(path, lambda name: name.startswith("metadata."))
+    with _messages(path):
+        return _Decoder(arrays, make).decode(_document(path, texts)["metadata"])
+
+
+@contextlib.contextmanager
+def _messages(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of which file an error is."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{os.fspath(path)} is damaged: it is nested too deep") from None
+    except _Damage as damage:
+        raise ValueError(f"{os.fspath(path)} is damaged: {damage}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def _document(path: str | os.PathLike[str], texts: dict[str, str]) -> dict[str, Any]:
+    """Return what the metadata of a file says, but for its arrays."""
     if _KEY not in texts:
-        raise ValueError(f"{name} was not written by dlcore: it has arrays alone")
+        raise ValueError("it was not written by dlcore: it has arrays alone")
     text = texts[_KEY]
     if _is_bulky(text, os.path.getsize(path)):
-        raise ValueError(f"{name} is damaged: its metadata has more values than a file of its size")
+        raise _Damage("its metadata has more values than a file of its size")
     try:
         document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_refuse)
-        if not isinstance(document, dict) or type(document.get("format")) is not int:
-            raise _Damage("its metadata has no format")
-        if document["format"] > FORMAT:
-            raise _Newer
-        if set(document) != {"format", "version", "kind", "state"}:
-            raise _Damage(f"its metadata has {', '.join(document)}")
-        kind = document["kind"]
-        if not isinstance(kind, str):
-            raise _Damage("its kind is no text")
-        tree = _Decoder(arrays).decode(document["state"])
-        if arrays:
-            raise _Damage(f"nothing refers to its array {next(iter(arrays))!r}")
-    except _Newer:
-        raise ValueError(
-            f"{name} was written by dlcore {document.get('version')!s:.20} in format "
-            f"{document['format']}, which is newer than format {FORMAT} of this version"
-        ) from None
-    except RecursionError:
-        raise ValueError(f"{name} is damaged: its metadata is nested too deep") from None
     except ValueError as error:
-        raise ValueError(f"{name} is damaged: {error}") from None
-    return kind, tree
+        raise _Damage(f"its metadata is no JSON: {error}") from None
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
+        raise _Damage("its metadata has no format")
+    if document["format"] > FORMAT:
+        raise ValueError(
+            f"it was written by dlcore {document.get('version')!s:.20} in format "
+            f"{document['format']}, which is newer than format {FORMAT} of this version"
+        )
+    if set(document) != {"format", "version", "kind", "state", "metadata"}:
+        raise _Damage(f"its metadata has {', '.join(document):.100}")
+    if not isinstance(document["kind"], str):
+        raise _Damage("its kind is no text")
+    return document
 
 
 @cache
@@ -136,10 +170,6 @@ def _version() -> str:
 
 class _Damage(ValueError):
     """What is wrong with a file."""
-
-
-class _Newer(Exception):
-    """A format that this version does not know."""
 
 
 def _is_bulky(text: str, size: int) -> bool:
@@ -162,8 +192,8 @@ def _refuse(constant: str) -> Any:
 class _Encoder:
     """Makes JSON of a state and collects its arrays."""
 
-    def __init__(self, arrays: dict[str, Array]) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: dict[str, Array], describe: Describe | None) -> None:
+        self._arrays, self._describe = arrays, describe
 
     def encode(self, value: Any, path: tuple[Any, ...]) -> Any:
         """Return the JSON of a value, which is at that place in the state."""
@@ -183,6 +213,10 @@ class _Encoder:
             return {"$tuple": self._each(value, path)}
         if type(value) is dict:
             return self._of_dict(value, path)
+        described = self._describe(value) if self._describe is not None else None
+        if described is not None:
+            # Deeper by one, so that objects that hold each other have an end.
+            return {"$object": described[0], "state": self.encode(described[1], (*path, ""))}
         raise TypeError(
             f"{_shown(path)} is a {type(value).__name__}, for which a file has no form: it takes "
             f"dict, list, tuple, str, int, float, bool, None, and arrays and scalars of NumPy"
@@ -238,7 +272,7 @@ class _Encoder:
 
     def _named(self, array: Array, path: tuple[Any, ...]) -> str:
         """Keep an array under a name of its own."""
-        name = first = ".".join(map(str, path)) or "state"
+        name = first = ".".join(str(key) for key in path if key != "") or "state"
         number = 1
         while name in self._arrays or name == "__metadata__":
             number += 1
@@ -267,8 +301,8 @@ def _written(array: Array) -> Array:
 class _Decoder:
     """Makes a state of JSON and the arrays of a file, each of which it takes once."""
 
-    def __init__(self, arrays: dict[str, Array]) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: dict[str, Array], make: Make | None) -> None:
+        self._arrays, self._make = arrays, make
 
     def decode(self, value: Any, depth: int = 0) -> Any:
         """Return what a JSON value stands for."""
@@ -355,6 +389,13 @@ class _Decoder:
             array[i] = self.decode(item, depth + 1)
         return array.reshape(shape)
 
+    def _object(self, value: dict[str, Any], depth: int) -> Any:
+        name, state = _two(value, "$object", str, "state")
+        made = self.decode(state, depth + 1)
+        if self._make is None:
+            raise _Damage(f"it has a {name:.30} where there is none")
+        return self._make(name, made)
+
     def _take(self, name: str) -> Array:
         if name not in self._arrays:
             raise _Damage(f"its array {name!r:.100} is missing")
@@ -369,6 +410,7 @@ class _Decoder:
         "$array": _array,
         "$scalar": _scalar,
         "$objects": _objects,
+        "$object": _object,
     }
 
 

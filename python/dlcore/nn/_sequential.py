@@ -21,7 +21,7 @@ from dlcore.nn._options import changes
 from dlcore.nn._passes import Passes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from types import TracebackType
 
     from dlcore._common.typing import Array
@@ -129,6 +129,62 @@ class Sequential:
         for start, model in nested:
             self._take_in(model, start)
         self._bind()
+
+    @classmethod
+    def _of_arrays(
+        cls,
+        layers: tuple[Layer, ...],
+        dtype: npt.DTypeLike,
+        arrays: Mapping[str, Array],
+        frozen: Collection[str] = (),
+        key: int = 0,
+    ) -> Sequential:
+        """Make a model of layers with the arrays that a ``state_dict`` has, drawing none.
+
+        Raises a ValueError that lists names and shapes, and a TypeError for a dtype, that are not
+        those of the layers: before memory is asked for, since the layers may be of any size.
+        """
+        own = check_floating("dtype", dtype)
+        _check_layers(layers, set())
+        parameters = {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(layers)
+            for name, shape in layer._parameter_shapes.items()
+        }
+        buffers = {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(layers)
+            for name, shape in layer._buffer_shapes.items()
+        }
+        _check_arrays("", arrays, parameters | buffers, True)
+        unknown = [name for name in frozen if name not in arrays]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is frozen, but not in the model")
+        initial = {
+            f"{i}.{name}": value.dtype
+            for i, layer in enumerate(layers)
+            for name, value in layer._initial_buffers().items()
+        }
+        for name, value in arrays.items():
+            wanted = initial[name] if initial.get(name, own).kind != "f" else own
+            if value.dtype != wanted:
+                raise TypeError(f"{name} is {value.dtype}, not {wanted}")
+        model = cls.__new__(cls)
+        flat = np.empty(sum(map(math.prod, parameters.values())), own)
+        model.__setstate__(
+            {
+                "_dtype": own,
+                "_flat": flat,
+                "_layers": layers,
+                "_buffers": {name: np.array(arrays[name]) for name in buffers},
+                "_frozen": set(frozen),
+                "_key": key,
+                **dict.fromkeys(("_inference", "_passes", "_gradient")),
+            }
+        )
+        for name, value in model.named_parameters().items():
+            value[...] = arrays[name]
+        return model
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype.
@@ -417,16 +473,8 @@ class Sequential:
         own = self._named_arrays()
         given = {n: as_numbers(value, f"load_state_dict: {n}") for n, value in state.items()}
         shared = [name for name in own if name in given]
-        wrong = [
-            f"{name} has shape {given[name].shape}, the model's {own[name].shape}"
-            for name in shared
-            if given[name].shape != own[name].shape
-        ]
-        if strict:
-            wrong += [f"{name} is missing" for name in own if name not in given]
-            wrong += [f"{name} is not in the model" for name in given if name not in own]
-        if wrong:
-            raise ValueError("load_state_dict: " + "; ".join(wrong))
+        shapes = {name: value.shape for name, value in own.items()}
+        _check_arrays("load_state_dict: ", given, shapes, strict)
         for name in shared:
             if given[name].dtype != own[name].dtype:
                 raise TypeError(
@@ -653,6 +701,22 @@ def _taken_apart(
         nested.append((len(layers), item))
         layers += item.layers
     return tuple(layers), nested
+
+
+def _check_arrays(
+    where: str, given: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], strict: bool
+) -> None:
+    """Raise a ValueError that lists all names and shapes of arrays that are not the model's."""
+    wrong = [
+        f"{name} has shape {given[name].shape}, the model's {shape}"
+        for name, shape in shapes.items()
+        if name in given and given[name].shape != shape
+    ]
+    if strict:
+        wrong += [f"{name} is missing" for name in shapes if name not in given]
+        wrong += [f"{name} is not in the model" for name in given if name not in shapes]
+    if wrong:
+        raise ValueError(where + "; ".join(wrong))
 
 
 def _check_layers(layers: tuple[Layer, ...], are_nested: set[int]) -> None:

@@ -664,11 +664,13 @@ class Sequential:
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:
-        tie, place = state["_tie"]
         self.__dict__.update(state)
         self._use, self._tie, self._parts = _Use(), Tie(), weakref.WeakSet()
+        self._widths = _widths(self._layers)
         self._bind()
-        tie.bring_model(self, place)
+        if "_tie" in state:
+            tie, place = state["_tie"]
+            tie.bring_model(self, place)
 
     def __repr__(self) -> str:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]

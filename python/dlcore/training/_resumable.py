@@ -6,9 +6,9 @@ import copy
 import re
 import zlib
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from dlcore.callbacks._callback import only_watches
 from dlcore.nn._options import options_of, set_options
 from dlcore.training._configuration import Configured, shown_optimizer
 from dlcore.training._epoch_record import EpochRecord
+from dlcore.training._made_of import describe, rebuilt
 from dlcore.training._rows import dense
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dlcore.callbacks._callback import Callback
     from dlcore.training._dataset import Dataset
@@ -241,7 +242,66 @@ class Resumable(Configured):
         write_tree(path, KIND, self._state_of_file())
 
     def _state_of_file(self) -> dict[str, Any]:
-        return self.state_dict()
+        return {"made_of": describe(self), **self.state_dict()}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        metrics: Any = None,
+        callbacks: Sequence[Callback] | None = None,
+        schedule: Any = None,
+        classes: Iterable[type] = (),
+    ) -> Self:
+        """Make a trainer, its model and its optimizer of a file that `save` or `ModelCheckpoint` wrote.
+
+        Its next fit goes on as one after `load_state_dict`. Callbacks, functions and objects of
+        classes of one's own are not in the file, since reading it runs no code: they are handed
+        over.
+
+        Parameters
+        ----------
+        path : str or path
+        loss, metrics, schedule : object, optional
+            In the place of those in the file: needed where they are functions, of a class of one's own,
+            or a `MultiTargetLoss`.
+        optimizer : optional
+            A function that makes an optimizer of a model, ``optimizer=lambda model: Own(...)``, where
+            it is one of one's own.
+        callbacks : sequence of Callback, optional
+            Those of the trainer, of the kinds that it had.
+        classes : iterable of class
+            Classes of one's own that layers of the model have.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        ValueError
+            The file is damaged or of something else, or something has to be handed over: the message
+            names it.
+        OSError
+            It cannot be read.
+        """
+        state, name = read_tree(path, KIND), fspath(path)
+        given = {
+            "loss": loss,
+            "optimizer": optimizer,
+            "metrics": metrics,
+            "callbacks": callbacks,
+            "schedule": schedule,
+        }
+        made_of = state.get("made_of") if isinstance(state, dict) else None
+        if made_of is None:
+            raise ValueError(f"{name} does not say what its trainer is made of")
+        trainer: Self = rebuilt(cls, made_of, state["model"], classes, name, given)
+        trainer.load_state_dict(state)
+        return trainer
 
     # ---- fits that go on
 
@@ -333,7 +393,10 @@ class Resumable(Configured):
 
 def _checked(state: Any, where: str) -> dict[str, Any]:
     """Return a state with all its parts."""
-    parts = sorted(state) if isinstance(state, dict) else type(state).__name__
+    parts: Any = type(state).__name__
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != "made_of"}
+        parts = sorted(state)
     if parts != sorted(_PARTS):
         raise ValueError(f"{where}: the state of a training has {sorted(_PARTS)}, got {parts}")
     return dict(state)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import zlib
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -46,8 +45,7 @@ _PARTS = {
 _SETTINGS = ("accumulate", "clip_grad_norm", "clip_grad_value")
 
 
-@dataclass
-class Course:
+class Course(NamedTuple):
     """How far a fit has come.
 
     ``setup`` is what a fit that goes on with it must have in common, None if nobody has asked for
@@ -366,9 +364,16 @@ class Resumable(Configured):
         self, log: IterationLog, setup: dict[str, Any] | None, resumed: dict[str, Any] | None
     ) -> None:
         """Begin a fit, or go on with one."""
-        self._course, self._resumed = Course(setup, log), resumed
+        self._course = Course(setup, log)
         if resumed is not None:
+            self._resumed = resumed
             self.first_epoch = resumed["fit"]["epochs"]
+
+    def _end_course(self) -> None:
+        """End a fit, however it ends."""
+        self._source = None
+        if self._resumed is not None:
+            self._resumed = self._resumed_record = None
 
     def _take_up(self) -> bool:
         """Take over the state that the fit goes on from; tell whether it is not over."""

@@ -282,7 +282,7 @@ class Trainer(Resumable):
         average = one_average(watchers)
         resumed = None if resume is None else self._read_resumed(resume, watchers)
         setup = None
-        if resume is not None or any(isinstance(c, ModelCheckpoint) for c in watchers):
+        if resume is not None or (watchers and _saves(watchers)):
             setup = self._setup(
                 source,
                 batch_size=batch_size,
@@ -319,7 +319,7 @@ class Trainer(Resumable):
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
             finally:
-                self._source = self._resumed = self._resumed_record = None
+                self._end_course()
         return self.history
 
     def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
@@ -599,6 +599,10 @@ class Trainer(Resumable):
         reader = Reader(source, name, check, steps=steps, steps_name=steps_name, prefix=prefix)
         reader.check_repeats(epochs)
         return lambda: (rows.counted() for rows in reader)
+
+
+def _saves(callbacks: list[Callback]) -> bool:
+    return any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

@@ -14,6 +14,7 @@ from dlcore.training._epoch_record import EpochRecord
 from dlcore.training._evaluation import score
 from dlcore.training._loop import run_batches, run_unwatched
 from dlcore.training._step import Diverged
+from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from dlcore.training._prefetch import AugmentedBatches
     from dlcore.training._progress import IterationLog, Progress
     from dlcore.training._step import TrainingStep
-    from dlcore.training._stream import Stream
 
 # Outputs of training batches that are kept at once for metrics: 32 MiB of float32.
 _OUTPUTS = 2**23
@@ -72,6 +72,18 @@ class TrainerEpochs:
         if "lr" in trainer.log_names:
             logs |= trainer._learning_rates.logs()
         return epoch, logs
+
+    def skip(self, epochs: int, validation_goes_on: bool) -> None:
+        """Pass over the batches of epochs that were learned from elsewhere.
+
+        ``validation_goes_on`` tells whether each validation goes on where the one before ended.
+        """
+        if isinstance(self._source, Stream):
+            self._source.skip(epochs)
+        if self._validation is not None and validation_goes_on:
+            for _ in range(epochs // self._validation_freq):
+                for _ in self._validation():
+                    pass
 
     def _begin(self) -> int:
         """Return what draws what layers draw; keep or restore what has drawn the batches."""

@@ -125,6 +125,10 @@ class IterationLog:
         """Count on from there."""
         self.iteration, self._losses = state["iteration"], list(state["losses"])
 
+    def pass_over(self, batches: int) -> None:
+        """Show that batches were learned from elsewhere."""
+        self._progress.step(batches)
+
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | Callable[[], float]) -> None:
         """Begin with other batches, whose losses are filled in.
 

@@ -393,7 +393,8 @@ class Resumable(Configured):
         if fit["is_over"]:
             return False
         self.history.stopped_epoch = self.history.reason = None
-        return not self._watch.ends(course.log)
+        course.log.pass_over(sum(self.history.batches))
+        return self._resumed_record is not None or not self._watch.ends(course.log)
 
 
 def _checked(state: Any, where: str) -> dict[str, Any]:

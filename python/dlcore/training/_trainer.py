@@ -315,6 +315,8 @@ class Trainer(Resumable):
             try:
                 # Threads that change batches end with the fit, however it ends.
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
+                    if resumed is not None:
+                        work.skip(self.first_epoch, validation_steps is not None)
                     run_epochs(self, work, epochs, self._learning_rates, average)
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")

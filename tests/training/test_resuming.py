@@ -505,6 +505,7 @@ def test_the_newest_file_is_that_of_the_newest_time(tmp_path):
     for number in (2, 10, 1):
         (tmp_path / f"{number}").write_bytes(b"")
         os.utime(tmp_path / f"{number}", (datetime(2026, 1, number).timestamp(),) * 2)
+    (tmp_path / "best").write_bytes(b"")  # of another one
     assert dl.ModelCheckpoint(tmp_path / "{epoch}").last_path.name == "10"
 
 

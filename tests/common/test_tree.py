@@ -122,6 +122,13 @@ def test_texts_of_classes_are_arrays_of_numbers(tmp_path):
     assert same(travelled(tmp_path / "a", classes), classes)
 
 
+def test_more_than_a_header_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "_LONGEST_HEADER", 10_000)
+    with pytest.raises(ValueError, match="of which the format allows 10000"):
+        write_tree(tmp_path / "a", "thing", [""] * 10_000)
+    assert not (tmp_path / "a").exists()
+
+
 class Colour(int):
     pass
 
@@ -143,7 +150,6 @@ def held_by_itself():
         ({"x": np.zeros(1, "i4,f4")}, TypeError, r"\['x'\] has dtype"),
         (np.longdouble(1), TypeError, "dtype float128|dtype longdouble"),
         (held_by_itself(), ValueError, "nested more than 100 deep"),
-        ([""] * 6_000_000, ValueError, "of which the format allows 100000000"),
     ],
 )
 def test_what_a_file_has_no_form_for(tmp_path, state, error, message):
@@ -257,7 +263,7 @@ def test_reading_takes_four_times_the_size_of_the_file(tmp_path, state):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 * path.stat().st_size + 100_000
+    assert peak < 4 * path.stat().st_size + 300_000
     arrays, texts = safetensors.read(path)
     safetensors.write(tmp_path / "short", arrays, texts)
     if (tmp_path / "short").stat().st_size < path.stat().st_size:

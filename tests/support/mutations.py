@@ -220,8 +220,8 @@ _KINDS = (
     _metadata,
 )
 
-# What Python itself takes for reading a small file: the text of an error, frames, buffers.
-SLACK = 150_000
+# What reading a small file takes at most: its values, the text of an error, frames, buffers.
+SLACK = 300_000
 
 
 def peak_of(function, *args):

@@ -37,7 +37,7 @@ _DEEPEST = 100
 _LONG = 16
 _BYTES_IN_A_LIST = 40  # of a number and its place
 # Memory that reading may take whatever the size of the file.
-_HARMLESS = 1 << 16
+_HARMLESS = 1 << 18
 _dtype_of_text = re.compile(r"<U\d+|\|S\d+|<[mM]8(\[\d*[A-Za-z]{1,7}\])?|<c16")
 # Of the dtypes that the format has no name for: those that their elements are written as.
 _WRITTEN_AS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8", "c": "<f8"}

@@ -22,6 +22,7 @@ from dlcore.nn._sequential import Sequential
 from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows
 from dlcore.sklearn._checks import check_sum, check_weights, is_plain
 from dlcore.sklearn._coefs import CoefsMixin
+from dlcore.sklearn._conversion import ConversionMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._inference import InferenceMixin
 from dlcore.sklearn._optimizers import make_optimizer
@@ -137,7 +138,7 @@ class _Epochs:
         return False
 
 
-class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
+class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin):
     """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
 
     Comes before one of their classes, whose checks of parameters and input it uses.

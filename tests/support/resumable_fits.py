@@ -62,6 +62,14 @@ class Counted(dl.Callback):
         self.seen = state["seen"]
 
 
+def _numbered(seed=0):
+    x, y, _ = rows()
+    while True:
+        some = np.random.default_rng(seed).integers(len(x), size=8)
+        yield x[some], y[some]
+        seed += 1
+
+
 def _noise(batch, rng):
     return batch + rng.normal(scale=0.1, size=batch.shape).astype(batch.dtype)
 
@@ -159,6 +167,13 @@ def streamed():
     return _of(network(dl.Dropout(0.2)), "adam", accumulate=2), {"stream": Batches()}
 
 
+def endless():
+    """Batches without an end, some of them for each epoch and each validation."""
+    trainer = _of(network(), "adam")
+    options = {"stream": _numbered(), "steps_per_epoch": 5, "validation_data": _numbered(100)}
+    return trainer, options | {"validation_steps": 3, "validation_freq": 2}
+
+
 def own_parts():
     """An optimizer and a callback of one's own, which freezes layers and sets options."""
     model = network(dl.Dropout(0.2))
@@ -169,7 +184,7 @@ FITS = {
     make.__name__: make
     for make in (
         *(sgd, adam, adamw, accumulated, plateau, early_stopping),
-        *(moving_average, stochastic_average, augmented, streamed, own_parts),
+        *(moving_average, stochastic_average, augmented, streamed, endless, own_parts),
     )
 }
 

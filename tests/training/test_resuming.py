@@ -92,8 +92,13 @@ def test_a_fit_cut_off_within_an_epoch_goes_on_to_the_same_bits(
 def test_checkpoints_by_the_clock_change_no_bit(name, undisturbed, tmp_path, monkeypatch):
     path = as_path(tmp_path)
     saved = []
-    save = dl.Trainer.save
-    monkeypatch.setattr(dl.Trainer, "save", lambda self, p: (saved.append(p), save(self, p)))
+    state_of_file = dl.Trainer._state_of_file
+
+    def state(trainer):
+        saved.append(trainer)
+        return state_of_file(trainer)
+
+    monkeypatch.setattr(dl.Trainer, "_state_of_file", state)
     checkpoint = dl.ModelCheckpoint(path, every=1e-9, unit="minutes")
     same(fit(name, callbacks=[checkpoint]), undisturbed(name))
     assert len(saved) >= EPOCHS
@@ -251,9 +256,11 @@ def test_a_state_has_no_place_amid_an_epoch(tmp_path):
 # ---- states without files
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FITS if name not in ("early_stopping", "plateau")]
-)
+# Whose batches do not go on by themselves.
+AGAIN = [name for name in FITS if name != "endless"]
+
+
+@pytest.mark.parametrize("name", AGAIN)
 def test_a_trainer_with_the_state_of_another_goes_on_as_that_one(name):
     (first, options), (second, _) = FITS[name](), FITS[name]()
     stream = options.pop("stream", None)
@@ -428,6 +435,19 @@ def test_a_folder_that_cannot_be_written_ends_the_fit_before_it_begins(tmp_path)
         fit("sgd", callbacks=[dl.ModelCheckpoint(tmp_path / "run")])
 
 
+def test_a_file_that_cannot_be_written_ends_the_fit(tmp_path):
+    class Blocks(dl.Callback):
+        def on_epoch_end(self, epoch, logs):  # noqa: ARG002
+            if epoch == 1:
+                path.unlink()
+                path.mkdir()
+
+    path = as_path(tmp_path)
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        fit("sgd", callbacks=[Blocks(), dl.ModelCheckpoint(path)])
+    assert not list(path.iterdir())
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder"):
         fit("sgd", callbacks=[dl.ModelCheckpoint(tmp_path)])
@@ -485,4 +505,85 @@ def test_the_newest_file_is_that_of_the_newest_time(tmp_path):
     for number in (2, 10, 1):
         (tmp_path / f"{number}").write_bytes(b"")
         os.utime(tmp_path / f"{number}", (datetime(2026, 1, number).timestamp(),) * 2)
+    (tmp_path / "best").write_bytes(b"")  # of another one
     assert dl.ModelCheckpoint(tmp_path / "{epoch}").last_path.name == "10"
+
+
+# ---- trainers made of files
+
+
+def own_optimizer(model):
+    return resumable_fits._SignStep(model.parameters(), 1e-2)
+
+
+HANDED_OVER = {
+    "adamw": lambda: {"metrics": ["accuracy", "f1", resumable_fits._mean_logit]},
+    "plateau": lambda: {"callbacks": FITS["plateau"]()[0].callbacks},
+    "early_stopping": lambda: {"callbacks": [dl.EarlyStopping("val_loss", patience=2)]},
+    "moving_average": lambda: {"callbacks": FITS["moving_average"]()[0].callbacks},
+    "stochastic_average": lambda: {"callbacks": [dl.StochasticWeightAveraging(2)]},
+    "own_parts": lambda: {"optimizer": own_optimizer, "callbacks": [resumable_fits.Counted()]},
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_trainer_is_made_of_its_file(name, tmp_path):
+    first, options = FITS[name]()
+    stream = options.pop("stream", None)
+    data = rows()[:2] if stream is None else (stream,)
+    first.fit(*data, epochs=2, verbose=0, **options)
+    path = as_path(tmp_path)
+    first.save(path)
+    if name in HANDED_OVER:
+        with pytest.raises(ValueError, match=r"hand it over|has the state of|no state of"):
+            dl.Trainer.load(path)
+    second = dl.Trainer.load(path, **HANDED_OVER.get(name, dict)())
+    assert repr(second.model) == repr(first.model)
+    assert repr(second) == repr(first)
+    ends = [
+        resumable_fits.outcome(t, t.fit(*data, epochs=2, verbose=0, **options))
+        for t in (first, second)
+    ]
+    same(ends[1], ends[0])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        dl.CrossEntropyLoss([1.0, 2.0, 0.5], label_smoothing=0.1),
+        dl.FocalLoss(1.5),
+        dl.QuantileLoss([0.1, 0.5, 0.9]),
+    ],
+)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        dl.Warmup(dl.CosineAnnealingLR(5), steps=2),
+        dl.SequentialLR([dl.StepLR(2), dl.MultiStepLR([3, 5])], [4]),
+        None,
+    ],
+)
+def test_losses_and_schedules_have_a_form_in_files(loss, schedule, tmp_path):
+    trainer = dl.Trainer(network(), loss=loss, schedule=schedule)
+    trainer.save(tmp_path / "state")
+    other = dl.Trainer.load(tmp_path / "state")
+    assert repr(other) == repr(trainer)
+    assert other.schedule == schedule
+
+
+def test_what_has_no_form_in_a_file_is_named(tmp_path):
+    class OwnLoss(dl.MSELoss):
+        pass
+
+    path = tmp_path / "state"
+    trainer = dl.Trainer(network(), loss=OwnLoss(), schedule=lambda epoch: 0.1 / (1 + epoch))
+    trainer.save(path)
+    with pytest.raises(ValueError, match="no form for the loss"):
+        dl.Trainer.load(path)
+    with pytest.raises(ValueError, match="no form for the schedule"):
+        dl.Trainer.load(path, loss=OwnLoss())
+    trainer = dl.Trainer.load(path, loss=OwnLoss(), schedule=trainer.schedule)
+    assert isinstance(trainer.loss, OwnLoss)
+    dl.save(network(), path)
+    with pytest.raises(ValueError, match="holds a model, not a training"):
+        dl.Trainer.load(path)

@@ -71,12 +71,13 @@ class ExponentialMovingAverage(Callback):
         if self._other is None or not (goes_on or self._is_loaded):
             self._other = model.flat.copy()
             self._is_in_model = False
-        self._is_loaded, self._left = False, None
         self._other = as_writeable(self._other)  # a copy may be a read-only map of a file
         return self._other
 
     def show(self, model: Model, *, average: bool) -> None:
         """Put the average into the model, or the weights themselves."""
+        if not average:  # from here on a fit changes both
+            self._is_loaded, self._left = False, None
         if average != self._is_in_model:
             assert self._other is not None
             kept = model.flat.copy()
@@ -105,7 +106,7 @@ class ExponentialMovingAverage(Callback):
 
     def end(self, model: Model) -> None:
         """Remember the model as a fit leaves it, before anything else changes it."""
-        self._left, self._is_loaded = model.flat.copy(), False
+        self._left = model.flat.copy()
 
 
 def one_average(callbacks: list[Callback]) -> ExponentialMovingAverage | None:

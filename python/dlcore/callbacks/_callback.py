@@ -107,6 +107,8 @@ _HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
     """Return a list of callbacks, empty for None; TypeError if it is none."""
+    if not callbacks:
+        return []
     if isinstance(callbacks, Callback):
         name = type(callbacks).__name__
         raise TypeError(f"callbacks must be a list, got one {name}: write callbacks=[{name}(...)]")

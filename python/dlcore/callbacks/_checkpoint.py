@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelCheckpoint"]
 
+# What files are found by, for the fields that are numbers of their own.
+_GLOBS: dict[str | None, str] = {"epoch": "[0-9]*", "batch": "[0-9]*"}
 _UNITS = ("epochs", "batches", "minutes")
 
 
@@ -159,7 +161,7 @@ class ModelCheckpoint(MonitorCallback):
     def last_path(self) -> Path | None:
         """The newest file that it has written, in an earlier process as well; None without one."""
         pattern = "".join(
-            glob.escape(text) + ("*" if field is not None else "")
+            glob.escape(text) + _GLOBS.get(field, "" if field is None else "*")
             for text, field, *_ in string.Formatter().parse(self.path)
         )
         found = [Path(path) for path in glob.glob(pattern)] if self._fields else [Path(self.path)]

@@ -73,6 +73,22 @@ class History(dict[str, list[float]]):
         self.iteration.append(iteration)
         self.add(logs)
 
+    def record_losses(
+        self, epoch: int, losses: list[float], *, batches: int, iteration: int
+    ) -> None:
+        """Add epochs that log the loss alone, from this one on, each of so many batches and updates.
+
+        ``iteration`` is the number of updates before them.
+        """
+        if not losses:
+            return
+        count, places = len(losses), self._places.setdefault("loss", [])
+        places.extend(range(len(self.epoch), len(self.epoch) + count))
+        self.setdefault("loss", []).extend(losses)
+        self.epoch.extend(range(epoch, epoch + count))
+        self.batches.extend([batches] * count)
+        self.iteration.extend(range(iteration + batches, iteration + batches * count + 1, batches))
+
     def add(self, logs: dict[str, float]) -> None:
         """Add to the logs of the last epoch, or replace them."""
         last = len(self.epoch) - 1

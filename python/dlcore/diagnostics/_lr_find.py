@@ -16,7 +16,7 @@ from dlcore.callbacks._history import smoothed
 from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import LambdaLR
 from dlcore.training._configuration import optimizer_named
-from dlcore.training._dataset import check_rows, loss_weights, weigh_classes
+from dlcore.training._dataset import all_loss_weights, check_rows, weigh_classes
 from dlcore.training._step import trained_names
 from dlcore.training._stream import is_batches
 from dlcore.training._trainer import Trainer
@@ -226,7 +226,7 @@ def _copied(optimizer: Any, model: Sequential, tried: Sequential, lr: float) -> 
 
 def _drawn(loss: Loss, rows: Dataset, size: int, seed: int | None) -> Iterator[Any]:
     """Give batches of the rows that count, shuffled once, again and again."""
-    counted = np.random.default_rng(seed).permutation(np.flatnonzero(loss_weights(loss, rows)))
+    counted = np.random.default_rng(seed).permutation(np.flatnonzero(all_loss_weights(loss, rows)))
     for start in itertools.count(step=size):
         some = np.take(counted, np.arange(start, start + size), mode="wrap")
         batch = rows.x[some], rows.y[some]

@@ -16,6 +16,7 @@ from dlcore._common.checks import (
     check_number,
 )
 from dlcore._common.representation import shown_call
+from dlcore._native import dispatch
 from dlcore._native.specs import CrossEntropySpec, ElementwiseLossSpec, FocalSpec
 from dlcore.functional import _losses as losses
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dlcore._common.protocols import Metric
     from dlcore._common.typing import Array, Reduction
     from dlcore._native.specs import LossSpec
+
+_ANY = 2**63 - 1  # classes
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -262,6 +265,8 @@ class CrossEntropyLoss(KernelLoss):
             return as_values(labels, name, width, dtype)
         if labels.ndim != 1:
             raise ValueError(f"{name} must hold class indices of shape (N,), not {labels.shape}")
+        if dispatch.core.are_classes(labels, width):
+            return labels
         outside = ((labels < 0) | (labels >= width)) & (labels != self.ignore_index)
         if outside.any():
             row = int(outside.argmax())
@@ -286,8 +291,11 @@ class CrossEntropyLoss(KernelLoss):
 
     def row_weights(self, y: Array) -> Array | None:
         """Return the weight of each row's class, 0 for ignored rows; 1 for probabilities."""
+        none_ignored = self.ignore_index < 0 and dispatch.core.are_classes(y, _ANY)
+        if y.ndim > 1 or (self.weight is None and none_ignored):
+            return None
         counted = self.counted(y)
-        if y.ndim > 1 or (self.weight is None and counted.all()):
+        if self.weight is None and counted.all():
             return None
         if self.weight is None:
             return counted.astype(np.float64)

@@ -132,7 +132,8 @@ class Sequential:
         key: int,
     ) -> None:
         """Take layers and arrays, which `_bind` brings together; ``key`` draws what layers draw."""
-        self._layers, self._flat, self._buffers = layers, flat, buffers
+        self._layers, self._widths = layers, _widths(layers)
+        self._flat, self._buffers = flat, buffers
         self._frozen, self._key = frozen, key
         self._use, self._tie = _Use(), Tie()
         self._parts: weakref.WeakSet[Sequential] = weakref.WeakSet()
@@ -394,13 +395,12 @@ class Sequential:
     @property
     def in_features(self) -> int | None:
         """Features that x must have; None if any number will do."""
-        return next((n.in_features for n in self.layers if n.in_features is not None), None)
+        return self._widths[0]
 
     @property
     def out_features(self) -> int | None:
         """Features of the outputs; None if as many as those of x."""
-        widths = (n.out_features for n in reversed(self.layers))
-        return next((width for width in widths if width is not None), None)
+        return self._widths[1]
 
     def parameters(self, *names: str) -> list[Array]:
         """Return the parameters themselves, not copies, in the order of ``state_dict``.
@@ -609,6 +609,7 @@ class Sequential:
         part = Sequential.__new__(Sequential)
         part._owner, part._start = self._owner or self, self._start + start
         part._dtype, part._layers = self._dtype, self._layers[start:stop]
+        part._widths = _widths(part._layers)
         part._frozen, part._parts = set(), weakref.WeakSet()
         part._passes = part._gradient = None
         part._key = self._key ^ (start + 1)
@@ -680,16 +681,25 @@ class Sequential:
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:
-        tie, place = state["_tie"]
         self.__dict__.update(state)
         self._use, self._tie, self._parts = _Use(), Tie(), weakref.WeakSet()
+        self._widths = _widths(self._layers)
         self._bind()
-        tie.bring_model(self, place)
+        if "_tie" in state:
+            tie, place = state["_tie"]
+            tie.bring_model(self, place)
 
     def __repr__(self) -> str:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
         header = f"Sequential(  # {self.flat.size:,} parameters, {self.dtype}"
         return "\n".join([header, *lines, ")"])
+
+
+def _widths(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
+    """Return the features that layers take and give, which stay as they are; None for any number."""
+    taken = (n.in_features for n in layers if n.in_features is not None)
+    given = (n.out_features for n in reversed(layers) if n.out_features is not None)
+    return next(taken, None), next(given, None)
 
 
 def _taken_apart(

@@ -13,7 +13,7 @@ from dlcore._native.compressed_rows import CompressedRows, as_compressed_rows
 from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
 from dlcore.training import _batches as batches
-from dlcore.training._dataset import Dataset
+from dlcore.training._dataset import Dataset, all_loss_weights
 from dlcore.training._rows import dense, rows_at_once
 from dlcore.training._step import TrainingStep
 
@@ -100,7 +100,11 @@ class Batches(batches.Batches):
     @property
     def normalizer(self) -> float:
         """The weight of all rows."""
-        return float(np.add.reduceat(self._loss_weights[self._index], self._starts).sum())
+        return float(
+            np.add.reduceat(
+                all_loss_weights(self._loss.loss, self._rows)[self._index], self._starts
+            ).sum()
+        )
 
     def inputs(self) -> Iterator[Array]:
         """Give X of all rows, some at a time."""

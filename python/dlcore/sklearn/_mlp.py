@@ -95,7 +95,7 @@ class _Epochs:
         self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
         self._learned = int(estimator.t_)
 
-    def train(self, epoch: int) -> dict[str, float]:  # noqa: ARG002
+    def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:  # noqa: ARG002
         of, rates, watch = self._estimator, self._estimator._learning_rates, self._run._watch
         self._step.refresh()
         key = of._draw_key(self._learned) if self._draws else 0
@@ -107,7 +107,7 @@ class _Epochs:
         of._end_pass(loss, self._batches.rows)
         if of.verbose:
             print(f"Iteration {of.n_iter_}, loss = {of.loss_:.8f}")
-        return {"loss": of.loss_}
+        return epoch, {"loss": of.loss_}
 
     def validate(self) -> dict[str, float]:
         logs: dict[str, float] = self._estimator._validate(self._loss, self._held)

@@ -185,7 +185,7 @@ class Stream:
         estimator._end_pass(loss * n / n, n)
         estimator._count_improvement()
         estimator._learning_rates.end_updates(1, None)
-        estimator._learning_rates.end_epoch()
+        estimator._learning_rates.end_epochs()
         history.record(0, {"loss": estimator.loss_}, batches=1, iteration=1)
         estimator._converges()
 

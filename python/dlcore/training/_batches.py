@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._dataset import Dataset, all_loss_weights, loss_weights, present
 from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
+# Most epochs that are one run, and most products of parameters with rows in them.
+_EPOCHS, _PRODUCTS = 64, 2**24
 # From the key of a batch to that of the next one.
 KEY_STEP = 0x9E3779B97F4A7C15
 
@@ -29,7 +31,8 @@ class BatchPlan:
     their updates, each of which the last of ``accumulate`` batches completes, and the last of all
     unless ``ends_update`` says that more will follow. ``gradient_scale`` multiplies the gradient of
     an update, whose weight may be known only in the end. ``key`` draws what layers draw.
-    ``factors`` are those of each loss of several in each batch, where targets are missing.
+    ``factors`` are those of each loss of several in each batch, where targets are missing. ``done``
+    is how many of the batches a run has learned from.
     """
 
     rows: Dataset
@@ -43,6 +46,7 @@ class BatchPlan:
     ends_update: bool = True
     gradient_scale: float = 1.0
     all_count: bool = False  # whether it is known that no batch weighs nothing
+    done: int = 0
 
     def __len__(self) -> int:
         return len(self.normalizers)
@@ -144,7 +148,7 @@ def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
         np.array([0, len(order)]),
         1,
         key,
-        weights=loss_weights(loss, rows),
+        weights=all_loss_weights(loss, rows),
         there=present(loss, rows),
     )
 
@@ -174,8 +178,8 @@ class Batches:
         self._weighed_by, self._batch_size = loss, min(batch_size, len(index))
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
         self.weigh(anew=False)
-        self._starts = np.arange(0, len(index), batch_size)
-        self._offsets = np.append(self._starts, len(index))
+        self._offsets = _ends(len(index), batch_size)
+        self._starts = self._offsets[:-1]
         self.accumulate = accumulate
         # Which rows are read; None if all are.
         read = None if rows.weight is None else rows.weight > 0
@@ -231,16 +235,57 @@ class Batches:
             offsets,
             self.accumulate,
             key,
-            weights=self._loss_weights,
+            weights=all_loss_weights(self._weighed_by, self._rows),
             there=self._present,
         )
 
+    def at_once(self, parameters: int) -> int:
+        """Return how many epochs `epochs` may make one run: of few rows several, some milliseconds.
+
+        ``parameters`` are those that each row meets. 0 where batches must be weighed as they are
+        drawn, or be watched.
+        """
+        if self._read is not None or self.accumulate > 1 or self._present is not None:
+            return 0
+        if self._rows.mapped or self._weigh_batches() is None:
+            return 0
+        return max(1, min(_EPOCHS, _PRODUCTS // (parameters * len(self._index))))
+
+    def epochs(self, rng: Any, count: int) -> BatchPlan:
+        """Draw the batches of several epochs as one plan, as so many calls of `epoch` would."""
+        weighed = self._weigh_batches()
+        assert weighed is not None
+        if count == 1:
+            order = self._draw_order(rng)
+            plan = BatchPlan(self._rows, order, self._offsets, *weighed, 1, 0, all_count=True)
+            plan.batch_size = self._batch_size
+            return plan
+        rows = len(self._index)
+        order = np.tile(self._index, (count, 1))
+        if rng is not None:
+            rng.permuted(order, axis=1, out=order)
+        starts = np.add.outer(np.arange(0, count * rows, rows), self._starts)
+        offsets = np.append(starts, count * rows)
+        sizes, ones = np.tile(weighed, count)
+        plan = BatchPlan(self._rows, order.reshape(-1), offsets, sizes, ones, 1, 0, all_count=True)
+        plan.batch_size = self._batch_size
+        return plan
+
     def _weigh_batches(self) -> tuple[Array, Array] | None:
         """Return the weights of the batches where those of any order are the same; else None."""
-        if self._weighed is None and (self._loss_weights == 1).all():
-            sizes = (self._offsets[1:] - self._offsets[:-1]).astype(np.float64)
+        if self._weighed is None and (
+            self._loss_weights is None or (self._loss_weights == 1).all()
+        ):
+            sizes = (self._offsets[1:] - self._starts).astype(np.float64)
             self._weighed = sizes, np.ones(len(sizes))
         return self._weighed
+
+
+def _ends(rows: int, batch_size: int) -> Array:
+    """Return where batches begin, and the end of the last, which may be a shorter one."""
+    ends = np.arange(0, rows + batch_size, batch_size)
+    ends[-1] = rows
+    return ends
 
 
 def _of_updates(values: Array, accumulate: int) -> Array:

@@ -20,6 +20,8 @@ from dlcore.training._step import trained_names
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from dlcore._common.protocols import Metric, Optimizer
     from dlcore.callbacks._callback import Callback
     from dlcore.nn._losses import Loss
@@ -44,6 +46,8 @@ class Configured(Run):
     _given_metrics: Any = None
     _clip_grad_norm: float | None = None
     _clip_grad_value: float | None = None
+    _shuffle_rng: np.random.Generator
+    _layer_rng: np.random.Generator
 
     def _refuse_in_fit(self, name: str) -> None:
         if self._source is not None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlcore.nn._sequential import Sequential
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen, which takes longer to make
 class Dataset:
     """Rows of a data set: x of shape (N, features), y, and a weight for each row or None.
 
@@ -38,8 +38,8 @@ class Dataset:
     sample_weight: Array | None = None
     made_of: Subset | None = None
     prefix: str = ""
-    # What each row weighs in the mean loss, and the loss that said so.
-    weighed: list[tuple[Loss, Array]] = field(default_factory=list, repr=False, compare=False)
+    # What each row weighs in the mean loss, None for 1 each, and the loss that said so.
+    weighed: list[tuple[Loss, Array | None]] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         rows: int = self.x.shape[0]
@@ -192,21 +192,30 @@ def check_counts(
     loss: Loss, rows: Dataset, index: Array | None = None, prefix: str = "", some_count: bool = True
 ) -> None:
     """Make sure that some rows count: their weight is not 0 and their class not ignored."""
-    weights = loss_weights(loss, rows)
-    total = (weights if index is None else weights[index]).sum()
+    weights, n = loss_weights(loss, rows), len(rows) if index is None else len(index)
+    total = n if weights is None else (weights if index is None else weights[index]).sum()
     prefix = prefix or rows.prefix
     if some_count and not total > 0:
-        n = len(rows) if index is None else len(index)
         raise ValueError(f"{prefix}x has no row that counts, of {n} rows")
     if total == np.inf:
         raise ValueError(f"{prefix}sample_weight adds up to infinity")
 
 
-def loss_weights(loss: Loss, rows: Dataset, *, anew: bool = False) -> Array:
-    """Compute what each row contributes to the denominator of the mean loss, once for all."""
+def loss_weights(loss: Loss, rows: Dataset, *, anew: bool = False) -> Array | None:
+    """Compute what each row contributes to the denominator of the mean loss, once; None for 1 each."""
     if anew or not rows.weighed or rows.weighed[-1][0] is not loss:
-        rows.weighed[:] = [(loss, loss.normalizers(rows.y, rows.weight))]
+        own = None
+        is_plain = rows.weight is None and type(loss).normalizers is Loss.normalizers
+        if not is_plain or loss.row_weights(rows.y) is not None:
+            own = loss.normalizers(rows.y, rows.weight)
+        rows.weighed[:] = [(loss, own)]
     return rows.weighed[-1][1]
+
+
+def all_loss_weights(loss: Loss, rows: Dataset) -> Array:
+    """Compute `loss_weights` as an array in any case."""
+    weights = loss_weights(loss, rows)
+    return np.ones(len(rows)) if weights is None else weights
 
 
 def describe_fault(loss: Loss, rows: Dataset, index: Array) -> str | None:
@@ -249,8 +258,10 @@ def hold_out(
     seed: np.random.SeedSequence,
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and a share of them to validate on."""
-    check_in("validation_split", fraction, "[0, 1)")
     n = len(rows)
+    if fraction == 0.0 and type(fraction) is float:
+        return np.arange(n), None
+    check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return np.arange(n), None
     if rows.x.dtype != model.dtype:
@@ -291,7 +302,7 @@ def weigh_classes(
 
 def check_trains(loss: Loss, rows: Dataset, index: Array) -> None:
     """Make sure that some of the rows to train on count."""
-    if not loss_weights(loss, rows)[index].sum() > 0:
+    if not all_loss_weights(loss, rows)[index].sum() > 0:
         raise ValueError("no row to train on counts: their weights are all 0")
 
 

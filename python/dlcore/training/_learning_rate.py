@@ -70,9 +70,9 @@ class ScheduledLearningRates:
             _checked(np.array([[lr]]), "schedule", self._epochs)
             self._optimizer.lr = lr
 
-    def end_epoch(self) -> None:
-        """Count an epoch that was completed."""
-        self._epochs += 1
+    def end_epochs(self, count: int = 1) -> None:
+        """Count epochs that were completed."""
+        self._epochs += count
 
     def of_updates(self, count: int) -> Array | None:
         """Return the rates of the next updates, of shape (count, groups), if they change with each."""

@@ -63,16 +63,24 @@ class Run:
 
     def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
         """Begin with an empty history, and with limits as `Watch` takes them."""
-        self._watch = Watch(self, **limits)
-        self.history = History()
-        self.log_names = log_names
-        self.active_callbacks = as_callbacks(callbacks)
-        self._savers = [c for c in self.active_callbacks if isinstance(c, ModelCheckpoint)]
-        self._is_stopping = False
-        self.first_epoch = self._done = 0
+        active = as_callbacks(callbacks)
+        vars(self).update(  # since trainers look at each attribute that is assigned
+            _watch=Watch(self, **limits),
+            history=History(),
+            log_names=log_names,
+            active_callbacks=active,
+            first_epoch=0,
+            _savers=[c for c in active if isinstance(c, ModelCheckpoint)],
+            _is_stopping=False,
+            _done=0,
+        )
 
-    def _take_up(self) -> None:
-        """Go on with a fit that was cut off, if this is one, once the callbacks know that it begins."""
+    def _take_up(self) -> bool:
+        """Go on with a fit that was cut off, if this is one, once the callbacks know that it begins.
+
+        Tell whether it is not over.
+        """
+        return True
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
@@ -95,8 +103,12 @@ class Run:
 class Epochs(Protocol):
     """What the epochs of a fit consist of."""
 
-    def train(self, epoch: int) -> dict[str, float]:
-        """Learn from all batches; return what the training logs."""
+    def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:
+        """Learn from all batches; return the epoch, and what its training logs.
+
+        Where nobody looks at the epochs one by one, that may be a later one before ``end``: those in
+        between are learned from and recorded, too.
+        """
 
     def validate(self) -> dict[str, float]:
         """Return what the validation logs."""
@@ -124,20 +136,20 @@ def run_epochs(
     callbacks see it, and its own while it trains.
     """
     with _told(run, average):
-        run._take_up()
-        for epoch in range(run.first_epoch, 0 if run._is_stopping else count):
+        epoch = run.first_epoch - 1 if run._take_up() else count
+        while (epoch := epoch + 1) < count:
             if average is not None:
                 average.show(run.model, average=False)
             if run._resumed_record is None:  # or the epoch has begun elsewhere
                 run._tell("on_epoch_begin", epoch)
                 learning_rates.begin_epoch()
             run._watch.begin_epoch()
-            logs = epochs.train(epoch)
+            epoch, logs = epochs.train(epoch, count)
             run._watch.end_epoch()
             if average is not None:
                 average.show(run.model, average=True)
             logs |= epochs.validate()
-            learning_rates.end_epoch()
+            learning_rates.end_epochs()
             run.history.record(epoch, logs, **epochs.counts(epoch))
             run._done = epoch + 1
             epochs.end(epoch, logs)
@@ -216,7 +228,11 @@ def run_batches(
     if watch.is_idle and log.only_counts and plan.all_count and not plan.rows.mapped:
         lrs = learning_rates.of_updates(len(plan))
         if lrs is None:
-            return _run_unwatched(step, plan, learning_rates, log, outputs, squares)
+            own_losses = np.zeros(len(plan))
+            run_unwatched(
+                step, plan, learning_rates, log, own_losses, outputs=outputs, squares=squares
+            )
+            return own_losses
     losses: list[Array] = []
     row = batch = 0
     for part in watch.parts(plan, log):
@@ -236,28 +252,34 @@ def run_batches(
     return losses[0] if len(losses) == 1 else np.concatenate([np.empty(0), *losses])
 
 
-def _run_unwatched(
+def run_unwatched(
     step: TrainingStep,
     plan: BatchPlan,
     learning_rates: ScheduledLearningRates,
     log: IterationLog,
-    outputs: Array | None,
-    squares: Array | None,
-) -> Array:
-    """Learn from batches that nobody looks at, at one rate: half of what a small epoch takes in Python."""
-    losses = np.zeros(len(plan))
-    updates = step.run(
-        plan,
-        losses=losses,
-        squares=squares,
-        lrs=None,
-        outputs=outputs,
-        seconds=_SLICE,
-        between=go_on,
-    )
-    learning_rates.end_updates(updates, None)
-    log.iteration += updates
-    return losses
+    losses: Array,
+    *,
+    outputs: Array | None = None,
+    squares: Array | None = None,
+) -> None:
+    """Learn from batches that all count and that nobody looks at, at one rate.
+
+    Their losses are filled in, and what is done is counted however it ends.
+    """
+    try:
+        step.run(
+            plan,
+            losses=losses,
+            squares=squares,
+            lrs=None,
+            outputs=outputs,
+            seconds=_SLICE,
+            between=go_on,
+        )
+    finally:
+        updates = plan.updates(plan.done)
+        learning_rates.end_updates(updates, None)
+        log.iteration += updates
 
 
 def go_on(batches: int) -> None:

@@ -12,7 +12,7 @@ from dlcore._native.compressed_rows import is_sparse
 from dlcore._native.threads import adopt_num_threads, get_num_threads
 from dlcore.functional._one_hot import one_hot
 from dlcore.training._batches import Batches, BatchPlan, plan_batches
-from dlcore.training._dataset import Dataset, MappedFile, Subset, loss_weights, present
+from dlcore.training._dataset import Dataset, MappedFile, Subset, all_loss_weights, present
 from dlcore.training._rows import dense
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class AugmentedBatches:
             piece.offsets,
             plan.accumulate,
             plan.key_of(piece.start),  # that which the batch has in one run of all of them
-            weights=loss_weights(self._loss, rows),
+            weights=all_loss_weights(self._loss, rows),
             there=present(self._loss, rows),
         )
 

@@ -44,6 +44,11 @@ class Progress:
             self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
 
     @property
+    def shows(self) -> bool:
+        """Whether there are lines to show."""
+        return self._shows
+
+    @property
     def has_no_bar(self) -> bool:
         """Whether there is no bar to move."""
         return self._bar is None
@@ -119,6 +124,10 @@ class IterationLog:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Count on from there."""
         self.iteration, self._losses = state["iteration"], list(state["losses"])
+
+    def pass_over(self, batches: int) -> None:
+        """Show that batches were learned from elsewhere."""
+        self._progress.step(batches)
 
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | Callable[[], float]) -> None:
         """Begin with other batches, whose losses are filled in.

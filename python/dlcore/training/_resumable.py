@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import zlib
-from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -18,16 +17,17 @@ from dlcore.callbacks._callback import only_watches
 from dlcore.nn._options import options_of, set_options
 from dlcore.training._configuration import Configured, shown_optimizer
 from dlcore.training._epoch_record import EpochRecord
+from dlcore.training._made_of import describe, rebuilt
 from dlcore.training._rows import dense
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dlcore.callbacks._callback import Callback
     from dlcore.training._dataset import Dataset
     from dlcore.training._progress import IterationLog
 
-KIND = "training"
+KIND = "training"  # of files
 
 _PARTS = {
     "model",
@@ -45,8 +45,7 @@ _PARTS = {
 _SETTINGS = ("accumulate", "clip_grad_norm", "clip_grad_value")
 
 
-@dataclass
-class Course:
+class Course(NamedTuple):
     """How far a fit has come.
 
     ``setup`` is what a fit that goes on with it must have in common, None if nobody has asked for
@@ -238,7 +237,69 @@ class Resumable(Configured):
         RuntimeError, TypeError
             As `state_dict` does.
         """
-        write_tree(path, KIND, self.state_dict())
+        write_tree(path, KIND, self._state_of_file())
+
+    def _state_of_file(self) -> dict[str, Any]:
+        return {"made_of": describe(self), **self.state_dict()}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        metrics: Any = None,
+        callbacks: Sequence[Callback] | None = None,
+        schedule: Any = None,
+        classes: Iterable[type] = (),
+    ) -> Self:
+        """Make a trainer, its model and its optimizer of a file that `save` or `ModelCheckpoint` wrote.
+
+        Its next fit goes on as one after `load_state_dict`. Callbacks, functions and objects of
+        classes of one's own are not in the file, since reading it runs no code: they are handed
+        over.
+
+        Parameters
+        ----------
+        path : str or path
+        loss, metrics, schedule : object, optional
+            In the place of those in the file: needed where they are functions, of a class of one's own,
+            or a `MultiTargetLoss`.
+        optimizer : optional
+            A function that makes an optimizer of a model, ``optimizer=lambda model: Own(...)``, where
+            it is one of one's own.
+        callbacks : sequence of Callback, optional
+            Those of the trainer, of the kinds that it had.
+        classes : iterable of class
+            Classes of one's own that layers of the model have.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        ValueError
+            The file is damaged or of something else, or something has to be handed over: the message
+            names it.
+        OSError
+            It cannot be read.
+        """
+        state, name = read_tree(path, KIND), fspath(path)
+        given = {
+            "loss": loss,
+            "optimizer": optimizer,
+            "metrics": metrics,
+            "callbacks": callbacks,
+            "schedule": schedule,
+        }
+        made_of = state.get("made_of") if isinstance(state, dict) else None
+        if made_of is None:
+            raise ValueError(f"{name} does not say what its trainer is made of")
+        trainer: Self = rebuilt(cls, made_of, state["model"], classes, name, given)
+        trainer.load_state_dict(state)
+        return trainer
 
     # ---- fits that go on
 
@@ -303,15 +364,22 @@ class Resumable(Configured):
         self, log: IterationLog, setup: dict[str, Any] | None, resumed: dict[str, Any] | None
     ) -> None:
         """Begin a fit, or go on with one."""
-        self._course, self._resumed = Course(setup, log), resumed
+        self._course = Course(setup, log)
         if resumed is not None:
+            self._resumed = resumed
             self.first_epoch = resumed["fit"]["epochs"]
 
-    def _take_up(self) -> None:
-        """Take over the state that the fit goes on from, once callbacks know of its beginning."""
+    def _end_course(self) -> None:
+        """End a fit, however it ends."""
+        self._source = None
+        if self._resumed is not None:
+            self._resumed = self._resumed_record = None
+
+    def _take_up(self) -> bool:
+        """Take over the state that the fit goes on from; tell whether it is not over."""
         state, course = self._resumed, self._course
         if state is None or course is None:
-            return
+            return True
         pairs = _paired(state["callbacks"], self.active_callbacks, str(state["path"]))
         self._take(state)
         for callback, of_callback in pairs:
@@ -323,15 +391,18 @@ class Resumable(Configured):
         if fit["record"] is not None:
             self._resumed_record = EpochRecord(**fit["record"])
         if fit["is_over"]:
-            self._is_stopping = True
-        else:
-            self.history.stopped_epoch = self.history.reason = None
-            self._watch.ends(course.log)
+            return False
+        self.history.stopped_epoch = self.history.reason = None
+        course.log.pass_over(sum(self.history.batches))
+        return self._resumed_record is not None or not self._watch.ends(course.log)
 
 
 def _checked(state: Any, where: str) -> dict[str, Any]:
     """Return a state with all its parts."""
-    parts = sorted(state) if isinstance(state, dict) else type(state).__name__
+    parts: Any = type(state).__name__
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != "made_of"}
+        parts = sorted(state)
     if parts != sorted(_PARTS):
         raise ValueError(f"{where}: the state of a training has {sorted(_PARTS)}, got {parts}")
     return dict(state)

@@ -12,6 +12,7 @@ from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
 from dlcore.nn._inference import describe, reads_sparse
+from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
@@ -99,6 +100,9 @@ class TrainingStep:
         """Take the model, the loss, the optimizer and the options as they are now."""
         model, optimizer = self._model, self._given["optimizer"]
         names = trained_names(model, optimizer)
+        # Whether its layers take a key of each epoch, and how many parameters each row meets.
+        self.draws = any(isinstance(layer, Dropout) for layer in model.layers)
+        self.size = model.flat.size
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
         self._settings = settings_of(model, self._loss, optimizer)
@@ -179,6 +183,11 @@ class TrainingStep:
     def average(self) -> Array | None:
         """Where running averages of the parameters go."""
         return self._average
+
+    @property
+    def is_native(self) -> bool:
+        """Whether runs are known to be native as a whole: false before the first."""
+        return self._is_native
 
     @property
     def gradient(self) -> Array:
@@ -359,6 +368,8 @@ class TrainingStep:
             Is called then with the number of batches that are done; the model must not be touched.
             What it raises ends the run after these batches, as Ctrl-C does.
 
+        ``plan.done`` is then how many batches are done, however a native run ends.
+
         Raises
         ------
         FloatingPointError
@@ -370,7 +381,7 @@ class TrainingStep:
         native, python = self._make_native(plan)
         x = self._native_rows(plan.rows.x)
         if not self._is_native:
-            return python.run(
+            updates = python.run(
                 plan,
                 x,
                 parameters=self._describe_parameters(()),
@@ -382,6 +393,8 @@ class TrainingStep:
                 outputs=outputs,
                 between=between,
             )
+            plan.done = len(plan)
+            return updates
         optimizer: Any = self._optimizer
         cohorts = self._known_cohorts()
         if cohorts is None:
@@ -417,7 +430,7 @@ class TrainingStep:
         try:
             fault = native.run(epoch)
         finally:  # Ctrl-C comes up as soon as Python goes on
-            updates = native.updates
+            updates, plan.done = native.updates, native.batches
             for cohort in cohorts:
                 cohort.advance(updates)
         if fault == "label":

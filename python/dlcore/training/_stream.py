@@ -13,7 +13,7 @@ from dlcore._common.arrays import is_array_like
 from dlcore._native.compressed_rows import is_sparse
 from dlcore.nn._losses import Loss
 from dlcore.training._batches import BatchPlan, plan_batch
-from dlcore.training._dataset import Dataset, loss_weights, present
+from dlcore.training._dataset import Dataset, all_loss_weights, present
 from dlcore.training._rows import dense, rows_at_once
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ class Reader:
                 f"as a list or an object with __iter__, or {self._steps_name}="
             )
 
+    def skip(self, epochs: int) -> None:
+        """Pass over the batches of so many epochs, where the next one goes on with what follows."""
+        for _ in range(epochs if self.steps is not None else 0):
+            for _ in self._batches():
+                pass
+
     def __iter__(self) -> Iterator[Dataset]:
         number = 0
         for number, batch in enumerate(self._batches(), 1):
@@ -136,6 +142,10 @@ class Stream:
 
     def __init__(self, loss: Loss, reader: Reader, accumulate: int) -> None:
         self._loss, self._reader, self.accumulate = loss, reader, accumulate
+
+    def skip(self, epochs: int) -> None:
+        """Pass over the batches of so many epochs, as far as the next one does not begin anew."""
+        self._reader.skip(epochs)
 
     def weigh(self) -> None:
         """Weigh rows by the loss as it is now, as is done with each batch anyway."""
@@ -204,7 +214,7 @@ class Stream:
             return None
         counts = np.zeros((1, targets))
         for rows, there in of_batches:
-            counts += loss_weights(self._loss, rows).sum() if there is None else there.sum(0)
+            counts += all_loss_weights(self._loss, rows).sum() if there is None else there.sum(0)
         return np.divide(total, counts, out=np.zeros_like(counts), where=counts > 0)
 
     def _plan(self, rows: Dataset, key: int) -> BatchPlan:

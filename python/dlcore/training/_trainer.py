@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,8 @@ from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
-from dlcore.metrics._accumulation import Measurement
 from dlcore.metrics._named import kind_of
-from dlcore.nn._layers import Dropout
-from dlcore.training._batches import KEY_STEP, Batches, BatchPlan, plan_batch
+from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
     Dataset,
     Subset,
@@ -31,9 +28,9 @@ from dlcore.training._dataset import (
     hold_out,
     weigh_classes,
 )
-from dlcore.training._epoch_record import EpochRecord
+from dlcore.training._epochs import TrainerEpochs
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import go_on, run_batches, run_epochs
+from dlcore.training._loop import go_on, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
 from dlcore.training._resumable import Resumable
@@ -47,13 +44,9 @@ if TYPE_CHECKING:
 
     from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
-    from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
     from dlcore.optim._schedules import Schedule
-
-# Outputs of training batches that are kept at once for metrics: 32 MiB of float32.
-_OUTPUTS = 2**23
 
 
 class Trainer(Resumable):
@@ -289,7 +282,7 @@ class Trainer(Resumable):
         average = one_average(watchers)
         resumed = None if resume is None else self._read_resumed(resume, watchers)
         setup = None
-        if resume is not None or any(isinstance(c, ModelCheckpoint) for c in watchers):
+        if resume is not None or (watchers and _saves(watchers)):
             setup = self._setup(
                 source,
                 batch_size=batch_size,
@@ -316,17 +309,19 @@ class Trainer(Resumable):
             log = IterationLog(self.history, progress, log_every)
             self._begin_course(log, setup, resumed)
             self._source = source
-            work = _Epochs(
+            work = TrainerEpochs(
                 self, source, step, validation, validation_freq, shuffle, progress, log, average
             )
             try:
                 # Threads that change batches end with the fit, however it ends.
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
+                    if resumed is not None:
+                        work.skip(self.first_epoch, validation_steps is not None)
                     run_epochs(self, work, epochs, self._learning_rates, average)
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
             finally:
-                self._source = self._resumed = self._resumed_record = None
+                self._end_course()
         return self.history
 
     def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
@@ -607,186 +602,9 @@ class Trainer(Resumable):
         reader.check_repeats(epochs)
         return lambda: (rows.counted() for rows in reader)
 
-    def _train(
-        self,
-        epoch: int,
-        plans: Iterable[BatchPlan],
-        step: TrainingStep,
-        log: IterationLog,
-    ) -> tuple[dict[str, float], int]:
-        """Train one epoch; return its loss and metrics before each update, and its number of batches."""
-        total = weight = 0.0
-        batches = 0
-        watch, record = self._watch, self._watch.record
-        measured = Measurement(self._metrics) if self._metrics else None
-        for plan in self._pieces(plans, step) if self._metrics else plans:
-            outputs = None
-            if self._metrics:
-                outputs = np.empty((len(plan.order), step.width_of(plan.rows)), self.model.dtype)
-            known = None if record is None or not record.known else record.read(plan, outputs)
-            try:
-                if known is None:
-                    losses = run_batches(
-                        step, plan, self._learning_rates, log, watch, outputs=outputs
-                    )
-                else:
-                    losses = self._run_rest(step, plan, log, outputs, known)
-            except Diverged as error:
-                fault = describe_fault(self.loss, plan.rows, plan.indices(error.batch))
-                raise FloatingPointError(
-                    f"{fault or 'the training diverged'} in epoch {epoch + 1}, "
-                    f"step {batches + error.batch + 1}: {error}; that step was undone"
-                ) from None
-            if len(losses) < len(plan):  # the fit has been ended
-                if not len(losses):
-                    break
-                plan = next(plan.parts(len(losses)))
-            if measured is not None and outputs is not None and len(plan.order):
-                own = plan.rows.sample_weight
-                own = None if own is None else own[plan.order]
-                measured.add(plan.rows.y[plan.order], outputs[: len(plan.order)], own)
-            if len(losses) == 1:  # asking numbers takes less than arrays
-                of_plan = float(plan.normalizers[0])
-                total, weight = total + float(losses[0]) * of_plan, weight + of_plan
-            else:
-                total += float((losses * plan.normalizers).sum())
-                weight += float(plan.normalizers.sum())
-            batches += len(plan)
-            if watch.ends(log):
-                break
-        if not weight > 0:
-            raise ValueError(f"no row of epoch {epoch + 1} counts: their weights are all 0")
-        logs = {"loss": total / weight}
-        return logs if measured is None else logs | measured.values(), batches
 
-    def _run_rest(
-        self,
-        step: TrainingStep,
-        plan: BatchPlan,
-        log: IterationLog,
-        outputs: Array | None,
-        known: Array,
-    ) -> Array:
-        """Learn from the batches of a plan whose losses are not known; return those of all."""
-        done = len(known)
-        if done == len(plan):
-            return known
-        if outputs is not None:
-            outputs = outputs[plan.offsets[done] :]
-        rest = plan.part(done, len(plan))
-        try:
-            losses = run_batches(
-                step, rest, self._learning_rates, log, self._watch, outputs=outputs
-            )
-        except Diverged as error:
-            error.batch += done
-            raise
-        return np.concatenate([known, losses])
-
-    def _pieces(self, plans: Iterable[BatchPlan], step: TrainingStep) -> Iterator[BatchPlan]:
-        """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
-        for plan in plans:
-            values = max(1, plan.batch_size) * step.width_of(plan.rows)
-            yield from plan.parts(max(1, _OUTPUTS // values))
-
-
-class _Epochs:
-    """The epochs of a trainer's fit."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        source: Batches | Stream | AugmentedBatches,
-        step: TrainingStep,
-        validation: Callable[[], Iterable[Subset]] | None,
-        validation_freq: int,
-        shuffle: bool,
-        progress: Progress,
-        log: IterationLog,
-        average: ExponentialMovingAverage | None,
-    ) -> None:
-        self._trainer, self._source, self._step = trainer, source, step
-        self._validation, self._validation_freq = validation, validation_freq
-        self._shuffle = shuffle
-        # Layers that draw, and rows that are changed, take a key of each epoch.
-        self._draws = not isinstance(source, Batches) or any(
-            isinstance(layer, Dropout) for layer in trainer.model.layers
-        )
-        self._progress, self._log = progress, log
-        self._average = average
-        self._callbacks = list(trainer.callbacks)
-        self._epoch = self._batches = 0
-        self._began = 0.0
-        self._options = _options_of(trainer)  # when they were looked at
-
-    def train(self, epoch: int) -> dict[str, float]:
-        trainer = self._trainer
-        self._epoch, self._began = epoch, time.perf_counter()
-        self._take_changes()
-        self._progress.begin_epoch(epoch)
-        rng = trainer._shuffle_rng if self._shuffle else None
-        record = trainer._resumed_record
-        if record is None:
-            key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
-            if trainer._watch.may_save:
-                record = EpochRecord(None if rng is None else rng.bit_generator.state, key)
-        else:
-            key = record.key
-            if rng is not None and record.order is not None:
-                rng.bit_generator.state = record.order
-            trainer._watch.go_on(record)
-            trainer._resumed_record = None
-        trainer._watch.record = record
-        plans = self._source.epoch(rng, key)
-        logs, self._batches = trainer._train(epoch, plans, self._step, self._log)
-        return logs | (trainer._learning_rates.logs() if "lr" in trainer.log_names else {})
-
-    def _take_changes(self) -> None:
-        """Take over what callbacks have changed."""
-        trainer, average = self._trainer, self._average
-        if trainer.callbacks != self._callbacks:
-            raise RuntimeError("Trainer: callbacks cannot be changed while a fit is under way")
-        # A look at each of them takes longer than an epoch of one small batch.
-        options = _options_of(trainer)
-        if average is None and options == self._options and self._step.is_as_it_was():
-            return
-        self._options = options
-        self._source.accumulate = trainer.accumulate
-        has_changed = self._step.refresh(
-            optimizer=trainer.optimizer,
-            accumulate=trainer.accumulate > 1,
-            max_norm=trainer.clip_grad_norm,
-            clip_value=trainer.clip_grad_value,
-            average=None if average is None else (self._step.average, average.decay),
-        )
-        if has_changed:
-            self._source.weigh()
-
-    def validate(self) -> dict[str, float]:
-        if self._validation is None or (self._epoch + 1) % self._validation_freq:
-            return {}
-        trainer = self._trainer
-        scores = score(trainer.model, trainer.loss, trainer._metrics, self._validation())
-        return {f"val_{name}": value for name, value in scores.items()}
-
-    def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
-        return {"batches": self._batches, "iteration": self._log.iteration}
-
-    def end(self, epoch: int, logs: dict[str, float]) -> None:
-        self._progress.end_epoch(epoch, logs, time.perf_counter() - self._began)
-
-    def has_converged(self) -> bool:
-        return False
-
-
-def _options_of(trainer: Trainer) -> tuple[Any, ...]:
-    """Return what callbacks may change that a step is made for."""
-    return (
-        trainer._optimizer,
-        trainer._accumulate,
-        trainer._clip_grad_norm,
-        trainer._clip_grad_value,
-    )
+def _saves(callbacks: list[Callback]) -> bool:
+    return any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

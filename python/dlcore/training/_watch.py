@@ -96,7 +96,7 @@ class Watch:
 
     def go_on(self, record: EpochRecord) -> None:
         """Begin after the batches that a record knows."""
-        self._batch, self._has_begun = record.known, record.known > 0
+        self.record, self._batch, self._has_begun = record, record.known, record.known > 0
         self._recent = record.state_dict()["losses"].tolist()
 
     def end_epoch(self) -> None:

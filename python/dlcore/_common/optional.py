@@ -8,6 +8,7 @@ from typing import Any
 # By the name that is imported: the library's name and the extra that installs it.
 _EXTRAS = {
     "cv2": ("OpenCV", "image"),
+    "h5py": ("h5py", "keras"),
     "matplotlib": ("matplotlib", "plot"),
     "optuna": ("Optuna", "optuna"),
     "sklearn": ("scikit-learn", "sklearn"),

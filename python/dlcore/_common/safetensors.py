@@ -66,7 +66,11 @@ def has_name(dtype: np.dtype[Any]) -> bool:
 
 
 def write(
-    path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, str]
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    *,
+    least: int = 0,
 ) -> None:
     """Write arrays and texts to a file, whole or not at all.
 
@@ -77,6 +81,8 @@ def write(
     arrays : mapping of str to ndarray
         Of any layout, of dtypes that `has_name` has a name for.
     metadata : mapping of str to str
+    least : int
+        Bytes that the file is to have at least: spaces end its header.
 
     Raises
     ------
@@ -96,6 +102,7 @@ def write(
         dtype = _NAMES[array.dtype.newbyteorder("<")]
         header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": places[name]}
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * max(0, least - end - len(text) - 8)
     text += b" " * (-len(text) % 8)
     if len(text) > _LONGEST_HEADER:
         raise ValueError(

@@ -35,9 +35,9 @@ _KEY = "dlcore"
 _DEEPEST = 100
 # Lists of so many numbers are arrays of the file: exact, and half as long as in JSON.
 _LONG = 16
-# Of what each value of a JSON text becomes, about that many bytes; and how much of that is harmless.
-_BYTES_OF_A_VALUE = 80
-_HARMLESS = 1 << 22
+_BYTES_IN_A_LIST = 40  # of a number and its place
+# Memory that reading may take whatever the size of the file.
+_HARMLESS = 1 << 18
 _dtype_of_text = re.compile(r"<U\d+|\|S\d+|<[mM]8(\[\d*[A-Za-z]{1,7}\])?|<c16")
 # Of the dtypes that the format has no name for: those that their elements are written as.
 _WRITTEN_AS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8", "c": "<f8"}
@@ -74,7 +74,7 @@ def write_tree(
     TypeError
         Something in it is of another class; the message says where.
     ValueError
-        It is nested more than 100 deep, as if something held itself, or has too many small values.
+        It is nested more than 100 deep, as if something held itself, or has more than a header may.
     OSError
         The file cannot be written. What was there before is as it was.
     """
@@ -84,12 +84,10 @@ def write_tree(
     document["state"] = encoder.encode(tree, ())
     document["metadata"] = encoder.encode(metadata, ("metadata",))
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-    if _is_bulky(text, len(text) + sum(array.nbytes for array in arrays.values())):
-        raise ValueError(
-            f"{os.fspath(path)}: the state has too many small values in lists and dicts; arrays "
-            f"take the place of long ones"
-        )
-    safetensors.write(path, arrays, {_KEY: text})
+    data = sum(array.nbytes for array in arrays.values())
+    needed = _memory_of(text) + encoder.memory_of_lists
+    least = (needed + 2 * data) // 4 + 1 if needed > _HARMLESS else 0
+    safetensors.write(path, arrays, {_KEY: text}, least=least)
 
 
 def read_tree(path: str | os.PathLike[str], *kinds: str, make: Make | None = None) -> Any:
@@ -104,10 +102,10 @@ def read_tree(path: str | os.PathLike[str], *kinds: str, make: Make | None = Non
     """
     arrays, texts = safetensors.read(path)
     with _messages(path):
-        document = _document(path, texts)
+        document, memory = _document(path, arrays, texts)
         if document["kind"] not in kinds:
             raise ValueError(f"it holds a {document['kind']:.30}, not a {' or '.join(kinds)}")
-        decoder = _Decoder(arrays, make)
+        decoder = _Decoder(arrays, make, memory)
         state = decoder.decode(document["state"])
         unknown = [name for name in arrays if not name.startswith("metadata.")]
         if unknown:
@@ -119,7 +117,8 @@ def read_metadata(path: str | os.PathLike[str], make: Make | None = None) -> Any
     """Read the metadata of such a file, without its state; errors are those of `read_tree`."""
     arrays, texts = safetensors.read(path, lambda name: name.startswith("metadata."))
     with _messages(path):
-        return _Decoder(arrays, make).decode(_document(path, texts)["metadata"])
+        document, memory = _document(path, arrays, texts)
+        return _Decoder(arrays, make, memory).decode(document["metadata"])
 
 
 @contextlib.contextmanager
@@ -135,12 +134,21 @@ def _messages(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
-def _document(path: str | os.PathLike[str], texts: dict[str, str]) -> dict[str, Any]:
-    """Return what the metadata of a file says, but for its arrays."""
+def _document(
+    path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]
+) -> tuple[dict[str, Any], int]:
+    """Return what the metadata of a file says, but for its arrays, and what memory lists may take.
+
+    Reading takes no more than four times the size of the file. What is written has the size that it
+    takes; where a file has not, its metadata was made to become very much more than it is.
+    """
     if _KEY not in texts:
         raise ValueError("it was not written by dlcore: it has arrays alone")
     text = texts[_KEY]
-    if _is_bulky(text, os.path.getsize(path)):
+    # The arrays are there twice while a model is made of them.
+    data = sum(array.nbytes for array in arrays.values())
+    memory = max(4 * os.path.getsize(path) - 2 * data, _HARMLESS) - _memory_of(text)
+    if memory < 0:
         raise _Damage("its metadata has more values than a file of its size")
     try:
         document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_refuse)
@@ -157,7 +165,7 @@ def _document(path: str | os.PathLike[str], texts: dict[str, str]) -> dict[str, 
         raise _Damage(f"its metadata has {', '.join(document):.100}")
     if not isinstance(document["kind"], str):
         raise _Damage("its kind is no text")
-    return document
+    return document, memory
 
 
 @cache
@@ -172,10 +180,14 @@ class _Damage(ValueError):
     """What is wrong with a file."""
 
 
-def _is_bulky(text: str, size: int) -> bool:
-    """Whether the values of a JSON text would take more than four times the memory of the file."""
+def _memory_of(text: str) -> int:
+    """Return the most memory that a JSON text and what is made of it can take.
+
+    A value is an object of Python and a place in a list, which are there twice while they are
+    decoded; a dict takes most. One character beyond 16 bits makes each of its text four bytes long.
+    """
     values = sum(map(text.count, ",[{"))
-    return values * _BYTES_OF_A_VALUE > max(4 * size, _HARMLESS)
+    return 80 * values + 250 * text.count(":") + (8 if "\\ud" in text else 2) * len(text)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -194,6 +206,7 @@ class _Encoder:
 
     def __init__(self, arrays: dict[str, Array], describe: Describe | None) -> None:
         self._arrays, self._describe = arrays, describe
+        self.memory_of_lists = 0
 
     def encode(self, value: Any, path: tuple[Any, ...]) -> Any:
         """Return the JSON of a value, which is at that place in the state."""
@@ -228,10 +241,11 @@ class _Encoder:
     def _of_list(self, values: list[Any], path: tuple[Any, ...]) -> Any:
         if len(values) >= _LONG:
             kinds = set(map(type, values))
-            if kinds == {float}:
-                return {"$list": self._named(np.array(values, np.float64), path)}
-            if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
-                return {"$list": self._named(np.array(values, np.int64), path)}
+            in_range = kinds == {int} and all(-(2**63) <= value < 2**63 for value in values)
+            if in_range or kinds == {float}:
+                self.memory_of_lists += _BYTES_IN_A_LIST * len(values)
+                array = np.array(values, np.int64 if in_range else np.float64)
+                return {"$list": self._named(array, path)}
         return self._each(values, path)
 
     def _of_dict(self, values: dict[Any, Any], path: tuple[Any, ...]) -> Any:
@@ -301,12 +315,12 @@ def _written(array: Array) -> Array:
 class _Decoder:
     """Makes a state of JSON and the arrays of a file, each of which it takes once."""
 
-    def __init__(self, arrays: dict[str, Array], make: Make | None) -> None:
-        self._arrays, self._make = arrays, make
+    def __init__(self, arrays: dict[str, Array], make: Make | None, memory: int) -> None:
+        self._arrays, self._make, self._memory = arrays, make, memory
 
     def decode(self, value: Any, depth: int = 0) -> Any:
         """Return what a JSON value stands for."""
-        if depth > 2 * _DEEPEST:
+        if depth > _DEEPEST + 2:
             raise RecursionError
         if isinstance(value, list):
             return [self.decode(item, depth + 1) for item in value]
@@ -357,6 +371,9 @@ class _Decoder:
         array = self._take(_only(value, "$list", str))
         if array.ndim != 1 or array.dtype not in (np.float64, np.int64):
             raise _Damage(f"a list has shape {array.shape} and dtype {array.dtype}")
+        self._memory -= _BYTES_IN_A_LIST * len(array)
+        if self._memory < 0:
+            raise _Damage("it has lists longer than a file of its size")
         numbers: list[Any] = array.tolist()
         return numbers
 
@@ -394,7 +411,11 @@ class _Decoder:
         made = self.decode(state, depth + 1)
         if self._make is None:
             raise _Damage(f"it has a {name:.30} where there is none")
-        return self._make(name, made)
+        try:
+            return self._make(name, made)
+        except (ArithmeticError, AttributeError, LookupError) as error:
+            # Of a state that is no state of such an object; what is refused by name is not one.
+            raise _Damage(f"no {name:.50} can be made of its state: {error}") from None
 
     def _take(self, name: str) -> Array:
         if name not in self._arrays:
@@ -461,5 +482,6 @@ def _read_as(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     shape = array.shape[:-1] if is_split else array.shape
     if not dtype.itemsize:
         return np.zeros(shape, dtype)
-    read = np.frombuffer(bytearray(array.tobytes()), dtype).reshape(shape)
+    count = max(1, count) if is_split else 1
+    read: Array = array.reshape(-1, count).view(dtype).reshape(shape)
     return read.astype(dtype.newbyteorder("="), copy=False)

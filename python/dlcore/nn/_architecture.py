@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dlcore.nn._layers import LAYERS, Layer, Linear, known_class
 from dlcore.nn._sequential import Sequential
 
@@ -48,13 +50,12 @@ def model_of(state: Mapping[str, Any], classes: Mapping[str, type] | None = None
 
 def describe_architecture(model: Sequential) -> dict[str, Any]:
     """Return all of a model but its arrays."""
-    key = model.__getstate__()["_key"]
     layers = [_describe(layer) for layer in model.layers]
     return {
         "layers": layers,
         "dtype": str(model.dtype),
         "frozen": sorted(model.frozen),
-        "key": key,
+        "key": model._draws,
     }
 
 
@@ -64,16 +65,23 @@ def make_model(
     """Make a model of its architecture and the arrays of its ``state_dict``."""
     layers, dtype = architecture["layers"], architecture["dtype"]
     frozen, key = architecture["frozen"], architecture["key"]
-    if not isinstance(layers, list):
-        raise TypeError(f"the model has no list of layers, but {layers!r:.50}")
     if dtype not in ("float32", "float64"):
         raise TypeError(f"the model's dtype is {dtype!r:.50}, not float32 or float64")
     if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
         raise TypeError(f"what is frozen are names, not {frozen!r:.50}")
     if type(key) is not int or not 0 <= key < 2**64:
         raise ValueError(f"the key of what layers draw is {key!r:.50}")
-    made = tuple(_layer_of(i, layer, classes) for i, layer in enumerate(layers))
-    return Sequential._of_arrays(made, dtype, arrays, frozen, key)
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name:.50} is no array, but {array!r:.50}")
+    return Sequential._of_arrays(layers_of(layers, classes), dtype, arrays, frozen, key)
+
+
+def layers_of(described: Any, classes: Mapping[str, type]) -> tuple[Layer, ...]:
+    """Make the layers of what `describe_architecture` says of them."""
+    if not isinstance(described, list):
+        raise TypeError(f"the model has no list of layers, but {described!r:.50}")
+    return tuple(_layer_of(i, layer, classes) for i, layer in enumerate(described))
 
 
 def _describe(layer: Layer) -> dict[str, Any]:

@@ -111,24 +111,51 @@ class Sequential:
             for name, value in parameters.items():
                 layer._parameter_of(name, self._flat[start : start + value.size])[...] = value
                 start += value.size
-        self._layers, self._widths = own, _widths(own)
-        self._use, self._tie = _Use(), Tie()
-        self._buffers = {
+        buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
             for i, layer in enumerate(own)
             if not layer._is_bound
             for name, value in layer._initial_buffers().items()
         }
-        self._frozen: set[str] = set()
+        seeds = rng.bit_generator.seed_seq.generate_state(8, np.uint64)
+        self._hold(own, self._flat, buffers, set(), int(seeds[-1]))
+        for start, model in nested:
+            self._take_in(model, start)
+        self._bind()
+
+    def _hold(
+        self,
+        layers: tuple[Layer, ...],
+        flat: Array,
+        buffers: dict[str, Array],
+        frozen: set[str],
+        key: int,
+    ) -> None:
+        """Take layers and arrays, which `_bind` brings together; ``key`` draws what layers draw."""
+        self._layers, self._widths = layers, _widths(layers)
+        self._flat, self._buffers = flat, buffers
+        self._frozen, self._key = frozen, key
+        self._use, self._tie = _Use(), Tie()
         self._parts: weakref.WeakSet[Sequential] = weakref.WeakSet()
         self._inference: Inference | None = None
         self._passes: Passes | None = None
         self._gradient: Array | None = None
-        seeds = rng.bit_generator.seed_seq.generate_state(8, np.uint64)
-        self._key = int(seeds[-1])  # of what layers draw in `forward`
-        for start, model in nested:
-            self._take_in(model, start)
-        self._bind()
+
+    @classmethod
+    def _of_flat(
+        cls,
+        layers: tuple[Layer, ...],
+        flat: Array,
+        buffers: dict[str, Array],
+        frozen: set[str],
+        key: int,
+    ) -> Sequential:
+        """Make a model of layers that are no part of one yet, and the arrays that it is to hold."""
+        model = cls.__new__(cls)
+        model._dtype = flat.dtype
+        model._hold(layers, flat, buffers, frozen, key)
+        model._bind()
+        return model
 
     @classmethod
     def _of_arrays(
@@ -169,19 +196,9 @@ class Sequential:
             wanted = initial[name] if initial.get(name, own).kind != "f" else own
             if value.dtype != wanted:
                 raise TypeError(f"{name} is {value.dtype}, not {wanted}")
-        model = cls.__new__(cls)
         flat = np.empty(sum(map(math.prod, parameters.values())), own)
-        model.__setstate__(
-            {
-                "_dtype": own,
-                "_flat": flat,
-                "_layers": layers,
-                "_buffers": {name: np.array(arrays[name]) for name in buffers},
-                "_frozen": set(frozen),
-                "_key": key,
-                **dict.fromkeys(("_inference", "_passes", "_gradient")),
-            }
-        )
+        copied = {name: np.array(arrays[name]) for name in buffers}
+        model = cls._of_flat(layers, flat, copied, set(frozen), key)
         for name, value in model.named_parameters().items():
             value[...] = arrays[name]
         return model

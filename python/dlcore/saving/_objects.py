@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from dlcore._common.optional import require
 from dlcore.nn._architecture import describe_model, model_of
 from dlcore.nn._sequential import Sequential
+from dlcore.optim import _schedules
 from dlcore.preprocessing._state import NORMALIZERS, describe_normalizer, normalizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from dlcore.optim._schedules import Schedule
+
+_SCHEDULES: dict[str, type[Schedule]] = {
+    name: getattr(_schedules, name) for name in _schedules.__all__ if name != "Schedule"
+}
 
 
 def describe(value: Any) -> tuple[str, Any] | None:
@@ -24,12 +34,22 @@ def describe(value: Any) -> tuple[str, Any] | None:
         )
     if NORMALIZERS.get(kind.__name__) is kind:
         return kind.__name__, describe_normalizer(value)
-    return None
+    if _SCHEDULES.get(kind.__name__) is kind:
+        return kind.__name__, {own.name: getattr(value, own.name) for own in fields(value)}
+    if "sklearn" not in sys.modules:  # then it is none of its objects
+        return None
+    from dlcore.saving import _estimators
+
+    return _estimators.describe(value)
 
 
 def is_estimator(value: Any) -> bool:
-    """Whether an object is one of scikit-learn's kind."""
-    return False
+    """Whether an object is an estimator that a file may hold."""
+    if "sklearn" not in sys.modules:
+        return False
+    from dlcore.saving import _estimators
+
+    return isinstance(value, tuple(_estimators.ESTIMATORS.values()))
 
 
 class Maker:
@@ -56,4 +76,12 @@ class Maker:
             return model_of(state, self._classes)
         if name in NORMALIZERS:
             return normalizer_of(name, state)
-        raise ValueError(f"it holds a {name!r:.50}, of which this version has no form")
+        if name in _SCHEDULES:
+            kind = _SCHEDULES[name]
+            if not isinstance(state, dict) or state.keys() != {own.name for own in fields(kind)}:
+                raise TypeError(f"a {name} has the options {state!r:.50}")
+            return kind(**state)
+        require("sklearn", "load()", f"a {name:.50}")
+        from dlcore.saving import _estimators
+
+        return _estimators.make(name, state, self._classes)

@@ -49,7 +49,7 @@ class _OfPerceptron(Optimizer):
 
     def take_over(self, other: Any) -> None:
         """Go on with the state of another one, if it is of the same kind and shape."""
-        if type(other) is not type(self) or not other.steps:
+        if type(other) is not type(self) or not any(c.steps or c.state for c in other._cohorts):
             return
         state = other.state_arrays()
         names = {name for cohort in self._cohorts for name in self._state_names(cohort.group)}

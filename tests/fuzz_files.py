@@ -2,7 +2,7 @@
 
 Prints how many were refused, what was raised that should not be, and the most memory that one took
 beyond four times its size. The suite does a few thousand of them; this is for as many as there is
-time for.
+time for. The memory is that of every tenth file.
 """
 
 import sys
@@ -31,12 +31,16 @@ def main(count=100_000, seed=0):
             attempt(folder / own)
         path = folder / "damaged"
         names = list(files)
-        tracemalloc.start()
         for i in range(count):
+            # Every tenth file is measured, which makes reading take four times as long.
+            if i % 10 == 0:
+                tracemalloc.start()
+            elif i % 10 == 1:
+                tracemalloc.stop()
             changed = mutated(files[names[i % len(names)]], rng)
             path.write_bytes(changed)
             try:
-                message, peak = peak_of(attempt, path)
+                message, peak = peak_of(attempt, path) if i % 10 == 0 else (attempt(path), 0)
             except Exception as error:  # noqa: BLE001 - all that is not a ValueError
                 raised[f"{type(error).__name__}: {error}"[:200]] += 1
                 kept = Path(tempfile.gettempdir()) / f"fuzzed-{seed}-{i}"

@@ -168,6 +168,22 @@ def test_a_header_of_lists_in_lists_is_not_parsed(tmp_path):
     assert peak < 4 * path.stat().st_size
 
 
+@pytest.mark.parametrize("wide", ["\U0001f600".encode(), b"\\ud83d\\ude00"])
+def test_characters_that_make_a_header_many_times_as_long(tmp_path, wide):
+    header = b'{"__metadata__":{"a":"' + b"a" * 300_000 + wide + b'"}}'
+    path = file_of(tmp_path / "file", header)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="many times as long"):
+        safetensors.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
+    data = np.zeros(300_000, np.uint8)
+    metadata = {"a": "a" * 100_000 + "\U0001f600"}
+    safetensors.write(path, {"data": data}, metadata)
+    assert safetensors.read(path)[1] == metadata
+
+
 def test_names_and_dtypes_that_a_file_cannot_have(tmp_path):
     assert not safetensors.has_name(np.dtype("<U3"))
     assert not safetensors.has_name(np.dtype(object))

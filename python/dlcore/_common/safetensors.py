@@ -54,6 +54,10 @@ _OTHERS = {
 _LONGEST_HEADER = 100_000_000
 _MOST_DIMENSIONS = 64  # of an array of NumPy
 
+# A character of four bytes, as it is or escaped, which makes all others of its text as long.
+_wide = re.compile(rb"[\xf0-\xff]|(?<!\\)(?:\\\\)*\\u[dD][89abAB]")
+_HARMLESS_HEADER = 1 << 16
+
 _METADATA = "__metadata__"
 _space = re.compile(r"[ \t\n\r]*")
 # An array's dtype, shape and place: no longer than that, and without objects in it.
@@ -176,10 +180,14 @@ def _read(
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, _LONGEST_HEADER):
         raise _Fault(f"its header is said to have {length} bytes, the file has {size}")
+    header = file.read(length)
+    if length > max(_HARMLESS_HEADER, size // 2) and _wide.search(header):
+        raise _Fault("its header, most of it, has characters that make it many times as long")
     try:
-        text = str(file.read(length), "utf-8")
+        text = str(header, "utf-8")
     except UnicodeDecodeError as error:
         raise _Fault(f"its header is no text: {error}") from None
+    del header
     entries, metadata = _Header(text).read()
     del text
     _check_places(entries, size - 8 - length)

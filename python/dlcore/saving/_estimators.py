@@ -37,6 +37,8 @@ def describe(value: Any) -> tuple[str, Any] | None:
     known = next((known for known in kind.__mro__ if known in _NAMES), None)
     if known is None:
         return None
+    if isinstance(value, PerceptronMixin):
+        value = value._answer(lambda estimator: estimator)  # as it was before a fit under way
     state = value.__getstate__() if isinstance(value, base.BaseEstimator) else vars(value)
     attributes = {name: own for name, own in state.items() if name != "_sklearn_version"}
     if "model_" in attributes:

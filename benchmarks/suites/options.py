@@ -7,8 +7,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -90,6 +92,7 @@ def more_fits(case, x, y):
     images = dl.ImageTransform((28, 28), rotation=10, shift=0.1)
     cosine = dl.CosineAnnealingLR(10_000, per="iteration")
     upper = dl.Linear(256, 128), dl.ReLU(), dl.Linear(128, 10)
+    checkpoint = dl.ModelCheckpoint(Path(tempfile.gettempdir()) / "dlcore-benchmark.safetensors")
     one_norm = dl.Sequential(dl.Linear(784, 256), dl.ReLU(), dl.BatchNorm1d(256), *upper, seed=0)
     made = {
         "schedule of iterations": {"trainer": {"schedule": cosine}},
@@ -101,6 +104,7 @@ def more_fits(case, x, y):
         "a batch norm": {"model": one_norm},
         "first layer frozen": {"freeze": ["0"]},
         "all but the last frozen": {"freeze": ["0", "2"]},
+        "checkpoint": {"fit": {"callbacks": [checkpoint]}},
         "transform, nothing": {"fit": {"transform": lambda batch, _: batch}},
         "transform, noise": {"fit": {"transform": noise}},
         "transform, images": {"fit": {"transform": images}},

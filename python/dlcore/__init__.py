@@ -10,6 +10,7 @@ from dlcore import (
     optim,
     preprocessing,
     reference,
+    saving,
     training,
 )
 from dlcore._native import threadpools
@@ -24,6 +25,7 @@ from dlcore.functional import *
 from dlcore.nn import *
 from dlcore.optim import *
 from dlcore.preprocessing import *
+from dlcore.saving import *
 from dlcore.training import *
 
 __version__: str = _core.version
@@ -49,6 +51,7 @@ __all__ += functional.__all__
 __all__ += nn.__all__
 __all__ += optim.__all__
 __all__ += preprocessing.__all__
+__all__ += saving.__all__
 __all__ += training.__all__
 
 

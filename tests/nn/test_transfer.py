@@ -1,6 +1,5 @@
 """New heads, folded batch normalization, safetensors files, parameters by name and sparsity."""
 
-import builtins
 import json
 
 import numpy as np
@@ -338,22 +337,6 @@ def test_wrong_files_and_names(tmp_path):
     with pytest.raises(TypeError, match="b is <U1, not numbers"):
         save_safetensors({"a": np.ones(2), "b": np.array(["x"])}, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-
-
-def test_the_package_is_named_if_it_is_missing(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("safetensors"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    message = r"_safetensors\(\) needs safetensors: pip install 'dlcore-kernels\[safetensors\]'"
-    with pytest.raises(ImportError, match="load" + message):
-        load_safetensors(tmp_path / "a")
-    with pytest.raises(ImportError, match="save" + message):
-        save_safetensors({}, tmp_path / "a")
 
 
 # ---- parameters by name, sparsity

@@ -34,6 +34,7 @@ FLOORS = (
     "training",
     "diagnostics",
     "sklearn",
+    "saving",
 )
 MODULES = {
     ".".join(("dlcore", *path.relative_to(PACKAGE).with_suffix("").parts)): path
@@ -269,7 +270,7 @@ def test_public_methods_are_documented(name):
 
 def test_floors_of_the_tests_and_the_package_have_the_same_names():
     folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name[0] not in "._"}
-    others = {"support", "project", "estimators", "reference"}
+    others = {"data", "support", "project", "estimators", "reference"}
     rooms = {floor.removeprefix("_") for floor in FLOORS}
     assert folders - others <= rooms
 

@@ -8,10 +8,11 @@ from typing import Any
 # By the name that is imported: the library's name and the extra that installs it.
 _EXTRAS = {
     "cv2": ("OpenCV", "image"),
+    "h5py": ("h5py", "keras"),
     "matplotlib": ("matplotlib", "plot"),
     "optuna": ("Optuna", "optuna"),
-    "safetensors": ("safetensors", "safetensors"),
     "sklearn": ("scikit-learn", "sklearn"),
+    "tensorboardX": ("tensorboardX", "tensorboard"),
     "tqdm": ("tqdm", "progress"),
 }
 

@@ -61,6 +61,9 @@ class Model(Protocol):
     def _split(self, flat: Array) -> dict[str, Array]:
         """Split an array laid out as ``flat`` into a view for each parameter, by name."""
 
+    def _make_writeable(self) -> None:
+        """Copy arrays that cannot be written."""
+
 
 class OwnerOfLayers(Protocol):
     """The model that layers are part of; `dlcore.Sequential` is one."""
@@ -125,6 +128,10 @@ class Run(Protocol):
     @property
     def active_callbacks(self) -> Sequence[Any]:
         """All callbacks of this fit."""
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch that the fit begins with."""
 
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import as_array, as_matrix
+from dlcore._common.arrays import as_array, as_matrix, as_writeable
 from dlcore._common.checks import check_in
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
@@ -16,7 +16,7 @@ from dlcore.nn._inference import Inference
 from dlcore.nn._layers import BatchNorm1d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
@@ -54,6 +54,7 @@ class ExponentialMovingAverage(Callback):
         self._other: Array | None = None  # the average in training, the weights in between
         self._is_in_model = False
         self._left: Array | None = None  # what the model had when the last fit ended
+        self._is_loaded = False  # with the model, which it belongs to
 
     @property
     def decay(self) -> float:
@@ -67,19 +68,41 @@ class ExponentialMovingAverage(Callback):
     def begin(self, model: Model) -> Array:
         """Begin with the weights of a model, or go on; return where the average goes."""
         goes_on = self._left is not None and np.array_equal(self._left, model.flat)
-        if self._other is None or not goes_on:
+        if self._other is None or not (goes_on or self._is_loaded):
             self._other = model.flat.copy()
             self._is_in_model = False
+        self._other = as_writeable(self._other)  # a copy may be a read-only map of a file
         return self._other
 
     def show(self, model: Model, *, average: bool) -> None:
         """Put the average into the model, or the weights themselves."""
+        if not average:  # from here on a fit changes both
+            self._is_loaded, self._left = False, None
         if average != self._is_in_model:
             assert self._other is not None
             kept = model.flat.copy()
             model.flat[...] = self._other
             self._other[...] = kept
             self._is_in_model = average
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the decay, and what the model has not: the average, or the weights themselves."""
+        # Whether the model is as the last fit left it, or that of a fit under way.
+        left, run = self._left, getattr(self, "trainer", None)
+        goes_on = left is None or run is None or np.array_equal(left, run.model.flat)
+        other = None if self._other is None or not goes_on else self._other.copy()
+        return {"decay": self.decay, "other": other, "is_in_model": self._is_in_model}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, with the model that belongs to it."""
+        other = state["other"]
+        if self._other is not None and other is not None:
+            self._other = as_writeable(self._other)
+            self._other[...] = other  # where a fit under way has it
+        else:
+            self._other = None if other is None else np.array(other)
+        self.decay, self._is_in_model = state["decay"], state["is_in_model"]
+        self._is_loaded = True
 
     def end(self, model: Model) -> None:
         """Remember the model as a fit leaves it, before anything else changes it."""
@@ -119,6 +142,8 @@ class StochasticWeightAveraging(Callback):
     ----------
     Izmailov et al.: Averaging weights leads to wider optima and better generalization, UAI 2018.
     """
+
+    _state_names = ("averaged", "_mean")
 
     def __init__(self, start: int, every: int = 1) -> None:
         given: list[tuple[str, Any, int]] = [("start", start, 0), ("every", every, 1)]

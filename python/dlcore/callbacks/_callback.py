@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dlcore._common.representation import shown_call
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dlcore._common.protocols import Run
 
 __all__ = ["Callback"]
@@ -23,14 +26,25 @@ class Callback:
     What a callback changes takes effect from the next epoch on: settings of the trainer, the layers,
     the loss or the optimizer, and which parameters are frozen.
 
+    One that goes by what it saw in earlier epochs has `state_dict` and `load_state_dict`, for a fit
+    that is cut off and goes on in another process.
+
     Attributes
     ----------
     trainer : Trainer
         The trainer that fits, set before ``on_fit_begin``; ``trainer.history`` is the history so
-        far and ``trainer.model`` the model.
+        far, ``trainer.model`` the model, and ``trainer.first_epoch`` the epoch that the fit begins
+        with: not 0 where it goes on from a file.
+    every_batches : int or None
+        How often `on_batch_end` is called.
     """
 
     trainer: Run
+
+    every_batches: int | None = 1
+    # The attributes that `state_dict` has, and whether the training is the same without the callback.
+    _state_names: ClassVar[tuple[str, ...]] = ()
+    _only_watches: ClassVar[bool] = False
 
     def on_fit_begin(self) -> None:
         """Before the first epoch; ``self.trainer.log_names`` is what each epoch will log."""
@@ -42,7 +56,9 @@ class Callback:
         """After each batch of the training, counted from 0 in its epoch; ``logs`` has its "loss".
 
         A fit with a callback that has this method goes back to Python after each batch, which takes
-        some 50 microseconds each.
+        some 50 microseconds each; with ``every_batches = k`` in the class or the object after the
+        k-th, the 2k-th and so on of each epoch, and "loss" is the mean of the k. With None it is
+        never called.
         """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -53,6 +69,34 @@ class Callback:
 
     def on_fit_end(self) -> None:
         """After the last epoch, however the fit ends, if `on_fit_begin` has returned."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the callback must know again when a fit that was cut off goes on.
+
+        `ModelCheckpoint` and `Trainer.save` write it to a file, and ``fit(resume=)`` gives it back to
+        `load_state_dict` after `on_fit_begin`.
+
+        Returns
+        -------
+        dict
+            Numbers, texts, None, arrays, and lists and dicts of them, by name. Empty by default:
+            there is nothing.
+        """
+        return {name: copy.deepcopy(getattr(self, name)) for name in self._state_names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        if set(state) != set(self._state_names):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: state must hold "
+                f"{', '.join(self._state_names) or 'nothing'}, got {', '.join(state)}"
+            )
+        for name, value in state.items():
+            setattr(self, name, copy.deepcopy(value))
+
+    # Not the trainer, with the rows of a fit under way: it tells each callback of a fit that it is its.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def __repr__(self) -> str:
         return shown_call(self)
@@ -79,6 +123,17 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
         _check_hooks(type(callback))
     return given
+
+
+def only_watches(callback: Callback) -> bool:
+    """Whether the training is the same without a callback."""
+    return callback._only_watches
+
+
+def may_log(callback: Callback) -> bool:
+    """Whether a callback may add to the logs: one of the user's own."""
+    is_own = not type(callback).__module__.startswith("dlcore.")
+    return is_own and overrides(callback, "on_epoch_end")
 
 
 def overrides(callback: Callback, hook: str) -> bool:

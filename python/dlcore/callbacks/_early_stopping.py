@@ -63,6 +63,11 @@ class EarlyStopping(MonitorCallback):
     parameters, ``history.best_epoch``, ``history.monitor`` and the reason are its.
     """
 
+    _state_names = (
+        *("best", "best_epoch", "stopped_epoch", "reason"),
+        *("_cause", "_waited", "_best_state"),
+    )
+
     def __init__(
         self,
         monitor: str = "val_loss",

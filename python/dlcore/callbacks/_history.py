@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from dlcore._common.plotting import finish_panel, new_figure, saved
 from dlcore.callbacks._diagnosis import Diagnosis, diagnose
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
 
     from matplotlib.axes import Axes
@@ -111,6 +113,21 @@ class History(dict[str, list[float]]):
         """Add the logs of iterations."""
         for name, values in (("iteration", iterations), ("loss", losses), ("lr", lrs)):
             self.iterations.setdefault(name, []).extend(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the logs and all attributes, copied, for `load_state_dict`."""
+        lists = {name: list(value) for name, value in vars(self).items() if type(value) is list}
+        dicts = {name: _copied(value) for name, value in vars(self).items() if type(value) is dict}
+        return {"logs": _copied(self), **vars(self), **lists, **dicts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` was taken of."""
+        if set(state) != {"logs", *vars(self)}:
+            raise ValueError(f"History.load_state_dict: got {', '.join(state)}")
+        self.clear()
+        own = copy.deepcopy(dict(state))
+        self.update(own.pop("logs"))
+        vars(self).update(own)
 
     def diagnose(self, **options: Any) -> Diagnosis:
         """Say what the curves of the loss show: overfitting, underfitting, a good fit, ...
@@ -213,6 +230,10 @@ class History(dict[str, list[float]]):
         for end in self.iteration:
             axes.axvline(end, color="gray", linewidth=0.5, alpha=0.4, zorder=0)
         finish_panel(axes, "iteration", name)
+
+
+def _copied(lists: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in lists.items()}
 
 
 def smoothed(values: list[float], past: float) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlcore._common.checks import check_choice
 from dlcore._common.representation import shown_call
-from dlcore.callbacks._callback import Callback, overrides
+from dlcore.callbacks._callback import Callback, may_log
 from dlcore.metrics._scores import NAMES
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class MonitorCallback(Callback):
         """Make sure that the fit logs the value to monitor, or that a callback may add it."""
         names = self.trainer.log_names
         others = self.trainer.active_callbacks
-        if self.monitor not in names and not any(map(_may_log, others)):
+        if self.monitor not in names and not any(map(may_log, others)):
             raise ValueError(self._unknown(names))
 
     def _value(self, logs: dict[str, float]) -> float | None:
@@ -68,7 +68,7 @@ class MonitorCallback(Callback):
         metric = own if own in NAMES else _meant(own, NAMES)
         if prefix and metric and metric not in names and not hasattr(self.trainer, "estimator"):
             text += f"; metrics=[{metric!r}] of the trainer logs {prefix + metric!r}"
-        if any(map(_may_log, self.trainer.active_callbacks)):
+        if any(map(may_log, self.trainer.active_callbacks)):
             text += f"; a callback that logs it must stand before {owner}"
         return text
 
@@ -81,12 +81,6 @@ class MonitorCallback(Callback):
 
     def __repr__(self) -> str:
         return shown_call(self, {"mode": self._given_mode})
-
-
-def _may_log(callback: Callback) -> bool:
-    """Whether a callback may add to the logs: one of the user's own."""
-    is_own = not type(callback).__module__.startswith("dlcore.")
-    return is_own and overrides(callback, "on_epoch_end")
 
 
 def _meant(name: str, names: Iterable[str]) -> str | None:

@@ -48,6 +48,8 @@ class ReduceLROnPlateau(MonitorCallback):
     `Trainer` takes one or the other.
     """
 
+    _state_names = ("best", "reductions", "_waited", "_cooling")
+
     def __init__(
         self,
         monitor: str = "val_loss",

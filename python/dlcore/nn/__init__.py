@@ -1,6 +1,7 @@
 """Layers, losses and networks; initial weights, transfer, files of weights."""
 
 from dlcore.nn import (
+    _keras,
     _layers,
     _losses,
     _multi_target,
@@ -9,6 +10,7 @@ from dlcore.nn import (
     _transfer,
 )
 from dlcore.nn._initialization import initialize
+from dlcore.nn._keras import *
 from dlcore.nn._layers import *
 from dlcore.nn._losses import *
 from dlcore.nn._multi_target import *
@@ -17,6 +19,7 @@ from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
 
 __all__: list[str] = []
+__all__ += _keras.__all__
 __all__ += _layers.__all__
 __all__ += _losses.__all__
 __all__ += _multi_target.__all__

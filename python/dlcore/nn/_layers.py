@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,6 +71,13 @@ class Layer:
     in_features: int | None = None
     out_features: int | None = None
     _is_bound: bool = False
+    # Options that are shown whatever they are.
+    _shown: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The arguments of the constructor, of the class of this package, that make such a layer."""
+        return {}
 
     @property
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -103,6 +111,16 @@ class Layer:
 
     def _tell_model(self) -> None:
         """Have the model describe its layers anew, of which an option was set."""
+
+    def __repr__(self) -> str:
+        kind = known_class(self) or type(self)
+        parameters = inspect.signature(kind).parameters
+        options = [
+            f"{value}" if parameters[name].default is inspect.Parameter.empty else f"{name}={value}"
+            for name, value in self._options.items()
+            if name in self._shown or value != parameters[name].default
+        ]
+        return f"{kind.__name__}({', '.join(options)})"
 
 
 class BoundLayer(Layer):
@@ -223,6 +241,15 @@ class Linear(BoundLayer):
         self._fill_in("bias", values)
 
     @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.has_bias,
+            "max_norm": self.max_norm,
+        }
+
+    @property
     def _settings(self) -> object:
         return self.max_norm
 
@@ -245,12 +272,6 @@ class Linear(BoundLayer):
         bound = 1 / math.sqrt(self.in_features)
         shapes = self._parameter_shapes.items()
         return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes}
-
-    def __repr__(self) -> str:
-        options = "" if self.has_bias else ", bias=False"
-        if self.max_norm is not None:
-            options += f", max_norm={self.max_norm}"
-        return f"Linear({self.in_features}, {self.out_features}{options})"
 
 
 class Normalization(BoundLayer):
@@ -332,6 +353,7 @@ class BatchNorm1d(Normalization):
     """
 
     momentum: Option[float | None] = Option(_check_momentum)
+    _shown = ("eps", "momentum")
 
     def __init__(
         self,
@@ -390,9 +412,14 @@ class BatchNorm1d(Normalization):
             "num_batches_tracked": np.array(0, np.int64),
         }
 
-    def __repr__(self) -> str:
-        affine = "" if self.has_weight else ", affine=False"
-        return f"BatchNorm1d({self.in_features}, eps={self.eps}, momentum={self.momentum}{affine})"
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "num_features": self.in_features,
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "affine": self.has_weight,
+        }
 
 
 class LayerNorm(Normalization):
@@ -415,6 +442,7 @@ class LayerNorm(Normalization):
     """
 
     eps: float
+    _shown = ("eps",)
 
     def __init__(
         self,
@@ -426,11 +454,14 @@ class LayerNorm(Normalization):
         affine = bool(elementwise_affine)
         super().__init__(normalized_shape, eps, affine, affine and bool(bias))
 
-    def __repr__(self) -> str:
-        affine = "" if self.has_weight else ", elementwise_affine=False"
-        if self.has_weight and not self.has_bias:
-            affine = ", bias=False"
-        return f"LayerNorm({self.in_features}, eps={self.eps}{affine})"
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "normalized_shape": self.in_features,
+            "eps": self.eps,
+            "elementwise_affine": self.has_weight,
+            "bias": self.has_bias or not self.has_weight,
+        }
 
 
 class RMSNorm(Normalization):
@@ -451,15 +482,20 @@ class RMSNorm(Normalization):
     """
 
     eps: Option[float | None] = Option(_check_eps_or_none)
+    _shown = ("eps",)
 
     def __init__(
         self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True
     ) -> None:
         super().__init__(normalized_shape, eps, bool(elementwise_affine), False)
 
-    def __repr__(self) -> str:
-        affine = "" if self.has_weight else ", elementwise_affine=False"
-        return f"RMSNorm({self.in_features}, eps={self.eps}{affine})"
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "normalized_shape": self.in_features,
+            "eps": self.eps,
+            "elementwise_affine": self.has_weight,
+        }
 
 
 class Dropout(Layer):
@@ -478,6 +514,7 @@ class Dropout(Layer):
     """
 
     p: Option[float] = Option(lambda name, value: check_in(name, value, "[0, 1]"))
+    _shown = ("p",)
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
@@ -486,8 +523,9 @@ class Dropout(Layer):
     def _settings(self) -> object:
         return self.p
 
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"p": self.p}
 
 
 @dataclass(frozen=True)
@@ -502,6 +540,10 @@ class Activation(Layer):
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the kernel and of its backward."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return self.options
 
 
 @dataclass(frozen=True)
@@ -597,12 +639,23 @@ ACTIVATIONS: dict[str, type[Activation]] = {
 }
 
 
+# All layers by the name of their class.
+LAYERS: dict[str, type[Layer]] = {
+    kind.__name__: kind
+    for kind in (Linear, BatchNorm1d, LayerNorm, RMSNorm, Dropout, *ACTIVATIONS.values())
+}
+
+
+def known_class(layer: object) -> type[Layer] | None:
+    """Return the class of this package that a layer is of, itself or by inheritance."""
+    return next((kind for kind in type(layer).__mro__ if LAYERS.get(kind.__name__) is kind), None)
+
+
 def check_computable(layer: Layer) -> None:
     """Raise a TypeError for a layer that compiled code cannot compute."""
-    known = (Linear, BatchNorm1d, LayerNorm, RMSNorm, Dropout, *ACTIVATIONS.values())
     name = type(layer).__name__
-    names = ", ".join(kind.__name__ for kind in known)
-    if not isinstance(layer, known) or getattr(layer, "kernel", "relu") not in ACTIVATIONS:
+    names = ", ".join(LAYERS)
+    if known_class(layer) is None or getattr(layer, "kernel", "relu") not in ACTIVATIONS:
         raise TypeError(
             f"Sequential: {name} is no layer that it can compute; it takes {names} and subclasses "
             f"of them"

@@ -9,7 +9,7 @@ import numpy as np
 from dlcore._common.arrays import as_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from dlcore._common.typing import Array
@@ -73,6 +73,23 @@ class Fixed(Option[T]):
                 f"a model: make another model"
             )
         super().__set__(layer, value)
+
+
+def options_of(layer: Any) -> dict[str, Any]:
+    """Return the options of a layer that can be set while it is part of a model."""
+    return {name: getattr(layer, name) for name in _names(layer)}
+
+
+def set_options(layer: Any, options: Mapping[str, Any]) -> None:
+    """Set those that have other values now."""
+    for name in _names(layer):
+        if name in options and getattr(layer, name) != options[name]:
+            setattr(layer, name, options[name])
+
+
+def _names(layer: Any) -> list[str]:
+    every = {name: item for kind in type(layer).__mro__[::-1] for name, item in vars(kind).items()}
+    return [n for n, item in every.items() if isinstance(item, Option) and type(item) is not Fixed]
 
 
 def fill_in(array: Array, name: str, values: Any) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
+from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear, check_computable
@@ -20,7 +21,7 @@ from dlcore.nn._options import changes
 from dlcore.nn._passes import Passes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from types import TracebackType
 
     from dlcore._common.typing import Array
@@ -81,8 +82,11 @@ class Sequential:
     Notes
     -----
     ``model[i]`` is a layer, and ``model[i:j]`` a model of some layers, which shares them and their
-    arrays: what trains one of the two trains the other. Its layers are counted from 0. A copy of it
-    is a model of its own.
+    arrays: what trains one of the two trains the other. Its layers are counted from 0. A deep copy of
+    it, or an unpickled one, is a model of its own; `copy.copy` of a model is a slice of all layers.
+
+    Copies of a model and an optimizer that are made together, such as ``copy.deepcopy((model, adam))``
+    or a pickle of both, belong together as the two do: the copied optimizer updates the copied model.
     """
 
     # The model that this one is a part of, and its first layer there.
@@ -107,24 +111,97 @@ class Sequential:
             for name, value in parameters.items():
                 layer._parameter_of(name, self._flat[start : start + value.size])[...] = value
                 start += value.size
-        self._layers, self._widths = own, _widths(own)
-        self._use = _Use()
-        self._buffers = {
+        buffers = {
             f"{i}.{name}": value.astype(self.dtype if value.dtype.kind == "f" else value.dtype)
             for i, layer in enumerate(own)
             if not layer._is_bound
             for name, value in layer._initial_buffers().items()
         }
-        self._frozen: set[str] = set()
+        seeds = rng.bit_generator.seed_seq.generate_state(8, np.uint64)
+        self._hold(own, self._flat, buffers, set(), int(seeds[-1]))
+        for start, model in nested:
+            self._take_in(model, start)
+        self._bind()
+
+    def _hold(
+        self,
+        layers: tuple[Layer, ...],
+        flat: Array,
+        buffers: dict[str, Array],
+        frozen: set[str],
+        key: int,
+    ) -> None:
+        """Take layers and arrays, which `_bind` brings together; ``key`` draws what layers draw."""
+        self._layers, self._widths = layers, _widths(layers)
+        self._flat, self._buffers = flat, buffers
+        self._frozen, self._key = frozen, key
+        self._use, self._tie = _Use(), Tie()
         self._parts: weakref.WeakSet[Sequential] = weakref.WeakSet()
         self._inference: Inference | None = None
         self._passes: Passes | None = None
         self._gradient: Array | None = None
-        seeds = rng.bit_generator.seed_seq.generate_state(8, np.uint64)
-        self._key = int(seeds[-1])  # of what layers draw in `forward`
-        for start, model in nested:
-            self._take_in(model, start)
-        self._bind()
+
+    @classmethod
+    def _of_flat(
+        cls,
+        layers: tuple[Layer, ...],
+        flat: Array,
+        buffers: dict[str, Array],
+        frozen: set[str],
+        key: int,
+    ) -> Sequential:
+        """Make a model of layers that are no part of one yet, and the arrays that it is to hold."""
+        model = cls.__new__(cls)
+        model._dtype = flat.dtype
+        model._hold(layers, flat, buffers, frozen, key)
+        model._bind()
+        return model
+
+    @classmethod
+    def _of_arrays(
+        cls,
+        layers: tuple[Layer, ...],
+        dtype: npt.DTypeLike,
+        arrays: Mapping[str, Array],
+        frozen: Collection[str] = (),
+        key: int = 0,
+    ) -> Sequential:
+        """Make a model of layers with the arrays that a ``state_dict`` has, drawing none.
+
+        Raises a ValueError that lists names and shapes, and a TypeError for a dtype, that are not
+        those of the layers: before memory is asked for, since the layers may be of any size.
+        """
+        own = check_floating("dtype", dtype)
+        _check_layers(layers, set())
+        parameters = {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(layers)
+            for name, shape in layer._parameter_shapes.items()
+        }
+        buffers = {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(layers)
+            for name, shape in layer._buffer_shapes.items()
+        }
+        _check_arrays("", arrays, parameters | buffers, True)
+        unknown = [name for name in frozen if name not in arrays]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is frozen, but not in the model")
+        initial = {
+            f"{i}.{name}": value.dtype
+            for i, layer in enumerate(layers)
+            for name, value in layer._initial_buffers().items()
+        }
+        for name, value in arrays.items():
+            wanted = initial[name] if initial.get(name, own).kind != "f" else own
+            if value.dtype != wanted:
+                raise TypeError(f"{name} is {value.dtype}, not {wanted}")
+        flat = np.empty(sum(map(math.prod, parameters.values())), own)
+        copied = {name: np.array(arrays[name]) for name in buffers}
+        model = cls._of_flat(layers, flat, copied, set(frozen), key)
+        for name, value in model.named_parameters().items():
+            value[...] = arrays[name]
+        return model
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs for x of shape (N, in_features) and the model's dtype.
@@ -420,16 +497,8 @@ class Sequential:
         own = self._named_arrays()
         given = {n: as_numbers(value, f"load_state_dict: {n}") for n, value in state.items()}
         shared = [name for name in own if name in given]
-        wrong = [
-            f"{name} has shape {given[name].shape}, the model's {own[name].shape}"
-            for name in shared
-            if given[name].shape != own[name].shape
-        ]
-        if strict:
-            wrong += [f"{name} is missing" for name in own if name not in given]
-            wrong += [f"{name} is not in the model" for name in given if name not in own]
-        if wrong:
-            raise ValueError("load_state_dict: " + "; ".join(wrong))
+        shapes = {name: value.shape for name, value in own.items()}
+        _check_arrays("load_state_dict: ", given, shapes, strict)
         for name in shared:
             if given[name].dtype != own[name].dtype:
                 raise TypeError(
@@ -491,6 +560,15 @@ class Sequential:
             for name in (*layer._parameter_shapes, *layer._buffer_shapes)
         }
 
+    @property
+    def _draws(self) -> int:
+        """What draws what layers draw in the next `forward`."""
+        return self._key if self._passes is None else self._passes.key
+
+    def _set_draws(self, key: int) -> None:
+        """Have the next `forward` draw by this."""
+        self._passes, self._key = None, key
+
     def _make_writeable(self) -> None:
         """Copy what is to be trained where it cannot be written, such as a read-only map of a file.
 
@@ -521,6 +599,7 @@ class Sequential:
 
     def _bind(self) -> None:
         own = weakref.ref(self)
+        self._tie.cover(self._flat)
         views = self._split(self.flat)
         for i, layer in enumerate(self.layers):
             arrays = {name: views[f"{i}.{name}"] for name in layer._parameter_shapes}
@@ -570,6 +649,7 @@ class Sequential:
         self._flat = np.concatenate([self._flat[:before], model._flat, self._flat[before:]])
         for name, value in model._buffers.items():
             self._buffers[f"{int(name.partition('.')[0]) + start}.{name.partition('.')[2]}"] = value
+        model._tie = Tie()  # an optimizer of the arrays that it had updates nothing of it any more
         for part in (model, *model._parts):
             part._owner, part._start = self, part._start + start
             self._parts.add(part)
@@ -596,17 +676,25 @@ class Sequential:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
+    def __copy__(self) -> Sequential:
+        return self._part(0, len(self))
+
     def __getstate__(self) -> dict[str, Any]:
-        key = self._key if self._passes is None else self._passes.key
-        own = {"_frozen": set(self.frozen), "_key": key, "_owner": None, "_start": 0}
+        own = {"_frozen": set(self.frozen), "_key": self._draws, "_owner": None, "_start": 0}
         made_anew = dict.fromkeys(("_inference", "_passes", "_gradient", "_use", "_parts"))
-        return self.__dict__ | own | made_anew
+        owner = self._owner or self
+        place = address(self._flat) - address(owner._flat)
+        return self.__dict__ | own | made_anew | {"_tie": (owner._tie, place)}
 
     # A copy's layers must be views on the copy's array.
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._use, self._parts = _Use(), weakref.WeakSet()
+        self._use, self._tie, self._parts = _Use(), Tie(), weakref.WeakSet()
+        self._widths = _widths(self._layers)
         self._bind()
+        if "_tie" in state:
+            tie, place = state["_tie"]
+            tie.bring_model(self, place)
 
     def __repr__(self) -> str:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
@@ -639,6 +727,22 @@ def _taken_apart(
         nested.append((len(layers), item))
         layers += item.layers
     return tuple(layers), nested
+
+
+def _check_arrays(
+    where: str, given: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], strict: bool
+) -> None:
+    """Raise a ValueError that lists all names and shapes of arrays that are not the model's."""
+    wrong = [
+        f"{name} has shape {given[name].shape}, the model's {shape}"
+        for name, shape in shapes.items()
+        if name in given and given[name].shape != shape
+    ]
+    if strict:
+        wrong += [f"{name} is missing" for name in shapes if name not in given]
+        wrong += [f"{name} is not in the model" for name in given if name not in shapes]
+    if wrong:
+        raise ValueError(where + "; ".join(wrong))
 
 
 def _check_layers(layers: tuple[Layer, ...], are_nested: set[int]) -> None:

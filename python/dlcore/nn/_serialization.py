@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.optional import require
+from dlcore._common import safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 __all__ = ["load_safetensors", "save_safetensors"]
-
-# What the format calls the dtypes that NumPy has, and those that are met and that it has not.
-_DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64")
-_LONG = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 def load_safetensors(path: str | PathLike[str], prefix: str = "") -> dict[str, Array]:
@@ -40,8 +36,6 @@ def load_safetensors(path: str | PathLike[str], prefix: str = "") -> dict[str, A
 
     Raises
     ------
-    ImportError
-        The package safetensors is not installed.
     TypeError
         NumPy does not have the dtype of an array, such as bfloat16.
     ValueError
@@ -55,27 +49,20 @@ def load_safetensors(path: str | PathLike[str], prefix: str = "") -> dict[str, A
     ----------
     The format: https://huggingface.co/docs/safetensors
     """
-    safetensors = require("safetensors", "load_safetensors()")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            chosen = [name for name in names if name.startswith(prefix)]
-            if prefix and not chosen:
-                some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
-                raise ValueError(
-                    f"load_safetensors: no name in {path} begins with {prefix!r}; "
-                    f"it has {some or 'no arrays'}"
-                )
-            for name in chosen:
-                dtype = file.get_slice(name).get_dtype()
-                if dtype not in _DTYPES:
-                    raise TypeError(
-                        f"load_safetensors: {name} is {_LONG.get(dtype, dtype)}, which NumPy does "
-                        f"not have: save it as float32, in PyTorch with tensor.float()"
-                    )
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in chosen}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"load_safetensors: {path} is no safetensors file: {error}") from error
+    names: list[str] = []
+
+    def is_wanted(name: str) -> bool:
+        names.append(name)
+        return name.startswith(prefix)
+
+    arrays, _ = safetensors.read(path, is_wanted)
+    if prefix and not arrays:
+        some = ", ".join(sorted(names)[:5]) + ", ..." * (len(names) > 5)
+        raise ValueError(
+            f"load_safetensors: no name in {path} begins with {prefix!r}; "
+            f"it has {some or 'no arrays'}"
+        )
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
 def save_safetensors(state: Mapping[str, Any], path: str | PathLike[str]) -> None:
@@ -86,19 +73,17 @@ def save_safetensors(state: Mapping[str, Any], path: str | PathLike[str]) -> Non
     state : mapping of str to array
         The arrays by name, such as ``model.state_dict()``, of any layout.
     path : str or path
-        The file, which is replaced if it exists.
+        The file, which is replaced if it exists, once the new one is on the disk.
 
     Raises
     ------
-    ImportError
-        The package safetensors is not installed.
     TypeError
         An array holds something else than numbers or bools.
+    OSError
+        The file cannot be written; what was there before is as it was.
     """
-    safetensors_numpy = require("safetensors.numpy", "save_safetensors()")
-    # The package takes for granted that arrays are contiguous.
-    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
+    arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
-        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        if array.dtype.kind not in "biuf" or not safetensors.has_name(array.dtype):
             raise TypeError(f"save_safetensors: {name} is {array.dtype}, not numbers or bools")
-    safetensors_numpy.save_file(arrays, path)
+    safetensors.write(path, arrays, {})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from dlcore._common.arrays import as_writeable, is_column_major
 from dlcore._common.checks import check_flag, check_real
+from dlcore._common.ties import owned, tied
 from dlcore._native import dispatch
 from dlcore.optim._groups import (
     NOTES,
@@ -487,6 +489,27 @@ class Optimizer:
         """Take other arrays of the same shapes in the place of the parameters."""
         self._groups, self._cohorts = rebound(self._groups, self._cohorts, params)
         self._params = tuple(params)
+
+    # ---- copies
+
+    def __copy__(self) -> Self:
+        # Of the same parameters, with options and state of its own.
+        memo: dict[int, Any] = {id(p): p for p in self._params}
+        return copy.deepcopy(self, memo)
+
+    # The parameters are written once, and tied to the model that they belong to.
+    def __getstate__(self) -> dict[str, Any]:
+        groups, cohorts = rebound(self._groups, self._cohorts, None)
+        own = {"_groups": groups, "_cohorts": cohorts, "_tie": tied(self._params)}
+        return self.__dict__ | own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        tie = self.__dict__.pop("_tie")
+        if self._params:
+            self._bind(owned(self._params))
+        if tie is not None:
+            tie[0].bring_holder(self, tie[1])
 
 
 class NativeOptimizer(Optimizer):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.nn import _layers as nn
+from dlcore.sklearn._state import plain, revived
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -116,11 +117,12 @@ class CoefsMixin:
             return state
         self._network()
         left_out = ("_coefs", "_intercepts", "_shown")
-        return {name: value for name, value in state.items() if name not in left_out}
+        return plain({name: value for name, value in state.items() if name not in left_out})
 
     def __setstate__(self: Any, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
-        if "model_" in state:
+        is_fitted = "model_" in state
+        super().__setstate__(revived(state) if is_fitted else state)  # type: ignore[misc]
+        if is_fitted:
             self._show_coefs()
 
 

@@ -22,9 +22,11 @@ from dlcore.nn._sequential import Sequential
 from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows
 from dlcore.sklearn._checks import check_sum, check_weights, is_plain
 from dlcore.sklearn._coefs import CoefsMixin
+from dlcore.sklearn._conversion import ConversionMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._inference import InferenceMixin
 from dlcore.sklearn._optimizers import make_optimizer
+from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
@@ -136,7 +138,7 @@ class _Epochs:
         return False
 
 
-class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
+class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin):
     """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
 
     Comes before one of their classes, whose checks of parameters and input it uses.
@@ -378,6 +380,7 @@ class PerceptronMixin(InferenceMixin, CoefsMixin, EarlyStoppingMixin):
             options["weight_decay"] = self.weight_decay
         rate = (self.learning_rate, self.learning_rate_init)
         made_of = (self.solver, rate, options)
+        revive_optimizer(self)
         before = getattr(self, "_optimizer", None)
         known = getattr(self, "_made_of", None)
         if incremental and before is not None and known == made_of:

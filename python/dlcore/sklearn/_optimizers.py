@@ -43,14 +43,13 @@ class _OfPerceptron(Optimizer):
     def learning_rate(self, value: float) -> None:
         self.lr = value
 
-    # The parameters are those of a model; a copy is bound to its own.
+    # The parameters are those of an estimator's model, to which it binds its copy.
     def __getstate__(self) -> dict[str, Any]:
-        groups, cohorts = rebound(self._groups, self._cohorts, None)
-        return self.__dict__ | {"_params": (), "_groups": groups, "_cohorts": cohorts}
+        return super().__getstate__() | {"_params": (), "_tie": None}
 
     def take_over(self, other: Any) -> None:
         """Go on with the state of another one, if it is of the same kind and shape."""
-        if type(other) is not type(self) or not other.steps:
+        if type(other) is not type(self) or not any(c.steps or c.state for c in other._cohorts):
             return
         state = other.state_arrays()
         names = {name for cohort in self._cohorts for name in self._state_names(cohort.group)}

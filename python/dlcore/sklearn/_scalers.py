@@ -24,6 +24,7 @@ from dlcore._common.arrays import without_mask
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnExtremes, ColumnStats, column_stats
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
+from dlcore.preprocessing._state import describe_stats, stats_of_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +203,15 @@ class StandardScaler(preprocessing.StandardScaler):
             self.var_[columns] = np.ldexp(near.var_, 2 * exponent)
             self.scale_[columns] = np.ldexp(near.scale_, exponent)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        own = state.get("_stats")
+        return state if own is None else {**state, "_stats": describe_stats(own)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = state.get("_stats")
+        super().__setstate__({**state, "_stats": stats_of_state(own)} if own else state)
 
     def _seen(self, columns: int) -> ColumnStats:
         """Return the statistics that the attributes tell, whoever has set them."""

@@ -83,21 +83,24 @@ class BatchPlan:
     def parts(self, batches: int) -> Iterator[BatchPlan]:
         """Give the batches some at a time: so many, rounded up to whole updates."""
         batches = self.accumulate * -(-batches // self.accumulate)
-        if batches >= len(self):
-            yield self
-            return
         for start in range(0, len(self), batches):
-            some = slice(start, start + batches)
-            offsets = self.offsets[start : start + batches + 1]
-            yield replace(
-                self,
-                order=self.order[offsets[0] : offsets[-1]],
-                offsets=offsets - offsets[0],
-                normalizers=self.normalizers[some],
-                accumulation_weights=self.accumulation_weights[some],
-                key=self.key_of(start),
-                factors=None if self.factors is None else self.factors[some],
-            )
+            yield self.part(start, start + batches)
+
+    def part(self, start: int, stop: int) -> BatchPlan:
+        """Return some of the batches: whole updates."""
+        if start == 0 and stop >= len(self):
+            return self
+        some = slice(start, stop)
+        offsets = self.offsets[start : stop + 1]
+        return replace(
+            self,
+            order=self.order[offsets[0] : offsets[-1]],
+            offsets=offsets - offsets[0],
+            normalizers=self.normalizers[some],
+            accumulation_weights=self.accumulation_weights[some],
+            key=self.key_of(start),
+            factors=None if self.factors is None else self.factors[some],
+        )
 
 
 def plan_batches(
@@ -184,6 +187,11 @@ class Batches:
         # Which rows are read; None if all are.
         read = None if rows.weight is None else rows.weight > 0
         self._read = None if read is None or read[self._index].all() else read
+
+    @property
+    def data(self) -> Dataset:
+        """The data."""
+        return self._rows
 
     def weigh(self, *, anew: bool = True) -> None:
         """Weigh the rows by the loss as it is now."""

@@ -175,8 +175,18 @@ class Configured(Run):
         self.__dict__["_quick"] = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is native stays here; a copy makes its own.
-        return self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        # What is native, or of a fit under way, stays here; a copy makes its own.
+        state = self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        for name in ("_watch", "_metrics", "_course", "_resumed", "_resumed_record"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._metrics = _metrics_of(self._given_metrics, self._loss)
+        for callback in self.active_callbacks:
+            if "trainer" not in vars(callback):  # which the callbacks of a copy have left behind
+                callback.trainer = self
 
     def __repr__(self) -> str:
         options = {
@@ -190,7 +200,7 @@ class Configured(Run):
             "schedule": self.schedule,
         }
         given = [f"{name}={shown(own)}" for name, own in options.items() if own is not None]
-        given.insert(1, f"optimizer={_shown_optimizer(self.optimizer, self.model)}")
+        given.insert(1, f"optimizer={shown_optimizer(self.optimizer, self.model)}")
         return f"Trainer(model, {', '.join(given)})"
 
 
@@ -222,7 +232,7 @@ def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
     return optimizer
 
 
-def _shown_optimizer(optimizer: Any, model: Sequential) -> str:
+def shown_optimizer(optimizer: Any, model: Sequential) -> str:
     """Return the call that makes an optimizer like it of ``model``, without its state."""
     groups = getattr(optimizer, "param_groups", None)
     if not groups:

@@ -10,9 +10,11 @@ import numpy as np
 from dlcore.metrics._accumulation import Measurement
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import describe_fault
+from dlcore.training._epoch_record import EpochRecord
 from dlcore.training._evaluation import score
 from dlcore.training._loop import run_batches, run_unwatched
 from dlcore.training._step import Diverged
+from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from dlcore.training._prefetch import AugmentedBatches
     from dlcore.training._progress import IterationLog, Progress
     from dlcore.training._step import TrainingStep
-    from dlcore.training._stream import Stream
 
 # Outputs of training batches that are kept at once for metrics: 32 MiB of float32.
 _OUTPUTS = 2**23
@@ -71,11 +72,37 @@ class TrainerEpochs:
             if count:
                 return self._train_unseen(source, epoch, min(count, end - epoch))
         self._progress.begin_epoch(epoch)
-        key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
-        logs = self._train(source.epoch(self._rng, key))
+        logs = self._train(source.epoch(self._rng, self._begin()))
         if "lr" in trainer.log_names:
             logs |= trainer._learning_rates.logs()
         return epoch, logs
+
+    def skip(self, epochs: int, validation_goes_on: bool) -> None:
+        """Pass over the batches of epochs that were learned from elsewhere.
+
+        ``validation_goes_on`` tells whether each validation goes on where the one before ended.
+        """
+        if isinstance(self._source, Stream):
+            self._source.skip(epochs)
+        if self._validation is not None and validation_goes_on:
+            for _ in range(epochs // self._validation_freq):
+                for _ in self._validation():
+                    pass
+
+    def _begin(self) -> int:
+        """Return what draws what layers draw; keep or restore what has drawn the batches."""
+        trainer, rng = self._trainer, self._rng
+        watch, record = trainer._watch, trainer._resumed_record
+        if record is None:
+            key = int(trainer._layer_rng.integers(2**63)) if self._draws else 0
+            if watch.may_save:
+                watch.record = EpochRecord(None if rng is None else rng.bit_generator.state, key)
+            return key
+        if rng is not None and record.order is not None:
+            rng.bit_generator.state = record.order
+        watch.go_on(record)
+        trainer._resumed_record = None
+        return record.key
 
     def _take_changes(self) -> None:
         """Take over what callbacks have changed."""
@@ -111,6 +138,7 @@ class TrainerEpochs:
             or not self._log.only_counts
             or not trainer._watch.is_idle
             or not self._step.is_native
+            or trainer._resumed_record is not None
         )
 
     def _train_unseen(
@@ -145,6 +173,7 @@ class TrainerEpochs:
     def _train(self, plans: Iterable[BatchPlan]) -> dict[str, float]:
         """Learn from the batches of one epoch; return its loss and the metrics before each update."""
         trainer, step, log, watch = self._trainer, self._step, self._log, self._trainer._watch
+        record = watch.record
         total = weight = 0.0
         self._batches = 0
         measured = Measurement(trainer._metrics) if trainer._metrics else None
@@ -153,10 +182,14 @@ class TrainerEpochs:
             if measured is not None:
                 shape = len(plan.order), step.width_of(plan.rows)
                 outputs = np.empty(shape, trainer.model.dtype)
+            known = None if record is None or not record.known else record.read(plan, outputs)
             try:
-                losses = run_batches(
-                    step, plan, trainer._learning_rates, log, watch, outputs=outputs
-                )
+                if known is None:
+                    losses = run_batches(
+                        step, plan, trainer._learning_rates, log, watch, outputs=outputs
+                    )
+                else:
+                    losses = self._run_rest(plan, outputs, known)
             except Diverged as error:
                 batch = self._batches + error.batch
                 raise self._divergence(error, plan, self._epoch, batch) from None
@@ -181,6 +214,23 @@ class TrainerEpochs:
             raise ValueError(f"no row of epoch {self._epoch + 1} counts: their weights are all 0")
         logs = {"loss": total / weight}
         return logs if measured is None else logs | measured.values()
+
+    def _run_rest(self, plan: BatchPlan, outputs: Array | None, known: Array) -> Array:
+        """Learn from the batches of a plan whose losses are not known; return those of all."""
+        done, trainer = len(known), self._trainer
+        if done == len(plan):
+            return known
+        if outputs is not None:
+            outputs = outputs[plan.offsets[done] :]
+        rates, rest = trainer._learning_rates, plan.part(done, len(plan))
+        try:
+            losses = run_batches(
+                self._step, rest, rates, self._log, trainer._watch, outputs=outputs
+            )
+        except Diverged as error:
+            error.batch += done
+            raise
+        return np.concatenate([known, losses])
 
     def _pieces(self, plans: Iterable[BatchPlan]) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""

@@ -12,7 +12,7 @@ from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dlcore._common.typing import Array
 
@@ -86,6 +86,15 @@ class ScheduledLearningRates:
         self._updates += count
         if lrs is not None and count:
             set_lrs(self._optimizer, lrs[count - 1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the schedule has come, and the rates that it started from."""
+        return {"epochs": self._epochs, "updates": self._updates, "initial": list(self._initial)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._epochs, self._updates = state["epochs"], state["updates"]
+        self._initial = list(state["initial"])
 
     @property
     def log_names(self) -> list[str]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
+from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
 from dlcore.training._step_python import Diverged
-from dlcore.training._watch import EndOfFit, Watch
+from dlcore.training._watch import EndOfRun, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dlcore.callbacks._callback import Callback
     from dlcore.nn._sequential import Sequential
     from dlcore.training._batches import BatchPlan
+    from dlcore.training._epoch_record import EpochRecord
     from dlcore.training._learning_rate import ScheduledLearningRates
     from dlcore.training._progress import IterationLog
     from dlcore.training._step import TrainingStep
@@ -43,6 +45,8 @@ class Run:
         What each epoch logs.
     active_callbacks : list of Callback
         Those of the fit, in the order in which they are called.
+    first_epoch : int
+        The epoch that the fit begins with: 0, or how many were done where it goes on from a file.
     """
 
     model: Sequential
@@ -50,18 +54,33 @@ class Run:
     history: History
     log_names: list[str]
     active_callbacks: list[Callback]
+    first_epoch: int = 0
     _is_stopping = False
     _watch: Watch
+    _savers: list[ModelCheckpoint]
+    _done = 0  # epochs
+    _resumed_record: EpochRecord | None = None  # of the epoch that the fit goes on with
 
     def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
         """Begin with an empty history, and with limits as `Watch` takes them."""
+        active = as_callbacks(callbacks)
         vars(self).update(  # since trainers look at each attribute that is assigned
             _watch=Watch(self, **limits),
             history=History(),
             log_names=log_names,
-            active_callbacks=as_callbacks(callbacks),
+            active_callbacks=active,
+            first_epoch=0,
+            _savers=[c for c in active if isinstance(c, ModelCheckpoint)],
             _is_stopping=False,
+            _done=0,
         )
+
+    def _take_up(self) -> bool:
+        """Go on with a fit that was cut off, if this is one, once the callbacks know that it begins.
+
+        Tell whether it is not over.
+        """
+        return True
 
     def training_inputs(self) -> Iterator[Array]:
         """Give x of the rows that the fit under way trains on, some at a time: for callbacks."""
@@ -117,12 +136,13 @@ def run_epochs(
     callbacks see it, and its own while it trains.
     """
     with _told(run, average):
-        epoch = -1
+        epoch = run.first_epoch - 1 if run._take_up() else count
         while (epoch := epoch + 1) < count:
             if average is not None:
                 average.show(run.model, average=False)
-            run._tell("on_epoch_begin", epoch)
-            learning_rates.begin_epoch()
+            if run._resumed_record is None:  # or the epoch has begun elsewhere
+                run._tell("on_epoch_begin", epoch)
+                learning_rates.begin_epoch()
             run._watch.begin_epoch()
             epoch, logs = epochs.train(epoch, count)
             run._watch.end_epoch()
@@ -131,6 +151,7 @@ def run_epochs(
             logs |= epochs.validate()
             learning_rates.end_epochs()
             run.history.record(epoch, logs, **epochs.counts(epoch))
+            run._done = epoch + 1
             epochs.end(epoch, logs)
             try:
                 run._tell("on_epoch_end", epoch, logs)
@@ -140,6 +161,8 @@ def run_epochs(
             run._watch.end_epoch()
             if run._is_stopping:
                 run.history.stopped_epoch = epoch
+            for saver in run._savers:
+                saver.save_after(epoch, logs, is_last=run._is_stopping or epoch + 1 == count)
             if epochs.has_converged() or run._is_stopping:
                 break
 
@@ -222,7 +245,10 @@ def run_batches(
         except Diverged as error:
             error.batch += batch
             raise
-        row, batch = row + len(part.order), batch + len(part)
+        done = len(losses[-1])
+        rows = int(part.offsets[done])
+        watch.ran(losses[-1], own_outputs if own_outputs is None else own_outputs[:rows])
+        row, batch = row + rows, batch + done
     return losses[0] if len(losses) == 1 else np.concatenate([np.empty(0), *losses])
 
 
@@ -295,7 +321,7 @@ def _run_part(
             seconds=seconds,
             between=between,
         )
-    except EndOfFit:
+    except EndOfRun:
         learning_rates.end_updates(log.iteration - made_before, lrs)
         return losses[:last]
     finally:

@@ -89,6 +89,11 @@ class AugmentedBatches:
     def accumulate(self, batches: int) -> None:
         self._source.accumulate = batches
 
+    @property
+    def data(self) -> Dataset:
+        """The data as they are."""
+        return self._source.data
+
     def weigh(self) -> None:
         """Weigh the rows by the loss as it is now."""
         self._source.weigh()

@@ -10,7 +10,7 @@ import numpy as np
 from dlcore._common.optional import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from dlcore._common.typing import Array
@@ -116,6 +116,18 @@ class IterationLog:
     def only_counts(self) -> bool:
         """Whether there is nothing to log or to show, but the number of iterations."""
         return self._every is None and self._progress.has_no_bar
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is counted, between two updates."""
+        return {"iteration": self.iteration, "losses": list(self._losses)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from there."""
+        self.iteration, self._losses = state["iteration"], list(state["losses"])
+
+    def pass_over(self, batches: int) -> None:
+        """Show that batches were learned from elsewhere."""
+        self._progress.step(batches)
 
     def begin(self, plan: BatchPlan, losses: Array, lrs: Array | Callable[[], float]) -> None:
         """Begin with other batches, whose losses are filled in.

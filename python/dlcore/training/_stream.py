@@ -86,6 +86,12 @@ class Reader:
                 f"as a list or an object with __iter__, or {self._steps_name}="
             )
 
+    def skip(self, epochs: int) -> None:
+        """Pass over the batches of so many epochs, where the next one goes on with what follows."""
+        for _ in range(epochs if self.steps is not None else 0):
+            for _ in self._batches():
+                pass
+
     def __iter__(self) -> Iterator[Dataset]:
         number = 0
         for number, batch in enumerate(self._batches(), 1):
@@ -136,6 +142,10 @@ class Stream:
 
     def __init__(self, loss: Loss, reader: Reader, accumulate: int) -> None:
         self._loss, self._reader, self.accumulate = loss, reader, accumulate
+
+    def skip(self, epochs: int) -> None:
+        """Pass over the batches of so many epochs, as far as the next one does not begin anew."""
+        self._reader.skip(epochs)
 
     def weigh(self) -> None:
         """Weigh rows by the loss as it is now, as is done with each batch anyway."""

@@ -13,12 +13,12 @@ from dlcore._common.arrays import is_array_like
 from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
+from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
-from dlcore.training._configuration import Configured
 from dlcore.training._dataset import (
     Dataset,
     Subset,
@@ -33,12 +33,14 @@ from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on, run_epochs
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._progress import IterationLog, Progress
+from dlcore.training._resumable import Resumable
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
+    from os import PathLike
 
     from dlcore._common.protocols import Optimizer
     from dlcore._common.typing import Array
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from dlcore.optim._schedules import Schedule
 
 
-class Trainer(Configured):
+class Trainer(Resumable):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -92,6 +94,8 @@ class Trainer(Configured):
         What each epoch of the last fit logs.
     active_callbacks : list of Callback
         Those of the last fit.
+    first_epoch : int
+        The epoch that the last fit began with: not 0 where it went on from a file.
     """
 
     def __init__(
@@ -156,6 +160,7 @@ class Trainer(Configured):
         max_time: float | timedelta | None = None,
         max_iterations: int | None = None,
         log_every: int | None = None,
+        resume: str | PathLike[str] | bool | None = None,
         verbose: int | str = "auto",
     ) -> History:
         """Train; a second call goes on where the first ended.
@@ -218,6 +223,12 @@ class Trainer(Configured):
         log_every : int, optional
             Log the mean loss of every so many iterations (updates) as well, in
             ``history.iterations``, and show it unless ``verbose`` is 0.
+        resume : path or True, optional
+            Go on with the fit whose state is in this file, of `ModelCheckpoint` or `save`, to the
+            bits of one that was never cut off; True takes the newest file of the `ModelCheckpoint`
+            among the callbacks. ``epochs`` and ``max_iterations`` count from the first fit's
+            beginning then, and the history is of the whole. Where the `ModelCheckpoint` of this fit
+            has not written yet, the fit begins: the same call starts and resumes.
         verbose : {"auto", 0, 1, 2}
             0 shows nothing, 2 a line an epoch, 1 a progress bar as well (with tqdm); "auto" is 1
             on a terminal and 2 elsewhere.
@@ -232,7 +243,8 @@ class Trainer(Configured):
         Raises
         ------
         TypeError, ValueError, IndexError
-            x, y or an option is not as described; nothing was changed.
+            x, y or an option is not as described, or not that of the fit to resume; nothing was
+            changed.
         FloatingPointError
             The training diverged: the loss, the gradient or the parameters became NaN or
             infinite. The model has its parameters from before that step, or those of the best epoch
@@ -268,6 +280,24 @@ class Trainer(Configured):
         if self._learning_rates.schedule is not None and _reduces(watchers):
             raise ValueError("schedule sets the learning rate, ReduceLROnPlateau cannot reduce it")
         average = one_average(watchers)
+        resumed = None if resume is None else self._read_resumed(resume, watchers)
+        setup = None
+        if resume is not None or (watchers and _saves(watchers)):
+            setup = self._setup(
+                source,
+                batch_size=batch_size,
+                steps_per_epoch=steps_per_epoch,
+                sample_weight=sample_weight is not None,
+                class_weight=class_weight,
+                validation=validation is not None,
+                validation_split=validation_split,
+                validation_freq=validation_freq,
+                shuffle=shuffle,
+                transform=transform,
+                mix=mix,
+            )
+        if resumed is not None and setup is not None:
+            self._check_resumed(resumed, setup, watchers)
         with self.model._in_training():
             step = self._training_step(
                 None if average is None else (average.begin(self.model), average.decay)
@@ -277,6 +307,7 @@ class Trainer(Configured):
             names = self._names_of_logs(watchers, validation is not None)
             self._open(watchers, names, max_time=max_time, max_iterations=max_iterations)
             log = IterationLog(self.history, progress, log_every)
+            self._begin_course(log, setup, resumed)
             self._source = source
             work = TrainerEpochs(
                 self, source, step, validation, validation_freq, shuffle, progress, log, average
@@ -284,11 +315,13 @@ class Trainer(Configured):
             try:
                 # Threads that change batches end with the fit, however it ends.
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
+                    if resumed is not None:
+                        work.skip(self.first_epoch, validation_steps is not None)
                     run_epochs(self, work, epochs, self._learning_rates, average)
                     if (last := self.history.stopped_epoch) is not None:
                         progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
             finally:
-                self._source = None
+                self._end_course()
         return self.history
 
     def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
@@ -568,6 +601,10 @@ class Trainer(Configured):
         reader = Reader(source, name, check, steps=steps, steps_name=steps_name, prefix=prefix)
         reader.check_repeats(epochs)
         return lambda: (rows.counted() for rows in reader)
+
+
+def _saves(callbacks: list[Callback]) -> bool:
+    return any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
 
 
 def _reduces(callbacks: list[Callback]) -> bool:

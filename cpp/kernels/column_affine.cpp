@@ -80,8 +80,8 @@ struct map_table {
         for (int part = 0; part < wide_parts<T>; ++part)
           y[part] = map(load_wide<T>(own, part), part);
         T* const at = to + k * table.period;
-        // Halves take fewer operations; but what is read again at once, to be streamed, had better
-        // been written as it is read.
+        // Halves take fewer operations, but to read them at once as a whole, to stream it, takes
+        // longer.
         if constexpr (wide_parts<T> == 2 && Count == 1)
           store<T>(at, instruction_set::narrow(y[0], y[1]));
         else store_narrow<T>(at, y);

@@ -34,6 +34,7 @@ FLOORS = (
     "training",
     "diagnostics",
     "sklearn",
+    "export",
 )
 MODULES = {
     ".".join(("dlcore", *path.relative_to(PACKAGE).with_suffix("").parts)): path

@@ -9,8 +9,10 @@ from typing import Any
 _EXTRAS = {
     "cv2": ("OpenCV", "image"),
     "matplotlib": ("matplotlib", "plot"),
+    "onnx": ("onnx", "onnx"),
     "optuna": ("Optuna", "optuna"),
     "safetensors": ("safetensors", "safetensors"),
+    "skl2onnx": ("skl2onnx", "onnx"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tqdm": ("tqdm", "progress"),
 }

@@ -60,8 +60,9 @@ class BatchNorm:
 
     @property
     def scale(self) -> Array:
-        """What ``x - mean`` is multiplied by, in float64."""
-        scale: Array = self.weight / np.sqrt(self.var.astype(np.float64) + self.eps)
+        """What ``x - mean`` is multiplied by."""
+        eps = self.var.dtype.type(self.eps)
+        scale: Array = self.var.dtype.type(1) / np.sqrt(self.var + eps)
         return scale
 
 

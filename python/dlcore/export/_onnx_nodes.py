@@ -70,7 +70,7 @@ class Writer:
             # Not BatchNormalization, which runtimes compute as x * a + b: that loses the digits of
             # a feature whose mean is large.
             x = self.add("Sub", x, self.number(step.mean))
-            return self._affine(x, step.scale, step.bias)
+            return self._affine(x, step.scale * step.weight, step.bias)
         if isinstance(step, description.RowNorm):
             return self._row_norm(x, step)
         return self._activation(x, step)

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <memory>
+#include <memory>
 #include <numeric>
+#include <utility>
 #include <utility>
 #include <vector>
 

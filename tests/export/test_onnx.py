@@ -249,6 +249,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_what_has_no_export_is_named():
     from sklearn import dummy, neural_network, preprocessing
     from sklearn.exceptions import NotFittedError
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
 
     x, rng = make_rows()
@@ -264,6 +265,8 @@ def test_what_has_no_export_is_named():
             dl.to_onnx(other.fit(x, y))
     with pytest.raises(TypeError, match="StandardScaler alone has no export; pass the pipeline"):
         dl.to_onnx(estimators.StandardScaler().fit(x))
+    with pytest.raises(TypeError, match="GridSearchCV has no export; pass its best_estimator_"):
+        dl.to_onnx(GridSearchCV(own, {"alpha": [0.1]}, cv=2).fit(x, y))
     with pytest.raises(TypeError, match=r"Trainer has no export; pass its model: trainer.model"):
         dl.to_onnx(dl.Trainer(small(), loss="mse"))
     with pytest.raises(TypeError, match="before a network go MinMaxNormalizer and ZScore"):
@@ -276,6 +279,14 @@ def test_what_has_no_export_is_named():
         dl.to_onnx([dl.ZScoreNormalizer().fit(1e-300 * x[:, :4].astype(float)), small()])
     with pytest.raises(ValueError, match="the estimator says what its outputs mean"):
         dl.to_onnx(own, output="softmax")
+
+
+def test_what_a_file_cannot_hold_is_said(monkeypatch):
+    from dlcore.export import _onnx_graph
+
+    monkeypatch.setattr(_onnx_graph, "MOST_BYTES", 59)
+    with pytest.raises(ValueError, match="the parameters take 60 bytes, but a file of ONNX holds"):
+        dl.to_onnx(small())
 
 
 def test_arguments_out_of_range():

@@ -19,13 +19,13 @@ def compiler(name):
     return path
 
 
-def run(*command, **options):
-    """Run a command; fail with what it says."""
+def run(*command, merges=False, **options):
+    """Run a command; fail with what it says. Return its output, with that of errors if asked."""
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, check=False, **options
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stdout + done.stderr if merges else done.stdout
 
 
 def compiled(header, name, folder, *options, cc="gcc"):

@@ -113,32 +113,22 @@ static inline float @_inverse_root(float x) {
         (),
         """\
 static inline float @_sum(const float *x, int n) {
-    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    float s[4];
     int i;
-    for (i = 0; i + 3 < n; i += 4) {
-        s0 += x[i];
-        s1 += x[i + 1];
-        s2 += x[i + 2];
-        s3 += x[i + 3];
-    }
-    for (; i < n; ++i) s0 += x[i];
-    return (s0 + s1) + (s2 + s3);
+    s[0] = s[1] = s[2] = s[3] = 0.0f;
+    for (i = 0; i < n; ++i) s[i & 3] += x[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
 }""",
     ),
     "square_sum": (
         (),
         """\
 static inline float @_square_sum(const float *x, int n) {
-    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    float s[4];
     int i;
-    for (i = 0; i + 3 < n; i += 4) {
-        s0 += x[i] * x[i];
-        s1 += x[i + 1] * x[i + 1];
-        s2 += x[i + 2] * x[i + 2];
-        s3 += x[i + 3] * x[i + 3];
-    }
-    for (; i < n; ++i) s0 += x[i] * x[i];
-    return (s0 + s1) + (s2 + s3);
+    s[0] = s[1] = s[2] = s[3] = 0.0f;
+    for (i = 0; i < n; ++i) s[i & 3] += x[i] * x[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
 }""",
     ),
     "relu": (

@@ -44,10 +44,17 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
     name = type(estimator).__name__
     if is_scaler(estimator):
         raise TypeError(f"{function}: {name} alone has no export; pass the pipeline it begins")
+    if hasattr(estimator, "best_estimator_"):
+        raise TypeError(f"{function}: {name} has no export; pass its best_estimator_")
     raise TypeError(
-        f"{function}: {name} has no export; it takes MLPClassifier and MLPRegressor of dlcore.sklearn, "
-        f"after StandardScaler and MinMaxScaler. Where skl2onnx knows {name}, call "
-        f"dlcore.export.register_skl2onnx() and then skl2onnx.to_onnx()"
+        f"{function}: {name} has no export; it takes MLPClassifier and MLPRegressor of "
+        f"dlcore.sklearn, after StandardScaler and MinMaxScaler. {_by_skl2onnx(name)}"
+    )
+
+
+def _by_skl2onnx(name: str) -> str:
+    return (
+        f"Where skl2onnx knows {name}, call dlcore.register_skl2onnx() and then skl2onnx.to_onnx()"
     )
 
 
@@ -64,8 +71,7 @@ def of_scaler(
     if not is_scaler(scaler):
         raise TypeError(
             f"{function}: {name} has no export; before the network go StandardScaler and "
-            f"MinMaxScaler. Where skl2onnx knows {name}, call dlcore.export.register_skl2onnx() and "
-            f"then skl2onnx.to_onnx()"
+            f"MinMaxScaler. {_by_skl2onnx(name)}"
         )
     check_is_fitted(scaler)
     columns = int(scaler.n_features_in_) if width is None else width

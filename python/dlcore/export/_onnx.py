@@ -68,7 +68,8 @@ def to_onnx(
     ImportError
         The package onnx is not installed.
     TypeError
-        A part has no export, such as another transformer of a pipeline; the message names it.
+        A part has no export, such as another transformer of a pipeline, or `GELU` in float64, of
+        whose error function runtimes know float32 alone; the message names it.
     ValueError
         A part is not fitted, an argument is out of range, or parts do not fit each other.
     OSError

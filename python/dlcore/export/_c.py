@@ -171,7 +171,7 @@ def to_c(
     header is compiled as it is: ``cc -O2 -DNET_API= -x c -c net.h``.
 
     Sums of float32 are in the order of dlcore's kernels, and parameters of float64 are rounded to
-    float32. Where the compiler may use a multiply-add, networks of `Linear`, `BatchNorm1d`, `ReLU`
+    float32; a normalizer is computed in double and rounded once, as dlcore does. Where the compiler may use a multiply-add, networks of `Linear`, `BatchNorm1d`, `ReLU`
     and `LeakyReLU` give the same bits; elsewhere logits differ by 2 to 4 ULP of the largest of them.
     (In ULP of each logit there is no bound, for dlcore itself neither: it may be a difference of
     terms of any size.) `LayerNorm` and `RMSNorm` multiply what rounding left.

@@ -185,35 +185,25 @@ class _Header:
         self._elementwise(self._fma(f"{x}, {w}[j]", f"{shift}[j]"))
 
     def _columns(self, i: int, step: description.Columns, x: str, to: str = "") -> None:
-        """Map columns as if in float64: what rounding took from the parameters is a second part."""
-        first, rest = [], []
-        for values in (step.subtract, step.multiply):
-            high = floats(values, "a column's scale")
-            first.append(high)
-            rest.append((values - high).astype(np.float32))
-        pad = self._pad if not to else np.asarray
+        """Map columns in float64, rounded once, as a normalizer does."""
 
         def named(name: str, values: Array) -> str:
-            return f"{self._constant(f'{name}_{i}', pad(values), 'a column')}[j]"
+            padded = values if to else self._pad(values)
+            full = f"{self._name}_{name}_{i}"
+            self._arrays.append(array("double", full, padded.astype(np.float64)))
+            return f"{full}[j]"
 
-        difference = x
-        if first[0].any():
-            difference = f"({x} - {named('subtract', first[0])})"
-            if rest[0].any():
-                difference = f"({difference} - {named('subtract_rest', rest[0])})"
-        mapped = f"{difference} * {named('multiply', first[1])}"
-        later = []
-        if rest[1].any():
-            later.append(f"{difference} * {named('multiply_rest', rest[1])}")
+        mapped = x
+        if step.subtract.any():
+            mapped = f"({mapped} - {named('subtract', step.subtract)})"
+        mapped = f"{mapped} * {named('multiply', step.multiply)}"
         if step.add.any():
-            later.append(named("add", step.add))
-        if later:
-            mapped += f" + ({' + '.join(later)})"
-        self._store(mapped, to)
+            mapped += f" + {named('add', step.add)}"
+        self._store(f"(float)({mapped})", to)
         for comparison, bound in (("<", step.low), (">", step.high)):
             if np.isfinite(bound):
                 place = f"{to or self._at}[j]"
-                limit = number(bound)
+                limit = number(np.float32(bound))
                 self._store(f"{place} {comparison} {limit} ? {limit} : {place}", to)
 
     def _store(self, expression: str, to: str) -> None:
@@ -223,7 +213,7 @@ class _Header:
             self._elementwise(expression)
 
     def _row_norm(self, i: int, step: description.RowNorm) -> None:
-        n, name, add = number(self._width), self._name, self._lines.append
+        n, name, add = number(np.float32(self._width)), self._name, self._lines.append
         sum_of = f"{name}_sum({{}}, {self._width}) / {n}"
         self._used |= {"square_sum", "inverse_root"}
         self._numbers.add("scale")
@@ -236,7 +226,7 @@ class _Header:
             add(f"    mean = {sum_of.format(self._at)};")
             self._elementwise(f"{self._at}[j] - mean")
         squares = f"{name}_square_sum({self._at}, {self._width}) / {n}"
-        add(f"    scale = {name}_inverse_root({squares} + {number(step.eps)});")
+        add(f"    scale = {name}_inverse_root({squares} + {number(np.float32(step.eps))});")
         self._scaled(f"{self._at}[j] * scale", i, step.weight, step.bias)
 
     def _activated(self, step: description.Activation, x: str) -> str:

@@ -60,8 +60,8 @@ def floats(values: Array, where: str) -> Array:
 
 
 def number(value: Any) -> str:
-    """Return a float32 as a literal, to its last bit."""
-    return f"{np.float32(value)!s}f"
+    """Return a float32 or a float64 as a literal, to its last bit."""
+    return f"{value!s}f" if isinstance(value, np.float32) else repr(float(value))
 
 
 def array(kind: str, name: str, values: Array) -> str:

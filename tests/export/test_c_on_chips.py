@@ -104,7 +104,7 @@ def test_the_bits_of_float32_are_those_of_this_machine(tmp_path):
     pipeline, x = make_pipeline()
     header = dl.to_c(pipeline, "net", output="softmax")
     bits = emulated(header, x, "float", tmp_path)
-    y = Library(header, tmp_path).rows("logits", x, 4)
+    y = Library(header, tmp_path, "-DNET_PLAIN").rows("logits", x, 4)
     assert np.array_equal(bits.view(np.float32), y)
 
 

@@ -40,7 +40,7 @@ def compiled(header, name, folder, *options, cc="gcc"):
 
 def undefined(made, nm="nm"):
     """Return the symbols that an object file needs."""
-    return set(run(compiler(nm), "-u", made).split()) - {"U"}
+    return set(run(compiler(nm), "-u", made).split()) - {"U", "_GLOBAL_OFFSET_TABLE_"}
 
 
 class Library:

@@ -40,7 +40,9 @@ def random_network(seed, dtype=np.float32):
             hidden.insert(place, norm(own))
         if i < len(widths) - 2:
             hidden += [random_activation(rng), *([dl.Dropout(0.3)] if rng.integers(2) else [])]
-        layers += [dl.Sequential(*hidden, dtype=dtype)] if rng.random() < 0.3 else hidden
+        layers += (
+            [dl.Sequential(*hidden, dtype=dtype, seed=seed + i)] if rng.random() < 0.3 else hidden
+        )
     model = dl.Sequential(*layers, dtype=dtype, seed=seed)
     for layer in model.layers:
         if isinstance(layer, dl.BatchNorm1d):

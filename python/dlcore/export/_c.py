@@ -170,11 +170,14 @@ def to_c(
     Functions are ``static inline``; with ``-DNET_API=`` they are seen by other languages, and the
     header is compiled as it is: ``cc -O2 -DNET_API= -x c -c net.h``.
 
-    Sums of float32 are in the order of dlcore's kernels, and parameters of float64 are rounded to
-    float32; a normalizer is computed in double and rounded once, as dlcore does. Where the compiler may use a multiply-add, networks of `Linear`, `BatchNorm1d`, `ReLU`
-    and `LeakyReLU` give the same bits; elsewhere logits differ by 2 to 4 ULP of the largest of them.
-    (In ULP of each logit there is no bound, for dlcore itself neither: it may be a difference of
-    terms of any size.) `LayerNorm` and `RMSNorm` multiply what rounding left.
+    Sums of float32 are in the order of dlcore's kernels, with multiply-adds where the processor has
+    them, and parameters of float64 are rounded to float32; a normalizer is computed in double and
+    rounded once, as dlcore does. So networks of `Linear`, `BatchNorm1d`, `ReLU` and `LeakyReLU` give
+    dlcore's bits. (On x86-64 GCC and Clang may not take multiply-adds for granted: the network is
+    compiled twice, and asks the processor, unless ``NET_PLAIN`` is defined.) Without them, and of
+    other activations, logits differ by 4 ULP of the largest of them at most. (In ULP of each logit
+    there is no bound: it may be a difference of terms of any size.) `LayerNorm` and `RMSNorm`
+    multiply what rounding left.
 
     In int8, weights have a scale for each output, activations one for each layer (Jacob et al.,
     2018), activations other than ReLU are tables, and `BatchNorm1d` is folded where it can be.

@@ -26,12 +26,50 @@ _VECTOR, _GROUP = 4, 8
 _TERMS = 256
 
 _MULTIPLY_ADD = """\
-/* x * y + z: rounded once where the processor does so. */
+/* x * y + z, rounded once where the processor does so. Nearly all of x86-64 do, but a compiler must
+   not take it for granted: there the network is compiled twice, and asks. {NAME}_PLAIN prevents it. */
 #if defined(__GNUC__) && defined(__FP_FAST_FMAF)
 #define {NAME}_FMA(x, y, z) __builtin_fmaf(x, y, z)
 #else
 #define {NAME}_FMA(x, y, z) ((x) * (y) + (z))
+#if defined(__GNUC__) && defined(__x86_64__) && !defined({NAME}_PLAIN)
+#define {NAME}_ASKS
+#endif
 #endif"""
+
+_LOGITS = """\
+#ifdef {NAME}_ASKS
+/* Whether the processor has multiply-adds, and the system keeps their registers. */
+static inline int {name}_has_fma(void) {{
+    static int known; /* 1 for no, 2 for yes */
+    int answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (answer == 0) {{
+        uint32_t a = 1, b, c = 0, d, kept = 0;
+        const uint32_t bits = 1u << 12 | 1u << 27 | 1u << 28;
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        if ((c & bits) == bits) __asm__ volatile("xgetbv" : "=a"(kept), "=d"(d) : "c"(0));
+        answer = (kept & 6) == 6 ? 2 : 1;
+        __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
+    }}
+    return answer == 2;
+}}
+
+__attribute__((target("fma"))) static void {name}_fused_logits(const float *x, float *y) {{
+{fused}
+}}
+#endif
+
+/* The outputs of the network for a row. */
+{NAME}_API void {name}_logits(const float *x, float *y) {{
+{declared}
+#ifdef {NAME}_ASKS
+    if ({name}_has_fma()) {{
+        {name}_fused_logits(x, y);
+        return;
+    }}
+#endif
+{plain}
+}}"""
 
 
 def header_of_floats(described: description.Description, name: str) -> str:
@@ -91,14 +129,11 @@ class _Header:
         declared = f"    float {declared};" if arrays else ""
         numbers = f"    float {', '.join(sorted(self._numbers))};" if self._numbers else ""
         index = "    int i, j;" if "(i = " in text else "    int j;"
-        lines = [declared, numbers, index, *self._lines, copied]
-        return "\n".join(
-            [
-                "/* The outputs of the network for a row. */",
-                f"{self._api} void {self._name}_logits(const float *x, float *y) {{",
-                *filter(None, lines),
-                "}",
-            ]
+        declared = "\n".join(filter(None, [declared, numbers, index]))
+        plain = "\n".join([*self._lines, copied])
+        fused = f"{declared}\n{plain}".replace(f"{self._name.upper()}_FMA(", "__builtin_fmaf(")
+        return _LOGITS.format(
+            NAME=self._name.upper(), name=self._name, declared=declared, plain=plain, fused=fused
         )
 
     def _constant(self, name: str, values: Array, where: str) -> str:

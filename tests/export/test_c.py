@@ -1,5 +1,6 @@
 """Headers of C compute what dlcore does, in float32, with any compiler and without a library."""
 
+import dataclasses
 import os
 import re
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore.export._c_float import header_of_floats
+from dlcore.export._description import Activation, of_network
 from dlcore.nn._layers import ACTIVATIONS
 from support.c_compiler import STRICT, Library, compiled, compiler, run, undefined
 from support.exported import make_rows, random_network
@@ -301,6 +304,9 @@ def test_what_is_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             dl.to_c(*arguments, **options)
+    unknown = dataclasses.replace(of_network(model), steps=(Activation("swish", {}),))
+    with pytest.raises(TypeError, match="to_c: the activation swish has no export"):
+        header_of_floats(unknown, "net")
     with pytest.raises(TypeError, match="to_c: object has no export"):
         dl.to_c(object(), "net")
     model[0].weight[0, 0] = np.inf

@@ -161,6 +161,26 @@ def test_decisions_of_several_targets(tmp_path):
         assert (places == decided).mean() > 0.97
 
 
+def test_integers_are_rounded_and_not_cut(tmp_path):
+    model = dl.Sequential(dl.Linear(1, 1), dl.Tanh(), dl.Linear(1, 1), seed=0)
+    model.flat[...] = [1, 0, 1, 0]
+    x = np.linspace(-0.3, 0.3, 2001, dtype=np.float32)[:, np.newaxis]
+    header = dl.to_c(model, "net", "int8", x)
+    error = Integers(header, tmp_path).logits(x, 1, header) - model(x)
+    step = 0.6 / 255
+    assert abs(error.mean()) < 0.1 * step
+    assert np.abs(error).max() < 2 * step
+
+
+@pytest.mark.parametrize("norm", [dl.LayerNorm, dl.RMSNorm])
+def test_what_is_added_to_a_variance_counts(norm, tmp_path):
+    model = dl.Sequential(norm(8, eps=3.0))
+    x = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
+    header = dl.to_c(model, "net", "int8", x)
+    y = Integers(header, tmp_path).logits(x, 8, header)
+    assert np.abs(y - model(x)).max() < 0.03
+
+
 def test_a_layer_of_too_many_inputs_is_named():
     model = dl.Sequential(dl.Linear(2**15 + 1, 1, bias=False), seed=0)
     with pytest.raises(ValueError, match="Linear layer of 32769 inputs has no export to int8"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.export import _description as description
-from dlcore.export._c_functions import functions
+from dlcore.export._c_functions import FUNCTIONS, functions
 from dlcore.export._c_meaning import class_names, decision, parts_of, sorted_lines
 from dlcore.export._c_text import array, floats, header, number
 
@@ -271,6 +271,8 @@ class _Header:
             kernel = f"{kernel}_tanh"
         if options.get("negative_slope") == 0:  # which times an infinity would be NaN
             kernel, options = "relu", {}
+        if kernel not in FUNCTIONS:
+            raise TypeError(f"to_c: the activation {kernel} has no export")
         self._used.add(kernel)
         arguments = ", ".join([x, *map(_option, options.values())])
         return f"{self._name}_{kernel}({arguments})"

@@ -8,7 +8,7 @@ header begins its names with.
 from __future__ import annotations
 
 # By name: what a function calls, and its text.
-_FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "bits": (
         (),
         """\
@@ -233,12 +233,12 @@ def functions(name: str, wanted: set[str]) -> list[str]:
 
     def take(function: str) -> None:
         if function not in found:
-            calls, text = _FUNCTIONS[function]
+            calls, text = FUNCTIONS[function]
             for called in calls:
                 take(called)
             found[function] = text.replace("@", name)
 
-    for function in _FUNCTIONS:
+    for function in FUNCTIONS:
         if function in wanted:
             take(function)
     return list(found.values())

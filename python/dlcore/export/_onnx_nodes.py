@@ -112,7 +112,7 @@ class Writer:
     def _activation(self, x: str, step: description.Activation) -> str:
         write = getattr(self, f"_{step.kernel}", None)
         if write is None:
-            raise TypeError(f"the activation {step.kernel} has no export to ONNX")
+            raise TypeError(f"to_onnx: the activation {step.kernel} has no export")
         written: str = write(x, **step.options)
         return written
 

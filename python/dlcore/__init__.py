@@ -3,6 +3,7 @@
 from dlcore import (
     callbacks,
     diagnostics,
+    export,
     functional,
     information,
     init,
@@ -21,6 +22,7 @@ from dlcore._native.dispatch import core as _core
 from dlcore._native.threads import get_num_threads, num_threads, set_num_threads
 from dlcore.callbacks import *
 from dlcore.diagnostics import *
+from dlcore.export import *
 from dlcore.functional import *
 from dlcore.nn import *
 from dlcore.optim import *
@@ -47,6 +49,7 @@ __all__ = [
 ]
 __all__ += callbacks.__all__
 __all__ += diagnostics.__all__
+__all__ += export.__all__
 __all__ += functional.__all__
 __all__ += nn.__all__
 __all__ += optim.__all__

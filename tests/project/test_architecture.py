@@ -35,6 +35,7 @@ FLOORS = (
     "diagnostics",
     "sklearn",
     "saving",
+    "export",
 )
 MODULES = {
     ".".join(("dlcore", *path.relative_to(PACKAGE).with_suffix("").parts)): path

@@ -1,0 +1,111 @@
+"""A model of ONNX from a description, by `onnx.helper`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from dlcore._native import dispatch
+from dlcore.export._onnx_nodes import shape_of, write
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+    from dlcore.export._description import Description
+
+# What Protocol Buffers can hold, less something for the nodes.
+MOST_BYTES = 2**31 - 2**20
+
+_ROWS = "batch"
+
+
+class Graph:
+    """Nodes and constants of a graph."""
+
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Array) -> str:
+        """Add a constant."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(tensor(value, name))
+        return name
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node of one result."""
+        return self._add(operator, inputs, 1, attributes)[0]
+
+    def first_of_two(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node of two results, of which the second is not used."""
+        return self._add(operator, inputs, 2, attributes)[0]
+
+    def _add(
+        self, operator: str, inputs: tuple[str, ...], count: int, attributes: dict[str, Any]
+    ) -> list[str]:
+        name = f"{operator}_{len(self.nodes)}"
+        results = [name, *(f"{name}_{i}" for i in range(1, count))]
+        self.nodes.append(helper.make_node(operator, list(inputs), results, name, **attributes))
+        return results
+
+    def rename(self, result: str, name: str) -> None:
+        """Give an output of the graph its name."""
+        self.nodes.append(helper.make_node("Identity", [result], [name], name))
+
+
+def tensor(value: Array, name: str) -> onnx.TensorProto:
+    """Make a tensor of an array, of text as well."""
+    if value.dtype.kind == "U":
+        texts = [text.encode() for text in value.ravel().tolist()]
+        return helper.make_tensor(name, onnx.TensorProto.STRING, value.shape, texts)
+    return numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+
+
+def onnx_type(dtype: np.dtype[Any]) -> int:
+    """Return ONNX's number of a dtype."""
+    if dtype.kind == "U":
+        return int(onnx.TensorProto.STRING)
+    return int(helper.np_dtype_to_tensor_dtype(dtype))
+
+
+def to_model(described: Description, opset: int) -> onnx.ModelProto:
+    """Make the model."""
+    size = sum(
+        value.size * described.dtype.itemsize
+        for step in described.steps
+        for value in vars(step).values()
+        if isinstance(value, np.ndarray)
+    )
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"to_onnx: the parameters take {size:,} bytes, but a file of ONNX holds less than 2 GiB"
+        )
+    graph = Graph(opset)
+    results = write(graph, "X", described)
+    output, outputs = described.output, []
+    for name, result in results.items():
+        graph.rename(result, name)
+        dtype = described.dtype
+        if name == "label":
+            dtype = output.classes[0].dtype if output.classes else np.dtype(np.int64)
+        shape = shape_of(name, output, described.out_features)
+        outputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), [_ROWS, *shape]))
+    features = [described.in_features]
+    x = helper.make_tensor_value_info("X", onnx_type(described.dtype), [_ROWS, *features])
+    imports = [helper.make_opsetid("", opset)]
+    version = str(dispatch.core.version)
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "dlcore", [x], outputs, graph.constants),
+        opset_imports=imports,
+        ir_version=helper.find_min_ir_version_for(imports),
+        producer_name="dlcore",
+        producer_version=version,
+    )
+    properties = {"dlcore.version": version, "dlcore.output": output.kind}
+    if described.feature_names:
+        properties["dlcore.feature_names"] = "\n".join(described.feature_names)
+    helper.set_model_props(model, properties)
+    return model

@@ -55,7 +55,7 @@ _LONGEST_HEADER = 100_000_000
 _MOST_DIMENSIONS = 64  # of an array of NumPy
 
 # A character of four bytes, as it is or escaped, which makes all others of its text as long.
-_wide = re.compile(rb"[\xf0-\xff]|(?<!\\)(?:\\\\)*\\u[dD][89abAB]")
+_wide = re.compile(rb"[\xf0-\xff]|(?<!\\)(?:\\\\)*+\\u[dD][89abAB]")
 _HARMLESS_HEADER = 1 << 16
 
 _METADATA = "__metadata__"

@@ -1,4 +1,4 @@
-"""An activation is added in five source files, compiled, and then it is everywhere."""
+"""An activation is added in six source files, compiled, and then it is everywhere."""
 
 import os
 import shutil
@@ -108,7 +108,7 @@ print("added")
 """
 
 
-def test_an_activation_is_added_in_five_files(tmp_path):
+def test_an_activation_is_added_in_six_files(tmp_path):
     for part in ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "cpp", "python"):
         source = ROOT / part
         if source.is_dir():

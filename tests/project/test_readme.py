@@ -10,6 +10,7 @@ EXAMPLE = re.compile(r"^## (.*?)\n\n```python\n(.*?)^```", re.MULTILINE | re.DOT
 EXAMPLES = dict(EXAMPLE.findall(README.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("title", ["Call a kernel", "Train a network", "scikit-learn"])
-def test_example_runs(title):
+@pytest.mark.parametrize("title", [*EXAMPLES])
+def test_example_runs(title, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where an example may write
     exec(compile(EXAMPLES[title], str(README), "exec"), {})  # noqa: S102

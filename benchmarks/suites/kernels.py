@@ -246,7 +246,7 @@ KERNELS = [
         z_score_fit,
         moved=1,
         stream="read",
-        targets=tables((3, 6), (3, 5), (1.8, 2.8)),
+        targets=tables((3.5, 5), (3.5, 5), (1.8, 2.8)),
     ),
     Kernel(
         "min_max_fit",
@@ -254,7 +254,7 @@ KERNELS = [
         min_max_fit,
         moved=1,
         stream="read",
-        targets=tables((2, 4), (2, 3), (1.5, 2.2)),
+        targets=tables((2.5, 4), (2.5, 3), (1.5, 2.2)),
     ),
     Kernel(
         "z_score_transform",
@@ -262,7 +262,7 @@ KERNELS = [
         z_score_transform,
         moved=2,
         stream="copy",
-        targets=tables((1.5, 3), (2, 4), (1.4, 1.8)),
+        targets=tables((1.5, 3), (1.6, 2), (1.6, 2)),
     ),
     Kernel(
         "min_max_transform",
@@ -270,7 +270,7 @@ KERNELS = [
         min_max_transform,
         moved=2,
         stream="copy",
-        targets=tables((1.5, 3), (2, 4), (1.4, 1.8)),
+        targets=tables((1.5, 3), (1.6, 2), (1.6, 2)),
     ),
 ]
 

@@ -18,6 +18,7 @@ struct map_table {
   const double *subtract, *multiply, *add;  // on a multiple of the register's bytes
   std::ptrdiff_t period;  // elements; less than a tile only if these are whole registers
   vec<double> low, high;
+  static constexpr int at_once = 8;  // periods
 
   // The map of one register of columns.
   template <bool Clip>
@@ -45,27 +46,42 @@ struct map_table {
     constexpr std::ptrdiff_t w = vec<T>::size;
     const std::ptrdiff_t whole = m / w * w;
     vec<T> largest = T(0);
-    vec<double> y[wide_parts<T>];
-    for (std::ptrdiff_t j = 0; j < std::min(period, whole); j += w) {
-      const one<Clip> map(*this, c + j);
-      for (std::ptrdiff_t i = j; i < whole; i += period) {
-        prefetch(from + i, ahead);
-        if (Look) largest = max<T>(largest, abs(load<T>(from + i)));
-        for (int part = 0; part < wide_parts<T>; ++part)
-          y[part] = map(load_wide<T>(from + i, part), part);
-        store_narrow<T>(to + i, y);
-      }
-    }
+    std::ptrdiff_t i = 0;
+    for (; i + at_once * period <= whole; i += at_once * period)
+      periods<at_once, Clip, Look>(from + i, to + i, period, c, ahead, largest);
+    for (; i < whole; i += period)
+      periods<1, Clip, Look>(from + i, to + i, std::min(period, whole - i), c, ahead, largest);
     if (whole < m) {
       const one<Clip> map(*this, c + whole % period);
       const vec<T> x = load_part<T>(from + whole, m - whole);
       if (Look) largest = max<T>(largest, abs(x));
       T last[w];
+      vec<double> y[wide_parts<T>];
       for (int part = 0; part < wide_parts<T>; ++part) y[part] = map(widen(x, part), part);
       store_narrow<T>(last, y);
       std::memcpy(to + whole, last, (m - whole) * sizeof(T));
     }
     return Look && any(largest == vec<T>(std::numeric_limits<T>::infinity()));
+  }
+  // The first n elements, whole registers, of so many periods. A few, for which the map is read
+  // once, and not more, so that memory is still read in order.
+  template <int Count, bool Clip, bool Look>
+  void periods(const T* from, T* to, std::ptrdiff_t n, std::ptrdiff_t c, std::ptrdiff_t ahead,
+               vec<T>& largest) const {
+    const map_table table = *this;  // which no store can change
+    for (std::ptrdiff_t j = 0; j < n; j += vec<T>::size, from += vec<T>::size, to += vec<T>::size) {
+      const one<Clip> map(table, c + j);
+#pragma GCC unroll 8
+      for (int k = 0; k < Count; ++k) {
+        const T* own = from + k * table.period;
+        if (ahead) prefetch(own, ahead);
+        if (Look) largest = max<T>(largest, abs(load<T>(own)));
+        vec<double> y[wide_parts<T>];
+        for (int part = 0; part < wide_parts<T>; ++part)
+          y[part] = map(load_wide<T>(own, part), part);
+        store_narrow<T>(to + k * table.period, y);
+      }
+    }
   }
   bool operator()(bool clip, bool look, const T* from, T* to, std::ptrdiff_t m, std::ptrdiff_t c,
                   std::ptrdiff_t ahead) const {
@@ -130,8 +146,10 @@ bool affine_columns(const column_map& map, bool look, std::array<view, 2> operan
   const std::ptrdiff_t side =
       is_whole ? whole : std::max<std::ptrdiff_t>(1, tile_elements / columns);
   const std::ptrdiff_t period = side * columns, padded = ceil_div(period, w) * w;
+  constexpr std::ptrdiff_t at_once = map_table<T>::at_once;
+  const std::ptrdiff_t unit = period * (at_once * period <= tile_elements ? at_once : 1);
   const std::ptrdiff_t tile =
-      is_whole ? tile_elements / period * period : std::min(tile_elements, period);
+      is_whole ? tile_elements / unit * unit : std::min(tile_elements, period);
   const std::unique_ptr<vec<double>[]> storage(new vec<double>[3 * padded / vec<double>::size]());
   double* tables[3];
   const double* columns_of[] = {map.subtract, map.multiply, map.add};

@@ -2,6 +2,7 @@
 // the threads, blocks of rows for the caches.
 //
 // A method has
+//   block_rows: the most rows of a block;
 //   sums: fields of so many columns, of no rows at first; from(c) are those from column c on;
 //   merge(fields, more, n): adds the rows of `more` to those of `fields`, n columns;
 //   take<T>(block_of_rows<T>, fields): the fields of the rows of a block.
@@ -18,16 +19,15 @@
 
 namespace dlcore {
 
-// Rows of a block.
-inline constexpr std::ptrdiff_t block_rows = 256;
 // Columns of a tile, and elements of a chunk of parallel work.
 inline constexpr std::ptrdiff_t tile_columns = 64;
 inline constexpr std::ptrdiff_t chunk_of_columns = 32768;
 // Rows that are read from memory at a time, all columns of the tile, so that the processor sees
-// memory go by in order: beyond the caches two thirds of the time.
-inline constexpr std::ptrdiff_t rows_in_order = 32;
+// memory go by in order: beyond the caches two thirds of the time, and of float64 1.1 times as fast
+// as 32 of them.
+inline constexpr std::ptrdiff_t rows_in_order = 4;
 
-// Up to block_rows rows of contiguous columns, `step` elements apart. `ahead`: rows to prefetch.
+// Some rows of contiguous columns, `step` elements apart. `ahead`: rows to prefetch.
 template <class T>
 struct block_of_rows {
   const T* first;
@@ -50,7 +50,7 @@ struct register_rows {
   }
   register_rows right(std::ptrdiff_t columns) const { return {first + columns, step, n, ahead}; }
   void prefetch_row(std::ptrdiff_t r) const {
-    prefetch(first + r * step, ahead * step * std::ptrdiff_t(sizeof(T)));
+    if (ahead) prefetch(first + r * step, ahead * step * std::ptrdiff_t(sizeof(T)));
   }
 };
 
@@ -103,6 +103,7 @@ template <class Method, class T>
 inline typename Method::sums sum_tile(const view& x, std::ptrdiff_t begin, std::ptrdiff_t end,
                                       std::ptrdiff_t column, std::ptrdiff_t columns) {
   using sums = typename Method::sums;
+  constexpr std::ptrdiff_t block_rows = Method::block_rows;
   const std::ptrdiff_t item = sizeof(T);
   const bool direct = aligned<T>(x.data) && x.strides[1] == item && x.strides[0] % item == 0;
   const bool packed = direct && x.strides[0] == columns * item;
@@ -149,6 +150,7 @@ inline typename Method::sums sum_tile(const view& x, std::ptrdiff_t begin, std::
 template <class Method, class T>
 inline typename Method::sums sum_columns(const view& x, double cost, chunk_runner run) {
   using sums = typename Method::sums;
+  constexpr std::ptrdiff_t block_rows = Method::block_rows;
   const std::ptrdiff_t rows = x.shape[0], columns = x.shape[1];
   if (rows == 0 || columns == 0) return sums(columns);
   const std::ptrdiff_t width = columns <= 2 * vec<T>::size ? columns : tile_columns;

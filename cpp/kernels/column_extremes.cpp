@@ -10,6 +10,7 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct extremes {
+  static constexpr std::ptrdiff_t block_rows = 1024;  // of any number they are exact
   using sums = column_extremes;
 
   static void merge(const extreme_fields& to, const extreme_fields& more, std::ptrdiff_t n) {

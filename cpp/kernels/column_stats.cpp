@@ -18,6 +18,7 @@ struct column_lanes {
 
 // With the shift an element of the block, the variance loses at most a factor of block_rows ULP.
 struct moments {
+  static constexpr std::ptrdiff_t block_rows = 256;
   using sums = column_sums;
 
   // Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample

@@ -103,8 +103,8 @@ inline void multiply_by_height(std::ptrdiff_t height, std::ptrdiff_t k, const ti
                                const panel<T>& b, const tile_target<T>& target,
                                std::ptrdiff_t rows) {
   if constexpr (Rows > 1) {
-    if (height < Rows)
-      return multiply_by_height<T, (Rows > 2 ? Rows - 2 : 1)>(height, k, a, b, target, rows);
+    constexpr int less = Rows > height_step ? Rows - height_step : 1;
+    if (height < Rows) return multiply_by_height<T, less>(height, k, a, b, target, rows);
   }
   if (b.columns > vec<T>::size) multiply_tile<T, Rows, 2>(k, a, b, target, rows);
   else multiply_tile<T, Rows, 1>(k, a, b, target, rows);

@@ -80,19 +80,16 @@ template <class T>
 void multiply_rows(std::ptrdiff_t height, std::ptrdiff_t k, const tile_source<T>& a,
                    const panel<T>& b, const tile_target<T>& target, std::ptrdiff_t rows);
 
-// The height of the tiles that m rows are cut into: as few as tile_rows allows, none much smaller
-// than the others, the last one no higher than its own rows need.
-inline std::ptrdiff_t tile_height(std::ptrdiff_t m) {
-  if (m <= 1) return 1;
-  const std::ptrdiff_t even = ceil_div(m, ceil_div(m, tile_rows));
-  return even + even % 2;
+// The heights that have a kernel: tile_rows and less, by steps; 1 as well.
+inline constexpr int height_step = tile_rows > 6 ? 2 : 1;
+// The height of the kernel for so many rows.
+inline std::ptrdiff_t height_of(std::ptrdiff_t rows) {
+  return rows <= 1 ? 1 : ceil_div(rows, height_step) * height_step;
 }
-inline std::ptrdiff_t height_of(std::ptrdiff_t rows) { return rows <= 1 ? 1 : rows + rows % 2; }
-// The rows of a tile after which there are `left` less its own. One or two rows have too few sums
-// to hide how long a multiply-add takes: they get two of the tile before.
-inline std::ptrdiff_t rows_of_tile(std::ptrdiff_t left, std::ptrdiff_t height) {
-  const bool leaves_little = left > height && left <= height + 2;
-  return leaves_little && height > 4 ? height - 2 : std::min(left, height);
+// The rows of the next tile of those that are left: as few tiles as tile_rows allows, none much
+// smaller than the others, since few rows have too few sums to hide how long a multiply-add takes.
+inline std::ptrdiff_t rows_of_tile(std::ptrdiff_t left) {
+  return std::min(left, height_of(ceil_div(left, ceil_div(left, tile_rows))));
 }
 
 // The tile of rows `step` elements apart: where they lie, or packed to `to` where a row is missing
@@ -124,7 +121,7 @@ template <class T, class TileOf, class PanelOf>
 inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const TileOf& tile_of,
                     const PanelOf& panel_of, T* c, std::ptrdiff_t c_step, const T* start,
                     const finish<T>& last = {}, std::ptrdiff_t c_panel = panel_columns<T>) {
-  const std::ptrdiff_t height = tile_height(m), block = block_tiles * height;
+  constexpr std::ptrdiff_t block = block_tiles * tile_rows;
   const std::ptrdiff_t most = even_chunk(k, block_terms, 1);
   T* scratch = thread_buffer<T, product_tag>(product_scratch<T>);
   for (std::ptrdiff_t i0 = 0; i0 < m; i0 += block) {
@@ -135,7 +132,7 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
       const bool first = p == 0;
       tile_source<T> tiles[block_tiles], *next = tiles;
       for (std::ptrdiff_t i = i0, rows; i < end; i += rows) {
-        rows = rows_of_tile(end - i, height);
+        rows = rows_of_tile(end - i);
         *next++ = tile_of(i, rows, height_of(rows), p, terms, scratch + (i - i0) * block_terms);
       }
       for (std::ptrdiff_t j = 0; j < n; j += panel_columns<T>) {
@@ -148,7 +145,7 @@ inline void product(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, const 
         }
         next = tiles;
         for (std::ptrdiff_t i = i0, rows; i < end; i += rows) {
-          rows = rows_of_tile(end - i, height);
+          rows = rows_of_tile(end - i);
           T* corner = c + i * c_step + j / panel_columns<T> * c_panel;
           tile_target<T> target{corner,
                                 c_step,

@@ -72,10 +72,12 @@ struct adam {
   void at_step(double t) {
     decays = weight_decay != 0, shrinks = decoupled_decay != 0, thins = l1 != 0;
     nearer_mean = 1 - beta1 < 0.5;
-    step_size = lr / (1 - std::pow(beta1, t));
-    root_correction = std::sqrt(1 - std::pow(beta2, t));
+    step_size = lr / (1 - power(beta1, t));
+    root_correction = std::sqrt(1 - power(beta2, t));
     least = raw_eps ? eps / root_correction : eps;
   }
+  // beta^t, or 0 where that is less than half of the last place of 1 - beta^t.
+  static double power(double beta, double t) { return t * (1 - beta) > 38 ? 0 : std::pow(beta, t); }
   template <class T, class... Largest>
   void operator()(vec<T>& p, vec<T> g, vec<T>& m, vec<T>& v, Largest&... largest) const {
     if (maximize) g = -g;

@@ -54,18 +54,26 @@ void pack_matrix(const T* first, std::ptrdiff_t step, std::ptrdiff_t n, std::ptr
   constexpr std::ptrdiff_t w = vec<T>::size;
   // A row is at the most a few lines, and the next ones are too far away for the processor to see.
   const std::ptrdiff_t ahead = 12 * step * std::ptrdiff_t(sizeof(T));
-  // Before the last row whole registers do, though a tile is narrower: what is too much of a row
-  // is read from the one after it, and overwritten by it.
-  const std::ptrdiff_t followed = n == width && step >= w ? k - 1 : 0;
-  for (std::ptrdiff_t p = 0; p < k; ++p, to += width) {
-    const T* from = first + p * step;
+  const auto ask = [=](const T* from) {
     prefetch(from, ahead);
     prefetch(from + n - 1, ahead);
+  };
+  std::ptrdiff_t p = 0;
+  // Before the last row a whole register does, though a tile is narrower: what is too much of a row
+  // is read from the one after it, and overwritten by it. Half of the time of the loop below.
+  if (n == width && width <= w && step >= w)
+    for (; p < k - 1; ++p, to += width) {
+      const T* from = first + p * step;
+      ask(from);
+      store<T>(to, load<T>(from));
+    }
+  for (; p < k; ++p, to += width) {
+    const T* from = first + p * step;
+    ask(from);
     for (std::ptrdiff_t i = 0; i < width; i += w) {
       const std::ptrdiff_t there = std::clamp<std::ptrdiff_t>(n - i, 0, w);
-      const vec<T> x =
-          there == w || p < followed ? load<T>(from + i) : load_part<T>(from + i, there);
-      if (i + w <= width || p < followed) store<T>(to + i, x);
+      const vec<T> x = there == w ? load<T>(from + i) : load_part<T>(from + i, there);
+      if (i + w <= width) store<T>(to + i, x);
       else store_part<T>(to + i, x, width - i);
     }
   }

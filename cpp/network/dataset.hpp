@@ -42,6 +42,13 @@ struct matrix_rows {
 
   // Copies rows to rows of our own, and returns the largest absolute value.
   double gather(const std::int64_t* indices, std::ptrdiff_t n, rows_of<T> to) const;
+  // Of a row that is gathered soon.
+  void prefetch_row(std::int64_t row) const {
+    if (sparse) return;
+    const char* const from = data + row * row_stride;
+    prefetch(reinterpret_cast<const T*>(from), 0);
+    prefetch(reinterpret_cast<const T*>(from + (width - 1) * column_stride), 0);
+  }
 };
 
 // What the outputs of a data set should be: class indices, or values.
@@ -56,6 +63,12 @@ struct dataset {
   matrix_rows<T> x;
   target_rows<T> y;
   const double* weight;  // of each row; null: 1
+
+  void prefetch_row(std::int64_t row) const {
+    x.prefetch_row(row);
+    if (!y.labels) y.values.prefetch_row(row);
+    else prefetch(y.labels->rows.data + row * y.labels->rows.strides[0], 0);
+  }
 };
 
 }  // namespace dlcore

@@ -64,8 +64,8 @@ void gathering_sparse_layer<T>::gather_weights() {
   const std::ptrdiff_t count = std::ptrdiff_t(columns_.size());
   if (count > capacity_) {
     capacity_ = 0;
-    weights_.reset();
-    weights_.reset(new vec<T>[count * step_ / vec<T>::size]);
+    weights_ = {};
+    weights_ = register_array<T>(count * step_);
     capacity_ = count;
   }
   // A line of the cache is written at once, from as many rows that are read from column to column.

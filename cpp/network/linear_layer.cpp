@@ -23,8 +23,8 @@ template <class T>
 linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
     : layer<T>(spec.in_features, spec.out_features),
       max_norm(spec.max_norm),
-      forward_panels_(has_panels ? new vec<T>[ceil_div(out, panel) * in * tile_registers]
-                                 : nullptr) {
+      forward_panels_(has_panels ? register_array<T>(ceil_div(out, panel) * in * panel)
+                                 : register_array<T>()) {
   this->weight = {spec.weight.value, spec.weight.gradient, in * out};
   this->bias = {spec.bias.value, spec.bias.gradient, spec.bias.value ? out : 0};
   this->cost = double(in) * double(out) * double(sizeof(T)) / 200;
@@ -40,8 +40,7 @@ linear_layer<T>::linear_layer(const linear_spec<T>& spec, bool has_panels)
 
 template <class T>
 void linear_layer<T>::reserve_backward_panels() {
-  if (!backward_panels_)
-    backward_panels_.reset(new vec<T>[ceil_div(in, panel) * out * tile_registers]);
+  if (!backward_panels_) backward_panels_ = register_array<T>(ceil_div(in, panel) * out * panel);
 }
 
 template <class T>
@@ -171,7 +170,13 @@ void linear_layer<T>::sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std
     const std::ptrdiff_t lanes = std::min(w, m - j);
     const auto get = [&](const T* p) { return lanes == w ? load<T>(p) : load_part<T>(p, lanes); };
     vec<T> sums[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
-    for (std::ptrdiff_t r = 0; r < rows; ++r) sums[r % 4] += get(dy.row(r) + begin + j);
+    std::ptrdiff_t r = 0;
+    for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sums[i] += get(dy.row(r + i) + begin + j);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i)
+      if (r + i < rows) sums[i] += get(dy.row(r + i) + begin + j);
     const vec<T> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     if (lanes == w) store<T>(db + j, all);
     else store_part<T>(db + j, all, lanes);

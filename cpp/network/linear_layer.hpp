@@ -1,6 +1,7 @@
 // The linear layer y = x W^T + b, W of shape out x in.
 #pragma once
 
+#include "core/register_array.hpp"
 #include "kernels/gemm.hpp"
 #include "network/layer.hpp"
 
@@ -26,9 +27,9 @@ class linear_layer : public layer<T> {
   }
 
   // The weights as the products take them: by panels of outputs, in x panel elements each.
-  T* forward_panels() const { return reinterpret_cast<T*>(forward_panels_.get()); }
+  T* forward_panels() const { return forward_panels_.data(); }
   // By panels of inputs, out x panel elements each; null: they are read where they lie.
-  T* backward_panels() const { return reinterpret_cast<T*>(backward_panels_.get()); }
+  T* backward_panels() const { return backward_panels_.data(); }
   void reserve_backward_panels();
 
   // Does the way forward of a ReLU that takes its outputs, or the way back of one that makes its
@@ -70,7 +71,7 @@ class linear_layer : public layer<T> {
                               std::ptrdiff_t rows, T* dw, T* db) const;
 
  private:
-  std::unique_ptr<vec<T>[]> forward_panels_, backward_panels_;
+  register_array<T> forward_panels_, backward_panels_;
   T input_factor_ = 1;
 
   // Of one row the same as `forward_columns`.

@@ -37,7 +37,7 @@ packed_weights<T>::packed_weights(linear_layer<T>& of, const trained_parameter<T
       for_backward_(for_backward),
       // Where it takes several threads there are enough parts for them, of tiles that are whole, as
       // many as are packed at once.
-      columns_(even_chunk(of.out, 256, panel)),
+      columns_(even_chunk(of.out, 512, panel)),
       chunk_(even_chunk(of.in,
                         of.in * of.out <= 8192 ? of.in
                                                : std::clamp<std::ptrdiff_t>(
@@ -55,8 +55,7 @@ void packed_weights<T>::reserve() {
   if (is_reserved_) return;
   memory_.clear(), kept_.clear();  // of an attempt for which there was no memory
   const auto keep = [&](T* own, T*& packed) {
-    memory_.emplace_back(new vec<T>[values_.size / vec<T>::size]);
-    packed = reinterpret_cast<T*>(memory_.back().get());
+    packed = memory_.emplace_back(values_.size).data();
     kept_.emplace_back(own, packed);
   };
   for (std::size_t s = 0; s < weight_.state.size(); ++s)

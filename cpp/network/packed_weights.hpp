@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/register_array.hpp"
 #include "network/linear_layer.hpp"
 #include "network/optimizer.hpp"
 
@@ -59,7 +60,7 @@ class packed_weights {
   std::ptrdiff_t columns_, chunk_;  // outputs and inputs of a part
   tensor<T> values_;
   trained_parameter<T> packed_;
-  std::vector<std::unique_ptr<vec<T>[]>> memory_;
+  std::vector<register_array<T>> memory_;
   std::vector<std::pair<T*, T*>> kept_;  // the caller's arrays, and theirs by panels
   bool is_reserved_ = false;
 

@@ -7,8 +7,8 @@ namespace dlcore {
 template <class T>
 passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs) : net_(net) {
   const auto room = [&](std::ptrdiff_t width) {
-    memory_.emplace_back(new vec<T>[ceil_div(batch * row_step<T>(width), vec<T>::size)]());
-    return rows_of<T>{reinterpret_cast<T*>(memory_.back().get()), row_step<T>(width)};
+    memory_.emplace_back(batch * row_step<T>(width)).fill(0);
+    return rows_of<T>{memory_.back().data(), row_step<T>(width)};
   };
   const std::size_t count = net.layers.size();
   activations_.push_back(room(net.sparse_input ? 0 : net.in()));

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/register_array.hpp"
 #include "network/network.hpp"
 #include "simd/vec.hpp"
 
@@ -62,7 +63,7 @@ class passes {
 
  private:
   network<T>& net_;
-  std::vector<std::unique_ptr<vec<T>[]>> memory_;
+  std::vector<register_array<T>> memory_;
   std::vector<rows_of<T>> activations_, gradients_;
   std::size_t lowest_;
   std::size_t last_back_;  // the lowest layer that goes back to its inputs

@@ -8,6 +8,7 @@
 
 #include <vector>
 
+#include "core/register_array.hpp"
 #include "kernels/sparse_product.hpp"
 #include "network/linear_layer.hpp"
 
@@ -70,10 +71,10 @@ class gathering_sparse_layer final : public sparse_layer<T> {
  private:
   std::vector<unsigned char> occurs_;          // whether a column does, while they are listed
   std::vector<std::int32_t> columns_, place_;  // those that do, and the place of each there
-  std::unique_ptr<vec<T>[]> weights_;          // by column
+  register_array<T> weights_;                  // by column
   std::ptrdiff_t step_, capacity_ = 0;
 
-  T* weights() const { return reinterpret_cast<T*>(weights_.get()); }
+  T* weights() const { return weights_.data(); }
   void list_columns(std::ptrdiff_t n);
   void gather_weights();
 };

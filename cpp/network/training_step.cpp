@@ -138,6 +138,9 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
   while (progress.batches < epoch.batches) {
     const std::ptrdiff_t i = progress.batches;
     const batch b(epoch, i);
+    // The processor cannot know where the next row is, and a step of one takes no longer than it.
+    if (is_short && i + 1 < epoch.batches && epoch.offsets[i + 1] < epoch.offsets[i + 2])
+      epoch.data.prefetch_row(epoch.order[epoch.offsets[i + 1]]);
     if (epoch.learning_rates)
       epoch.update.set_learning_rates(epoch.learning_rates + progress.updates * groups);
     epoch.update.begin_step(double(progress.updates) + 1, b.normalizer);

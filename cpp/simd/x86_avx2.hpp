@@ -93,6 +93,10 @@ struct avx2_set : x86_operations<avx2_set> {
   static vec<double> load_wide(const float* p, int part) {
     return vec<double>::native(_mm256_cvtps_pd(_mm_loadu_ps(p + 4 * part)));
   }
+  static void store_narrow(float* p, vec<double> low, vec<double> high) {
+    _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)low.v));
+    _mm_storeu_ps(p + 4, _mm256_cvtpd_ps((__m256d)high.v));
+  }
 };
 
 }  // namespace dlcore

@@ -42,7 +42,7 @@ void multiply(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k) {
 }  // namespace
 
 void test_gemm() {
-  for (const std::ptrdiff_t m : {1, 2, 13, 40})
+  for (const std::ptrdiff_t m : {1, 2, 3, 5, 7, 11, 13, 40, 64, 109, 230})
     for (const std::ptrdiff_t n : {1, 8, 33, 70})
       for (const std::ptrdiff_t k : {0, 1, 19, 300}) {
         multiply<float>(m, n, k);

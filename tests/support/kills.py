@@ -20,13 +20,20 @@ from support.resumable_fits import FITS, as_path, fit
 UNITS = {"epochs": 1, "batches": 2, "minutes": 1e-5}
 
 
+class Tells(dl.Callback):
+    """Says when the first epoch begins."""
+
+    def on_fit_begin(self):
+        """Say so."""
+        print("begins", flush=True)
+
+
 def worker(name, folder, unit):
     """Fit, going on from where a process before was killed; leave what it has come to."""
     folder = Path(folder)
     checkpoint = dl.ModelCheckpoint(as_path(folder), every=UNITS[unit], unit=unit)
     loggers = [dl.CSVLogger(folder / "log.csv"), dl.JSONLogger(folder / "log.json")]
-    print("begins", flush=True)
-    outcome = fit(name, callbacks=[checkpoint, *loggers], resume=True)
+    outcome = fit(name, callbacks=[checkpoint, *loggers, Tells()], resume=True)
     (folder / "outcome").write_bytes(pickle.dumps(outcome))
 
 
@@ -44,7 +51,7 @@ class Campaign:
     def __init__(self, seed, say=lambda _: None):
         self.kills = self.resumed = 0
         self._random, self._say = random.Random(seed), say
-        self._wanted, self._seconds = {}, {}
+        self._wanted, self._longest = {}, {}
 
     def run(self, name, unit, folder, most):
         """Kill a fit up to so many times, and have it come to its end."""
@@ -76,12 +83,12 @@ class Campaign:
             assert process.stdout.readline() == b"begins\n", name
             begin = time.monotonic()
             if kills:
-                longest = self._seconds.get((name, unit), 0.3)
-                time.sleep(self._random.uniform(0, longest))
+                time.sleep(self._random.uniform(0, self._longest.get((name, unit), 0.5)))
                 os.kill(process.pid, signal.SIGKILL)
             process.wait()
             if process.returncode == 0:
-                self._seconds[name, unit] = time.monotonic() - begin
+                seconds = time.monotonic() - begin
+                self._longest[name, unit] = max(seconds, self._longest.get((name, unit), 0))
                 return False
             assert process.returncode == -signal.SIGKILL, (name, unit, process.returncode)
             return True

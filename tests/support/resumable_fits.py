@@ -129,9 +129,9 @@ def accumulated():
 def plateau():
     """Smaller rates on a plateau."""
     model = network()
-    reduce = dl.ReduceLROnPlateau("val_loss", patience=0, threshold=0.2, factor=0.5)
+    reduce = dl.ReduceLROnPlateau("val_loss", patience=1, threshold=0.3, factor=0.5)
     trainer = _of(model, dl.SGD(model.parameters(), lr=0.3), schedule=reduce)
-    return trainer, {"validation_split": 0.2, "validation_freq": 2}
+    return trainer, {"validation_split": 0.2}
 
 
 def early_stopping():

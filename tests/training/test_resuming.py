@@ -424,7 +424,7 @@ def test_what_a_fit_does_not_log_is_named_before_it_begins(tmp_path):
             fit("stochastic_average", callbacks=[checkpoint])
     checkpoint = dl.ModelCheckpoint(tmp_path / "{epoch}-{val_loss}")
     with pytest.raises(ValueError, match="epoch 1 logs only"):
-        fit("plateau", callbacks=[checkpoint])
+        fit("endless", callbacks=[checkpoint])
     assert not written(tmp_path)
 
 

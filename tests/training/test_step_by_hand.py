@@ -507,3 +507,27 @@ def test_forward_and_back_in_one_call(layer):
     for arrays in ((), (x, dy, dy)):
         with pytest.raises(TypeError, match=f"takes dy, or x and dy, got {len(arrays)} arrays"):
             first.backward(*arrays)
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (4, 3), (5,)])
+def test_a_wrong_gradient_beside_x_leaves_running_statistics_as_they_were(shape):
+    model = dl.Sequential(dl.Linear(4, 3), dl.BatchNorm1d(3), dl.Dropout(0.5), seed=0)
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+    before = {name: value.copy() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="dy must"):
+        model.backward(x, np.ones(shape, np.float32))
+    with pytest.raises(TypeError, match="dy"):
+        model.backward(x, np.ones((5, 3)))
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_model_without_a_width_of_its_own_takes_gradients_as_wide_as_x():
+    model = dl.Sequential(dl.ReLU())
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+    np.testing.assert_array_equal(model.backward(x, np.ones_like(x)), (x > 0).astype(np.float32))
+    with pytest.raises(ValueError, match=r"shape \(N, 4\)"):
+        model.backward(x, np.ones((5, 3), np.float32))
+    model.forward(x)
+    with pytest.raises(ValueError, match=r"shape \(N, 4\)"):
+        model.backward(np.ones((5, 3), np.float32))

@@ -1,6 +1,5 @@
 """`Trainer`: the numbers of a fit against plain NumPy, its options, its errors, its ends."""
 
-import copy
 import signal
 import threading
 import time
@@ -766,8 +765,3 @@ def test_a_model_that_is_frozen_whole_cannot_be_trained():
     trainer.model.freeze("2")
     with pytest.raises(ValueError, match="nothing to train"):
         fit(trainer, X, Y)
-
-
-def test_a_copied_trainer_says_that_its_optimizer_is_another_models():
-    with pytest.raises(ValueError, match="no parameter of this model"):
-        fit(copy.deepcopy(sgd_trainer()), X, Y)

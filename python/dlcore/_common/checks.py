@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def check_positive_int(name: str, value: object) -> int:
     """Return a positive integer."""
+    if type(value) is int and value > 0:
+        return value
     if not _is_int(value) or value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
@@ -27,6 +29,8 @@ def check_positive_int(name: str, value: object) -> int:
 
 def check_int(name: str, value: object, least: int) -> int:
     """Return an integer that is not less than ``least``."""
+    if type(value) is int and value >= least:
+        return value
     if not _is_int(value) or value < least:  # type: ignore[operator]
         raise ValueError(f"{name} must be an integer and at least {least}, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]

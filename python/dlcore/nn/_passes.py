@@ -33,10 +33,11 @@ class Passes:
         What has drawn what layers have drawn last.
     """
 
-    __slots__ = ("_native", "_settings", "backward", "forward", "grads", "seen")
+    __slots__ = ("_native", "_settings", "backward", "forward", "grads", "seen", "width")
 
     def __init__(self, model: Model, width: int, rows: int, gradient: Array, key: int) -> None:
         self.seen = changes.count
+        self.width = width
         self._settings = _settings(model)
         frozen = model.frozen
         grads = model._split(gradient)

@@ -320,6 +320,9 @@ class Sequential:
             raise TypeError(f"model.backward takes dy, or x and dy, got {len(arrays)} arrays")
         *x, dy = arrays
         if x:
+            # Going forward moves running statistics: what is wrong with dy is said before.
+            rows, width = as_matrix(x[0], "x", self.dtype, None).shape
+            dy = self._as_output_gradient(dy, rows, width)
             self.forward(*x)
         passes = self._passes
         if passes is None or passes.rows < 0:
@@ -328,20 +331,24 @@ class Sequential:
             )
         self._use.check()
         dx = passes.backward(dy, add)
-        if dx is not None:
-            return dx
-        array = as_matrix(dy, "dy", self.dtype, None)
-        if array.shape[0] != passes.rows:
-            raise ValueError(
-                f"dy must have the {passes.rows} rows that model.forward(x) had, "
-                f"not {array.shape[0]}"
-            )
-        dx = passes.backward(array, add)
         if dx is None:
-            raise ValueError(
-                f"dy must have shape (N, {self.out_features}), like the outputs, not {array.shape}"
-            )
+            dx = passes.backward(self._as_output_gradient(dy, passes.rows, passes.width), add)
+            assert dx is not None
         return dx
+
+    def _as_output_gradient(self, dy: Any, rows: int, width: int) -> Array:
+        """Return dy for so many rows of x of this width as an array; an error says what is wrong."""
+        array = as_matrix(dy, "dy", self.dtype, None)
+        if array.shape[0] != rows:
+            raise ValueError(
+                f"dy must have the {rows} rows that model.forward(x) had, not {array.shape[0]}"
+            )
+        width = self.out_features or width
+        if array.shape[1] != width:
+            raise ValueError(
+                f"dy must have shape (N, {width}), like the outputs, not {array.shape}"
+            )
+        return array
 
     def grads(self, *names: str) -> list[Array | None]:
         """Return the gradients of the last `backward`, in the order of ``parameters(*names)``.

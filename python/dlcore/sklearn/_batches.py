@@ -89,7 +89,7 @@ class Batches(batches.Batches):
         super().__init__(loss.loss, rows, index, int(batch_size), 1)
         self._given = index
         self._loss = loss
-        self._sizes = np.diff(self._starts, append=self.rows).astype(np.float64)
+        self._lengths = np.diff(self._starts, append=self.rows).astype(np.float64)
         self._constant: Array | None = None
 
     @property
@@ -159,7 +159,7 @@ class Batches(batches.Batches):
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        sizes = self._sizes[: len(losses)]
+        sizes = self._lengths[: len(losses)]
         return float(losses @ sizes / sizes.sum())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Most epochs that are one run, and most products of parameters with rows in them.
 _EPOCHS, _PRODUCTS = 64, 2**24
+# Most rows whose batches are laid out once for all fits.
+_FEW_ROWS = 4096
 # From the key of a batch to that of the next one.
 KEY_STEP = 0x9E3779B97F4A7C15
 
@@ -178,7 +180,8 @@ class Batches:
         self._weighed_by, self._batch_size = loss, min(batch_size, len(index))
         self._rows, self._index = rows, index.astype(np.int64, copy=False)
         self.weigh(anew=False)
-        self._offsets = _ends(len(index), batch_size)
+        layout = _layout if len(index) <= _FEW_ROWS else _layout.__wrapped__
+        self._offsets, self._sizes = layout(len(index), batch_size)
         self._starts = self._offsets[:-1]
         self.accumulate = accumulate
         # Which rows are read; None if all are.
@@ -276,16 +279,20 @@ class Batches:
         if self._weighed is None and (
             self._loss_weights is None or (self._loss_weights == 1).all()
         ):
-            sizes = (self._offsets[1:] - self._starts).astype(np.float64)
-            self._weighed = sizes, np.ones(len(sizes))
+            self._weighed = self._sizes
         return self._weighed
 
 
-def _ends(rows: int, batch_size: int) -> Array:
-    """Return where batches begin, and the end of the last, which may be a shorter one."""
-    ends = np.arange(0, rows + batch_size, batch_size)
-    ends[-1] = rows
-    return ends
+@lru_cache(maxsize=32)
+def _layout(rows: int, batch_size: int) -> tuple[Array, tuple[Array, Array]]:
+    """Return the offsets of batches, the last of which may be shorter; and their sizes, and ones."""
+    offsets = np.arange(0, rows + batch_size, batch_size)
+    offsets[-1] = rows
+    sizes = (offsets[1:] - offsets[:-1]).astype(np.float64)
+    arrays = offsets, (sizes, np.ones(len(sizes)))
+    for array in (offsets, *arrays[1]):
+        array.flags.writeable = False  # many epochs have them in common
+    return arrays
 
 
 def _of_updates(values: Array, accumulate: int) -> Array:

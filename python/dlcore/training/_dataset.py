@@ -6,7 +6,6 @@ import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,15 +39,18 @@ class Dataset:
     prefix: str = ""
     # What each row weighs in the mean loss, None for 1 each, and the loss that said so.
     weighed: list[tuple[Loss, Array | None]] = field(default_factory=list, repr=False)
+    _mapped: MappedFile | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:
         rows: int = self.x.shape[0]
         return rows
 
-    @cached_property
+    @property
     def mapped(self) -> MappedFile:
         """The file that x is mapped from."""
-        return MappedFile(self.x)
+        if self._mapped is None:
+            self._mapped = MappedFile(self.x)
+        return self._mapped
 
     def counted(self) -> Subset:
         """Return the rows whose weight is not 0."""

@@ -58,10 +58,14 @@ class TrainerEpochs:
         self._epoch = self._batches = 0
         self._began = 0.0
         self._options = _options_of(trainer)  # when they were looked at
+        # The step is described anew before each fit: only callbacks may have changed anything since.
+        self._is_described = not trainer.active_callbacks
 
     def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:
         self._epoch, self._began = epoch, time.perf_counter()
-        self._take_changes()
+        if not self._is_described:
+            self._take_changes()
+        self._is_described = False
         trainer, source = self._trainer, self._source
         if isinstance(source, Batches) and self._is_unseen():
             count = source.at_once(self._step.size)

@@ -144,8 +144,7 @@ class TrainingStep:
         and the loss are: frozen parameters, options of layers and of the loss.
         """
         given = self._given | options if options else self._given
-        is_known = given["optimizer"] is self._optimizer and self.is_as_it_was()
-        if is_known and _are_equal(given, self._given):
+        if _are_equal(given, self._given) and self.is_as_it_was():
             return False
         settings = settings_of(self._model, self._loss, given["optimizer"])
         if settings == self._settings and _are_equal(given, self._given):
@@ -530,10 +529,12 @@ def _are_equal(given: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether options are the same, arrays among them by identity."""
     for name, value in given.items():
         own = other[name]
+        if value is own:
+            continue
         if isinstance(value, tuple) and isinstance(own, tuple):
             if value[0] is not own[0] or value[1] != own[1]:
                 return False
-        elif value is not own and not (isinstance(value, int | float) and value == own):
+        elif not (isinstance(value, int | float) and value == own):
             return False
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import itertools
 import os
 import stat
@@ -96,14 +97,10 @@ def _beside(target: Path) -> tuple[Path, IO[bytes]]:
 
 def _remove_left(target: Path) -> None:
     """Remove what processes left that were killed while they wrote: nobody locks it any more."""
-    for path in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             if _lock(file):
                 path.unlink()
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -112,7 +112,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     if isinstance(callbacks, Callback):
         name = type(callbacks).__name__
         raise TypeError(f"callbacks must be a list, got one {name}: write callbacks=[{name}(...)]")
-    given = list(callbacks or ())
+    given = list(callbacks)
     for callback in given:
         if isinstance(callback, type):
             name = callback.__name__
@@ -123,11 +123,6 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
         _check_hooks(type(callback))
     return given
-
-
-def only_watches(callback: Callback) -> bool:
-    """Whether the training is the same without a callback."""
-    return callback._only_watches
 
 
 def may_log(callback: Callback) -> bool:

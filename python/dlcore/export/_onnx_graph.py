@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from dlcore._native import dispatch
-from dlcore.export._onnx_nodes import shape_of, write
+from dlcore.export._onnx_nodes import Nodes, onnx_type, shape_of, write
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -21,7 +21,7 @@ MOST_BYTES = 2**31 - 2**20
 _ROWS = "batch"
 
 
-class Graph:
+class Graph(Nodes):
     """Nodes and constants of a graph."""
 
     def __init__(self, opset: int) -> None:
@@ -35,14 +35,6 @@ class Graph:
         self.constants.append(tensor(value, name))
         return name
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one result."""
-        return self._add(operator, inputs, 1, attributes)[0]
-
-    def first_of_two(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of two results, of which the second is not used."""
-        return self._add(operator, inputs, 2, attributes)[0]
-
     def _add(
         self, operator: str, inputs: tuple[str, ...], count: int, attributes: dict[str, Any]
     ) -> list[str]:
@@ -52,7 +44,7 @@ class Graph:
         return results
 
     def rename(self, result: str, name: str) -> None:
-        """Give an output of the graph its name."""
+        """Give a result the name that the graph has for it."""
         self.nodes.append(helper.make_node("Identity", [result], [name], name))
 
 
@@ -60,15 +52,8 @@ def tensor(value: Array, name: str) -> onnx.TensorProto:
     """Make a tensor of an array, of text as well."""
     if value.dtype.kind == "U":
         texts = [text.encode() for text in value.ravel().tolist()]
-        return helper.make_tensor(name, onnx.TensorProto.STRING, value.shape, texts)
+        return helper.make_tensor(name, onnx_type(value.dtype), value.shape, texts)
     return numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
-
-
-def onnx_type(dtype: np.dtype[Any]) -> int:
-    """Return ONNX's number of a dtype."""
-    if dtype.kind == "U":
-        return int(onnx.TensorProto.STRING)
-    return int(helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def to_model(described: Description, opset: int) -> onnx.ModelProto:

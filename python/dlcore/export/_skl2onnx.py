@@ -18,7 +18,7 @@ from skl2onnx.proto import onnx_proto
 
 from dlcore import sklearn as estimators
 from dlcore.export._estimators import of_estimator, of_scaler
-from dlcore.export._onnx_nodes import Writer, cast, shape_of, write
+from dlcore.export._onnx_nodes import Nodes, Writer, cast, onnx_type, shape_of, write
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -26,29 +26,20 @@ if TYPE_CHECKING:
 _FUNCTION = "skl2onnx.to_onnx"
 
 
-class _Nodes:
+class _Nodes(Nodes):
     """Nodes and constants of the graph that skl2onnx makes."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope, self._container = scope, container
-        self.opset: int = container.target_opset_any_domain("")
+        self.opset = container.target_opset_any_domain("")
 
     def constant(self, value: Array) -> str:
         """Add a constant."""
         name: str = self._scope.get_unique_variable_name("constant")
         is_text = value.dtype.kind == "U"
-        kind = onnx_proto.TensorProto.STRING if is_text else guess_numpy(value.dtype)
         values = [text.encode() for text in value.ravel()] if is_text else value.ravel()
-        self._container.add_initializer(name, kind, list(value.shape), values)
+        self._container.add_initializer(name, onnx_type(value.dtype), list(value.shape), values)
         return name
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one result."""
-        return self._add(operator, inputs, 1, attributes)[0]
-
-    def first_of_two(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of two results, of which the second is not used."""
-        return self._add(operator, inputs, 2, attributes)[0]
 
     def _add(
         self, operator: str, inputs: tuple[str, ...], count: int, attributes: dict[str, Any]
@@ -64,13 +55,6 @@ class _Nodes:
         self._container.add_node(
             "Identity", [result], [name], name=self._scope.get_unique_operator_name("Identity")
         )
-
-
-def guess_numpy(dtype: np.dtype[Any]) -> int:
-    """Return ONNX's number of a dtype."""
-    from onnx.helper import np_dtype_to_tensor_dtype
-
-    return int(np_dtype_to_tensor_dtype(dtype))
 
 
 def _dtype(operator: Any) -> np.dtype[Any]:

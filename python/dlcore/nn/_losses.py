@@ -291,14 +291,14 @@ class CrossEntropyLoss(KernelLoss):
 
     def row_weights(self, y: Array) -> Array | None:
         """Return the weight of each row's class, 0 for ignored rows; 1 for probabilities."""
-        none_ignored = self.ignore_index < 0 and dispatch.core.are_classes(y, _ANY)
-        if y.ndim > 1 or (self.weight is None and none_ignored):
-            return None
-        counted = self.counted(y)
-        if self.weight is None and counted.all():
+        if y.ndim > 1:
             return None
         if self.weight is None:
-            return counted.astype(np.float64)
+            if self.ignore_index < 0 and dispatch.core.are_classes(y, _ANY):
+                return None
+            counted = self.counted(y)
+            return None if counted.all() else counted.astype(np.float64)
+        counted = self.counted(y)
         return np.where(counted, self.weight[np.where(counted, y, 0)], 0.0)
 
 

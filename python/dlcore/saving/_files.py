@@ -62,7 +62,7 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
     """
     if isinstance(obj, Sequential):
         kind = "model"
-    elif type(obj).__name__ in NORMALIZERS and type(obj) is NORMALIZERS[type(obj).__name__]:
+    elif NORMALIZERS.get(type(obj).__name__) is type(obj):
         kind = "normalizer"
     elif is_estimator(obj):
         kind = "estimator"

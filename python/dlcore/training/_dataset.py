@@ -261,9 +261,8 @@ def hold_out(
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on, ascending, and a share of them to validate on."""
     n = len(rows)
-    if fraction == 0.0 and type(fraction) is float:
-        return np.arange(n), None
-    check_in("validation_split", fraction, "[0, 1)")
+    if type(fraction) is not float or fraction:  # the default needs no check
+        check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return np.arange(n), None
     if rows.x.dtype != model.dtype:

@@ -42,9 +42,8 @@ class EpochRecord:
         self.order, self.key = order, key
         self._losses = [] if losses is None else [losses]
         self._outputs = [] if outputs is None else [outputs]
-        self.known = (
-            0 if losses is None else len(losses)
-        )  # batches that were learned from elsewhere
+        # Batches that were learned from elsewhere.
+        self.known = 0 if losses is None else len(losses)
         self._batches = self._rows = 0  # of these, that were read again
 
     def add(self, losses: Array, outputs: Array | None) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from dlcore._common.representation import shown
 from dlcore._common.tree import read_tree, write_tree
-from dlcore.callbacks._callback import only_watches
 from dlcore.nn._options import options_of, set_options
 from dlcore.training._configuration import Configured, shown_optimizer
 from dlcore.training._epoch_record import EpochRecord
@@ -131,7 +130,7 @@ class Resumable(Configured):
             {
                 "kind": type(callback).__name__,
                 "is_own": any(callback is own for own in self._callbacks),
-                "only_watches": only_watches(callback),
+                "only_watches": callback._only_watches,
                 "state": state,
             }
             for callback, state in states
@@ -425,7 +424,7 @@ def _paired(
         elif not entry["only_watches"]:
             raise ValueError(f"{where} has the state of a {kind}, but there is none to take it")
     for callback in rest:
-        if callback.state_dict() and not only_watches(callback):
+        if callback.state_dict() and not callback._only_watches:
             raise ValueError(f"{where} has no state of {callback!r}")
     return pairs
 

@@ -139,6 +139,20 @@ def test_values_that_are_no_numbers(logger):
         json.loads(path.read_text().splitlines()[0], parse_constant=pytest.fail)
 
 
+def test_numbers_of_numpy_are_written_as_numbers(logger):
+    class Own(dl.Callback):
+        def on_epoch_end(self, epoch, logs):
+            logs["double"], logs["single"] = np.float64(0.1), np.float32(0.5)
+            logs["count"] = np.int64(epoch)
+
+    kind, path, read = logger
+    fit(Own(), kind(path), epochs=2)
+    assert [(r["double"], r["single"], r["count"]) for r in read()] == [
+        (0.1, 0.5, 0),
+        (0.1, 0.5, 1),
+    ]
+
+
 def test_a_file_that_cannot_be_written_ends_the_fit(logger, tmp_path):
     kind, *_ = logger
     with pytest.raises(OSError, match="gone"):

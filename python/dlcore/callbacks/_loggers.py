@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dlcore._common.atomic import replacing
 from dlcore._common.checks import check_positive_int
@@ -44,7 +47,9 @@ class _FileLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Write the line of this epoch."""
-        self._add({"epoch": epoch, **logs})
+        # Numbers of NumPy, which callbacks may add, become those that JSON has.
+        own = {n: v.item() if isinstance(v, np.generic) else v for n, v in logs.items()}
+        self._add({"epoch": epoch, **own})
 
     def _read(self) -> Iterable[dict[str, Any]]:
         """Give the lines that are whole; who was killed may have left another."""
@@ -115,9 +120,9 @@ class CSVLogger(_FileLogger):
 
     @staticmethod
     def _line(values: Iterable[Any]) -> str:
-        cells = [repr(value) if isinstance(value, float) else str(value) for value in values]
-        quoted = ('"' + c.replace('"', '""') + '"' if set(c) & set(',"\r\n') else c for c in cells)
-        return ",".join(quoted) + "\n"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        return text.getvalue()
 
 
 class JSONLogger(_FileLogger):

@@ -9,7 +9,9 @@
 #pragma once
 
 #include <memory>
+#include <memory>
 #include <numeric>
+#include <utility>
 #include <utility>
 #include <vector>
 

@@ -207,6 +207,7 @@ def test_a_folder_is_written_by_tensorboardx(tmp_path):
     fit(board)
     assert [path.name[:6] for path in (tmp_path / "board").iterdir()] == ["events"]
     assert board.writer == tmp_path / "board"
+    assert repr(dl.TensorBoard("runs")) == "TensorBoard(writer='runs')"
     data = next((tmp_path / "board").iterdir()).read_bytes()
     assert b"batch_loss" in data
     assert b"loss" in data
@@ -233,4 +234,3 @@ def test_loggers_are_copied_and_shown(how, tmp_path):
     fit(how(logger))
     assert len(lines(path)) == 6
     assert repr(dl.CSVLogger("log.csv", append=True)) == "CSVLogger(path='log.csv', append=True)"
-    assert repr(dl.TensorBoard("runs")) == "TensorBoard(writer='runs')"

@@ -24,7 +24,7 @@ class py_network {
         dtype_(is_double ? py::dtype::of<double>() : py::dtype::of<float>()) {
     dispatch(kind_of(is_double), [&](auto type) {
       using T = decltype(type);
-      network_ = std::make_unique<inference<T>>(read_layers<T>(layers), is_fixed);
+      network_ = std::make_unique<inference<T>>(read_network<T>(layers), is_fixed);
     });
   }
 
@@ -92,7 +92,7 @@ class step_of {
  public:
   step_of(const py::tuple& layers, std::ptrdiff_t batch_size, const py::object& loss,
           bool accumulate)
-      : net_(read_layers<T>(layers)),
+      : net_(read_network<T>(layers)),
         batch_size_(batch_size),
         has_loss_(!loss.is_none()),
         takes_labels_(false),
@@ -127,7 +127,7 @@ class step_of {
   void finish_update(const py::tuple& parameters, double average_decay) {
     optimizer by;
     by.average_decay = average_decay;
-    const auto specs = read_parameters<T>(parameters, net_.layers, {});
+    const auto specs = read_parameters<T>(parameters, net_, {});
     without_gil released;
     step_.finish_update(specs, by);
   }
@@ -142,7 +142,7 @@ class step_of {
     const py::object update = spec.attr("update");
     const bool is_known = update.is(update_);
     update_ = py::none();  // unless it is read as a whole
-    read_epoch<T>(spec, net_.layers, batch_size_, takes_labels_, !is_known, labels, epoch_);
+    read_epoch<T>(spec, net_, batch_size_, takes_labels_, !is_known, labels, epoch_);
     update_ = update;
     if (net_.sparse_input && !epoch_.data.x.sparse)
       throw py::value_error("run: the training step reads sparse rows");
@@ -171,7 +171,7 @@ class step_of {
         y.shape(0) != n)
       return py::none();
     std::optional<index_view> labels;
-    epoch_.data = read_data<T>(x, y, net_.layers, takes_labels_, labels);
+    epoch_.data = read_data<T>(x, y, net_, takes_labels_, labels);
     if (labels && !all_are_classes(*labels, n)) return py::none();
     const std::int64_t offsets[] = {0, n};
     const double normalizer = double(n);

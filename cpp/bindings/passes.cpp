@@ -14,7 +14,7 @@ template <class T>
 class passes_of {
  public:
   passes_of(const py::tuple& layers, std::ptrdiff_t most_rows)
-      : net_(read_layers<T>(layers)), step_(net_, most_rows, nullptr, true, true) {
+      : net_(read_network<T>(layers)), step_(net_, most_rows, nullptr, true, true) {
     order_.resize(most_rows);
     std::iota(order_.begin(), order_.end(), 0);
   }

@@ -13,7 +13,7 @@
 
 #include "bindings/arrays.hpp"
 #include "network/losses.hpp"
-#include "network/spec.hpp"
+#include "network/network.hpp"
 
 namespace dlcore {
 
@@ -180,9 +180,32 @@ class fields {
 
 // ---- layers -------------------------------------------------------------------------------------
 
+template <class T>
+inline std::vector<layer_spec<T>> read_layers(const py::tuple& objects);
+
+template <class T>
+inline parallel_spec<T> read_parallel(py::handle object) {
+  fields of(object, "ParallelSpec");
+  parallel_spec<T> spec{};
+  spec.features = of.integer("features");
+  for (const py::handle branch : of.tuple("branches")) {
+    fields of_branch(branch, "BranchSpec");
+    const std::ptrdiff_t begin = of_branch.integer("begin"), end = of_branch.integer("end");
+    if (begin < 0 || begin > end || end > spec.features)
+      of_branch.wrong("end", "within the features", branch);
+    spec.branches.push_back({begin, end, read_layers<T>(of_branch.tuple("layers"))});
+    of_branch.end();
+  }
+  if (spec.branches.empty()) of.wrong("branches", "one or more", object);
+  spec.is_sum = of.flag("is_sum");
+  of.end();
+  return spec;
+}
+
 // `trains`: the layer is updated, and not run by itself.
 template <class T>
 inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
+  if (is_spec(object, "ParallelSpec")) return read_parallel<T>(object);
   if (is_spec(object, "LinearSpec")) {
     fields of(object, "LinearSpec");
     linear_spec<T> spec{};
@@ -257,8 +280,13 @@ template <class T>
 inline std::vector<layer_spec<T>> read_layers(const py::tuple& objects) {
   std::vector<layer_spec<T>> specs;
   for (const py::handle object : objects) specs.push_back(read_layer<T>(object));
-  if (specs.empty()) throw py::value_error("a network needs at least one layer");
   return specs;
+}
+
+template <class T>
+inline std::vector<layer_spec<T>> read_network(const py::tuple& objects) {
+  if (objects.empty()) throw py::value_error("a network needs at least one layer");
+  return read_layers<T>(objects);
 }
 
 // ---- losses -------------------------------------------------------------------------------------
@@ -379,23 +407,25 @@ inline std::array<T*, 3> read_state(py::handle object, std::ptrdiff_t size,
   return state;
 }
 
-// Parameters of these layers, in these groups: none where the update is the caller's own.
-template <class T, class Layers>
+// Parameters of a network, in these groups: none where the update is the caller's own. Layers are
+// counted as they were described.
+template <class T>
 inline std::vector<parameter_spec<T>> read_parameters(const py::tuple& objects,
-                                                      const Layers& layers,
+                                                      const network<T>& net,
                                                       const std::vector<optimizer::group>& groups) {
   std::vector<parameter_spec<T>> specs;
   for (const py::handle object : objects) {
     fields of(object, "ParameterSpec");
     parameter_spec<T> spec{};
-    spec.layer = std::size_t(of.integer("layer"));
+    const std::size_t number = std::size_t(of.integer("layer"));
     const std::string name = of.text("name");
     spec.is_bias = name == "bias";
     spec.group = std::size_t(of.integer("group"));
-    if (spec.layer >= layers.size() || (!groups.empty() && spec.group >= groups.size()) ||
+    if (number >= net.described.size() || (!groups.empty() && spec.group >= groups.size()) ||
         (!spec.is_bias && name != "weight"))
       of.wrong("name", "a parameter of the network, in a group of the optimizer", object);
-    const auto& own = *layers[spec.layer];
+    spec.layer = net.described[number];
+    const layer<T>& own = *net.layers[spec.layer];
     const std::ptrdiff_t size = (spec.is_bias ? own.bias : own.weight).size;
     const py::object state = of.object("state");
     if (!groups.empty()) spec.state = read_state<T>(state, size, groups[spec.group]);
@@ -436,25 +466,25 @@ inline matrix_rows<T> read_rows(py::handle x) {
   return {reinterpret_cast<const char*>(data), 0, sizeof(T), width, rows};
 }
 
-// How the parameters of these layers are updated.
-template <class T, class Layers>
-inline void read_update(py::handle object, const Layers& layers, epoch_spec<T>& e) {
+// How the parameters of a network are updated.
+template <class T>
+inline void read_update(py::handle object, const network<T>& net, epoch_spec<T>& e) {
   fields of(object, "UpdateSpec");
   optimizer update;
   update.groups = read_groups(of.tuple("optimizer"));
-  e.parameters = read_parameters<T>(of.tuple("parameters"), layers, update.groups);
+  e.parameters = read_parameters<T>(of.tuple("parameters"), net, update.groups);
   e.max_norm = of.number("max_norm"), update.clip_value = of.number("clip_value");
   update.average_decay = of.number("average_decay");
   of.end();
   e.update = std::move(update);
 }
 
-// The rows and targets of a data set, for a network with these layers. `labels` is where the
-// description of class indices goes.
-template <class T, class Layers>
-inline dataset<T> read_data(const py::object& x, const py::array& y, const Layers& layers,
+// The rows and targets of a data set, for a network. `labels` is where the description of class
+// indices goes.
+template <class T>
+inline dataset<T> read_data(const py::object& x, const py::array& y, const network<T>& net,
                             bool takes_labels, std::optional<index_view>& labels) {
-  const std::ptrdiff_t in = layers.front()->in, width = layers.back()->out;
+  const std::ptrdiff_t in = net.in(), width = net.out();
   dataset<T> data{};
   data.x = read_rows<T>(x);
   if (data.x.width != in)
@@ -472,17 +502,17 @@ inline dataset<T> read_data(const py::object& x, const py::array& y, const Layer
   return data;
 }
 
-// An epoch of a network with these layers and outputs, whose batches have at most `most_rows` rows.
-// The update of the epoch before is kept where `reads_update` says that it is the same one.
-template <class T, class Layers>
-inline void read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t most_rows,
+// An epoch of a network, whose batches have at most `most_rows` rows. The update of the epoch
+// before is kept where `reads_update` says that it is the same one.
+template <class T>
+inline void read_epoch(py::handle object, const network<T>& net, std::ptrdiff_t most_rows,
                        bool takes_labels, bool reads_update, std::optional<index_view>& labels,
                        epoch_spec<T>& e) {
   fields of(object, "EpochSpec");
-  const std::ptrdiff_t width = layers.back()->out;
+  const std::ptrdiff_t width = net.out();
   const py::object x = of.object("x");
   const py::array y = of.any_array("y");
-  e.data = read_data<T>(x, y, layers, takes_labels, labels);
+  e.data = read_data<T>(x, y, net, takes_labels, labels);
   e.data.weight = of.array<double>("weight", y.shape(0));
   const auto [order, rows] = of.elements<std::int64_t>("order");
   e.order = order;
@@ -505,7 +535,7 @@ inline void read_epoch(py::handle object, const Layers& layers, std::ptrdiff_t m
   e.gradient_scale = of.number("gradient_scale");
   e.key = of.key("key");
   const py::object update = of.object("update");
-  if (reads_update) read_update<T>(update, layers, e);
+  if (reads_update) read_update<T>(update, net, e);
   const py::tuple steps = of.tuple("steps");
   if (steps.size() != e.update.groups.size())
     of.wrong("steps", "a number for each group of the update", steps);

@@ -28,7 +28,7 @@ void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters,
     const trained_parameter<T>* weight = of(linear->weight);
     if (!weight) continue;
     packed_.push_back(std::make_unique<packed_weights<T>>(*linear, *weight, of(linear->bias),
-                                                          l > passes_.lowest()));
+                                                          passes_.goes_through(l)));
     is_packed[l] = true;
     const std::ptrdiff_t parts = packed_.back()->parts();
     for (std::ptrdiff_t i = 0; i < parts; ++i) {
@@ -150,8 +150,8 @@ double direct_update<T>::squared_norm() {
 template <class T>
 void direct_update<T>::gradient(const task& own, std::ptrdiff_t n, T* to) const {
   if (own.packed)
-    return own.packed->gradient(own.part, passes_.gradients(own.layer_index + 1).read(),
-                                passes_.activations(own.layer_index).read(), n, to);
+    return own.packed->gradient(own.part, passes_.gradients_of(own.layer_index).read(),
+                                passes_.inputs_of(own.layer_index).read(), n, to);
   T* const dw = own.weight.of.of ? to : nullptr;
   T* const db = own.bias.of.of ? to + own.weight.at.size() : nullptr;
   passes_.gradient(own.layer_index, own.part, n, dw, db, false);

@@ -25,7 +25,7 @@ void dropout_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) 
   const std::uint64_t key = dropout_key(p.key, stream_);
   for (std::ptrdiff_t r = 0; r < p.n; ++r) {
     if (!p.training) {
-      std::copy(x.row(r), x.row(r) + this->in, y.row(r));
+      if (x.row(r) != y.row(r)) std::copy(x.row(r), x.row(r) + this->in, y.row(r));
       continue;
     }
     std::uint32_t* const words = words_.data() + (p.begin + r) * row_words_;

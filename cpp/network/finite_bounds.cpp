@@ -8,20 +8,38 @@ namespace dlcore {
 
 namespace {
 
-// With what lies between the rows, which is 0.
+// The largest absolute value in rows; with what lies between them, which is 0, unless these are
+// columns of a wider matrix.
 template <class T>
-double largest_in(rows_of<T> rows, std::ptrdiff_t n) {
+double largest_in(rows_of<T> rows, std::ptrdiff_t n, std::ptrdiff_t width, bool is_whole) {
   largest_of<T> largest;
-  largest.take(rows.first, n * rows.step);
+  if (is_whole) largest.take(rows.first, n * rows.step);
+  else
+    for (std::ptrdiff_t r = 0; r < n; ++r) largest.take(rows.row(r), width);
   return largest.value();
 }
 
 }  // namespace
 
 template <class T>
+double finite_bounds<T>::largest_input(std::size_t l, std::ptrdiff_t begin,
+                                       std::ptrdiff_t n) const {
+  const std::size_t node = net_.sources[l];
+  return largest_in(passes_.inputs_of(l).from(begin), n, net_.width_of(node),
+                    net_.is_whole(net_.values_of(node), node));
+}
+
+template <class T>
+double finite_bounds<T>::largest_gradient_of(std::size_t l, std::ptrdiff_t begin,
+                                             std::ptrdiff_t n) const {
+  return largest_in(passes_.gradients_of(l).from(begin), n, net_.width_of(l + 1),
+                    net_.is_whole(net_.gradients_of(l + 1), l + 1));
+}
+
+template <class T>
 void finite_bounds<T>::measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n) {
-  sizes_of(block)[net_.layers.size() - 1].dy =
-      largest_in(passes_.output_gradients().from(begin), n);
+  const std::size_t last = net_.layers.size() - 1;
+  sizes_of(block)[last].dy = largest_gradient_of(last, begin, n);
   if (!passes_.waits_for_batch()) measure_layers(block, begin, n);
 }
 
@@ -38,12 +56,11 @@ template <class T>
 void finite_bounds<T>::measure_layers(std::ptrdiff_t block, std::ptrdiff_t begin,
                                       std::ptrdiff_t n) {
   size* const sizes = sizes_of(block);
-  for (std::size_t l = passes_.lowest(); measures_all_ && l < net_.layers.size(); ++l) {
-    const layer<T>& own = *net_.layers[l];
-    if (!is_measured(own)) continue;
+  for (std::size_t l = 0; measures_all_ && l < net_.layers.size(); ++l) {
+    if (!is_measured(l)) continue;
     // The inputs are known, and there is no array of sparse ones.
-    if (l > 0) sizes[l].x = largest_in(passes_.activations(l).from(begin), n);
-    if (!own.dx_over_dy) sizes[l].dy = largest_in(passes_.gradients(l + 1).from(begin), n);
+    if (l > 0) sizes[l].x = largest_input(l, begin, n);
+    if (!net_.layers[l]->dx_over_dy) sizes[l].dy = largest_gradient_of(l, begin, n);
   }
 }
 
@@ -77,25 +94,32 @@ auto finite_bounds<T>::largest_size(std::size_t l) const -> size {
 template <class T>
 double finite_bounds<T>::largest_gradient(std::ptrdiff_t n) {
   const std::size_t count = net_.layers.size();
-  double x = largest_size(0).x, dy = largest_size(count - 1).dy, most = 0;
+  double most = 0;
   inputs_.resize(count);
+  values_.assign(count + 1, 0), gradients_.assign(count + 1, 0);  // bounds, by node
+  values_[0] = largest_size(0).x, gradients_[count] = largest_size(count - 1).dy;
   for (std::size_t l = 0; l < count; ++l) {
     const layer<T>& own = *net_.layers[l];
-    if (l >= passes_.lowest() && is_measured(own)) x = largest_size(l).x;
+    const double x = is_measured(l) ? largest_size(l).x : values_[net_.sources[l]];
     inputs_[l] = x;
-    x = x <= own.largest_input ? own.forward_growth(x, parameter_) : HUGE_VAL;
+    values_[l + 1] = x <= own.largest_input ? own.forward_growth(x, parameter_) : HUGE_VAL;
+    if (net_.ends_at(l).empty()) continue;
+    values_[l + 1] = 0;
+    for (const std::size_t end : net_.ends_at(l)) values_[l + 1] += values_[end];
   }
-  for (std::size_t l = count; l-- > passes_.lowest();) {
+  for (std::size_t l = count; l-- > 0;) {
+    if (!passes_.reaches(l)) continue;
     const layer<T>& own = *net_.layers[l];
     if (!(inputs_[l] <= own.largest_input)) return HUGE_VAL;
-    if (is_measured(own) && !own.dx_over_dy) dy = largest_size(l).dy;
+    const double dy = is_measured(l) && !own.dx_over_dy ? largest_size(l).dy : gradients_[l + 1];
     if (own.learns()) {
       const double factor = own.gradient_growth(inputs_[l], parameter_);
       const double gradient = double(n) * std::max(1.0, factor) * dy;
       // An infinite x times a gradient of 0 is NaN, and so is the result.
       if (!(gradient <= most)) most = gradient == gradient ? gradient : HUGE_VAL;
     }
-    dy = own.backward_growth(dy, parameter_);
+    for (const std::size_t end : net_.ends_at(l)) gradients_[end] += dy;
+    if (net_.ends_at(l).empty()) gradients_[net_.sources[l]] += own.backward_growth(dy, parameter_);
   }
   return most;
 }

@@ -43,18 +43,22 @@ class finite_bounds {
   };
   const network<T>& net_;
   const passes<T>& passes_;
-  std::vector<size> sizes_;     // by block and layer
-  std::vector<double> inputs_;  // bounds on the inputs of the layers
-  bool measures_all_ = false;   // else the inputs and the output gradients alone
+  std::vector<size> sizes_;                 // by block and layer
+  std::vector<double> inputs_;              // bounds on the inputs of the layers
+  std::vector<double> values_, gradients_;  // and on what lies at the nodes
+  bool measures_all_ = false;               // else the inputs and the output gradients alone
   bool parameters_are_bounded_ = false;
   double parameter_ = 0, reach_ = 0;  // the largest parameter, and the optimizer's `reach`
 
   size* sizes_of(std::ptrdiff_t block) { return sizes_.data() + block * net_.layers.size(); }
   size largest_size(std::size_t l) const;
   void measure_layers(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n);
-  bool is_measured(const layer<T>& l) const {
-    return measures_all_ && (l.learns() || l.largest_input < HUGE_VAL);
+  bool is_measured(std::size_t l) const {
+    const layer<T>& own = *net_.layers[l];
+    return measures_all_ && passes_.reaches(l) && (own.learns() || own.largest_input < HUGE_VAL);
   }
+  double largest_input(std::size_t l, std::ptrdiff_t begin, std::ptrdiff_t n) const;
+  double largest_gradient_of(std::size_t l, std::ptrdiff_t begin, std::ptrdiff_t n) const;
   double largest_gradient(std::ptrdiff_t n);
 };
 

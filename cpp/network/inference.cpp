@@ -1,5 +1,6 @@
 #include "network/inference.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -40,7 +41,44 @@ inference<T>::inference(std::vector<layer_spec<T>> layers, bool is_fixed)
       is_fixed_(is_fixed),
       idle_(new entry{network<T>(layers_), nullptr}) {
   first_ = &idle_->net;
+  plan(*first_);
   if (is_fixed) first_->keep_packed();
+}
+
+// Gives each node that others lie in a buffer from the first layer that writes there to the last
+// one that reads it.
+template <class T>
+void inference<T>::plan(const network<T>& net) {
+  const std::size_t count = net.layers.size();
+  std::vector<std::size_t> last_reader(count + 1, 0);
+  for (std::size_t l = 0; l < count; ++l) {
+    last_reader[net.values_of(net.sources[l]).node] = l;
+    for (const std::size_t end : net.ends_at(l)) last_reader[net.values_of(end).node] = l;
+  }
+  const std::size_t outputs = net.values_of(count).node;
+  std::vector<std::ptrdiff_t> buffer_of(count + 1, -1);
+  std::vector<std::size_t> held;  // by buffer: the node in it, or 0
+  const auto place_of = [&](std::size_t node) -> place {
+    const node_view at = net.values_of(node);
+    if (at.node == 0) return {place::input, at.begin, 0};
+    if (at.node == outputs) return {place::output, at.begin, 0};
+    std::ptrdiff_t& own = buffer_of[at.node];
+    if (own < 0) {
+      own = std::find(held.begin(), held.end(), 0) - held.begin();
+      if (own == std::ptrdiff_t(held.size())) held.push_back(0);
+      held[own] = at.node;
+    }
+    const std::ptrdiff_t step = row_step<T>(net.width_of(at.node));
+    widest_ = std::max(widest_, step);
+    return {own, at.begin, step};
+  };
+  for (std::size_t l = 0; l < count; ++l) {
+    if (!net.layers[l]->fused_forward)
+      moves_.push_back({l, place_of(net.sources[l]), place_of(l + 1)});
+    for (std::size_t& node : held)
+      if (node && last_reader[node] <= l) node = 0;
+  }
+  buffers_ = std::ptrdiff_t(held.size());
 }
 
 template <class T>
@@ -65,29 +103,27 @@ bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std
                           bool few, bool check) const {
   const flush_subnormals flushed;  // as a training step does
   std::atomic<bool> finite{true};
-  const auto& layers = net.layers;
   const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : block_of(rows);
-  std::ptrdiff_t widest = 0;
-  for (const auto& l : layers) widest = std::max(widest, row_step<T>(l->out));
   const auto run_block = [&](std::ptrdiff_t b) {
     struct tag;
     const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
-    T* buffer = thread_buffer<T, tag>(2 * block * widest);
-    T* other = buffer + block * widest;
-    rows_of<const T> from = x.from(begin);
+    T* const buffers = thread_buffer<T, tag>(buffers_ * block * widest_);
+    const rows_of<const T> input = x.from(begin);
+    const rows_of<T> output = y.from(begin);
     for (std::ptrdiff_t r = 0; check && r < n; ++r)
-      if (!all_finite(from.row(r), net.in())) return finite.store(false, std::memory_order_relaxed);
-    std::size_t count = layers.size();
-    while (layers[count - 1]->fused_forward) --count;
-    for (std::size_t l = 0; l < count; ++l) {
-      if (layers[l]->fused_forward) continue;
-      const bool last = l + 1 == count;
-      const rows_of<T> to = last ? y.from(begin) : rows_of<T>{buffer, row_step<T>(layers[l]->out)};
-      const pass p{begin, n, rows, false, 0};
-      if (few) layers[l]->forward_few(from, to, p);
-      else layers[l]->forward(from, to, p);
-      from = to.read();
-      std::swap(buffer, other);
+      if (!all_finite(input.row(r), net.in()))
+        return finite.store(false, std::memory_order_relaxed);
+    const auto written = [&](const place& at) -> rows_of<T> {
+      if (at.buffer == place::output) return {output.first + at.begin, output.step};
+      return {buffers + at.buffer * block * widest_ + at.begin, at.step};
+    };
+    const pass p{begin, n, rows, false, 0};
+    for (const move& m : moves_) {
+      const rows_of<const T> from = m.from.buffer == place::input
+                                        ? rows_of<const T>{input.first + m.from.begin, input.step}
+                                        : written(m.from).read();
+      if (few) net.layers[m.layer]->forward_few(from, written(m.to), p);
+      else net.layers[m.layer]->forward(from, written(m.to), p);
     }
   };
   // Few rows share threads within the layers.

@@ -36,12 +36,27 @@ class inference {
   };
   class borrowed;
 
+  // Where rows lie: in the input, in the output, or in a buffer from one column on.
+  struct place {
+    std::ptrdiff_t buffer, begin, step;
+    static constexpr std::ptrdiff_t input = -1, output = -2;
+  };
+  struct move {
+    std::size_t layer;
+    place from, to;
+  };
+
   std::vector<layer_spec<T>> layers_;
   const bool is_fixed_;
   network<T>* first_;  // of the first entry; few rows need nothing that a call changes
   std::mutex mutex_;
   std::unique_ptr<entry> idle_;
 
+  std::vector<move> moves_;     // of the layers that have something to do
+  std::ptrdiff_t buffers_ = 0;  // that are needed at once
+  std::ptrdiff_t widest_ = 0;   // elements of a row of them
+
+  void plan(const network<T>& net);
   bool run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool few,
               bool check) const;
 };

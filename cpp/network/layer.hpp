@@ -126,7 +126,4 @@ class layer {
   std::ptrdiff_t part_outputs_ = 0;
 };
 
-template <class T>
-std::unique_ptr<layer<T>> make_layer(const layer_spec<T>& spec);
-
 }  // namespace dlcore

@@ -5,6 +5,7 @@
 #include "network/dropout_layer.hpp"
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
+#include "network/parallel_layers.hpp"
 #include "network/sparse_layer.hpp"
 
 namespace dlcore {
@@ -23,6 +24,7 @@ struct layer_maker {
   pointer operator()(const batch_norm_spec<T>& s) const { return make<batch_norm_layer<T>>(s); }
   pointer operator()(const dropout_spec& spec) const { return make<dropout_layer<T>>(spec); }
   pointer operator()(const activation_layer_spec& s) const { return make<activation_layer<T>>(s); }
+  pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer
 
  private:
   template <class Layer, class Spec>
@@ -39,10 +41,89 @@ std::unique_ptr<layer<T>> make_layer(const layer_spec<T>& spec) {
 }
 
 template <class T>
-network<T>::network(const std::vector<layer_spec<T>>& specs) {
-  for (const layer_spec<T>& spec : specs) layers.push_back(make_layer<T>(spec));
+network<T>::network(const std::vector<layer_spec<T>>& specs)
+    : values_{{0}}, gradients_{{0}}, is_gradient_shared_{false} {
+  add(specs, 0);
   sparse_input = dynamic_cast<sparse_layer<T>*>(layers.front().get());
+  share_nodes();
   fuse();
+}
+
+template <class T>
+std::size_t network<T>::add(std::unique_ptr<layer<T>> own, std::size_t source) {
+  layers.push_back(std::move(own));
+  const std::size_t node = layers.size();
+  sources.push_back(source);
+  ends_.emplace_back();
+  values_.push_back({node}), gradients_.push_back({node});
+  is_gradient_shared_.push_back(false);
+  return node;
+}
+
+template <class T>
+std::size_t network<T>::add(const std::vector<layer_spec<T>>& specs, std::size_t source) {
+  for (const layer_spec<T>& spec : specs) {
+    if (const auto* branches = std::get_if<parallel_spec<T>>(&spec)) {
+      source = add(*branches, source);
+    } else {
+      source = add(make_layer(spec), source);
+      described.push_back(source - 1);
+    }
+  }
+  return source;
+}
+
+template <class T>
+std::size_t network<T>::add(const parallel_spec<T>& spec, std::size_t source) {
+  std::vector<std::size_t> ends;
+  std::ptrdiff_t width = 0;
+  for (const auto& branch : spec.branches) {
+    const bool is_first = ends.empty(), is_last = ends.size() + 1 == spec.branches.size();
+    const std::size_t first = add(
+        std::make_unique<slice_layer<T>>(spec.features, branch.begin, branch.end, is_last), source);
+    values_[first] = {source, branch.begin};
+    std::size_t end = add(branch.layers, first);
+    // What is added to must be there, and what it was before must not be needed on the way back: a
+    // product needs its inputs alone.
+    const bool writes = spec.is_sum
+                            ? is_first && dynamic_cast<linear_layer<T>*>(layers.back().get())
+                            : end != first;
+    if (!writes) {
+      const std::size_t before = end;
+      end = add(std::make_unique<carry_layer<T>>(width_of(end), spec.is_sum && !is_first), before);
+      gradients_[before] = {end};
+    }
+    ends.push_back(end);
+    width = spec.is_sum ? width_of(end) : width + width_of(end);
+  }
+  const std::size_t joined = add(std::make_unique<join_layer<T>>(width), ends.back());
+  std::ptrdiff_t begin = 0;
+  for (const std::size_t end : ends) {
+    values_[end] = gradients_[end] = {joined, begin};
+    is_gradient_shared_[end] = spec.is_sum;
+    if (!spec.is_sum) begin += width_of(end);
+  }
+  ends_.back() = std::move(ends);
+  return joined;
+}
+
+template <class T>
+bool network<T>::is_slice(std::size_t node) const {
+  return node > 0 && dynamic_cast<slice_layer<T>*>(layers[node - 1].get());
+}
+
+template <class T>
+void network<T>::share_nodes() {
+  for (std::size_t l = layers.size(); l-- > 0;) {
+    const std::size_t source = sources[l], node = l + 1;
+    for (const std::size_t end : ends_[l])
+      if (is_gradient_shared_[node]) is_gradient_shared_[end] = true;
+    if (!ends_[l].empty() || is_slice(node)) continue;
+    if (gradients_[source].node == node) is_gradient_shared_[source] = is_gradient_shared_[node];
+    else if (layers[l]->dx_over_dy && !is_gradient_shared_[node]) gradients_[source] = {node};
+    // Other branches read the input of theirs as well.
+    if (layers[l]->y_over_x && source > 0 && !is_slice(source)) values_[source] = {node};
+  }
 }
 
 template <class T>

@@ -5,25 +5,36 @@
 namespace dlcore {
 
 template <class T>
-passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs) : net_(net) {
-  const auto room = [&](std::ptrdiff_t width) {
-    memory_.emplace_back(batch * row_step<T>(width)).fill(0);
-    return rows_of<T>{memory_.back().data(), row_step<T>(width)};
-  };
+passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs)
+    : net_(net), has_gradient_{to_inputs} {
   const std::size_t count = net.layers.size();
-  activations_.push_back(room(net.sparse_input ? 0 : net.in()));
   for (std::size_t l = 0; l < count; ++l) {
-    const bool over = net.layers[l]->y_over_x && l > 0;
-    activations_.push_back(over ? activations_.back() : room(net.layers[l]->out));
+    bool reaches = net.layers[l]->learns() || has_gradient_[net.sources[l]];
+    for (const std::size_t end : net.ends_at(l)) reaches = reaches || has_gradient_[end];
+    has_gradient_.push_back(reaches);
   }
-  gradients_.resize(count + 1);
-  gradients_[count] = room(net.out());
-  lowest_ = count;
-  for (std::size_t l = count; l-- > 0;)
-    if (net.layers[l]->learns()) lowest_ = l;
-  last_back_ = to_inputs ? 0 : lowest_ + 1;
-  for (std::size_t l = count; l-- > last_back_;)
-    gradients_[l] = net.layers[l]->dx_over_dy ? gradients_[l + 1] : room(net.layers[l]->in);
+  has_gradient_[count] = true;
+  // The rows of each node, in the memory of the node that it is a part of.
+  const auto rooms = [&](const auto& view_of, const auto& is_wanted) {
+    std::vector<rows_of<T>> own(count + 1), all(count + 1);
+    for (std::size_t node = 0; node <= count; ++node) {
+      if (!is_wanted(node)) continue;
+      const node_view at = view_of(node);
+      rows_of<T>& base = own[at.node];
+      if (!base.first) {
+        const std::ptrdiff_t step =
+            row_step<T>(at.node || !net.sparse_input ? net.width_of(at.node) : 0);
+        memory_.emplace_back(batch * step).fill(0);
+        base = {memory_.back().data(), step};
+      }
+      all[node] = {base.first + at.begin, base.step};
+    }
+    return all;
+  };
+  activations_ = rooms([&](std::size_t node) { return net.values_of(node); },
+                       [](std::size_t) { return true; });
+  gradients_ = rooms([&](std::size_t node) { return net.gradients_of(node); },
+                     [&](std::size_t node) { return has_gradient_[node]; });
   for (const auto& l : net.layers) l->reserve(batch);
 }
 
@@ -51,15 +62,15 @@ void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_func
     if (statistics) {
       statistics->begin_batch();
       step_region(first.parts(), first.cost * double(n),
-                  [&](std::ptrdiff_t i) { statistics->collect(i, activations_[from].read(), n); });
+                  [&](std::ptrdiff_t i) { statistics->collect(i, inputs_of(from).read(), n); });
       statistics->end_batch(n);
     }
     each_block(n, 2.5 * cost, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
       if (from == 0 && !gathered) begin_block(begin, m);
       for (std::size_t l = from; l < to; ++l)
         if (!net_.layers[l]->fused_forward)
-          net_.layers[l]->forward(activations_[l].from(begin).read(),
-                                  activations_[l + 1].from(begin), {begin, m, n, true, key_});
+          net_.layers[l]->forward(inputs_of(l).from(begin).read(), activations_[l + 1].from(begin),
+                                  {begin, m, n, true, key_});
       if (to == count) end_block(begin, m);
     });
     from = to;
@@ -69,8 +80,8 @@ void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_func
 // The highest layer of the whole batch below `top` that the way back comes to; `top` if none.
 template <class T>
 std::size_t passes<T>::next_of_batch(std::size_t top) const {
-  for (std::size_t l = top; l-- > std::min(lowest_, last_back_);)
-    if (net_.layers[l]->statistics) return l;
+  for (std::size_t l = top; l-- > 0;)
+    if (net_.layers[l]->statistics && reaches(l)) return l;
   return top;
 }
 
@@ -79,12 +90,12 @@ std::size_t passes<T>::next_of_batch(std::size_t top) const {
 template <class T>
 void passes<T>::backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m,
                                std::size_t top, bool through) {
-  for (std::size_t l = top; l-- > last_back_;) {
-    if (net_.layers[l]->statistics && !(through && l + 1 == top)) return;
-    if (net_.layers[l]->fused_backward) continue;
-    net_.layers[l]->backward(gradients_[l + 1].from(begin).read(),
-                             activations_[l].from(begin).read(), gradients_[l].from(begin),
-                             {begin, m, n, true, key_});
+  for (std::size_t l = top; l-- > 0;) {
+    const layer<T>& own = *net_.layers[l];
+    if (own.statistics && reaches(l) && !(through && l + 1 == top)) return;
+    if (own.fused_backward || !goes_through(l)) continue;
+    own.backward(gradients_of(l).from(begin).read(), inputs_of(l).from(begin).read(),
+                 gradients_[net_.sources[l]].from(begin), {begin, m, n, true, key_});
   }
 }
 
@@ -98,7 +109,7 @@ void passes<T>::backward(std::ptrdiff_t n, bool begun) {
   for (std::size_t at; (at = next_of_batch(top)) < top; top = at) {
     const layer<T>& l = *net_.layers[at];
     step_region(l.parts(), l.cost * double(n), [&](std::ptrdiff_t i) {
-      l.statistics->collect_backward(i, gradients_[at + 1].read(), activations_[at].read(), n);
+      l.statistics->collect_backward(i, gradients_of(at).read(), inputs_of(at).read(), n);
     });
     each_block(n, cost, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
       backward_block(n, begin, m, at + 1, true);

@@ -29,11 +29,13 @@ class passes {
   // `to_inputs`: the gradient of the inputs of the network is wanted as well.
   passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs = false);
 
-  // The lowest layer that learns: gradients come down to its outputs.
-  std::size_t lowest() const { return lowest_; }
-  // The rows of the input of a layer, or of the outputs, and of the gradient there.
-  rows_of<T> activations(std::size_t l) const { return activations_[l]; }
-  rows_of<T> gradients(std::size_t l) const { return gradients_[l]; }
+  // Whether gradients come down to the outputs of a layer, and through it to its inputs.
+  bool reaches(std::size_t l) const { return has_gradient_[l + 1]; }
+  bool goes_through(std::size_t l) const { return has_gradient_[net_.sources[l]]; }
+  // The rows of the input of a layer, and of the gradient of its output.
+  rows_of<T> inputs_of(std::size_t l) const { return activations_[net_.sources[l]]; }
+  rows_of<T> gradients_of(std::size_t l) const { return gradients_[l + 1]; }
+  // Those of the network.
   rows_of<T> inputs() const { return activations_.front(); }
   rows_of<T> outputs() const { return activations_.back(); }
   rows_of<T> input_gradients() const { return gradients_.front(); }
@@ -57,16 +59,15 @@ class passes {
   // The gradients of a part of a layer, to this memory, each unless null.
   void gradient(std::size_t l, std::ptrdiff_t part, std::ptrdiff_t n, T* dw, T* db,
                 bool add) const {
-    net_.layers[l]->gradient(part, gradients_[l + 1].read(), activations_[l].read(), n, dw, db,
-                             add);
+    net_.layers[l]->gradient(part, gradients_of(l).read(), inputs_of(l).read(), n, dw, db, add);
   }
 
  private:
   network<T>& net_;
   std::vector<register_array<T>> memory_;
+  // By node: several lie in the same memory. There is no gradient where nobody asks for it.
   std::vector<rows_of<T>> activations_, gradients_;
-  std::size_t lowest_;
-  std::size_t last_back_;  // the lowest layer that goes back to its inputs
+  std::vector<bool> has_gradient_;
   std::uint64_t key_ = 0;
 
   void each_block(std::ptrdiff_t n, double cost, block_function f) const;

@@ -44,7 +44,7 @@ void rollback_update<T>::add_gradients(std::ptrdiff_t n) {
   std::atomic<bool> finite{true};
   step_region(std::ptrdiff_t(parts_.size()), net_.cost() * double(n), [&](std::ptrdiff_t i) {
     const part& own = parts_[i];
-    if (own.layer_index < passes_.lowest()) return;
+    if (!own.of->learns()) return;
     const auto weights = own.of->weights_of(own.number), outputs = own.of->outputs_of(own.number);
     T *const dw = own.of->weight.gradient, *const db = own.of->bias.gradient;
     passes_.gradient(own.layer_index, own.number, n, dw ? dw + weights.begin : nullptr,

@@ -56,8 +56,24 @@ struct activation_layer_spec {
 };
 
 template <class T>
+struct parallel_spec;
+
+template <class T>
 using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec>;
+                                dropout_spec, activation_layer_spec, parallel_spec<T>>;
+
+// Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
+// side.
+template <class T>
+struct parallel_spec {
+  struct branch {
+    std::ptrdiff_t begin, end;
+    std::vector<layer_spec<T>> layers;  // none: as it is
+  };
+  std::ptrdiff_t features;
+  std::vector<branch> branches;
+  bool is_sum;
+};
 
 // A parameter that is trained.
 template <class T>

@@ -1,7 +1,9 @@
 """The layers of a network, and `Layer`, their base class."""
 
-from dlcore.nn import _layers
+from dlcore.nn import _layers, _parallel
 from dlcore.nn._layers import *
+from dlcore.nn._parallel import *
 
 __all__: list[str] = []
 __all__ += _layers.__all__
+__all__ += _parallel.__all__

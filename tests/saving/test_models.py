@@ -1,5 +1,6 @@
 """Networks in files: every layer, both dtypes, classes of the user's own, metadata; what is refused."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -33,6 +34,13 @@ def layers_of(width):
         dl.GELU("tanh"),
         dl.Softplus(2.0, 10.0),
         dl.Softplus(threshold=np.inf),
+        dl.Residual(dl.Linear(width, width), dl.Residual(dl.Linear(width, width, bias=False))),
+        dl.Parallel(
+            [dl.Linear(width, 3), dl.BatchNorm1d(3)],
+            dl.Linear(1, 3),
+            columns=[slice(0, width), slice(width - 1, width)],
+            join="sum",
+        ),
         *(kind() for kind in ACTIVATIONS.values()),
     ]
 
@@ -97,7 +105,7 @@ def networks(draw):
         else:
             layers.append(draw(st.sampled_from(layers_of(width))))
             if isinstance(layers[-1], dl.Linear) or layers[-1]._parameter_shapes:
-                layers[-1] = type(layers[-1])(**layers[-1]._options)
+                layers[-1] = copy.deepcopy(layers[-1])
     model = dl.Sequential(*layers, dtype=draw(st.sampled_from(DTYPES)), seed=0)
     names = sorted(model.state_dict())
     for name in draw(st.lists(st.sampled_from(names), max_size=3)) if names else []:

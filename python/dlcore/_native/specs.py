@@ -7,7 +7,7 @@ native object that keeps a description keeps alive all arrays that it reads and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,25 @@ class ActivationSpec(NamedTuple):
     options: tuple[float, ...] = ()
 
 
-LayerSpec: TypeAlias = LinearSpec | LayerNormSpec | BatchNormSpec | DropoutSpec | ActivationSpec
+class BranchSpec(NamedTuple):
+    """Layers over columns [begin, end) of an input; without any, these as they are."""
+
+    begin: int
+    end: int
+    layers: tuple[Any, ...]  # of LayerSpec
+
+
+class ParallelSpec(NamedTuple):
+    """Branches over one input, whose outputs are summed or lie side by side."""
+
+    features: int
+    branches: tuple[BranchSpec, ...]
+    is_sum: bool
+
+
+LayerSpec: TypeAlias = (
+    LinearSpec | LayerNormSpec | BatchNormSpec | DropoutSpec | ActivationSpec | ParallelSpec
+)
 
 # ---- losses --------------------------------------------------------------------------------------
 
@@ -193,7 +211,10 @@ class AdamState(NamedTuple):
 
 
 class ParameterSpec(NamedTuple):
-    """A parameter that is trained: ``name`` of a layer, with its state and its running average."""
+    """A parameter that is trained: ``name`` of a layer, with its state and its running average.
+
+    Layers are counted as they are described, those of branches as well, and not the branches.
+    """
 
     layer: int
     name: str

@@ -12,14 +12,17 @@ from dlcore._common.checks import check_in
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.functional._column_stats import column_stats
+from dlcore.nn._chains import leaves_of
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import BatchNorm1d
+from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from dlcore._common.protocols import Model
     from dlcore._common.typing import Array
+    from dlcore.nn._layers import Layer
 
 __all__ = ["ExponentialMovingAverage", "StochasticWeightAveraging", "update_batch_norm"]
 
@@ -224,23 +227,40 @@ def update_batch_norm(model: Model, inputs: Array | Iterable[Array]) -> None:
     _recompute(model, lambda: pieces)
 
 
-def _batch_norms(model: Model) -> list[tuple[int, BatchNorm1d]]:
-    """List the layers whose running statistics may change, with their numbers."""
-    return [
-        (i, layer)
-        for i, layer in enumerate(model.layers)
-        if isinstance(layer, BatchNorm1d) and f"{i}.running_mean" not in model.frozen
-    ]
+def _batch_norms(model: Model) -> dict[str, BatchNorm1d]:
+    """Return the layers whose running statistics may change, by name."""
+    return {
+        name: layer
+        for name, layer in leaves_of(model.layers).items()
+        if isinstance(layer, BatchNorm1d) and f"{name}.running_mean" not in model.frozen
+    }
+
+
+def _inputs_of(name: str, layers: Mapping[str, Layer], x: Array) -> Array:
+    """Compute what comes to a layer of that name, among these or in their branches."""
+    names = [*layers]
+    place = next(i for i, start in enumerate(names) if f"{name}.".startswith(f"{start}."))
+    below = [layers[start] for start in names[:place]]
+    if below:
+        x = Inference(below, x.dtype, x.shape[1])(x)
+    own = layers[names[place]]
+    if not isinstance(own, Branches):
+        return x
+    name = name[len(names[place]) + 1 :]
+    for begin, end, branch in own._branches(x.shape[1]):
+        if any(f"{name}.".startswith(f"{start}.") for start in branch):
+            return _inputs_of(name, branch, np.ascontiguousarray(x[:, begin:end]))
+    raise AssertionError(name)
 
 
 def _recompute(model: Model, inputs: Callable[[], Iterable[Array]]) -> None:
     """Recompute the running statistics, with all rows anew for each layer."""
-    for i, layer in _batch_norms(model):
+    layers = {str(i): layer for i, layer in enumerate(model.layers)}
+    for name, layer in _batch_norms(model).items():
         stats = None
         for piece in inputs():
             x = as_matrix(piece, "inputs", model.dtype, model.in_features)
-            below = Inference(model.layers[:i], model.dtype, x.shape[1]) if i else None
-            own = column_stats(x if below is None else below(x))
+            own = column_stats(_inputs_of(name, layers, x))
             stats = own if stats is None else stats.merge(own)
         if stats is None or (stats.count < 2).any():
             raise ValueError("update_batch_norm: inputs must have at least two rows")

@@ -5,6 +5,7 @@ from dlcore.nn import (
     _layers,
     _losses,
     _multi_target,
+    _parallel,
     _sequential,
     _serialization,
     _transfer,
@@ -14,6 +15,7 @@ from dlcore.nn._keras import *
 from dlcore.nn._layers import *
 from dlcore.nn._losses import *
 from dlcore.nn._multi_target import *
+from dlcore.nn._parallel import *
 from dlcore.nn._sequential import *
 from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
@@ -23,6 +25,7 @@ __all__ += _keras.__all__
 __all__ += _layers.__all__
 __all__ += _losses.__all__
 __all__ += _multi_target.__all__
+__all__ += _parallel.__all__
 __all__ += _sequential.__all__
 __all__ += _serialization.__all__
 __all__ += _transfer.__all__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.nn._layers import LAYERS, Layer, Linear, known_class
+from dlcore.nn._parallel import Branches
 from dlcore.nn._sequential import Sequential
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ def _describe(layer: Layer) -> dict[str, Any]:
     known = known_class(layer)
     assert known is not None
     described: dict[str, Any] = {"class": type(layer).__name__, "options": layer._options}
+    if isinstance(layer, Branches):
+        described["branches"] = [
+            [*map(_describe, own)] if isinstance(own, list) else _describe(own)
+            for own in layer._given_branches
+        ]
     if getattr(layer, "_is_input_major", False):
         described["input_major"] = True
     if type(layer) is not known:
@@ -101,7 +107,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
 
 def _layer_of(i: int, described: Any, classes: Mapping[str, type]) -> Layer:
     """Make a layer; one of the user's own class without its constructor, as a copy is made."""
-    parts = {"class", "options", "input_major", "base", "attributes"}
+    parts = {"class", "options", "branches", "input_major", "base", "attributes"}
     if not isinstance(described, dict) or not {"class", "options"} <= described.keys() <= parts:
         raise TypeError(f"layer {i} is no class with options, but {described!r:.50}")
     name, options, base = described["class"], described["options"], described.get("base")
@@ -111,8 +117,12 @@ def _layer_of(i: int, described: Any, classes: Mapping[str, type]) -> Layer:
             f"layer {i} is a {base or name!r:.50}, which this version does not have: it has "
             f"{', '.join(LAYERS)}"
         )
+    branches = [
+        list(layers_of(own, classes)) if isinstance(own, list) else _layer_of(i, own, classes)
+        for own in described.get("branches", ())
+    ]
     try:
-        layer = known(**options)
+        layer = known(*branches, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {i}, a {known.__name__}, has wrong options: {error}") from None
     if layer._options != options:

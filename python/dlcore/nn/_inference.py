@@ -13,11 +13,14 @@ from dlcore._native.compressed_rows import CompressedRows, as_compressed_rows, i
 from dlcore._native.specs import (
     ActivationSpec,
     BatchNormSpec,
+    BranchSpec,
     DropoutSpec,
     LayerNormSpec,
     LinearSpec,
+    ParallelSpec,
 )
 from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
+from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,60 +60,80 @@ def describe(
     sparse : bool
         Whether they take sparse rows, which a linear layer reads as they are.
     """
-    specs: list[LayerSpec] = []
-    for i, layer in enumerate(layers):
-        weight_grad, bias_grad = (
-            (None, None) if grads is None else (grads.get(f"{i}.weight"), grads.get(f"{i}.bias"))
-        )
+    names = {str(i): layer for i, layer in enumerate(layers)}
+    return _Description(frozen, grads).of(names, width, sparse=sparse)
+
+
+class _Description:
+    """Describes layers one after the other, and those of branches within them."""
+
+    def __init__(self, frozen: Collection[str], grads: Mapping[str, Array] | None) -> None:
+        self._frozen, self._grads = frozen, grads
+        self._count = 0  # of the layers so far
+
+    def of(self, layers: Mapping[str, Layer], width: int, sparse: bool = False) -> tuple[Any, ...]:
+        """Describe layers in a row, by their names."""
+        specs: list[LayerSpec] = []
+        for name, layer in layers.items():
+            specs.append(self._of_layer(name, layer, width, sparse and not specs))
+            if layer.out_features is not None:
+                width = layer.out_features
+        return tuple(specs)
+
+    def _of_layer(self, name: str, layer: Layer, width: int, sparse: bool) -> LayerSpec:
+        if isinstance(layer, Branches):
+            return self._of_branches(name, layer, width)
+        number, self._count = self._count, self._count + 1
+        grads: Mapping[str, Array] = self._grads or {}
+        weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
         if isinstance(layer, Linear):
-            specs.append(
-                LinearSpec(
-                    layer.in_features,
-                    layer.out_features,
-                    as_stored(layer.weight),
-                    layer.bias,
-                    max_norm=layer.max_norm or 0.0,
-                    weight_grad=None if weight_grad is None else as_stored(weight_grad),
-                    bias_grad=bias_grad,
-                    reads_sparse=(sparse and i == 0) or layer._is_input_major,
-                    is_input_major=layer._is_input_major,
-                )
+            return LinearSpec(
+                layer.in_features,
+                layer.out_features,
+                as_stored(layer.weight),
+                layer.bias,
+                max_norm=layer.max_norm or 0.0,
+                weight_grad=None if weight_grad is None else as_stored(weight_grad),
+                bias_grad=bias_grad,
+                reads_sparse=sparse or layer._is_input_major,
+                is_input_major=layer._is_input_major,
             )
-            width = layer.out_features
-        elif isinstance(layer, BatchNorm1d):
-            specs.append(
-                BatchNormSpec(
-                    width,
-                    layer.weight,
-                    layer.bias,
-                    eps=layer.eps,
-                    momentum=layer.momentum,
-                    running_mean=layer.running_mean,
-                    running_var=layer.running_var,
-                    num_batches_tracked=layer.num_batches_tracked,
-                    # Inference reads the statistics, which may be those of a read-only file.
-                    is_frozen=grads is None or f"{i}.running_mean" in frozen,
-                    weight_grad=weight_grad,
-                    bias_grad=bias_grad,
-                )
+        if isinstance(layer, BatchNorm1d):
+            return BatchNormSpec(
+                width,
+                layer.weight,
+                layer.bias,
+                eps=layer.eps,
+                momentum=layer.momentum,
+                running_mean=layer.running_mean,
+                running_var=layer.running_var,
+                num_batches_tracked=layer.num_batches_tracked,
+                # Inference reads the statistics, which may be those of a read-only file.
+                is_frozen=self._grads is None or f"{name}.running_mean" in self._frozen,
+                weight_grad=weight_grad,
+                bias_grad=bias_grad,
             )
-        elif isinstance(layer, LayerNorm | RMSNorm):
-            specs.append(
-                LayerNormSpec(
-                    width,
-                    layer.weight,
-                    layer.bias,
-                    eps=layer.eps,
-                    is_centered=isinstance(layer, LayerNorm),
-                    weight_grad=weight_grad,
-                    bias_grad=bias_grad,
-                )
+        if isinstance(layer, LayerNorm | RMSNorm):
+            return LayerNormSpec(
+                width,
+                layer.weight,
+                layer.bias,
+                eps=layer.eps,
+                is_centered=isinstance(layer, LayerNorm),
+                weight_grad=weight_grad,
+                bias_grad=bias_grad,
             )
-        elif isinstance(layer, Dropout):
-            specs.append(DropoutSpec(width, layer.p, stream=len(specs)))
-        elif isinstance(layer, Activation):
-            specs.append(_describe_activation(layer, width))
-    return tuple(specs)
+        if isinstance(layer, Dropout):
+            return DropoutSpec(width, layer.p, stream=number)
+        assert isinstance(layer, Activation)
+        return _describe_activation(layer, width)
+
+    def _of_branches(self, name: str, layer: Branches, width: int) -> ParallelSpec:
+        branches = []
+        for begin, end, own in layer._branches(width):
+            named = {f"{name}.{start}": child for start, child in own.items()}
+            branches.append(BranchSpec(begin, end, self.of(named, end - begin)))
+        return ParallelSpec(width, tuple(branches), layer._is_sum)
 
 
 def _describe_activation(layer: Activation, width: int) -> ActivationSpec:

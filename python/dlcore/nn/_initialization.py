@@ -16,10 +16,11 @@ from dlcore._common.arrays import as_matrix
 from dlcore._common.checks import check_choice, check_instance, check_name, check_positive
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
+from dlcore.nn._parallel import Branches
 from dlcore.nn._sequential import Sequential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._layers import Layer
@@ -104,15 +105,13 @@ def initialize(
     _check(method, gain, nonlinearity, mode, x)
     rng = np.random.default_rng(seed)
     values: dict[str, Array] = {}
-    for i, layer in enumerate(model.layers):
-        if not isinstance(layer, Linear):
-            continue
+    for start, layer, following in _linear_layers(dict(enumerate(model.layers))):
         options: dict[str, Any] = {"mode": mode} if method in _WITH_MODE else {}
         if method in _WITH_GAIN:
-            after = nonlinearity or _following(model.layers, i)
+            after = nonlinearity or _activation_in(following)
             options["gain"] = calculate_gain(after) if gain is None else gain
         drawn = _draw(layer, method, rng, options)
-        values |= {f"{i}.{name}": value for name, value in drawn.items()}
+        values |= {f"{start}.{name}": value for name, value in drawn.items()}
     values = {name: value for name, value in values.items() if name not in model.frozen}
     if method == "lsuv":
         x = as_matrix(x, "x", model.dtype, model.in_features)
@@ -348,6 +347,9 @@ def _draw(
 
 def _unit_variance(model: Sequential, values: dict[str, Array], x: Array) -> dict[str, Array]:
     """Return the weights, scaled so that the outputs of each layer have variance 1."""
+    branches = [layer for layer in model.layers if isinstance(layer, Branches)]
+    if branches:
+        raise ValueError(f"initialize: 'lsuv' goes through layers in a row, not {branches[0]!r}")
     model = copy.deepcopy(model)
     own = model.named_parameters()
     for name, value in values.items():
@@ -369,9 +371,23 @@ def _unit_variance(model: Sequential, values: dict[str, Array], x: Array) -> dic
     return scaled
 
 
-def _following(layers: Sequence[Layer], i: int) -> str | Activation:
-    """Return the activation between `Linear` layer i and the next one."""
-    for layer in layers[i + 1 :]:
+def _linear_layers(
+    layers: Mapping[Any, Layer], then: Sequence[Layer] = ()
+) -> Iterator[tuple[str, Linear, Sequence[Layer]]]:
+    """Give each `Linear` layer, those of branches as well, with its name and the layers after it."""
+    for i, (name, layer) in enumerate(layers.items()):
+        following = (*[*layers.values()][i + 1 :], *then)
+        if isinstance(layer, Linear):
+            yield str(name), layer, following
+        elif isinstance(layer, Branches):
+            for _, _, own in layer._branches(layer.in_features or 0):
+                named = {f"{name}.{start}": child for start, child in own.items()}
+                yield from _linear_layers(named, following)
+
+
+def _activation_in(layers: Sequence[Layer]) -> str | Activation:
+    """Return the activation before the next `Linear` layer."""
+    for layer in layers:
         if isinstance(layer, Linear):
             break
         if isinstance(layer, Activation):

@@ -75,6 +75,11 @@ class Layer:
     _shown: ClassVar[tuple[str, ...]] = ()
 
     @property
+    def _leaves(self) -> dict[str, Layer]:
+        """The layers that it is made of, by the beginning of the names of their parameters."""
+        return {"": self}
+
+    @property
     def _options(self) -> dict[str, Any]:
         """The arguments of the constructor, of the class of this package, that make such a layer."""
         return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -15,8 +14,9 @@ from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
+from dlcore.nn._chains import check_layers, leaves_of, widths_of
 from dlcore.nn._inference import Inference, Snapshot
-from dlcore.nn._layers import Layer, Linear, check_computable
+from dlcore.nn._layers import Layer, Linear
 from dlcore.nn._options import changes
 from dlcore.nn._passes import Passes
 
@@ -68,7 +68,8 @@ class Sequential:
     Parameters
     ----------
     *layers : Layer or Sequential
-        `Linear`, the activations, `BatchNorm1d`, `LayerNorm`, `RMSNorm` and `Dropout`, in order.
+        `Linear`, the activations, `BatchNorm1d`, `LayerNorm`, `RMSNorm`, `Dropout`, and `Residual`
+        and `Parallel`, which are made of others, in order.
         Neighbors must fit. A `Sequential` among them gives its layers, with their weights, and from
         then on is a part of this model, like a slice of it: an optimizer of its parameters has to
         be made after that.
@@ -101,7 +102,8 @@ class Sequential:
     ) -> None:
         self._dtype = check_floating("Sequential: dtype", dtype)
         own, nested = _taken_apart(layers, self._dtype)
-        _check_layers(own, {i for start, model in nested for i in range(start, start + len(model))})
+        shared = {i for start, model in nested for i in range(start, start + len(model))}
+        _check_given(own, shared)
         rng = np.random.default_rng(seed)
         initial = [{} if n._is_bound else n._initial_parameters(rng) for n in own]
         size = sum(value.size for parameters in initial for value in parameters.values())
@@ -132,7 +134,7 @@ class Sequential:
         key: int,
     ) -> None:
         """Take layers and arrays, which `_bind` brings together; ``key`` draws what layers draw."""
-        self._layers, self._widths = layers, _widths(layers)
+        self._layers, self._widths = layers, widths_of(layers)
         self._flat, self._buffers = flat, buffers
         self._frozen, self._key = frozen, key
         self._use, self._tie = _Use(), Tie()
@@ -172,7 +174,7 @@ class Sequential:
         those of the layers: before memory is asked for, since the layers may be of any size.
         """
         own = check_floating("dtype", dtype)
-        _check_layers(layers, set())
+        _check_given(layers)
         parameters = {
             f"{i}.{name}": shape
             for i, layer in enumerate(layers)
@@ -452,7 +454,8 @@ class Sequential:
             Whether to return the share of each layer, by its name ("0"), instead of that of all
             weights together, which is 0.0 without a `Linear` layer.
         """
-        weights = {str(i): n.weight for i, n in enumerate(self.layers) if isinstance(n, Linear)}
+        layers = leaves_of(self.layers).items()
+        weights = {name: layer.weight for name, layer in layers if isinstance(layer, Linear)}
         zeros = {name: weight.size - np.count_nonzero(weight) for name, weight in weights.items()}
         if by_layer:
             return {name: float(zeros[name] / weight.size) for name, weight in weights.items()}
@@ -616,7 +619,7 @@ class Sequential:
         part = Sequential.__new__(Sequential)
         part._owner, part._start = self._owner or self, self._start + start
         part._dtype, part._layers = self._dtype, self._layers[start:stop]
-        part._widths = _widths(part._layers)
+        part._widths = widths_of(part._layers)
         part._frozen, part._parts = set(), weakref.WeakSet()
         part._passes = part._gradient = None
         part._key = self._key ^ (start + 1)
@@ -690,7 +693,7 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._use, self._tie, self._parts = _Use(), Tie(), weakref.WeakSet()
-        self._widths = _widths(self._layers)
+        self._widths = widths_of(self._layers)
         self._bind()
         if "_tie" in state:
             tie, place = state["_tie"]
@@ -700,13 +703,6 @@ class Sequential:
         lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
         header = f"Sequential(  # {self.flat.size:,} parameters, {self.dtype}"
         return "\n".join([header, *lines, ")"])
-
-
-def _widths(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
-    """Return the features that layers take and give, which stay as they are; None for any number."""
-    taken = (n.in_features for n in layers if n.in_features is not None)
-    given = (n.out_features for n in reversed(layers) if n.out_features is not None)
-    return next(taken, None), next(given, None)
 
 
 def _taken_apart(
@@ -745,20 +741,7 @@ def _check_arrays(
         raise ValueError(where + "; ".join(wrong))
 
 
-def _check_layers(layers: tuple[Layer, ...], are_nested: set[int]) -> None:
+def _check_given(layers: tuple[Layer, ...], shared: Collection[int] = ()) -> None:
     if not layers:
         raise ValueError("Sequential needs at least one layer")
-    for i, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential takes layers such as Linear(4, 3), not {layer!r}")
-        check_computable(layer)
-        is_twice = layer._parameter_shapes and sum(n is layer for n in layers) > 1
-        if (layer._is_bound and i not in are_nested) or is_twice:
-            raise ValueError(f"{layer!r} is already part of a model; every place needs its own")
-    of_fixed_width = [(i, n) for i, n in enumerate(layers) if n.in_features is not None]
-    for (i, layer), (j, following) in pairwise(of_fixed_width):
-        if layer.out_features != following.in_features:
-            raise ValueError(
-                f"layer {j}, {following!r}, takes {following.in_features} features, "
-                f"but layer {i}, {layer!r}, gives {layer.out_features}"
-            )
+    check_layers("Sequential", layers, shared)

@@ -58,7 +58,7 @@ def replace_head(model: Sequential, *layers: Layer, seed: int | None = None) -> 
     if not places:
         raise ValueError("replace_head: the model has no Linear layer to replace")
     kept = model.layers[: places[-1]]
-    new = Sequential(*map(copy.copy, kept), *layers, dtype=model.dtype, seed=seed)
+    new = Sequential(*map(copy.deepcopy, kept), *layers, dtype=model.dtype, seed=seed)
     if new.in_features != model.in_features:
         raise ValueError(
             f"replace_head: the new model takes {new.in_features} features, "
@@ -163,7 +163,7 @@ def _parts(model: Sequential) -> Iterator[_Part]:
         for name in (*layer._parameter_shapes, *layer._buffer_shapes):
             value = state[f"{i}.{name}"]
             arrays[name] = value.astype(np.float64) if value.dtype.kind == "f" else value
-        yield _Part(copy.copy(layer), arrays)
+        yield _Part(copy.deepcopy(layer), arrays)
 
 
 def _scale_and_shift(part: _Part) -> tuple[Array, Array]:

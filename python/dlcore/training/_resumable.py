@@ -13,6 +13,7 @@ import numpy as np
 
 from dlcore._common.representation import shown
 from dlcore._common.tree import read_tree, write_tree
+from dlcore.nn._chains import leaves_of
 from dlcore.nn._options import options_of, set_options
 from dlcore.training._configuration import Configured, shown_optimizer
 from dlcore.training._epoch_record import EpochRecord
@@ -99,7 +100,7 @@ class Resumable(Configured):
             "model": model.state_dict(),
             "frozen": sorted(model.frozen),
             "draws": model._draws,
-            "options": [options_of(layer) for layer in model.layers],
+            "options": [options_of(layer) for layer in leaves_of(model.layers).values()],
             "optimizer": optimizer.state_dict(),
             "settings": {name: getattr(self, name) for name in _SETTINGS},
             "schedule": self._learning_rates.state_dict(),
@@ -206,7 +207,8 @@ class Resumable(Configured):
         for name in set(state["frozen"]) - model.frozen:
             model.freeze(name)
         model._set_draws(state["draws"])
-        for layer, options in zip(model.layers, state["options"], strict=True):
+        leaves = leaves_of(model.layers).values()
+        for layer, options in zip(leaves, state["options"], strict=True):
             set_options(layer, options)
         for name in _SETTINGS[1:]:  # one of the two before the other is set
             setattr(self, name, None)

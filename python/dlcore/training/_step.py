@@ -11,6 +11,7 @@ from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
+from dlcore.nn._chains import leaves_of
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
@@ -101,7 +102,9 @@ class TrainingStep:
         model, optimizer = self._model, self._given["optimizer"]
         names = trained_names(model, optimizer)
         # Whether its layers take a key of each epoch, and how many parameters each row meets.
-        self.draws = any(isinstance(layer, Dropout) for layer in model.layers)
+        leaves = leaves_of(model.layers)
+        self._numbers = {name: i for i, name in enumerate(leaves)}  # of layers, as described
+        self.draws = any(isinstance(layer, Dropout) for layer in leaves.values())
         self.size = model.flat.size
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
@@ -276,7 +279,7 @@ class TrainingStep:
         }
         parameters = tuple(
             ParameterSpec(
-                *_position(name),
+                *self._position(name),
                 *places.get(i, (0, None)),
                 average=as_stored(self._averages[name]) if self._averages else None,
             )
@@ -285,6 +288,11 @@ class TrainingStep:
         )
         self._described = parts, parameters
         return parameters
+
+    def _position(self, name: str) -> tuple[int, str]:
+        """Split the name of a parameter into the number of its layer and its name there."""
+        layer, _, own = name.rpartition(".")
+        return self._numbers[layer], own
 
     def _known_cohorts(self) -> list[Cohort] | None:
         """Return the cohorts of the last update if it is the next one, too; None without a closer look."""
@@ -537,12 +545,6 @@ def _are_equal(given: dict[str, Any], other: dict[str, Any]) -> bool:
         elif not (isinstance(value, int | float) and value == own):
             return False
     return True
-
-
-def _position(name: str) -> tuple[int, str]:
-    """Split the name of a parameter into its layer and its name there."""
-    layer, _, own = name.partition(".")
-    return int(layer), own
 
 
 def _last_width(model: Model, width: int) -> int:

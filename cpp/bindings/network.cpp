@@ -92,7 +92,7 @@ class step_of {
  public:
   step_of(const py::tuple& layers, std::ptrdiff_t batch_size, const py::object& loss,
           bool accumulate)
-      : net_(read_network<T>(layers)),
+      : net_(read_network<T>(layers), true),
         batch_size_(batch_size),
         has_loss_(!loss.is_none()),
         takes_labels_(false),
@@ -108,19 +108,19 @@ class step_of {
     if (from.width != net_.in() || !is_array_of<std::int64_t>(indices) || n > batch_size_ ||
         (net_.sparse_input && !from.sparse))
       throw py::value_error("forward: x or indices do not fit the training step");
-    const rows_of<T> to = matrix(outputs, "outputs", n);
+    const rows_of<T> to = matrix(outputs, "outputs", n * net_.copies());
     const auto* first = static_cast<const std::int64_t*>(indices.data());
     interruptible(net_.cost() * double(n), [&] {
       step_.forward(from, first, n, key);
-      copy_rows<T>(step_.outputs().read(), to, n, net_.out());
+      copy_rows<T>(step_.outputs().read(), to, n * net_.copies(), net_.out());
     });
   }
   void backward(const py::array& gradient) {
-    const std::ptrdiff_t n = gradient.shape(0);
+    const std::ptrdiff_t rows = gradient.shape(0), n = rows / net_.copies();
     if (n > batch_size_) throw py::value_error("backward: gradient has too many rows");
-    const rows_of<T> from = matrix(gradient, "gradient", n);
+    const rows_of<T> from = matrix(gradient, "gradient", rows);
     interruptible(net_.cost() * double(n), [&] {
-      copy_rows<T>(from.read(), step_.output_gradients(), n, net_.out());
+      copy_rows<T>(from.read(), step_.output_gradients(), rows, net_.out());
       step_.backward(n);
     });
   }

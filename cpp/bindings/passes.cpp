@@ -14,32 +14,32 @@ template <class T>
 class passes_of {
  public:
   passes_of(const py::tuple& layers, std::ptrdiff_t most_rows)
-      : net_(read_network<T>(layers)), step_(net_, most_rows, nullptr, true, true) {
-    order_.resize(most_rows);
+      : net_(read_network<T>(layers), true),
+        step_(net_, most_rows, nullptr, true, true),
+        most_rows_(most_rows) {
+    order_.resize(most_rows * net_.copies());
     std::iota(order_.begin(), order_.end(), 0);
   }
 
-  bool takes(const py::array& x, std::ptrdiff_t width) const {
-    return is_array_of<T>(x) && x.ndim() == 2 && x.shape(1) == width &&
-           x.shape(0) <= std::ptrdiff_t(order_.size());
+  bool takes_inputs(const py::array& x) const {
+    return is_matrix(x, net_.in()) && x.shape(0) <= most_rows_;
   }
-  bool takes_inputs(const py::array& x) const { return takes(x, net_.in()); }
   bool takes_gradient(const py::array& dy) const {
-    return takes(dy, net_.out()) && dy.shape(0) == rows_;
+    return is_matrix(dy, net_.out()) && dy.shape(0) == rows_ * net_.copies();
   }
   // Of the pass forward that can go back; negative: there is none.
   std::ptrdiff_t rows() const { return rows_; }
 
   py::array forward(const py::array& x, std::uint64_t key) {
     const matrix_rows<T> from = read_matrix<T>(x);
-    const std::ptrdiff_t n = x.shape(0), width = net_.out();
-    py::array_t<T> y({n, width});
+    const std::ptrdiff_t n = x.shape(0), width = net_.out(), rows = n * net_.copies();
+    py::array_t<T> y({rows, width});
     const rows_of<T> to{y.mutable_data(), width};
     rows_ = -1;
     try {
       interruptible(net_.cost() * double(n), [&] {
         step_.forward(from, order_.data(), n, key);
-        copy_rows(step_.outputs(), to, n, width);
+        copy_rows(step_.outputs(), to, rows, width);
       });
     } catch (...) {
       step_.undo();
@@ -55,7 +55,7 @@ class passes_of {
     py::array_t<T> dx({n, width});
     const rows_of<T> to{dx.mutable_data(), width};
     interruptible(net_.cost() * double(n), [&] {
-      from.gather(order_.data(), n, step_.output_gradients());
+      from.gather(order_.data(), n * net_.copies(), step_.output_gradients());
       if (!add) step_.forget();
       step_.backward(n);
       copy_rows(step_.input_gradients(), to, n, width);
@@ -66,8 +66,13 @@ class passes_of {
  private:
   network<T> net_;
   training_step<T> step_;
+  std::ptrdiff_t most_rows_;
   std::vector<std::int64_t> order_;
   std::ptrdiff_t rows_ = -1;
+
+  static bool is_matrix(const py::array& x, std::ptrdiff_t width) {
+    return is_array_of<T>(x) && x.ndim() == 2 && x.shape(1) == width;
+  }
 
   static void copy_rows(rows_of<T> from, rows_of<T> to, std::ptrdiff_t n, std::ptrdiff_t width) {
     for (std::ptrdiff_t r = 0; r < n; ++r) std::copy_n(from.row(r), width, to.row(r));

@@ -251,6 +251,41 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     of.end();
     return spec;
   }
+  if (is_spec(object, "MemberScaleSpec")) {
+    fields of(object, "MemberScaleSpec");
+    member_scale_spec<T> spec{};
+    spec.features = of.integer("features"), spec.members = of.integer("members");
+    const std::ptrdiff_t size = spec.features * spec.members;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", size, trains);
+    spec.expands = of.flag("expands");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MemberLinearSpec")) {
+    fields of(object, "MemberLinearSpec");
+    member_linear_spec<T> spec{};
+    spec.in_features = of.integer("in_features"), spec.out_features = of.integer("out_features");
+    spec.members = of.integer("members");
+    const std::ptrdiff_t outputs = spec.out_features * spec.members;
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.in_features * outputs, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", outputs, trains);
+    spec.expands = of.flag("expands");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MemberMeanSpec")) {
+    fields of(object, "MemberMeanSpec");
+    member_mean_spec spec{};
+    spec.features = of.integer("features"), spec.members = of.integer("members");
+    const std::string mean = of.text("mean");
+    spec.mean = mean == "softmax"   ? member_mean::softmax
+                : mean == "sigmoid" ? member_mean::sigmoid
+                                    : member_mean::outputs;
+    of.end();
+    return spec;
+  }
   if (is_spec(object, "DropoutSpec")) {
     fields of(object, "DropoutSpec");
     dropout_spec spec{};

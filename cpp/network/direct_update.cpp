@@ -33,7 +33,7 @@ void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters,
     const std::ptrdiff_t parts = packed_.back()->parts();
     for (std::ptrdiff_t i = 0; i < parts; ++i) {
       tasks_.push_back({packed_.back().get(), l, i, {}, {}});
-      costs_.add(linear->cost / double(parts));
+      costs_.add(net_.cost_of(l) / double(parts));
     }
   }
   for (const auto& part : net_.parts()) {
@@ -43,7 +43,7 @@ void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters,
     if (const auto* p = of(own.weight)) of_part.weight = {*p, own.weights_of(part.number)};
     if (const auto* p = of(own.bias)) of_part.bias = {*p, own.outputs_of(part.number)};
     tasks_.push_back(of_part);
-    costs_.add(own.learns() ? own.cost / double(own.parts()) : 0.0);
+    costs_.add(own.learns() ? net_.cost_of(part.layer_index) / double(own.parts()) : 0.0);
   }
   squares_.assign(tasks_.size(), 0.0);
 }
@@ -151,7 +151,8 @@ template <class T>
 void direct_update<T>::gradient(const task& own, std::ptrdiff_t n, T* to) const {
   if (own.packed)
     return own.packed->gradient(own.part, passes_.gradients_of(own.layer_index).read(),
-                                passes_.inputs_of(own.layer_index).read(), n, to);
+                                passes_.inputs_of(own.layer_index).read(),
+                                n * net_.copies_at(net_.sources[own.layer_index]), to);
   T* const dw = own.weight.of.of ? to : nullptr;
   T* const db = own.bias.of.of ? to + own.weight.at.size() : nullptr;
   passes_.gradient(own.layer_index, own.part, n, dw, db, false);

@@ -25,14 +25,14 @@ template <class T>
 double finite_bounds<T>::largest_input(std::size_t l, std::ptrdiff_t begin,
                                        std::ptrdiff_t n) const {
   const std::size_t node = net_.sources[l];
-  return largest_in(passes_.inputs_of(l).from(begin), n, net_.width_of(node),
+  return largest_in(passes_.inputs_of(l, begin), n * net_.copies_at(node), net_.width_of(node),
                     net_.is_whole(net_.values_of(node), node));
 }
 
 template <class T>
 double finite_bounds<T>::largest_gradient_of(std::size_t l, std::ptrdiff_t begin,
                                              std::ptrdiff_t n) const {
-  return largest_in(passes_.gradients_of(l).from(begin), n, net_.width_of(l + 1),
+  return largest_in(passes_.gradients_of(l, begin), n * net_.copies_at(l + 1), net_.width_of(l + 1),
                     net_.is_whole(net_.gradients_of(l + 1), l + 1));
 }
 
@@ -46,7 +46,7 @@ void finite_bounds<T>::measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::
 template <class T>
 void finite_bounds<T>::measure_batch(std::ptrdiff_t n) {
   if (!measures_all_ || !passes_.waits_for_batch()) return;
-  const std::ptrdiff_t size = block_of(n);
+  const std::ptrdiff_t size = net_.block_of(n);
   step_region(ceil_div(n, size), net_.cost() * double(n) / 20, [&](std::ptrdiff_t block) {
     measure_layers(block, block * size, std::min(size, n - block * size));
   });
@@ -114,7 +114,7 @@ double finite_bounds<T>::largest_gradient(std::ptrdiff_t n) {
     const double dy = is_measured(l) && !own.dx_over_dy ? largest_size(l).dy : gradients_[l + 1];
     if (own.learns()) {
       const double factor = own.gradient_growth(inputs_[l], parameter_);
-      const double gradient = double(n) * std::max(1.0, factor) * dy;
+      const double gradient = double(n * net_.copies_at(l + 1)) * std::max(1.0, factor) * dy;
       // An infinite x times a gradient of 0 is NaN, and so is the result.
       if (!(gradient <= most)) most = gradient == gradient ? gradient : HUGE_VAL;
     }

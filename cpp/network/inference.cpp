@@ -60,8 +60,9 @@ void inference<T>::plan(const network<T>& net) {
   std::vector<std::size_t> held;  // by buffer: the node in it, or 0
   const auto place_of = [&](std::size_t node) -> place {
     const node_view at = net.values_of(node);
-    if (at.node == 0) return {place::input, at.begin, 0};
-    if (at.node == outputs) return {place::output, at.begin, 0};
+    const std::ptrdiff_t copies = net.copies_at(node);
+    if (at.node == 0) return {place::input, at.begin, 0, copies};
+    if (at.node == outputs) return {place::output, at.begin, 0, copies};
     std::ptrdiff_t& own = buffer_of[at.node];
     if (own < 0) {
       own = std::find(held.begin(), held.end(), 0) - held.begin();
@@ -69,8 +70,8 @@ void inference<T>::plan(const network<T>& net) {
       held[own] = at.node;
     }
     const std::ptrdiff_t step = row_step<T>(net.width_of(at.node));
-    widest_ = std::max(widest_, step);
-    return {own, at.begin, step};
+    widest_ = std::max(widest_, step * copies);
+    return {own, at.begin, step, copies};
   };
   for (std::size_t l = 0; l < count; ++l) {
     if (!net.layers[l]->fused_forward)
@@ -83,7 +84,8 @@ void inference<T>::plan(const network<T>& net) {
 
 template <class T>
 bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check) {
-  if (is_fixed_ || rows <= few_rows) return run_on(*first_, x, y, rows, rows <= few_rows, check);
+  const bool few = rows * first_->most_copies() <= few_rows;
+  if (is_fixed_ || few) return run_on(*first_, x, y, rows, few, check);
   const borrowed own(*this);
   own.net().pack(false);
   return run_on(own.net(), x, y, rows, false, check);
@@ -92,7 +94,7 @@ bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bo
 template <class T>
 void inference<T>::run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows) {
   const borrowed own(*this);
-  const bool few = rows <= few_rows;
+  const bool few = rows * first_->most_copies() <= few_rows;
   if (!few) own.net().pack(false);
   own.net().sparse_input->begin_batch(x, nullptr, rows, false);
   run_on(own.net(), {nullptr, 0}, y, rows, few, false);
@@ -103,7 +105,7 @@ bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std
                           bool few, bool check) const {
   const flush_subnormals flushed;  // as a training step does
   std::atomic<bool> finite{true};
-  const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : block_of(rows);
+  const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : net.block_of(rows);
   const auto run_block = [&](std::ptrdiff_t b) {
     struct tag;
     const std::ptrdiff_t begin = b * block, n = std::min(block, rows - begin);
@@ -114,11 +116,12 @@ bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std
       if (!all_finite(input.row(r), net.in()))
         return finite.store(false, std::memory_order_relaxed);
     const auto written = [&](const place& at) -> rows_of<T> {
-      if (at.buffer == place::output) return {output.first + at.begin, output.step};
+      if (at.buffer == place::output) return {output.first + at.begin, output.step / at.copies};
       return {buffers + at.buffer * block * widest_ + at.begin, at.step};
     };
-    const pass p{begin, n, rows, false, 0};
     for (const move& m : moves_) {
+      const std::ptrdiff_t copies = m.from.copies;
+      const pass p{begin * copies, n * copies, rows * copies, false, 0};
       const rows_of<const T> from = m.from.buffer == place::input
                                         ? rows_of<const T>{input.first + m.from.begin, input.step}
                                         : written(m.from).read();

@@ -16,7 +16,8 @@ class inference {
   inference(std::vector<layer_spec<T>> layers, bool is_fixed);
 
   std::ptrdiff_t in() const { return first_->in(); }
-  std::ptrdiff_t out() const { return first_->out(); }
+  // Of a row: outputs, which are those of each member where these do not end.
+  std::ptrdiff_t out() const { return first_->out() * first_->copies(); }
   bool reads_sparse() const { return first_->sparse_input; }
   // Of a row, on one thread.
   double nanoseconds() const { return first_->cost(); }
@@ -38,7 +39,7 @@ class inference {
 
   // Where rows lie: in the input, in the output, or in a buffer from one column on.
   struct place {
-    std::ptrdiff_t buffer, begin, step;
+    std::ptrdiff_t buffer, begin, step, copies;
     static constexpr std::ptrdiff_t input = -1, output = -2;
   };
   struct move {

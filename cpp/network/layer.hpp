@@ -67,6 +67,9 @@ class layer {
   growth gradient_growth;
   // All of that holds for inputs up to this size.
   double largest_input = HUGE_VAL;
+  // Rows of y for each row of x, where its members begin to have rows of their own; and of x for
+  // each row of y, where they end.
+  std::ptrdiff_t expansion = 1, contraction = 1;
   // A neighbour does its part of the way: y is x, or dx is dy.
   bool fused_forward = false, fused_backward = false;
   batch_statistics<T>* statistics = nullptr;  // where rows depend on the whole batch

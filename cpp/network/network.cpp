@@ -5,6 +5,7 @@
 #include "network/dropout_layer.hpp"
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
+#include "network/member_layers.hpp"
 #include "network/parallel_layers.hpp"
 #include "network/sparse_layer.hpp"
 
@@ -24,6 +25,11 @@ struct layer_maker {
   pointer operator()(const batch_norm_spec<T>& s) const { return make<batch_norm_layer<T>>(s); }
   pointer operator()(const dropout_spec& spec) const { return make<dropout_layer<T>>(spec); }
   pointer operator()(const activation_layer_spec& s) const { return make<activation_layer<T>>(s); }
+  pointer operator()(const member_scale_spec<T>& s) const { return make<member_scale_layer<T>>(s); }
+  pointer operator()(const member_linear_spec<T>& s) const {
+    return make<member_linear_layer<T>>(s);
+  }
+  pointer operator()(const member_mean_spec& s) const { return make<member_mean_layer<T>>(s); }
   pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer
 
  private:
@@ -41,13 +47,16 @@ std::unique_ptr<layer<T>> make_layer(const layer_spec<T>& spec) {
 }
 
 template <class T>
-network<T>::network(const std::vector<layer_spec<T>>& specs)
-    : values_{{0}}, gradients_{{0}}, is_gradient_shared_{false} {
+network<T>::network(const std::vector<layer_spec<T>>& specs, bool trains)
+    : values_{{0}}, gradients_{{0}}, is_gradient_shared_{false}, copies_{1}, trains_(trains) {
   add(specs, 0);
   sparse_input = dynamic_cast<sparse_layer<T>*>(layers.front().get());
   share_nodes();
   fuse();
 }
+
+template <class T>
+network<T>::~network() = default;
 
 template <class T>
 std::size_t network<T>::add(std::unique_ptr<layer<T>> own, std::size_t source) {
@@ -57,6 +66,9 @@ std::size_t network<T>::add(std::unique_ptr<layer<T>> own, std::size_t source) {
   ends_.emplace_back();
   values_.push_back({node}), gradients_.push_back({node});
   is_gradient_shared_.push_back(false);
+  const layer<T>& added = *layers.back();
+  copies_.push_back(copies_[source] * added.expansion / added.contraction);
+  most_copies_ = std::max(most_copies_, copies_.back());
   return node;
 }
 
@@ -65,6 +77,9 @@ std::size_t network<T>::add(const std::vector<layer_spec<T>>& specs, std::size_t
   for (const layer_spec<T>& spec : specs) {
     if (const auto* branches = std::get_if<parallel_spec<T>>(&spec)) {
       source = add(*branches, source);
+    } else if (const auto* own = std::get_if<member_mean_spec>(&spec); own && trains_) {
+      mean = std::make_unique<member_mean_layer<T>>(*own);
+      described.push_back(layers.size());
     } else {
       source = add(make_layer(spec), source);
       described.push_back(source - 1);
@@ -135,6 +150,8 @@ void network<T>::fuse() {
     if (auto* below = dynamic_cast<linear_layer<T>*>(at(l - 1)))
       below->rectify_outputs(), own->fused_forward = true;
     if (auto* below = dynamic_cast<normalization_layer<T>*>(at(l - 1)))
+      below->rectify_outputs(), own->fused_forward = true;
+    if (auto* below = dynamic_cast<member_scale_layer<T>*>(at(l - 1)))
       below->rectify_outputs(), own->fused_forward = true;
     auto* dropout = dynamic_cast<dropout_layer<T>*>(at(l + 1));
     if (auto* above = dynamic_cast<linear_layer<T>*>(at(l + (dropout ? 2 : 1)))) {

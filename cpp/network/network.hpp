@@ -13,6 +13,8 @@
 namespace dlcore {
 
 template <class T>
+class member_mean_layer;
+template <class T>
 class sparse_layer;
 
 // Some columns of a node, from there on.
@@ -33,15 +35,31 @@ class network {
   std::vector<std::size_t> described;       // the layers that were described, in that order
   sparse_layer<T>* sparse_input = nullptr;  // the first layer, if it reads rows of a sparse matrix
 
-  explicit network(const std::vector<layer_spec<T>>& specs);
+  // In training: what the members predict together, unless null.
+  std::unique_ptr<member_mean_layer<T>> mean;
+
+  // `trains`: members stay apart to the end, where each has a loss.
+  explicit network(const std::vector<layer_spec<T>>& specs, bool trains = false);
+  ~network();
 
   std::ptrdiff_t in() const { return layers.front()->in; }
   std::ptrdiff_t out() const { return layers.back()->out; }
   std::ptrdiff_t width_of(std::size_t node) const { return node ? layers[node - 1]->out : in(); }
+  // Of a row: that of all layers, or of one.
   double cost() const {
     double sum = 0;
-    for (const auto& l : layers) sum += l->cost;
+    for (std::size_t l = 0; l < layers.size(); ++l) sum += cost_of(l);
     return sum;
+  }
+  double cost_of(std::size_t l) const { return layers[l]->cost * double(copies_at(sources[l])); }
+  // Rows at a node for each row of the input: one for each member. And at most, and at the end.
+  std::ptrdiff_t copies_at(std::size_t node) const { return copies_[node]; }
+  std::ptrdiff_t most_copies() const { return most_copies_; }
+  std::ptrdiff_t copies() const { return copies_.back(); }
+  // Rows of the input that are computed at a time, of so many.
+  std::ptrdiff_t block_of(std::ptrdiff_t rows) const {
+    const std::ptrdiff_t block = dlcore::block_of(rows * most_copies_);
+    return std::max<std::ptrdiff_t>(1, block / most_copies_);
   }
 
   // Where the values of a node lie, and the gradients there: in a node of their own, or in another
@@ -75,6 +93,9 @@ class network {
   std::vector<node_view> values_, gradients_;  // of each node, in itself unless in another one
   std::vector<std::vector<std::size_t>> ends_;
   std::vector<bool> is_gradient_shared_;  // that of a node, by branches that are summed
+  std::vector<std::ptrdiff_t> copies_;
+  std::ptrdiff_t most_copies_ = 1;
+  const bool trains_;
 
   static node_view resolved(const std::vector<node_view>& views, std::size_t node) {
     node_view at{node, 0};

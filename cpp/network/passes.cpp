@@ -24,7 +24,7 @@ passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs)
       if (!base.first) {
         const std::ptrdiff_t step =
             row_step<T>(at.node || !net.sparse_input ? net.width_of(at.node) : 0);
-        memory_.emplace_back(batch * step).fill(0);
+        memory_.emplace_back(batch * net.copies_at(at.node) * step).fill(0);
         base = {memory_.back().data(), step};
       }
       all[node] = {base.first + at.begin, base.step};
@@ -35,12 +35,13 @@ passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs)
                        [](std::size_t) { return true; });
   gradients_ = rooms([&](std::size_t node) { return net.gradients_of(node); },
                      [&](std::size_t node) { return has_gradient_[node]; });
-  for (const auto& l : net.layers) l->reserve(batch);
+  for (std::size_t l = 0; l < count; ++l)
+    net.layers[l]->reserve(batch * net.copies_at(net.sources[l]));
 }
 
 template <class T>
 void passes<T>::each_block(std::ptrdiff_t n, double cost, block_function f) const {
-  const std::ptrdiff_t block = block_of(n);
+  const std::ptrdiff_t block = net_.block_of(n);
   step_region(ceil_div(n, block), cost,
               [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
 }
@@ -61,16 +62,17 @@ void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_func
     if (gathered) each_block(n, 0, begin_block);
     if (statistics) {
       statistics->begin_batch();
-      step_region(first.parts(), first.cost * double(n),
-                  [&](std::ptrdiff_t i) { statistics->collect(i, inputs_of(from).read(), n); });
-      statistics->end_batch(n);
+      const std::ptrdiff_t rows = n * net_.copies_at(net_.sources[from]);
+      step_region(first.parts(), first.cost * double(rows),
+                  [&](std::ptrdiff_t i) { statistics->collect(i, inputs_of(from).read(), rows); });
+      statistics->end_batch(rows);
     }
     each_block(n, 2.5 * cost, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
       if (from == 0 && !gathered) begin_block(begin, m);
       for (std::size_t l = from; l < to; ++l)
         if (!net_.layers[l]->fused_forward)
-          net_.layers[l]->forward(inputs_of(l).from(begin).read(), activations_[l + 1].from(begin),
-                                  {begin, m, n, true, key_});
+          net_.layers[l]->forward(inputs_of(l, begin).read(), outputs_of(l, begin),
+                                  pass_of(l, begin, m, n));
       if (to == count) end_block(begin, m);
     });
     from = to;
@@ -94,8 +96,8 @@ void passes<T>::backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrd
     const layer<T>& own = *net_.layers[l];
     if (own.statistics && reaches(l) && !(through && l + 1 == top)) return;
     if (own.fused_backward || !goes_through(l)) continue;
-    own.backward(gradients_of(l).from(begin).read(), inputs_of(l).from(begin).read(),
-                 gradients_[net_.sources[l]].from(begin), {begin, m, n, true, key_});
+    own.backward(gradients_of(l, begin).read(), inputs_of(l, begin).read(),
+                 at_node(gradients_, net_.sources[l], begin), pass_of(l, begin, m, n));
   }
 }
 
@@ -108,8 +110,9 @@ void passes<T>::backward(std::ptrdiff_t n, bool begun) {
                [&](std::ptrdiff_t begin, std::ptrdiff_t m) { backward_block(n, begin, m); });
   for (std::size_t at; (at = next_of_batch(top)) < top; top = at) {
     const layer<T>& l = *net_.layers[at];
-    step_region(l.parts(), l.cost * double(n), [&](std::ptrdiff_t i) {
-      l.statistics->collect_backward(i, gradients_of(at).read(), inputs_of(at).read(), n);
+    const std::ptrdiff_t rows = n * net_.copies_at(net_.sources[at]);
+    step_region(l.parts(), l.cost * double(rows), [&](std::ptrdiff_t i) {
+      l.statistics->collect_backward(i, gradients_of(at).read(), inputs_of(at).read(), rows);
     });
     each_block(n, cost, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
       backward_block(n, begin, m, at + 1, true);

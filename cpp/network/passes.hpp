@@ -32,9 +32,14 @@ class passes {
   // Whether gradients come down to the outputs of a layer, and through it to its inputs.
   bool reaches(std::size_t l) const { return has_gradient_[l + 1]; }
   bool goes_through(std::size_t l) const { return has_gradient_[net_.sources[l]]; }
-  // The rows of the input of a layer, and of the gradient of its output.
-  rows_of<T> inputs_of(std::size_t l) const { return activations_[net_.sources[l]]; }
-  rows_of<T> gradients_of(std::size_t l) const { return gradients_[l + 1]; }
+  // The rows of the input of a layer, and of the gradient of its output, from that of a row of the
+  // batch on.
+  rows_of<T> inputs_of(std::size_t l, std::ptrdiff_t begin = 0) const {
+    return at_node(activations_, net_.sources[l], begin);
+  }
+  rows_of<T> gradients_of(std::size_t l, std::ptrdiff_t begin = 0) const {
+    return at_node(gradients_, l + 1, begin);
+  }
   // Those of the network.
   rows_of<T> inputs() const { return activations_.front(); }
   rows_of<T> outputs() const { return activations_.back(); }
@@ -59,7 +64,8 @@ class passes {
   // The gradients of a part of a layer, to this memory, each unless null.
   void gradient(std::size_t l, std::ptrdiff_t part, std::ptrdiff_t n, T* dw, T* db,
                 bool add) const {
-    net_.layers[l]->gradient(part, gradients_of(l).read(), inputs_of(l).read(), n, dw, db, add);
+    net_.layers[l]->gradient(part, gradients_of(l).read(), inputs_of(l).read(),
+                             n * net_.copies_at(net_.sources[l]), dw, db, add);
   }
 
  private:
@@ -70,6 +76,17 @@ class passes {
   std::vector<bool> has_gradient_;
   std::uint64_t key_ = 0;
 
+  rows_of<T> at_node(const std::vector<rows_of<T>>& all, std::size_t node,
+                     std::ptrdiff_t begin) const {
+    return all[node].from(begin * net_.copies_at(node));
+  }
+  rows_of<T> outputs_of(std::size_t l, std::ptrdiff_t begin) const {
+    return at_node(activations_, l + 1, begin);
+  }
+  pass pass_of(std::size_t l, std::ptrdiff_t begin, std::ptrdiff_t m, std::ptrdiff_t n) const {
+    const std::ptrdiff_t copies = net_.copies_at(net_.sources[l]);
+    return {begin * copies, m * copies, n * copies, true, key_};
+  }
   void each_block(std::ptrdiff_t n, double cost, block_function f) const;
   std::size_t next_of_batch(std::size_t top) const;
   void backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m, std::size_t top,

@@ -55,12 +55,37 @@ struct activation_layer_spec {
   activation_spec activation;
 };
 
+// Of several networks, the members, that are computed at once. `expands`: each row goes to all of
+// them, which have rows of their own from here on.
+template <class T>
+struct member_scale_spec {
+  std::ptrdiff_t features, members;
+  tensor<T> weight, bias;  // of shape (members, features); no value: there is none
+  bool expands;
+};
+
+template <class T>
+struct member_linear_spec {
+  std::ptrdiff_t in_features, out_features, members;
+  tensor<T> weight, bias;  // of shape (members, out_features, in_features)
+  bool expands;
+};
+
+// What of the members is averaged: outputs, or the probabilities of which they are logits.
+enum class member_mean { outputs, softmax, sigmoid };
+
+struct member_mean_spec {
+  std::ptrdiff_t features, members;
+  member_mean mean;
+};
+
 template <class T>
 struct parallel_spec;
 
 template <class T>
 using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec, parallel_spec<T>>;
+                                dropout_spec, activation_layer_spec, member_scale_spec<T>,
+                                member_linear_spec<T>, member_mean_spec, parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

@@ -8,6 +8,7 @@
 
 #include "core/workspace.hpp"
 #include "kernels/reductions.hpp"
+#include "network/member_layers.hpp"
 #include "network/sparse_layer.hpp"
 
 namespace dlcore {
@@ -55,8 +56,9 @@ training_step<T>::training_step(network<T>& net, std::ptrdiff_t batch,
       direct_(net, passes_),
       rollback_(net, passes_, accumulate),
       bounds_(net, passes_) {
-  labels_.resize(loss_ && loss_->takes_labels() ? batch : 0);
-  target_values_.resize(loss_ && !loss_->takes_labels() ? batch * net.out() : 0);
+  const std::ptrdiff_t rows = batch * net.copies();
+  labels_.resize(loss_ && loss_->takes_labels() ? rows : 0);
+  target_values_.resize(loss_ && !loss_->takes_labels() ? rows * net.out() : 0);
 }
 
 template <class T>
@@ -156,10 +158,8 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
       undo();
       break;
     }
-    for (std::ptrdiff_t r = 0; epoch.outputs && r < b.n; ++r) {
-      const T* from = outputs().row(r);
-      std::copy(from, from + width, epoch.outputs + (epoch.offsets[i] + r) * width);
-    }
+    for (std::ptrdiff_t r = 0; epoch.outputs && r < b.n; ++r)
+      copy_output(r, epoch.outputs + (epoch.offsets[i] + r) * width);
     if (b.completes_update && (was_pending || b.counts())) {
       ++progress.updates;
       epoch.update.end_step();
@@ -175,11 +175,19 @@ outcome training_step<T>::run(epoch_spec<T>& epoch, function_ref<bool(std::ptrdi
   return result;
 }
 
+// The output for a row, as inference gives it.
+template <class T>
+void training_step<T>::copy_output(std::ptrdiff_t r, T* to) const {
+  const rows_of<const T> from = outputs().from(r * net_.copies()).read();
+  if (net_.mean) net_.mean->combine(from, to);
+  else std::copy_n(from.first, net_.out(), to);
+}
+
 template <class T>
 outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
                                      function_ref<bool()> goes_on) {
   const optimizer& by = epoch.update;
-  const std::ptrdiff_t n = b.n, block = block_of(n), blocks = ceil_div(n, block);
+  const std::ptrdiff_t n = b.n, block = net_.block_of(n), blocks = ceil_div(n, block);
   // What has begun to update must end: a long batch makes its gradients before.
   const bool may_be_direct = direct_.is_possible() && !accumulate_ && !takes_long(n);
   std::optional<watch> watched(std::in_place, net_.cost() * double(n), goes_on);
@@ -230,30 +238,41 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
 }
 
 // Of a block of outputs the sum of the losses, and the gradient. False for a label out of range.
+// The loss of a row is the mean of those of its members.
 template <class T>
 bool training_step<T>::loss_block(const dataset<T>& data, const batch& b, std::ptrdiff_t begin,
                                   std::ptrdiff_t n, double& sum) {
-  const std::ptrdiff_t width = net_.out();
+  const std::ptrdiff_t width = net_.out(), copies = net_.copies(), first = begin * copies;
   const std::int64_t* indices = b.indices + begin;
-  const block_of_targets<T> target{labels_.data() + begin, target_values_.data() + begin * width};
+  const block_of_targets<T> target{labels_.data() + first, target_values_.data() + first * width};
   if (data.y.labels) {
-    data.y.labels->gather(indices, n, labels_.data() + begin);
-    if (loss_->bad_label(target.labels, n) >= 0) return false;
+    std::int64_t* const labels = labels_.data() + first;
+    data.y.labels->gather(indices, n, labels);
+    if (loss_->bad_label(labels, n) >= 0) return false;
+    for (std::ptrdiff_t i = n; copies > 1 && i-- > 0;)
+      std::fill_n(labels + i * copies, copies, std::int64_t(labels[i]));
   } else {
-    data.y.values.gather(indices, n, {target_values_.data() + begin * width, width});
+    T* const values = target_values_.data() + first * width;
+    data.y.values.gather(indices, n, {values, width * copies});
+    for (std::ptrdiff_t i = 0; copies > 1 && i < n; ++i)
+      for (std::ptrdiff_t k = 1; k < copies; ++k)
+        std::copy_n(values + i * copies * width, width, values + (i * copies + k) * width);
   }
-  const rows_of<T> out = outputs().from(begin), gradient = output_gradients().from(begin);
+  const rows_of<T> out = outputs().from(first), gradient = output_gradients().from(first);
   const std::ptrdiff_t values = loss_->values_of_row();
-  const double unit = 1.0 / (b.normalizer * double(values));
+  const double unit = 1.0 / (b.normalizer * double(values * copies));
+  const std::ptrdiff_t rows = n * copies;
   if (!data.weight) {
-    sum = unit * loss_->run(out.read(), target, n, unit * b.accumulation_weight, nullptr, gradient);
+    sum = unit *
+          loss_->run(out.read(), target, rows, unit * b.accumulation_weight, nullptr, gradient);
     return true;
   }
   struct tag;
-  T* losses = thread_buffer<T, tag>(n * values);
-  loss_->run(out.read(), target, n, 1.0, losses, gradient);
-  for (std::ptrdiff_t i = 0; i < n; ++i) {
-    const double w = data.weight[indices[i]] / b.normalizer / double(values);  // subnormal, too
+  T* losses = thread_buffer<T, tag>(rows * values);
+  loss_->run(out.read(), target, rows, 1.0, losses, gradient);
+  for (std::ptrdiff_t i = 0; i < rows; ++i) {
+    // Subnormal, too.
+    const double w = data.weight[indices[i / copies]] / b.normalizer / double(values * copies);
     double row = 0;
     for (std::ptrdiff_t k = 0; k < values; ++k) row += double(losses[i * values + k]);
     // A row that weighs nothing counts nothing, be its loss infinite.

@@ -89,6 +89,7 @@ class training_step {
   }
   outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
                      function_ref<bool()> goes_on);
+  void copy_output(std::ptrdiff_t r, T* to) const;
   void begin_inputs(const matrix_rows<T>& x, const std::int64_t* indices, std::ptrdiff_t n);
   double read_inputs(const matrix_rows<T>& x, const std::int64_t* indices, std::ptrdiff_t begin,
                      std::ptrdiff_t n);

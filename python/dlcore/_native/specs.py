@@ -87,6 +87,39 @@ class ActivationSpec(NamedTuple):
     options: tuple[float, ...] = ()
 
 
+class MemberScaleSpec(NamedTuple):
+    """``y = x * weight[m] + bias[m]`` of each member; ``expands``: a row goes to all of them."""
+
+    features: int
+    members: int
+    weight: Array | None
+    bias: Array | None
+    expands: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class MemberLinearSpec(NamedTuple):
+    """``y = x @ weight[m].T + bias[m]`` of each member, weights of shape (members, out, in)."""
+
+    in_features: int
+    out_features: int
+    members: int
+    weight: Array
+    bias: Array | None
+    expands: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class MemberMeanSpec(NamedTuple):
+    """The end of the members: the mean of their "outputs", of their "softmax" or "sigmoid"."""
+
+    features: int
+    members: int
+    mean: str
+
+
 class BranchSpec(NamedTuple):
     """Layers over columns [begin, end) of an input; without any, these as they are."""
 
@@ -104,7 +137,15 @@ class ParallelSpec(NamedTuple):
 
 
 LayerSpec: TypeAlias = (
-    LinearSpec | LayerNormSpec | BatchNormSpec | DropoutSpec | ActivationSpec | ParallelSpec
+    LinearSpec
+    | LayerNormSpec
+    | BatchNormSpec
+    | DropoutSpec
+    | ActivationSpec
+    | MemberScaleSpec
+    | MemberLinearSpec
+    | MemberMeanSpec
+    | ParallelSpec
 )
 
 # ---- losses --------------------------------------------------------------------------------------

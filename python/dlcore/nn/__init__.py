@@ -4,6 +4,7 @@ from dlcore.nn import (
     _keras,
     _layers,
     _losses,
+    _members,
     _multi_target,
     _parallel,
     _sequential,
@@ -14,6 +15,7 @@ from dlcore.nn._initialization import initialize
 from dlcore.nn._keras import *
 from dlcore.nn._layers import *
 from dlcore.nn._losses import *
+from dlcore.nn._members import *
 from dlcore.nn._multi_target import *
 from dlcore.nn._parallel import *
 from dlcore.nn._sequential import *
@@ -24,6 +26,7 @@ __all__: list[str] = []
 __all__ += _keras.__all__
 __all__ += _layers.__all__
 __all__ += _losses.__all__
+__all__ += _members.__all__
 __all__ += _multi_target.__all__
 __all__ += _parallel.__all__
 __all__ += _sequential.__all__

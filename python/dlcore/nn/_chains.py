@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlcore.nn._layers import Layer, check_computable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 
 def leaves_of(layers: Sequence[Layer]) -> dict[str, Layer]:
@@ -18,6 +18,36 @@ def leaves_of(layers: Sequence[Layer]) -> dict[str, Layer]:
         for i, layer in enumerate(layers)
         for name, leaf in layer._leaves.items()
     }
+
+
+def native_places(layers: Sequence[Layer]) -> dict[str, tuple[int, str]]:
+    """Return the number of the native layer that has a parameter, and its name there, by its name."""
+    places: dict[str, tuple[int, str]] = {}
+    number = 0
+    for start, leaf in leaves_of(layers).items():
+        for own in leaf._native_names:
+            places |= {
+                f"{start}.{own[0]}": (number, "weight"),
+                f"{start}.{own[1]}": (number, "bias"),
+            }
+            number += 1
+    return places
+
+
+def members_after(layers: Iterable[Layer], before: int = 1) -> int:
+    """Return of how many members rows are after these layers."""
+    for layer in layers:
+        before = layer._members_after(before)
+    return before
+
+
+def members_in_training(layers: Iterable[Layer]) -> int:
+    """Return how many members have a loss of their own."""
+    most = members = 1
+    for layer in layers:
+        members = layer._members_after(members)
+        most = max(most, members)
+    return most
 
 
 def widths_of(layers: Sequence[Layer]) -> tuple[int | None, int | None]:

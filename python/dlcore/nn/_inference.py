@@ -17,9 +17,13 @@ from dlcore._native.specs import (
     DropoutSpec,
     LayerNormSpec,
     LinearSpec,
+    MemberLinearSpec,
+    MemberMeanSpec,
+    MemberScaleSpec,
     ParallelSpec,
 )
 from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
+from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble, MemberLayer
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
@@ -70,12 +74,16 @@ class _Description:
     def __init__(self, frozen: Collection[str], grads: Mapping[str, Array] | None) -> None:
         self._frozen, self._grads = frozen, grads
         self._count = 0  # of the layers so far
+        self._members = 1  # that rows are of
 
     def of(self, layers: Mapping[str, Layer], width: int, sparse: bool = False) -> tuple[Any, ...]:
         """Describe layers in a row, by their names."""
         specs: list[LayerSpec] = []
         for name, layer in layers.items():
-            specs.append(self._of_layer(name, layer, width, sparse and not specs))
+            if isinstance(layer, MemberLayer | EnsembleMean):
+                specs += self._of_members(name, layer, width)
+            else:
+                specs.append(self._of_layer(name, layer, width, sparse and not specs))
             if layer.out_features is not None:
                 width = layer.out_features
         return tuple(specs)
@@ -128,9 +136,42 @@ class _Description:
         assert isinstance(layer, Activation)
         return _describe_activation(layer, width)
 
+    def _of_members(
+        self, name: str, layer: MemberLayer | EnsembleMean, width: int
+    ) -> list[LayerSpec]:
+        before, self._members = self._members, layer._members_after(self._members)
+        self._count += len(layer._native_names)
+        if isinstance(layer, EnsembleMean):
+            return [MemberMeanSpec(width, before, layer.of)]
+        grads: Mapping[str, Array] = self._grads or {}
+
+        def both(own: str) -> tuple[Array | None, Array | None]:
+            grad = grads.get(f"{name}.{own}")
+            if own not in layer._parameter_shapes:
+                return None, None
+            stored = as_stored(layer._bound[own])
+            return stored, None if grad is None else as_stored(grad)
+
+        k, expands, bias = layer.k, before == 1, both("bias")
+        weight: Any = both("weight")
+        if isinstance(layer, LinearEnsemble):
+            outs = layer.out_features
+            return [
+                MemberLinearSpec(width, outs, k, weight[0], bias[0], expands, weight[1], bias[1])
+            ]
+        if not isinstance(layer, LinearBatchEnsemble):
+            return [MemberScaleSpec(width, k, weight[0], None, expands, weight[1])]
+        r, s, outs = both("r"), both("s"), layer.out_features
+        return [
+            MemberScaleSpec(width, k, r[0], None, expands, r[1]),
+            LinearSpec(width, outs, weight[0], None, weight_grad=weight[1]),
+            MemberScaleSpec(outs, k, s[0], bias[0], False, s[1], bias[1]),
+        ]
+
     def _of_branches(self, name: str, layer: Branches, width: int) -> ParallelSpec:
-        branches = []
+        branches, before = [], self._members
         for begin, end, own in layer._branches(width):
+            self._members = before
             named = {f"{name}.{start}": child for start, child in own.items()}
             branches.append(BranchSpec(begin, end, self.of(named, end - begin)))
         return ParallelSpec(width, tuple(branches), layer._is_sum)

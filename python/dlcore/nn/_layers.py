@@ -80,6 +80,15 @@ class Layer:
         return {"": self}
 
     @property
+    def _native_names(self) -> tuple[tuple[str, str], ...]:
+        """What is the weight, and what the bias, of each native layer that it is described by."""
+        return (("weight", "bias"),)
+
+    def _members_after(self, before: int) -> int:
+        """Return of how many members rows are after this layer, given that before it."""
+        return before
+
+    @property
     def _options(self) -> dict[str, Any]:
         """The arguments of the constructor, of the class of this package, that make such a layer."""
         return {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlcore._common.checks import check_choice, check_positive_int
-from dlcore.nn._chains import check_layers, widths_of
+from dlcore.nn._chains import check_layers, members_after, widths_of
 from dlcore.nn._layers import LAYERS, Layer
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Branches(Layer):
             for name, child in self._children.items()
             for own, leaf in child._leaves.items()
         }
+
+    def _members_after(self, before: int) -> int:
+        rows = [own.values() for _, _, own in self._branches(self.in_features or 0)]
+        after = [members_after(layers, before) for layers in rows]
+        if len(set(after)) > 1:
+            raise ValueError(f"{self!r}: its branches are of {after} members")
+        return after[0]
 
     @property
     def _is_bound(self) -> bool:  # type: ignore[override]

@@ -14,7 +14,7 @@ from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
 from dlcore._common.checks import check_floating
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
-from dlcore.nn._chains import check_layers, leaves_of, widths_of
+from dlcore.nn._chains import check_layers, leaves_of, members_after, members_in_training, widths_of
 from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear
 from dlcore.nn._options import changes
@@ -261,7 +261,8 @@ class Sequential:
         Returns
         -------
         ndarray of shape (N, out_features)
-            A new array.
+            A new array. Of an ensemble, (N * k, out_features), with the k members of a row one
+            after the other: they have losses of their own.
         """
         passes = self._passes
         if passes is not None and passes.seen == changes.count and self._use.thread is None:
@@ -341,11 +342,12 @@ class Sequential:
     def _as_output_gradient(self, dy: Any, rows: int, width: int) -> Array:
         """Return dy for so many rows of x of this width as an array; an error says what is wrong."""
         array = as_matrix(dy, "dy", self.dtype, None)
+        rows *= members_in_training(self._layers)
         if array.shape[0] != rows:
             raise ValueError(
                 f"dy must have the {rows} rows that model.forward(x) had, not {array.shape[0]}"
             )
-        width = self.out_features or width
+        width = self._widths[1] or width
         if array.shape[1] != width:
             raise ValueError(
                 f"dy must have shape (N, {width}), like the outputs, not {array.shape}"
@@ -408,8 +410,12 @@ class Sequential:
 
     @property
     def out_features(self) -> int | None:
-        """Features of the outputs; None if as many as those of x."""
-        return self._widths[1]
+        """Features of the outputs; None if as many as those of x.
+
+        Where members of an ensemble do not end in an `EnsembleMean`, the outputs of all of them.
+        """
+        width = self._widths[1]
+        return width if width is None else width * members_after(self._layers)
 
     def parameters(self, *names: str) -> list[Array]:
         """Return the parameters themselves, not copies, in the order of ``state_dict``.
@@ -745,3 +751,4 @@ def _check_given(layers: tuple[Layer, ...], shared: Collection[int] = ()) -> Non
     if not layers:
         raise ValueError("Sequential needs at least one layer")
     check_layers("Sequential", layers, shared)
+    members_after(layers)

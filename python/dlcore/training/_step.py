@@ -11,7 +11,7 @@ from dlcore._common.arrays import as_stored
 from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
-from dlcore.nn._chains import leaves_of
+from dlcore.nn._chains import leaves_of, members_after, members_in_training, native_places
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
@@ -102,9 +102,13 @@ class TrainingStep:
         model, optimizer = self._model, self._given["optimizer"]
         names = trained_names(model, optimizer)
         # Whether its layers take a key of each epoch, and how many parameters each row meets.
-        leaves = leaves_of(model.layers)
-        self._numbers = {name: i for i, name in enumerate(leaves)}  # of layers, as described
-        self.draws = any(isinstance(layer, Dropout) for layer in leaves.values())
+        self._places = native_places(model.layers)
+        self._members = members_in_training(model.layers)
+        if members_after(model.layers) > 1:
+            raise ValueError(
+                "a model of several members needs an EnsembleMean at its end to be trained"
+            )
+        self.draws = any(isinstance(n, Dropout) for n in leaves_of(model.layers).values())
         self.size = model.flat.size
         if model.frozen.issuperset(names):
             raise ValueError("there is nothing to train: all that the optimizer holds is frozen")
@@ -250,6 +254,7 @@ class TrainingStep:
             optimizer=self._optimizer,
             grads=self._grads,
             width=width,
+            members=self._members,
         )
         self._made_for, self._capacity = made_for, batch_size
         return self._native, self._python
@@ -279,7 +284,7 @@ class TrainingStep:
         }
         parameters = tuple(
             ParameterSpec(
-                *self._position(name),
+                *self._places[name],
                 *places.get(i, (0, None)),
                 average=as_stored(self._averages[name]) if self._averages else None,
             )
@@ -288,11 +293,6 @@ class TrainingStep:
         )
         self._described = parts, parameters
         return parameters
-
-    def _position(self, name: str) -> tuple[int, str]:
-        """Split the name of a parameter into the number of its layer and its name there."""
-        layer, _, own = name.rpartition(".")
-        return self._numbers[layer], own
 
     def _known_cohorts(self) -> list[Cohort] | None:
         """Return the cohorts of the last update if it is the next one, too; None without a closer look."""

@@ -57,6 +57,8 @@ class PythonStep:
         of one that is frozen.
     width : int
         Features of the outputs.
+    members : int
+        Rows of the outputs for each row, one for each member of an ensemble.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class PythonStep:
         optimizer: Any,
         grads: Sequence[Array | None],
         width: int,
+        members: int,
     ) -> None:
         self._native, self._flat, self._frozen = native, flat, frozen
         self._gradient, self._grads = gradient, grads
         self._loss, self._optimizer = loss, optimizer
-        self._width = width
+        self._width, self._members = width, members
 
     def forget(self) -> None:
         """Forget gradients that wait for an update."""
@@ -128,7 +131,7 @@ class PythonStep:
     ) -> tuple[float, Array]:
         """Return the loss of a batch and its outputs; the gradient is added to those that wait."""
         indices = plan.indices(batch)
-        outputs = np.empty((len(indices), self._width), self._flat.dtype)
+        outputs = np.empty((len(indices) * self._members, self._width), self._flat.dtype)
         if len(indices) == 0:  # all of its rows were left out
             return 0.0, outputs
         self._native.forward(x, indices, outputs, plan.key_of(batch))
@@ -138,6 +141,9 @@ class PythonStep:
         if weight is not None:
             weight = weight[indices] / plan.normalizers[batch]
         y = plan.rows.y[indices]
+        if self._members > 1:
+            y = np.repeat(y, self._members, axis=0)
+            weight = None if weight is None else np.repeat(weight, self._members) / self._members
         if plan.factors is None:
             loss, grad = self._loss_and_grad(outputs, y, weight)
         else:  # some targets are missing

@@ -9,9 +9,7 @@
 #pragma once
 
 #include <memory>
-#include <memory>
 #include <numeric>
-#include <utility>
 #include <utility>
 #include <vector>
 

@@ -1,4 +1,4 @@
-// A network as data: what Python describes (bindings/specs.hpp reads it), with the names of
+// A network as data: what Python describes (bindings/layer_specs.hpp reads it), with the names of
 // python/dlcore/_native/specs.py. Arrays belong to the caller, who keeps them for as long as there
 // is an object made of a description.
 #pragma once

@@ -1,0 +1,157 @@
+// Reads the descriptions of layers, of python/dlcore/_native/specs.py.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "bindings/fields.hpp"
+#include "network/network.hpp"
+
+namespace dlcore {
+
+template <class T>
+inline std::vector<layer_spec<T>> read_layers(const py::tuple& objects);
+
+template <class T>
+inline parallel_spec<T> read_parallel(py::handle object) {
+  fields of(object, "ParallelSpec");
+  parallel_spec<T> spec{};
+  spec.features = of.integer("features");
+  for (const py::handle branch : of.tuple("branches")) {
+    fields of_branch(branch, "BranchSpec");
+    const std::ptrdiff_t begin = of_branch.integer("begin"), end = of_branch.integer("end");
+    if (begin < 0 || begin > end || end > spec.features)
+      of_branch.wrong("end", "within the features", branch);
+    spec.branches.push_back({begin, end, read_layers<T>(of_branch.tuple("layers"))});
+    of_branch.end();
+  }
+  if (spec.branches.empty()) of.wrong("branches", "one or more", object);
+  spec.is_sum = of.flag("is_sum");
+  of.end();
+  return spec;
+}
+
+// `trains`: the layer is updated, and not run by itself.
+template <class T>
+inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
+  if (is_spec(object, "ParallelSpec")) return read_parallel<T>(object);
+  if (is_spec(object, "LinearSpec")) {
+    fields of(object, "LinearSpec");
+    linear_spec<T> spec{};
+    spec.in_features = of.integer("in_features"), spec.out_features = of.integer("out_features");
+    const std::ptrdiff_t size = spec.in_features * spec.out_features;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.out_features, trains);
+    spec.max_norm = of.number("max_norm");
+    spec.reads_sparse = of.flag("reads_sparse"), spec.is_input_major = of.flag("is_input_major");
+    if (spec.is_input_major && (!spec.reads_sparse || spec.max_norm > 0))
+      of.wrong("is_input_major", "of a layer that reads sparse rows, without max_norm", object);
+    if (spec.reads_sparse && spec.in_features > std::numeric_limits<std::int32_t>::max())
+      of.wrong("in_features", "below 2^31 for sparse rows", object);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "LayerNormSpec")) {
+    fields of(object, "LayerNormSpec");
+    layer_norm_spec<T> spec{};
+    spec.features = of.integer("features");
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features, trains);
+    spec.eps = of.optional_number("eps").value_or(std::numeric_limits<T>::epsilon());
+    spec.is_centered = of.flag("is_centered");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "BatchNormSpec")) {
+    fields of(object, "BatchNormSpec");
+    batch_norm_spec<T> spec{};
+    spec.features = of.integer("features");
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.features, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", spec.features, trains);
+    spec.eps = of.number("eps");
+    spec.momentum = of.optional_number("momentum").value_or(-1);
+    spec.is_frozen = of.flag("is_frozen");
+    spec.running_mean = of.array<T>("running_mean", spec.features, !spec.is_frozen);
+    spec.running_var = of.array<T>("running_var", spec.features, !spec.is_frozen);
+    if (!spec.running_mean != !spec.running_var || (spec.is_frozen && !spec.running_mean))
+      of.wrong("running_mean", "there with running_var, and for frozen statistics", object);
+    spec.num_batches_tracked = of.required<std::int64_t>("num_batches_tracked", 1, !spec.is_frozen);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MemberScaleSpec")) {
+    fields of(object, "MemberScaleSpec");
+    member_scale_spec<T> spec{};
+    spec.features = of.integer("features"), spec.members = of.integer("members");
+    const std::ptrdiff_t size = spec.features * spec.members;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
+    spec.bias = of.parameter<T>("bias", "bias_grad", size, trains);
+    spec.expands = of.flag("expands");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MemberLinearSpec")) {
+    fields of(object, "MemberLinearSpec");
+    member_linear_spec<T> spec{};
+    spec.in_features = of.integer("in_features"), spec.out_features = of.integer("out_features");
+    spec.members = of.integer("members");
+    const std::ptrdiff_t outputs = spec.out_features * spec.members;
+    spec.weight = of.parameter<T>("weight", "weight_grad", spec.in_features * outputs, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", outputs, trains);
+    spec.expands = of.flag("expands");
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MemberMeanSpec")) {
+    fields of(object, "MemberMeanSpec");
+    member_mean_spec spec{};
+    spec.features = of.integer("features"), spec.members = of.integer("members");
+    const std::string mean = of.text("mean");
+    spec.mean = mean == "softmax"   ? member_mean::softmax
+                : mean == "sigmoid" ? member_mean::sigmoid
+                                    : member_mean::outputs;
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "DropoutSpec")) {
+    fields of(object, "DropoutSpec");
+    dropout_spec spec{};
+    spec.features = of.integer("features");
+    spec.p = of.number("p");
+    spec.stream = of.key("stream");
+    of.end();
+    return spec;
+  }
+  fields of(object, "ActivationSpec");
+  activation_layer_spec spec{};
+  spec.features = of.integer("features");
+  const std::string kernel = of.text("kernel");
+  if (!find_activation(kernel.c_str(), spec.activation.kind))
+    throw py::value_error("ActivationSpec: kernel must be an activation, got " + kernel);
+  const py::tuple options = of.tuple("options");
+  const std::size_t count = info(spec.activation.kind).option_count();
+  if (options.size() != count)
+    of.wrong("options", "of " + std::to_string(count) + " numbers for " + kernel, options);
+  for (std::size_t i = 0; i < count; ++i)
+    spec.activation.options[i] = options[i].template cast<double>();
+  of.end();
+  return spec;
+}
+
+template <class T>
+inline std::vector<layer_spec<T>> read_layers(const py::tuple& objects) {
+  std::vector<layer_spec<T>> specs;
+  for (const py::handle object : objects) specs.push_back(read_layer<T>(object));
+  return specs;
+}
+
+template <class T>
+inline std::vector<layer_spec<T>> read_network(const py::tuple& objects) {
+  if (objects.empty()) throw py::value_error("a network needs at least one layer");
+  return read_layers<T>(objects);
+}
+
+}  // namespace dlcore

@@ -228,7 +228,7 @@ def test_what_a_method_raises_ends_the_fit_and_leaves_the_weights():
     class Stop(dl.Callback):
         every_batches = 2
 
-        def on_batch_end(self, batch, logs):
+        def on_batch_end(self, _batch, _logs):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -238,7 +238,7 @@ def test_what_a_method_raises_ends_the_fit_and_leaves_the_weights():
 
 def test_what_a_method_raises_in_inference_comes_out():
     class Fails(Softsign):
-        def forward(self, x):
+        def forward(self, _x):
             raise ZeroDivisionError("on some thread")
 
     model = dl.Sequential(dl.Linear(5, 400), Fails(), dl.Linear(400, 3), seed=0)
@@ -263,9 +263,9 @@ def test_inference_from_several_threads():
     ("method", "returned", "message"),
     [
         ("forward", lambda x: x[:, :1], r"forward must return real numbers of shape \(32, 4\)"),
-        ("forward", lambda x: None, "forward must return real numbers"),
+        ("forward", lambda _: None, "forward must return real numbers"),
         ("forward", lambda x: x + 1j, "got complex64"),
-        ("backward", lambda dy, x: dy[:1], r"backward must return real numbers of shape"),
+        ("backward", lambda dy, _: dy[:1], r"backward must return real numbers of shape"),
     ],
 )
 def test_wrong_shapes_are_named(method, returned, message):
@@ -303,7 +303,7 @@ def test_a_layer_without_a_way_back_is_refused(module):
 
 @pytest.mark.parametrize("method", ["forward", "backward", "__call__", "initial_parameters"])
 def test_a_built_in_layer_that_computes_something_else(method):
-    kind = type("Double", (dl.ReLU,), {method: lambda self, *x: x})
+    kind = type("Double", (dl.ReLU,), {method: lambda *x: x})
     with pytest.raises(TypeError, match=rf"Double\.{method} would never be called"):
         dl.Sequential(dl.Linear(3, 2), kind())
 

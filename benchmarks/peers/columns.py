@@ -25,7 +25,7 @@ class Known:
     def fit(self, frame):
         _, categories = names(frame)
         self.levels_ = {
-            name: frame[name].value_counts()[lambda counts: counts > 0].index[: self.most]
+            name: list(frame[name].value_counts()[lambda counts: counts > 0].index[: self.most])
             for name in categories
         }
         return self

@@ -21,9 +21,12 @@ from dlcore.nn._options import Fixed, Option, fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal, TypeAlias
 
     from dlcore._common.protocols import OwnerOfLayers
     from dlcore._common.typing import Approximation, Array
+
+    Parametrization: TypeAlias = Literal["standard", "ntk"]
 
 __all__ = [
     "ELU",
@@ -201,6 +204,10 @@ def _check_momentum(name: str, value: Any) -> float | None:
     return None if value is None else check_in(name, value, "[0, 1]", otherwise=" or None")
 
 
+def _check_parametrization(name: str, value: Any) -> str:
+    return check_choice(name, value, ("standard", "ntk"))
+
+
 class Linear(BoundLayer):
     """``y = x @ weight.T + bias``, PyTorch's layer of that name.
 
@@ -213,18 +220,25 @@ class Linear(BoundLayer):
     max_norm : float, optional
         Largest 2-norm of the weights of an output; after an update in training those of a greater
         one are scaled down to it (Srivastava et al.: Dropout, JMLR 2014).
+    parametrization : {"standard", "ntk"}
+        What the weights are: those of the product, or sqrt(in_features) times them, with
+        ``y = x @ weight.T / sqrt(in_features) + bias``, the neural-tangent-kernel parametrization
+        (Jacot, Gabriel, Hongler, NeurIPS 2018). Its weights are of size 1 whatever the width, and so
+        is the step that suits them.
 
     Notes
     -----
     The parameters come into being when a `Sequential` takes the layer, and live in that model;
     a layer cannot be part of two. Their initial values are uniform in ±1/sqrt(in_features), which
-    is what PyTorch draws: Kaiming's uniform initialization (He et al., 2015) with a = sqrt(5).
+    is what PyTorch draws: Kaiming's uniform initialization (He et al., 2015) with a = sqrt(5). With
+    "ntk" the weights are standard normal, and the biases 0.
     """
 
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
     max_norm: Option[float | None] = Option(_check_max_norm)
+    parametrization: Fixed[str] = Fixed(_check_parametrization)
     # Whether the weights of an input lie side by side, which sparse rows read.
     _is_input_major: bool = False
 
@@ -235,10 +249,12 @@ class Linear(BoundLayer):
         bias: bool = True,
         *,
         max_norm: float | None = None,
+        parametrization: Parametrization = "standard",
     ) -> None:
         self.in_features = in_features
         self.out_features = out_features
         self.has_bias = bias
+        self.parametrization = parametrization
         self.max_norm = max_norm
 
     @property
@@ -266,11 +282,26 @@ class Linear(BoundLayer):
             "out_features": self.out_features,
             "bias": self.has_bias,
             "max_norm": self.max_norm,
+            # Models in files of earlier versions have no other.
+            **({"parametrization": "ntk"} if self._is_ntk else {}),
         }
 
     @property
     def _settings(self) -> object:
         return self.max_norm
+
+    @property
+    def _is_ntk(self) -> bool:
+        return self.parametrization == "ntk"
+
+    @property
+    def _factor(self) -> float:
+        """What the product of x and the weights is multiplied by."""
+        return 1 / math.sqrt(self.in_features) if self._is_ntk else 1.0
+
+    @property
+    def _native_names(self) -> tuple[tuple[str, str], ...]:
+        return (("weight", ""), ("", "bias")) if self._is_ntk else super()._native_names
 
     @property
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -288,6 +319,9 @@ class Linear(BoundLayer):
 
     def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw weight, then bias, from the uniform distribution in ±1/sqrt(in_features)."""
+        if self._is_ntk:
+            zeros = {name: np.zeros(shape) for name, shape in self._parameter_shapes.items()}
+            return zeros | {"weight": rng.normal(size=self._parameter_shapes["weight"])}
         bound = 1 / math.sqrt(self.in_features)
         shapes = self._parameter_shapes.items()
         return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes}

@@ -44,6 +44,7 @@ def layers_of(width):
         dl.LinearBatchEnsemble(width, width, 2, scaling_init="normal", chunks=[width]),
         dl.LinearEnsemble(width, width, 2, bias=False),
         dl.ScaleEnsemble(2, width, init="ones"),
+        dl.Scale(width, 0.5),
         *(kind() for kind in ACTIVATIONS.values()),
     ]
 

@@ -36,15 +36,15 @@ def layers_of(width):
         dl.Softplus(threshold=np.inf),
         dl.Residual(dl.Linear(width, width), dl.Residual(dl.Linear(width, width, bias=False))),
         dl.Parallel(
-            [dl.Linear(width, 3), dl.BatchNorm1d(3)],
-            dl.Linear(1, 3),
+            [dl.Linear(width, width), dl.BatchNorm1d(width)],
+            dl.Linear(1, width),
             columns=[slice(0, width), slice(width - 1, width)],
             join="sum",
         ),
+        dl.Scale(width),
         dl.LinearBatchEnsemble(width, width, 2, scaling_init="normal", chunks=[width]),
         dl.LinearEnsemble(width, width, 2, bias=False),
         dl.ScaleEnsemble(2, width, init="ones"),
-        dl.Scale(width, 0.5),
         *(kind() for kind in ACTIVATIONS.values()),
     ]
 

@@ -26,8 +26,17 @@ from dlcore._native.specs import (
 from dlcore.nn._codes import check_codes
 from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
 from dlcore.nn._featurewise import Scale
-from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
+from dlcore.nn._layers import (
+    Activation,
+    BatchNorm1d,
+    Dropout,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    is_own,
+)
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble, MemberLayer
+from dlcore.nn._own_layers import describe_own
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
@@ -119,8 +128,10 @@ class _Description:
     def _of_layer(self, name: str, layer: Layer, width: int) -> LayerSpec:
         if isinstance(layer, Branches):
             return self._of_branches(name, layer, width)
-        number, self._count = self._count, self._count + 1
+        number, self._count = self._count, self._count + len(layer._native_names)
         grads: Mapping[str, Array] = self._grads or {}
+        if is_own(layer):
+            return describe_own(layer, name, width, grads)
         weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
         if isinstance(layer, Scale):
             return MemberScaleSpec(width, 1, layer.weight, None, False, weight_grad=weight_grad)

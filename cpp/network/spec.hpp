@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -55,6 +56,14 @@ struct activation_layer_spec {
   activation_spec activation;
 };
 
+// An activation with a parameter of each feature, or one for all of them.
+template <class T>
+struct parametric_activation_spec {
+  std::ptrdiff_t features;
+  tensor<T> weight;                           // of `features` elements, or 1
+  std::optional<activation_spec> activation;  // x + weight (f(x) - x); none: PReLU
+};
+
 // Of several networks, the members, that are computed at once. `expands`: each row goes to all of
 // them, which have rows of their own from here on.
 template <class T>
@@ -83,9 +92,10 @@ template <class T>
 struct parallel_spec;
 
 template <class T>
-using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec, member_scale_spec<T>,
-                                member_linear_spec<T>, member_mean_spec, parallel_spec<T>>;
+using layer_spec =
+    std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>, dropout_spec,
+                 activation_layer_spec, parametric_activation_spec<T>, member_scale_spec<T>,
+                 member_linear_spec<T>, member_mean_spec, parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

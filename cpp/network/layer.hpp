@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 
@@ -22,7 +23,8 @@ inline constexpr std::ptrdiff_t few_rows = 64;
 struct pass {
   std::ptrdiff_t begin, n, batch;
   bool training;
-  std::uint64_t key;  // of this step's random numbers
+  std::uint64_t key;                      // of this step's random numbers
+  std::atomic<bool>* bad_code = nullptr;  // set by a value that is no category
 };
 
 // What the largest absolute value becomes of one that is at most x, up to rounding.
@@ -32,7 +34,7 @@ struct growth {
   double least_parameter = 0;           // which counts as this if it is smaller
 
   double operator()(double x, double parameter) const {
-    const double y = slope * x + offset;
+    const double y = slope == 0 ? offset : slope * x + offset;  // even of an infinite x
     return by_parameter ? y * std::max(parameter, least_parameter) : y;
   }
 };
@@ -47,6 +49,7 @@ class batch_statistics {
   virtual void end_batch(std::ptrdiff_t rows) = 0;
   virtual void collect_backward(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                 std::ptrdiff_t rows) = 0;
+  virtual void end_backward(std::ptrdiff_t /*rows*/) {}
   // Forgets what was collected of the last batch for later.
   virtual void restore() = 0;
 

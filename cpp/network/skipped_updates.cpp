@@ -55,6 +55,7 @@ void skipped_updates<T>::record(const optimizer& by, std::size_t group) {
     own.least = T(a.least);
     if (a.shrinks) {
       own.shrink = T(1 - a.lr * a.decoupled_decay);
+      ends_ = ends_ && own.shrink > 0;
       own.shrinks += std::log(double(own.shrink));
     }
   }
@@ -91,7 +92,7 @@ void skipped_updates<T>::make_up(const adam& by, const trained_parameter<T>& p,
       const vec<T> denominator = root_of + vec<T>(own.least);
       value = from + quotient<T>(-vec<T>(own.rate) * mean, denominator);
       if ((i - first) % between_looks == 0)
-        moves = any(from + quotient<T>(largest * mean, denominator) != from);
+        moves = !ends_ || any(from + quotient<T>(largest * mean, denominator) != from);
     }
     if (i < last) {
       const double rest = double(last - i);

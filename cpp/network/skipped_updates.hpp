@@ -21,7 +21,7 @@ class skipped_updates {
 
   // How many updates there were.
   std::ptrdiff_t count() const { return std::ptrdiff_t(steps_.size()); }
-  void clear() { steps_.clear(), largest_ = 0; }
+  void clear() { steps_.clear(), largest_ = 0, ends_ = true; }
   // Keeps an update that is being made.
   void record(const optimizer& by, std::size_t group);
   // Makes up for all updates from the given one on, for elements [begin, end).
@@ -38,7 +38,8 @@ class skipped_updates {
     double shrinks;         // the logarithm of the product of these up to this update
   };
   std::vector<step> steps_;
-  T largest_ = 0;  // rate
+  T largest_ = 0;     // rate
+  bool ends_ = true;  // what is left of skipped updates is a power: no factor was 0 or below
 
   void make_up(const adam& by, const trained_parameter<T>& p, std::ptrdiff_t begin,
                std::ptrdiff_t end, std::ptrdiff_t first) const;

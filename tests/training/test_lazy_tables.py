@@ -11,7 +11,7 @@ import pytest
 import dlcore as dl
 from dlcore.training._step import TrainingStep
 
-ROWS, BATCH, STEPS = 400, 10, 40
+ROWS, BATCH, STEPS = 700, 10, 40
 
 
 def optimizers(lr=0.01):
@@ -176,6 +176,15 @@ def test_learning_rates_that_rise_and_fall():
     np.testing.assert_allclose(model.flat, other.flat, rtol=1e-9, atol=1e-12)
 
 
+def test_rates_that_take_parameters_beyond_zero():
+    """Of a factor 1 - lr * weight_decay that is negative there is no power."""
+    x, y = rows(table_of)
+    schedule = dl.OneCycleLR(max_lr=0.05, total_steps=2 * STEPS, per="iteration")
+    own = lambda p: dl.AdamW(p, lr=0.01, weight_decay=25.0)
+    a = fitted(table_of, own, x, y, schedule=schedule)
+    check_same(a, stepped(table_of, own, x, y, schedule=schedule), 1e-9)
+
+
 def test_groups_with_options_of_their_own():
     x, y = rows(columns_of)
     own = lambda p: dl.AdamW([{"params": p[:1], "lr": 0.1}, {"params": p[1:]}], weight_decay=0.0)
@@ -205,7 +214,7 @@ def test_threads_do_not_change_a_bit(name):
             rng = np.random.default_rng(0)
             x = rng.integers(8000, size=(3200, 2)).astype(np.float32)
             trainer = trainer_of(model, optimizers()[name])
-            trainer.fit(x, rng.integers(3, size=3200), epochs=2, batch_size=200, verbose=0)
+            trainer.fit(x, rng.integers(3, size=3200), epochs=2, batch_size=100, verbose=0)
             states.append(model.flat.tobytes())
     assert len(set(states)) == 1
 
@@ -291,7 +300,7 @@ def test_a_batch_whose_rows_are_no_categories_ends_it_with_all_rows_up_to_date(m
     x[305, 0] = ROWS
     model = table_of()
     trainer = trainer_of(model, optimizers()["adam"])
-    with pytest.raises(IndexError, match=r"x\[305, 0\] is 400"):
+    with pytest.raises(IndexError, match=rf"x\[305, 0\] is {ROWS}"):
         trainer.fit(x, y, epochs=1, batch_size=BATCH, shuffle=False, verbose=0)
     other, _ = stepped(table_of, optimizers()["adam"], x[:300], y[:300], epochs=1)
     assert model.flat.tobytes() == other.flat.tobytes()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from dlcore._common.checks import check_choice, check_instance, check_positive_int
-from dlcore.functional._activations import log_softmax, sigmoid, softmax, softplus
+from dlcore.functional._activations import sigmoid, softmax
+from dlcore.many._mean import Mean, mean_of
 from dlcore.metrics._accumulation import of_loss
 from dlcore.metrics._named import as_metrics, kind_of
 from dlcore.nn._losses import Loss, as_loss
@@ -145,10 +146,7 @@ class Ensemble:
 
     def __call__(self, x: Any) -> Array:
         """Compute the outputs, of shape (N, out_features), as one model would: in inference."""
-        mean = _Mean(self.of)
-        for model in self.models:
-            mean.add(model(x))
-        return mean.outputs()
+        return mean_of((model(x) for model in self.models), self.of)
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
         """Compute the outputs, such as logits, ``batch_size`` rows at a time.
@@ -251,7 +249,7 @@ class Ensemble:
             losses = np.array([loss_of(own) for own in outputs])
             return self._some(np.argsort(losses, kind="stable")[:keep].tolist())
         chosen: list[int] = []
-        left, mean, best = list(range(len(self))), _Mean(self.of), np.inf
+        left, mean, best = list(range(len(self))), Mean(self.of), np.inf
         while left and len(chosen) != keep:
             losses = np.array([loss_of(mean.with_(outputs[i]).outputs()) for i in left])
             place = int(losses.argmin())
@@ -266,52 +264,6 @@ class Ensemble:
         some = Ensemble([self.models[i] for i in indices], of=self.of, loss=self.loss)  # type: ignore[arg-type]
         some.indices = list(indices)
         return some
-
-
-class _Mean:
-    """The mean of outputs of shape (N, out_features), or of the probabilities that they stand for."""
-
-    def __init__(self, of: str) -> None:
-        self._of, self._count = of, 0
-        self._sums: list[Array] = []
-
-    def _parts(self, outputs: Array) -> list[Array]:
-        """Return what is summed: values, or the logarithms of probabilities."""
-        if self._of == "outputs":
-            return [outputs]
-        if self._of == "softmax":
-            return [log_softmax(outputs)]
-        return [-softplus(-outputs), -softplus(outputs)]
-
-    def add(self, outputs: Array) -> None:
-        """Take those of a further member."""
-        parts = self._parts(outputs)
-        if self._count == 0:
-            self._sums = [part.copy() if part is outputs else part for part in parts]
-        else:
-            total = np.add if self._of == "outputs" else np.logaddexp
-            with np.errstate(all="ignore"):  # as the kernels
-                for own, part in zip(self._sums, parts, strict=True):
-                    total(own, part, out=own)
-        self._count += 1
-
-    def with_(self, outputs: Array) -> _Mean:
-        """Return the mean with a further member."""
-        other = _Mean(self._of)
-        other._sums, other._count = [own.copy() for own in self._sums], self._count
-        other.add(outputs)
-        return other
-
-    def outputs(self) -> Array:
-        """Return the outputs of all together."""
-        sums, count = self._sums, self._count
-        if self._of == "sigmoid":
-            with np.errstate(all="ignore"):
-                return np.subtract(*sums)
-        one = sums[0]
-        if self._of == "softmax":
-            return np.subtract(one, np.log(count), dtype=one.dtype)
-        return np.divide(one, count, dtype=one.dtype)
 
 
 def _checked_models(given: Sequence[Any]) -> list[Sequential]:

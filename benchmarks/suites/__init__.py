@@ -10,4 +10,5 @@ NAMES = (
     "quality",
     "options",
     "calls",
+    "many",
 )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import dlcore as library
+from benchmarks.peers.columns import perceptron
 from benchmarks.settings import BETAS, EPS, LR, MOMENTUM, RATES
 
 functions = library  # of the registry of kernels
@@ -105,3 +106,14 @@ def estimators():
         MLPRegressor=MLPRegressor,
         StandardScaler=StandardScaler,
     )
+
+
+def tables(method, regression, seed, threads):
+    if method == "mlp":
+        return perceptron(estimators(), regression, seed, np.float32)
+    import dlcore.sklearn as own
+
+    if not hasattr(own, "TabularClassifier"):
+        raise ImportError("this dlcore has no TabularClassifier")
+    estimator = own.TabularRegressor if regression else own.TabularClassifier
+    return estimator(recipe=method, random_state=seed)

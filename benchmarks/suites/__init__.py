@@ -8,6 +8,7 @@ NAMES = (
     "products",
     "estimators",
     "quality",
+    "tabular",
     "options",
     "calls",
 )

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/fields.hpp"
+#include "bindings/python_function.hpp"
 #include "network/network.hpp"
 
 namespace dlcore {
@@ -32,10 +33,41 @@ inline parallel_spec<T> read_parallel(py::handle object) {
   return spec;
 }
 
+template <class T>
+inline own_layer_spec<T> read_own_layer(py::handle object) {
+  fields of(object, "OwnLayerSpec");
+  own_layer_spec<T> spec{};
+  spec.in = of.integer("in_features"), spec.out = of.integer("out_features");
+  const auto forward = python_function::made(of.object("forward"));
+  const auto backward = python_function::made(of.object("backward"));
+  spec.parameters = of.parameters<T>("parameters", "grads");
+  of.end();
+  const std::ptrdiff_t in = spec.in, out = spec.out;
+  spec.forward = [=](rows_of<const T> x, std::ptrdiff_t rows, rows_of<T> y) {
+    forward->call([&](const py::object& f) {
+      const py::array_t<T> made = f(array_of_rows(x, rows, in));
+      for (std::ptrdiff_t r = 0; r < rows; ++r) std::copy_n(made.data(r, 0), out, y.row(r));
+    });
+  };
+  spec.backward = [=](rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows, T* dx,
+                      std::vector<std::vector<T>>& gradients) {
+    backward->call([&](const py::object& f) {
+      const py::tuple made = f(array_of_rows(dy, rows, out), array_of_rows(x, rows, in));
+      std::copy_n(py::array_t<T>(made[0]).data(), rows * in, dx);
+      for (std::size_t i = 0; i < gradients.size(); ++i)
+        if (!gradients[i].empty())
+          std::copy_n(py::array_t<T>(made[i + 1]).data(), gradients[i].size(),
+                      gradients[i].begin());
+    });
+  };
+  return spec;
+}
+
 // `trains`: the layer is updated, and not run by itself.
 template <class T>
 inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
   if (is_spec(object, "ParallelSpec")) return read_parallel<T>(object);
+  if (is_spec(object, "OwnLayerSpec")) return read_own_layer<T>(object);
   if (is_spec(object, "LinearSpec")) {
     fields of(object, "LinearSpec");
     linear_spec<T> spec{};

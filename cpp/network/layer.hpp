@@ -45,6 +45,7 @@ class batch_statistics {
   virtual void end_batch(std::ptrdiff_t rows) = 0;
   virtual void collect_backward(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                 std::ptrdiff_t rows) = 0;
+  virtual void end_backward(std::ptrdiff_t /*rows*/) {}
   // Forgets what was collected of the last batch for later.
   virtual void restore() = 0;
 

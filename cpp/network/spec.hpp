@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <variant>
 #include <vector>
 
@@ -79,13 +80,26 @@ struct member_mean_spec {
   member_mean mean;
 };
 
+// A layer that is computed by these functions: rows of y from so many of x; of dx, one after the
+// other, from those of dy and of x, and the gradient of each parameter that has one.
+template <class T>
+struct own_layer_spec {
+  std::ptrdiff_t in, out;
+  std::function<void(rows_of<const T> x, std::ptrdiff_t rows, rows_of<T> y)> forward;
+  std::function<void(rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows, T* dx,
+                     std::vector<std::vector<T>>& gradients)>
+      backward;
+  std::vector<tensor<T>> parameters;
+};
+
 template <class T>
 struct parallel_spec;
 
 template <class T>
-using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec, member_scale_spec<T>,
-                                member_linear_spec<T>, member_mean_spec, parallel_spec<T>>;
+using layer_spec =
+    std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>, dropout_spec,
+                 activation_layer_spec, member_scale_spec<T>, member_linear_spec<T>,
+                 member_mean_spec, own_layer_spec<T>, parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

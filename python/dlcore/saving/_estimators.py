@@ -21,6 +21,7 @@ ESTIMATORS: dict[str, type] = {
     "MLPRegressor": own.MLPRegressor,
     "StandardScaler": own.StandardScaler,
     "MinMaxScaler": own.MinMaxScaler,
+    "TableEncoder": own.TableEncoder,
     "Pipeline": pipeline.Pipeline,
     "sklearn.StandardScaler": preprocessing.StandardScaler,
     "sklearn.MinMaxScaler": preprocessing.MinMaxScaler,

@@ -14,7 +14,8 @@ if tuple(map(int, _version.split(".")[:2])) < (1, 9):
 from dlcore.sklearn._classifier import MLPClassifier
 from dlcore.sklearn._regressor import MLPRegressor
 from dlcore.sklearn._scalers import MinMaxScaler, StandardScaler
+from dlcore.sklearn._table_encoder import TableEncoder
 
 threadpools.register()  # scikit-learn has loaded threadpoolctl
 
-__all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler"]
+__all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler", "TableEncoder"]

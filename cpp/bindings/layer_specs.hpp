@@ -34,6 +34,35 @@ inline parallel_spec<T> read_parallel(py::handle object) {
 }
 
 template <class T>
+inline embedding_spec<T> read_embedding(py::handle object, bool trains) {
+  fields of(object, "EmbeddingSpec");
+  embedding_spec<T> spec{};
+  spec.embedding_dim = of.integer("embedding_dim");
+  const std::string missing = of.text("missing");
+  spec.missing = missing == "category" ? missing_category::row
+                 : missing == "zeros"  ? missing_category::zeros
+                                       : missing_category::error;
+  std::ptrdiff_t rows = 0;
+  constexpr std::ptrdiff_t most = std::ptrdiff_t(1) << std::numeric_limits<T>::digits;
+  for (const py::handle size : of.tuple("sizes")) {
+    spec.sizes.push_back(py::cast<std::ptrdiff_t>(size));
+    // Integers beyond are not all there.
+    if (spec.sizes.back() < 1 || spec.sizes.back() > most)
+      of.wrong("sizes", "from 1 to " + std::to_string(most), object);
+    rows += spec.sizes.back() + (spec.missing == missing_category::row);
+  }
+  if (spec.sizes.empty() || spec.embedding_dim < 1)
+    of.wrong("sizes", "of one column or more", object);
+  spec.weight = of.parameter<T>("weight", "weight_grad", rows * spec.embedding_dim, trains);
+  if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+  spec.bias = of.parameter<T>("bias", "bias_grad", spec.embedding_dim, trains);
+  spec.is_sum = of.flag("is_sum");
+  if (spec.bias.value && !spec.is_sum) of.wrong("bias", "of a sum", object);
+  of.end();
+  return spec;
+}
+
+template <class T>
 inline own_layer_spec<T> read_own_layer(py::handle object) {
   fields of(object, "OwnLayerSpec");
   own_layer_spec<T> spec{};
@@ -148,6 +177,7 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     of.end();
     return spec;
   }
+  if (is_spec(object, "EmbeddingSpec")) return read_embedding<T>(object, trains);
   if (is_spec(object, "DropoutSpec")) {
     fields of(object, "DropoutSpec");
     dropout_spec spec{};

@@ -3,6 +3,7 @@
 #include "network/activation_layer.hpp"
 #include "network/batch_norm_layer.hpp"
 #include "network/dropout_layer.hpp"
+#include "network/embedding_layer.hpp"
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
 #include "network/member_layers.hpp"
@@ -31,6 +32,7 @@ struct layer_maker {
     return make<member_linear_layer<T>>(s);
   }
   pointer operator()(const member_mean_spec& s) const { return make<member_mean_layer<T>>(s); }
+  pointer operator()(const embedding_spec<T>& s) const { return make<embedding_layer<T>>(s); }
   pointer operator()(const own_layer_spec<T>& spec) const { return make<own_layer<T>>(spec); }
   pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer
 

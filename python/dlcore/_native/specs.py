@@ -120,6 +120,23 @@ class MemberMeanSpec(NamedTuple):
     mean: str
 
 
+class EmbeddingSpec(NamedTuple):
+    """Rows of tables by the codes in columns of x, side by side or added to each other and a bias.
+
+    The tables lie one below the other, with as many rows as ``sizes`` says and one more for NaN where
+    ``missing`` is "category"; otherwise it is an "error", or a row of "zeros".
+    """
+
+    embedding_dim: int
+    sizes: tuple[int, ...]
+    weight: Array
+    bias: Array | None
+    missing: str
+    is_sum: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
 class OwnLayerSpec(NamedTuple):
     """A layer that is computed in Python, with arrays of rows.
 
@@ -160,6 +177,7 @@ LayerSpec: TypeAlias = (
     | MemberScaleSpec
     | MemberLinearSpec
     | MemberMeanSpec
+    | EmbeddingSpec
     | OwnLayerSpec
     | ParallelSpec
 )

@@ -15,6 +15,7 @@ from dlcore._native.specs import (
     BatchNormSpec,
     BranchSpec,
     DropoutSpec,
+    EmbeddingSpec,
     LayerNormSpec,
     LinearSpec,
     MemberLinearSpec,
@@ -22,6 +23,8 @@ from dlcore._native.specs import (
     MemberScaleSpec,
     ParallelSpec,
 )
+from dlcore.nn._codes import check_codes
+from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
 from dlcore.nn._featurewise import Scale
 from dlcore.nn._layers import (
     Activation,
@@ -159,6 +162,18 @@ class _Description:
             )
         if isinstance(layer, Dropout):
             return DropoutSpec(width, layer.p, stream=number)
+        if isinstance(layer, CategoryLayer):
+            is_sum = isinstance(layer, OneHotLinear)
+            return EmbeddingSpec(
+                layer.out_features,
+                layer._sizes,
+                as_stored(layer.weight),
+                layer.bias if isinstance(layer, OneHotLinear) else None,
+                layer.missing,
+                is_sum,
+                weight_grad=None if weight_grad is None else as_stored(weight_grad),
+                bias_grad=bias_grad,
+            )
         assert isinstance(layer, Activation)
         return _describe_activation(layer, width)
 
@@ -246,6 +261,8 @@ class Inference:
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
+        if y is None:
+            check_codes(self._layers, x)
         assert y is not None
         return y
 

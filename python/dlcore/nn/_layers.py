@@ -121,6 +121,11 @@ class Layer:
         return {name: self._arrays[name] for name in self._parameter_shapes}
 
     @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter that the layer has in a `Sequential`."""
+        return self._parameter_shapes
+
+    @property
     def _leaves(self) -> dict[str, Layer]:
         """The layers that it is made of, by the beginning of the names of their parameters."""
         return {"": self}

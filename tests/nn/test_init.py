@@ -269,6 +269,83 @@ def test_lsuv_starts_from_what_frozen_layers_give():
     assert outputs.var() == pytest.approx(1, rel=1e-12)
 
 
+# ---- unit variance of each output, and biases of data
+
+
+@pytest.mark.parametrize("parametrization", ["standard", "ntk"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_unit_variance_of_each_output(dtype, tolerance, parametrization):
+    kind = {"parametrization": parametrization}
+    model = dl.Sequential(
+        dl.Scale(6),
+        dl.Linear(6, 9, **kind),
+        dl.Tanh(),
+        dl.Linear(9, 3, **kind),
+        dtype=dtype,
+        seed=1,
+    )
+    x = np.random.default_rng(3).normal(2, 5, size=(300, 6)).astype(dtype)
+    initialize(model, "unit_variance", bias="he+5", seed=0, x=x)
+    first = model[:2](x) - model[1].bias
+    np.testing.assert_allclose(first.std(0), 1, rtol=tolerance)
+    last = model(x) - model[3].bias
+    np.testing.assert_allclose(last.std(0), 1, rtol=tolerance)
+    # A unit is 0 at a mean of five rows: its hinge is amid the data.
+    for z in (model[:2](x), model(x)):
+        assert (z.min(0) < 0).all()
+        assert (z.max(0) > 0).all()
+        assert abs(z.mean(0)).max() < 2.5
+    # A point of the simplex in five dimensions has squares that add up to 1/3 on average.
+    many = dl.Sequential(dl.Linear(6, 4000, **kind), dtype=dtype, seed=1)
+    initialize(many, "unit_variance", bias="he+5", seed=0, x=x)
+    assert many(x).mean(0).var() == pytest.approx(1 / 3, rel=0.1)
+
+
+def test_unit_variance_keeps_outputs_that_do_not_vary():
+    model = dl.Sequential(dl.Linear(2, 40, bias=False), dtype=np.float64)
+    initialize(model, "unit_variance", seed=0, x=np.zeros((9, 2)))
+    assert np.isfinite(model[0].weight).all()
+    drawn = model[0].weight.copy()
+    initialize(model, "lecun_normal", seed=0)
+    np.testing.assert_array_equal(model[0].weight, drawn)
+
+
+def test_layers_between_see_the_biases_of_data():
+    x = np.random.default_rng(3).normal(size=(300, 6))
+    model = dl.Sequential(dl.Linear(6, 8), dl.ReLU(), dl.Linear(8, 2), dtype=np.float64)
+    initialize(model, "unit_variance", bias="he+5", seed=0, x=x)
+    hidden = np.maximum(x @ model[0].weight.T + model[0].bias, 0)
+    np.testing.assert_allclose((hidden @ model[2].weight.T).std(0), 1, rtol=1e-12)
+    other = dl.Sequential(dl.Linear(6, 8), dl.ReLU(), dl.Linear(8, 2), dtype=np.float64)
+    other.freeze("0.bias")
+    before = other[0].bias.copy()
+    initialize(other, "unit_variance", bias="he+5", seed=0, x=x)
+    np.testing.assert_array_equal(other[0].bias, before)
+    np.testing.assert_array_equal(other[0].weight, model[0].weight)
+
+
+def test_weights_of_ntk_layers_are_those_of_the_product():
+    kinds = ("standard", "ntk")
+    for method in ("kaiming_normal", "orthogonal", "lecun_normal", "zeros"):
+        standard, ntk = (
+            dl.Sequential(dl.Linear(16, 8, parametrization=kind), dl.ReLU(), dtype=np.float64)
+            for kind in kinds
+        )
+        initialize(standard, method, seed=4)
+        initialize(ntk, method, seed=4)
+        np.testing.assert_allclose(ntk[0].weight, 4 * standard[0].weight, rtol=1e-12)
+
+
+def test_biases_by_name():
+    model = dl.Sequential(dl.Linear(4, 4000), dl.Linear(4000, 2, bias=False), seed=0)
+    initialize(model, "lecun_normal", bias="normal", seed=0)
+    assert model[0].bias.std() == pytest.approx(1, rel=0.05)
+    initialize(model, "default", bias="zeros", seed=0)
+    assert not model[0].bias.any()
+    initialize(model, "default", seed=0)
+    assert model[0].bias.any()
+
+
 # ---- errors
 
 
@@ -284,6 +361,12 @@ def test_lsuv_starts_from_what_frozen_layers_give():
         ("lsuv", {"x": np.full((9, 6), np.nan)}, ValueError, "layer 0.* variance nan"),
         ("lsuv", {"x": np.ones((5, 6)), "gain": 2}, ValueError, "gain has no meaning for 'lsuv'"),
         ("orthogonal", {"x": np.ones((5, 6))}, ValueError, "x has no meaning for 'orthogonal'"),
+        ("unit_variance", {}, ValueError, "'unit_variance' needs x"),
+        ("unit_variance", {"x": np.ones((0, 6))}, ValueError, "layer 0.* no finite variance"),
+        ("unit_variance", {"x": np.full((9, 6), np.inf)}, ValueError, "layer 0.* no finite var"),
+        ("orthogonal", {"bias": "he+5"}, ValueError, "'he\\+5' needs x"),
+        ("orthogonal", {"bias": "he+5", "x": np.ones((0, 6))}, ValueError, "no finite outputs"),
+        ("orthogonal", {"bias": "he+6"}, ValueError, "bias must be .* not 'he\\+6'"),
         ("lecun_normal", {"nonlinearity": "relu"}, ValueError, "nonlinearity has no meaning"),
         ("xavier_normal", {"mode": "fan_out"}, ValueError, "mode has no meaning"),
         ("kaiming_normal", {"mode": "fan"}, ValueError, "'fan_in' or 'fan_out', not 'fan'"),

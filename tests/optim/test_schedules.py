@@ -17,7 +17,9 @@ from dlcore.optim._schedules import (
     ConstantLR,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    CosLogLR,
     ExponentialLR,
+    FlatCosineLR,
     LambdaLR,
     LinearLR,
     MultiStepLR,
@@ -81,6 +83,27 @@ def restarts(length, growth, least):
     return rates
 
 
+def flat_cosine(total, flat):
+    """Go down a squared cosine of half the angle."""
+    rates = []
+    for t in range(STEPS):
+        done = min(t / total, 1)
+        share = 0 if done <= flat else (done - flat) / (1 - flat)
+        rates.append(LR * math.cos(math.pi / 2 * share) ** 2)
+    return rates
+
+
+def cycles_by_doubling(total, cycles):
+    """Go through cycle after cycle, each twice as long, of which the logarithm makes a sine."""
+    rates = []
+    for t in range(STEPS):
+        left, length = min(t / total, 1) * (2**cycles - 1), 1
+        while left > length:
+            left, length = left - length, 2 * length
+        rates.append(LR * math.sin(math.pi * math.log2(1 + left / length)) ** 2)
+    return rates
+
+
 def inverse(step):
     return 1 / (1 + step)
 
@@ -112,6 +135,13 @@ CASES = [
     (CosineAnnealingWarmRestarts(10), restarts(10, 1, 0)),
     (CosineAnnealingWarmRestarts(10, T_mult=2), restarts(10, 2, 0)),
     (CosineAnnealingWarmRestarts(1, 3, eta_min=0.01), restarts(1, 3, 0.01)),
+    (FlatCosineLR(150), flat_cosine(150, 0.5)),
+    (FlatCosineLR(90, flat=0), flat_cosine(90, 0)),
+    (FlatCosineLR(90, flat=0.9), flat_cosine(90, 0.9)),
+    (FlatCosineLR(90, flat=1), [LR] * STEPS),
+    (CosLogLR(150), cycles_by_doubling(150, 4)),
+    (CosLogLR(199, cycles=1), cycles_by_doubling(199, 1)),
+    (CosLogLR(300, cycles=3), cycles_by_doubling(300, 3)),
     (LambdaLR(inverse), [LR / (1 + t) for t in range(STEPS)]),
     (Warmup(steps=10), [*linear_chain(0.01, 1, 10)[:10], *[LR] * 190]),
     (
@@ -143,6 +173,13 @@ def test_known_rates():
     assert CosineAnnealingLR(3, eta_min=0.2)(3, 1.0) == 0.2
     assert CosineAnnealingWarmRestarts(4, 2).values(0, 13, 1.0)[[0, 2, 4, 8, 12]] == pytest.approx(
         [1, 0.5, 1, 0.5, 1]
+    )
+    # The cycles of 1, 2, 4 and 8 fifteenths end where the rate is 0, and have lr where their
+    # logarithm is a half.
+    assert CosLogLR(15).values(0, 17, 1.0)[[0, 1, 3, 7, 15, 16]] == pytest.approx(0, abs=1e-30)
+    assert CosLogLR(10**9)(round(1e9 * (math.sqrt(2) - 1) / 15), 0.04) == pytest.approx(0.04)
+    assert FlatCosineLR(8).values(0, 10, 0.02) == pytest.approx(
+        [0.02] * 5 + [0.02 * (2 + math.sqrt(2)) / 4, 0.01, 0.02 * (2 - math.sqrt(2)) / 4, 0, 0]
     )
     assert PolynomialLR(4, power=2).values(0, 6, 1.6) == pytest.approx([1.6, 0.9, 0.4, 0.1, 0, 0])
 
@@ -276,6 +313,12 @@ def test_a_schedule_of_ones_own():
         (lambda: ConstantLR(total_iters=0), "total_iters must be an integer and at least 1, not 0"),
         (lambda: StepLR(2.5), "StepLR: step_size must be an integer and at least 1, not 2.5"),
         (lambda: StepLR(True), "step_size must be an integer"),
+        (lambda: CosLogLR(0), "CosLogLR: total_iters must be an integer and at least 1, not 0"),
+        (lambda: CosLogLR(9, cycles=51), "CosLogLR: cycles must be at most 50, not 51"),
+        (
+            lambda: FlatCosineLR(9, flat=1.1),
+            r"FlatCosineLR: flat must be a number in \[0, 1\], not 1.1",
+        ),
         (lambda: StepLR(3, gamma=0), r"gamma must be a number in \(0, inf\), not 0"),
         (lambda: MultiStepLR([3, 0]), "each of milestones must be an integer and at least 1"),
         (lambda: MultiStepLR(30), "milestones must be a sequence of integers, not 30"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.nn import _layers as nn
+from dlcore.nn._featurewise import Scale
 from dlcore.nn._transfer import fold_batch_norm
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _steps(model: Sequential) -> Iterator[Step]:
     dtype = model.dtype
     for layer in model.layers:
         if isinstance(layer, nn.Linear):
-            weight = np.array(layer.weight, order="C")
+            weight = np.array(layer.weight * dtype.type(layer._factor), order="C")
             yield Linear(weight, _or_constant(layer.bias, 0, layer.out_features, dtype))
         elif isinstance(layer, nn.Normalization):
             features = layer.in_features
@@ -179,6 +180,9 @@ def _steps(model: Sequential) -> Iterator[Step]:
             else:
                 eps = np.finfo(dtype).eps if layer.eps is None else layer.eps
                 yield RowNorm(isinstance(layer, nn.LayerNorm), float(eps), weight, bias)
+        elif isinstance(layer, Scale):
+            zero, one = np.zeros(layer.in_features, dtype), np.ones(layer.in_features, dtype)
+            yield BatchNorm(zero, one, 0.0, layer.weight.copy(), zero)
         elif isinstance(layer, nn.Activation):
             yield Activation(layer.kernel, layer.options)
         elif not isinstance(layer, nn.Dropout):

@@ -189,7 +189,7 @@ class Ensemble:
             As `Trainer` takes them.
         """
         measured = as_metrics(metrics, self.loss)
-        rows = check_rows(self, self.loss, x, y, sample_weight)  # type: ignore[arg-type]
+        rows = check_rows(self.models[0], self.loss, x, y, sample_weight)
         return score(self, self.loss, measured, [rows.counted()])  # type: ignore[arg-type]
 
     def prune(
@@ -236,7 +236,7 @@ class Ensemble:
             raise ValueError(
                 "prune: keep=None is for method='greedy', which can tell where to stop"
             )
-        rows = check_rows(self, self.loss, x, y, sample_weight).counted()  # type: ignore[arg-type]
+        rows = check_rows(self.models[0], self.loss, x, y, sample_weight).counted()
         part = rows.part(0, len(rows))
         outputs = [outputs_of(model, part.x, 4096) for model in self.models]
         metric = of_loss(self.loss)

@@ -1,6 +1,8 @@
 """Layers, losses and networks; initial weights, transfer, files of weights."""
 
 from dlcore.nn import (
+    _embeddings,
+    _featurewise,
     _keras,
     _layers,
     _losses,
@@ -11,6 +13,8 @@ from dlcore.nn import (
     _serialization,
     _transfer,
 )
+from dlcore.nn._embeddings import *
+from dlcore.nn._featurewise import *
 from dlcore.nn._initialization import initialize
 from dlcore.nn._keras import *
 from dlcore.nn._layers import *
@@ -23,6 +27,8 @@ from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
 
 __all__: list[str] = []
+__all__ += _embeddings.__all__
+__all__ += _featurewise.__all__
 __all__ += _keras.__all__
 __all__ += _layers.__all__
 __all__ += _losses.__all__

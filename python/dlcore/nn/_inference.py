@@ -15,6 +15,7 @@ from dlcore._native.specs import (
     BatchNormSpec,
     BranchSpec,
     DropoutSpec,
+    EmbeddingSpec,
     LayerNormSpec,
     LinearSpec,
     MemberLinearSpec,
@@ -22,8 +23,20 @@ from dlcore._native.specs import (
     MemberScaleSpec,
     ParallelSpec,
 )
-from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
+from dlcore.nn._codes import check_codes
+from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
+from dlcore.nn._featurewise import Scale
+from dlcore.nn._layers import (
+    Activation,
+    BatchNorm1d,
+    Dropout,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    is_own,
+)
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble, MemberLayer
+from dlcore.nn._own_layers import describe_own
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
@@ -82,30 +95,46 @@ class _Description:
         for name, layer in layers.items():
             if isinstance(layer, MemberLayer | EnsembleMean):
                 specs += self._of_members(name, layer, width)
+            elif isinstance(layer, Linear):
+                specs += self._of_linear(name, layer, sparse and not specs)
             else:
-                specs.append(self._of_layer(name, layer, width, sparse and not specs))
+                specs.append(self._of_layer(name, layer, width))
             if layer.out_features is not None:
                 width = layer.out_features
         return tuple(specs)
 
-    def _of_layer(self, name: str, layer: Layer, width: int, sparse: bool) -> LayerSpec:
-        if isinstance(layer, Branches):
-            return self._of_branches(name, layer, width)
-        number, self._count = self._count, self._count + 1
+    def _of_linear(self, name: str, layer: Linear, sparse: bool) -> list[LayerSpec]:
+        self._count += len(layer._native_names)
         grads: Mapping[str, Array] = self._grads or {}
         weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
-        if isinstance(layer, Linear):
-            return LinearSpec(
-                layer.in_features,
-                layer.out_features,
-                as_stored(layer.weight),
-                layer.bias,
-                max_norm=layer.max_norm or 0.0,
-                weight_grad=None if weight_grad is None else as_stored(weight_grad),
-                bias_grad=bias_grad,
-                reads_sparse=sparse or layer._is_input_major,
-                is_input_major=layer._is_input_major,
-            )
+        of_product = LinearSpec(
+            layer.in_features,
+            layer.out_features,
+            as_stored(layer.weight),
+            layer.bias,
+            max_norm=layer.max_norm or 0.0,
+            weight_grad=None if weight_grad is None else as_stored(weight_grad),
+            bias_grad=bias_grad,
+            reads_sparse=sparse or layer._is_input_major,
+            is_input_major=layer._is_input_major,
+        )
+        if not layer._is_ntk:
+            return [of_product]
+        outs = layer.out_features
+        factors = np.full(outs, layer._factor, layer.weight.dtype)
+        scaled = MemberScaleSpec(outs, 1, factors, layer.bias, False, bias_grad=bias_grad)
+        return [of_product._replace(bias=None, bias_grad=None), scaled]
+
+    def _of_layer(self, name: str, layer: Layer, width: int) -> LayerSpec:
+        if isinstance(layer, Branches):
+            return self._of_branches(name, layer, width)
+        number, self._count = self._count, self._count + len(layer._native_names)
+        grads: Mapping[str, Array] = self._grads or {}
+        if is_own(layer):
+            return describe_own(layer, name, width, grads)
+        weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
+        if isinstance(layer, Scale):
+            return MemberScaleSpec(width, 1, layer.weight, None, False, weight_grad=weight_grad)
         if isinstance(layer, BatchNorm1d):
             return BatchNormSpec(
                 width,
@@ -133,6 +162,18 @@ class _Description:
             )
         if isinstance(layer, Dropout):
             return DropoutSpec(width, layer.p, stream=number)
+        if isinstance(layer, CategoryLayer):
+            is_sum = isinstance(layer, OneHotLinear)
+            return EmbeddingSpec(
+                layer.out_features,
+                layer._sizes,
+                as_stored(layer.weight),
+                layer.bias if isinstance(layer, OneHotLinear) else None,
+                layer.missing,
+                is_sum,
+                weight_grad=None if weight_grad is None else as_stored(weight_grad),
+                bias_grad=bias_grad,
+            )
         assert isinstance(layer, Activation)
         return _describe_activation(layer, width)
 
@@ -220,6 +261,8 @@ class Inference:
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
+        if y is None:
+            check_codes(self._layers, x)
         assert y is not None
         return y
 

@@ -6,7 +6,6 @@ the shape (out, in), and ``fan_in`` and ``fan_out`` are the numbers of inputs an
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_matrix
 from dlcore._common.checks import check_choice, check_instance, check_name, check_positive
-from dlcore.nn._inference import Inference
+from dlcore.nn._data_driven import Hinges, of_data
 from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
 from dlcore.nn._parallel import Branches
 from dlcore.nn._sequential import Sequential
@@ -46,10 +45,11 @@ def initialize(
     gain: float | None = None,
     nonlinearity: str | Activation | None = None,
     mode: str = "fan_in",
+    bias: str | None = None,
     seed: Seed = None,
     x: Any = None,
 ) -> None:
-    """Set the weights of every `Linear` layer of a model in place, and their biases to 0.
+    """Set the weights of every `Linear` layer of a model in place, and their biases, mostly to 0.
 
     Parameters that are frozen stay as they are, and so do those of other layers.
 
@@ -60,8 +60,9 @@ def initialize(
     method : str
         "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal", "orthogonal" or
         "lecun_normal": the function of this module of that name. "lsuv": layer-sequential unit
-        variance, see the notes. "default": what a new `Sequential` has and PyTorch draws, weights
-        and biases uniform in ±1/sqrt(fan_in). "zeros": 0.
+        variance, see the notes. "unit_variance": the same for each output by itself, from normal
+        weights. "default": what a new `Sequential` has, weights and biases uniform in
+        ±1/sqrt(fan_in), as PyTorch draws them. "zeros": 0.
     gain : float, optional
         Factor of the Kaiming, Xavier and orthogonal weights; by default that of ``nonlinearity``.
         1 gives PyTorch's default for Xavier and orthogonal weights.
@@ -70,16 +71,20 @@ def initialize(
         the model before the next one, "linear" if there is none.
     mode : {"fan_in", "fan_out"}
         For the Kaiming weights.
+    bias : {"zeros", "normal", "he+5"}, optional
+        How the biases begin: at 0, which is what all methods but "default" do if it is not given;
+        standard normal; or "he+5", see the notes.
     seed : int or Generator, optional
         Draws the weights. A layer gets the same ones whichever others are frozen.
     x : ndarray of shape (N, in_features)
-        Rows such as the model will be trained on, of its dtype; for "lsuv" alone.
+        Rows such as the model will be trained on, of its dtype; for "lsuv", "unit_variance" and
+        "he+5".
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not as described or has no meaning for the method, or no positive finite
-        variance comes out of a layer. The model is as it was before.
+        An argument is not as described or has no meaning for the method, or what comes out of a
+        layer is not finite or, for "lsuv", without variance. The model is as it was before.
 
     Notes
     -----
@@ -89,11 +94,22 @@ def initialize(
     (The paper repeats the division up to a tolerance; as the outputs are linear in the weights, one
     division suffices.) The layers in between compute as in inference.
 
+    "unit_variance" draws standard normal weights and divides those of each output by the standard
+    deviation of this output; where all rows give the same, they stay as they are drawn. "he+5" takes
+    for each output five rows at random, and as its bias the negative of a random mean of the outputs
+    for these, weighted by a uniform point of the simplex: so the units of a ReLU have their kinks
+    where there are data.
+
+    Of layers with the parametrization "ntk" the methods set what x is multiplied by: their weights
+    are sqrt(in_features) times as large.
+
     Values are computed in float64 and rounded to the model's dtype.
 
     References
     ----------
     Mishkin, Matas: All you need is a good init, ICLR 2016 (layer-sequential unit variance).
+    Steinwart: A sober look at neural network initializations, arXiv:1903.11482, 2019 (he+5).
+    Holzmüller, Grinsztajn, Steinwart: Better by default, NeurIPS 2024 (both for RealMLP).
 
     Examples
     --------
@@ -102,20 +118,28 @@ def initialize(
     >>> dl.initialize(model, "kaiming_normal", seed=0)
     """
     check_instance("initialize: model", model, Sequential)
-    _check(method, gain, nonlinearity, mode, x)
+    _check(method, gain, nonlinearity, mode, bias, x)
+    if x is not None:
+        x = as_matrix(x, "x", model.dtype, model.in_features)
     rng = np.random.default_rng(seed)
     values: dict[str, Array] = {}
+    hinges: dict[str, Hinges] = {}
     for start, layer, following in _linear_layers(dict(enumerate(model.layers))):
         options: dict[str, Any] = {"mode": mode} if method in _WITH_MODE else {}
         if method in _WITH_GAIN:
             after = nonlinearity or _activation_in(following)
             options["gain"] = calculate_gain(after) if gain is None else gain
         drawn = _draw(layer, method, rng, options)
+        if "bias" in drawn and bias == "normal":
+            drawn["bias"] = rng.normal(size=drawn["bias"].shape)
+        elif "bias" in drawn and bias == "he+5":
+            hinges[f"{start}.bias"] = Hinges(layer.out_features, len(x), rng)
+        elif "bias" in drawn and bias == "zeros":
+            drawn["bias"] = np.zeros_like(drawn["bias"])
         values |= {f"{start}.{name}": value for name, value in drawn.items()}
     values = {name: value for name, value in values.items() if name not in model.frozen}
-    if method == "lsuv":
-        x = as_matrix(x, "x", model.dtype, model.in_features)
-        values |= _unit_variance(model, values, x)
+    if x is not None:
+        values |= of_data(model, values, x, method, hinges)
     own = model.named_parameters()
     for name, value in values.items():
         own[name][...] = value
@@ -327,6 +351,7 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "orthogonal": orthogonal,
     "lecun_normal": lecun_normal,
     "lsuv": orthogonal,
+    "unit_variance": lecun_normal,
 }
 _METHODS = (*_FUNCTIONS, "default", "zeros")
 _WITH_GAIN = tuple(_FUNCTIONS)[:5]
@@ -341,34 +366,9 @@ def _draw(
         return layer._initial_parameters(rng)
     values = {name: np.zeros(shape) for name, shape in layer._parameter_shapes.items()}
     if method != "zeros":
-        values["weight"] = _FUNCTIONS[method](values["weight"].shape, rng, **options)
+        product = _FUNCTIONS[method](values["weight"].shape, rng, **options)
+        values["weight"] = product / layer._factor
     return values
-
-
-def _unit_variance(model: Sequential, values: dict[str, Array], x: Array) -> dict[str, Array]:
-    """Return the weights, scaled so that the outputs of each layer have variance 1."""
-    branches = [layer for layer in model.layers if isinstance(layer, Branches)]
-    if branches:
-        raise ValueError(f"initialize: 'lsuv' goes through layers in a row, not {branches[0]!r}")
-    model = copy.deepcopy(model)
-    own = model.named_parameters()
-    for name, value in values.items():
-        own[name][...] = value
-    scaled = {}
-    for i, layer in enumerate(model.layers):
-        name = f"{i}.weight"
-        if isinstance(layer, Linear) and name in values:
-            with np.errstate(all="ignore"):
-                variance = np.var(x.astype(np.float64) @ values[name].T) if len(x) else 0.0
-            if not 0 < variance < np.inf:
-                raise ValueError(
-                    f"initialize: the outputs of layer {i}, {layer!r}, have variance {variance} "
-                    f"for these x; 'lsuv' needs a positive finite one"
-                )
-            scaled[name] = values[name] / math.sqrt(variance)
-            own[name][...] = scaled[name]
-        x = Inference((layer,), model.dtype, x.shape[1])(x)
-    return scaled
 
 
 def _linear_layers(
@@ -396,15 +396,23 @@ def _activation_in(layers: Sequence[Layer]) -> str | Activation:
 
 
 def _check(
-    method: str, gain: float | None, nonlinearity: str | Activation | None, mode: str, x: Any
+    method: str,
+    gain: float | None,
+    nonlinearity: str | Activation | None,
+    mode: str,
+    bias: str | None,
+    x: Any,
 ) -> None:
     """Raise ValueError for an unknown method or an argument that it does not use."""
     check_name("method", method, _METHODS)
+    if bias is not None:
+        check_choice("initialize: bias", bias, ("zeros", "normal", "he+5"))
+    takers_of_x = _METHODS if bias == "he+5" else ("lsuv", "unit_variance")
     for name, given, takers in (
         ("gain", gain is not None, _WITH_GAIN),
         ("nonlinearity", nonlinearity is not None, _WITH_GAIN),
         ("mode", mode != "fan_in", _WITH_MODE),
-        ("x", x is not None, ("lsuv",)),
+        ("x", x is not None, takers_of_x),
     ):
         if given and method not in takers:
             raise ValueError(f"initialize: {name} has no meaning for {method!r}")
@@ -412,8 +420,11 @@ def _check(
         raise ValueError("initialize: give gain or nonlinearity, not both")
     if gain is not None:
         check_positive("initialize: gain", gain)
-    if method == "lsuv" and x is None:
-        raise ValueError("initialize: 'lsuv' needs x, rows such as the model will be trained on")
+    if method in takers_of_x and x is None:
+        needs = "he+5" if bias == "he+5" else method
+        raise ValueError(
+            f"initialize: {needs!r} needs x, rows such as the model will be trained on"
+        )
 
 
 def _checked(shape: Sequence[int]) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def _matched(
         if not layer._parameter_shapes and not layer._buffer_shapes:
             continue
         known = known_class(layer)
-        if known not in _KERAS:
+        if known not in _KERAS or getattr(layer, "_is_ntk", False):
             raise ValueError(f"{where}: layer {i}, {layer!r}, is no layer of Keras")
         kind, _ = _KERAS[known]
         weights = next(left.get(kind, iter(())), None)

@@ -178,13 +178,20 @@ def _linear(weight: Array, bias: Array) -> _Part:
     return _Part(Linear(weight.shape[1], weight.shape[0]), {"weight": weight, "bias": bias})
 
 
+def _product_of(linear: _Part) -> tuple[Array, Array | float]:
+    """Return W and b of what the layer computes, ``x @ W.T + b``."""
+    layer, arrays = linear.layer, linear.arrays
+    assert isinstance(layer, Linear)
+    return arrays["weight"] * layer._factor, arrays.get("bias", 0.0)
+
+
 def _fold_after(linear: _Part, norm: _Part) -> _Part:
     scale, shift = _scale_and_shift(norm)
-    weight, bias = linear.arrays["weight"], linear.arrays.get("bias", 0.0)
+    weight, bias = _product_of(linear)
     return _linear(scale[:, np.newaxis] * weight, scale * bias + shift)
 
 
 def _fold_before(norm: _Part, linear: _Part) -> _Part:
     scale, shift = _scale_and_shift(norm)
-    weight, bias = linear.arrays["weight"], linear.arrays.get("bias", 0.0)
+    weight, bias = _product_of(linear)
     return _linear(weight * scale, weight @ shift + bias)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConstantLR",
+    "CosLogLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
     "ExponentialLR",
+    "FlatCosineLR",
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
@@ -381,6 +383,84 @@ class CosineAnnealingWarmRestarts(Schedule):
         cycle = np.searchsorted(starts, steps, side="right") - 1
         share = (steps - np.array(starts)[cycle]) / np.array(lengths)[cycle]
         return _cosine(lr, self.eta_min, share)
+
+
+@dataclass(frozen=True, repr=False)
+class FlatCosineLR(Schedule):
+    """``lr`` at first, then half a cosine down to 0 after ``total_iters`` steps.
+
+    Parameters
+    ----------
+    total_iters : int
+        Steps until the end of the cosine; the rate stays 0 from there on.
+    flat : float
+        Share of the steps, in [0, 1], for which the rate stays as it is.
+    per : {"epoch", "iteration"}
+
+    Notes
+    -----
+    ``lr`` up to the share ``flat`` of the steps, then ``lr * (1 + cos(pi * s)) / 2``, where ``s``
+    goes from 0 to 1 in what is left of them.
+
+    References
+    ----------
+    Holzmüller, Grinsztajn, Steinwart: Better by default: strong pre-tuned MLPs and boosted trees on
+    tabular data, NeurIPS 2024 (flat_cos, of weight decay and dropout).
+    """
+
+    total_iters: int
+    flat: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_count("total_iters")
+        self._check_number("flat", "[0, 1]")
+
+    def rates(self, steps: Array, lr: float) -> Array:
+        done = np.minimum(steps, self.total_iters) / self.total_iters
+        share = np.zeros(len(steps))  # without a cosine the rate stays to the end
+        np.divide(np.maximum(done - self.flat, 0), 1 - self.flat, out=share, where=self.flat < 1)
+        return _cosine(lr, 0.0, share)
+
+
+@dataclass(frozen=True, repr=False)
+class CosLogLR(Schedule):
+    """Cycles from 0 up to ``lr`` and down to 0 again, each twice as long as the one before.
+
+    Parameters
+    ----------
+    total_iters : int
+        Steps of all cycles together; the rate stays 0 from there on.
+    cycles : int
+        How many.
+    per : {"epoch", "iteration"}
+
+    Notes
+    -----
+    ``lr * (1 - cos(2 * pi * log2(1 + (2 ** cycles - 1) * t / total_iters))) / 2``. The first step
+    has the rate 0.
+
+    References
+    ----------
+    Holzmüller, Grinsztajn, Steinwart: Better by default: strong pre-tuned MLPs and boosted trees on
+    tabular data, NeurIPS 2024 (coslog4).
+    """
+
+    total_iters: int
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_count("total_iters")
+        self._check_count("cycles")
+        if self.cycles > 50:
+            raise ValueError(f"CosLogLR: cycles must be at most 50, not {self.cycles}")
+
+    def rates(self, steps: Array, lr: float) -> Array:
+        done = np.minimum(steps, self.total_iters) / self.total_iters
+        cycle = np.log2(1 + (2.0**self.cycles - 1) * done)
+        # (1 - cos(2 a)) / 2, without the cancellation where the rate is near 0
+        return lr * np.sin(np.pi * (cycle - np.floor(cycle))) ** 2
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,13 +13,14 @@ ZScoreNormalizer        1       64
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import as_stats, extremes_of, far_stats_of
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
+from dlcore.preprocessing._normalizer import InvertibleNormalizer
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -28,19 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["MinMaxNormalizer", "ZScoreNormalizer"]
 
 
-class _Normalizer:
-    """Fits column statistics and maps columns; what follows from the statistics is made when asked.
-
-    Attributes
-    ----------
-    stats_
-        What is known of the columns: it has `min` and `max`.
-    n_samples_seen_ : int
-    """
-
-    n_samples_seen_: int
-    _stats: Any  # since the first fit
-    _made: tuple[ColumnMap, ColumnMap] | None = None
+class _StreamingNormalizer(InvertibleNormalizer):
+    """A normalizer whose statistics of parts of the rows can be merged."""
 
     @property
     def stats_(self) -> Any:
@@ -48,38 +38,8 @@ class _Normalizer:
         stats = self._stats = self._unpacked(self._stats)
         return stats
 
-    def _statistics(self, function: str, x: Any) -> Any:
-        """Return what is to be known of the columns of `x`, which may be packed."""
-        raise NotImplementedError
-
     def _unpacked(self, stats: Any) -> Any:
         return stats
-
-    def _maps(self) -> tuple[ColumnMap, ColumnMap]:
-        """Return the map of transform and that of inverse_transform."""
-        raise NotImplementedError
-
-    def fit(self, x: Any) -> Self:
-        """Take the statistics of `x`, forgetting earlier ones.
-
-        Parameters
-        ----------
-        x : ndarray of float32 or float64, shape (rows, columns)
-            At least one row. NaN is left out.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError
-            If `x` is not a float32 or float64 array.
-        ValueError
-            If `x` has not two dimensions, no rows, or an infinity: the message has its column and
-            row.
-        """
-        return self._take(self._statistics(self._names["fit"], x), len(x))
 
     def partial_fit(self, x: Any) -> Self:
         """Add the rows of `x` to the statistics, as if all had been given to `fit` at once.
@@ -95,58 +55,8 @@ class _Normalizer:
             raise ValueError(f"{name}: x must have {len(seen.min)} columns, got {len(new.min)}")
         return self._take(seen.merge(new), self.n_samples_seen_ + len(x))
 
-    def _take(self, stats: Any, rows: int) -> Self:
-        self._stats = stats
-        self.n_samples_seen_ = rows
-        self._made = None
-        return self
 
-    def transform(self, x: Any, *, out: Array | None = None) -> Array:
-        """Normalize the columns of `x`.
-
-        Parameters
-        ----------
-        x : ndarray of float32 or float64, shape (rows, columns)
-            NaN stays NaN.
-        out : ndarray, optional
-            Where the result goes, of the shape and dtype of `x`; it may be `x`.
-
-        Returns
-        -------
-        ndarray
-            Of the shape and dtype of `x`; `out` where it was given. Computed in float64 and rounded
-            once.
-
-        Raises
-        ------
-        TypeError
-            If `x` or `out` has a wrong dtype.
-        ValueError
-            If nothing was fitted, the number of columns differs, or `out` does not fit.
-        """
-        return self._apply("transform", 0, x, out)
-
-    def inverse_transform(self, x: Any, *, out: Array | None = None) -> Array:
-        """Map normalized columns back. Parameters, result and errors are those of `transform`."""
-        return self._apply("inverse_transform", 1, x, out)
-
-    def _apply(self, method: str, which: int, x: Any, out: Array | None) -> Array:
-        if self._made is None:
-            if not hasattr(self, "stats_"):
-                raise ValueError(f"{self._names[method]}: nothing fitted yet; call fit first")
-            self._made = self._maps()
-        mapped: Array = self._made[which](self._names[method], x, out)
-        return mapped
-
-    # What each method is called in messages.
-    _names: ClassVar[dict[str, str]]
-
-    def __init_subclass__(cls) -> None:
-        methods = ("fit", "partial_fit", "transform", "inverse_transform")
-        cls._names = {method: f"{cls.__name__}.{method}" for method in methods}
-
-
-class MinMaxNormalizer(_Normalizer):
+class MinMaxNormalizer(_StreamingNormalizer):
     """Maps each column to a range: its minimum to the lower end, its maximum to the upper one.
 
     ``(x - min) / (max - min) * (high - low) + low``. A constant column maps to `low`. Whatever the
@@ -228,7 +138,7 @@ class MinMaxNormalizer(_Normalizer):
         return unit.forward(*bounds), unit.backward()
 
 
-class ZScoreNormalizer(_Normalizer):
+class ZScoreNormalizer(_StreamingNormalizer):
     """Maps each column to mean 0 and variance 1: ``(x - mean) / std``.
 
     A constant column, one whose values are all the same, is centered and not divided.

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.functional._column_stats import ColumnExtremes, ColumnStats, Moments
+from dlcore.preprocessing._piecewise import Bins, PiecewiseLinearEncoding
+from dlcore.preprocessing._quantile import QuantileNormalizer, Quantiles
+from dlcore.preprocessing._robust import Quartiles, RobustNormalizer
 from dlcore.preprocessing._scaling import MinMaxNormalizer, ZScoreNormalizer
 
 if TYPE_CHECKING:
@@ -14,21 +17,23 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
 
-NORMALIZERS: dict[str, Any] = {kind.__name__: kind for kind in (MinMaxNormalizer, ZScoreNormalizer)}
 _OPTIONS = {
-    "MinMaxNormalizer": ("feature_range", "clip"),
-    "ZScoreNormalizer": ("with_mean", "with_std"),
+    MinMaxNormalizer: ("feature_range", "clip"),
+    PiecewiseLinearEncoding: ("n_bins", "tree_kwargs", "regression"),
+    QuantileNormalizer: ("n_quantiles", "output_distribution", "noise", "seed"),
+    RobustNormalizer: ("smooth_clip",),
+    ZScoreNormalizer: ("with_mean", "with_std"),
 }
+NORMALIZERS: dict[str, Any] = {kind.__name__: kind for kind in _OPTIONS}
 
 
 def describe_normalizer(normalizer: Any) -> dict[str, Any]:
     """Return a normalizer as dicts, numbers and arrays: `normalizer_of` makes it again."""
-    names = _OPTIONS[type(normalizer).__name__]
+    names = _OPTIONS[type(normalizer)]
     state: dict[str, Any] = {"options": {name: getattr(normalizer, name) for name in names}}
     if hasattr(normalizer, "stats_"):
-        stats = normalizer.stats_
-        of = describe_stats if isinstance(stats, ColumnStats) else ColumnExtremes._asdict
-        state |= {"rows": int(normalizer.n_samples_seen_), "columns": of(stats)}
+        columns = _describe_columns(normalizer.stats_)
+        state |= {"rows": int(normalizer.n_samples_seen_), "columns": columns}
     return state
 
 
@@ -46,7 +51,7 @@ def normalizer_of(name: str, state: Any) -> Any:
     ):
         raise TypeError(f"{name} has no options and columns, but {state!r:.50}")
     options, kind = state["options"], NORMALIZERS[name]
-    if not isinstance(options, dict) or set(options) != set(_OPTIONS[name]):
+    if not isinstance(options, dict) or set(options) != set(_OPTIONS[kind]):
         raise TypeError(f"{name} has the options {options!r:.50}")
     normalizer = kind(**options)
     if any(getattr(normalizer, own) != value for own, value in options.items()):
@@ -55,12 +60,52 @@ def normalizer_of(name: str, state: Any) -> Any:
         rows, columns = state["rows"], state["columns"]
         if type(rows) is not int or rows < 1:
             raise ValueError(f"{name} has seen {rows!r:.50} rows")
-        if kind is ZScoreNormalizer:
-            stats: Any = stats_of_state(columns)
-        else:
-            stats = ColumnExtremes(*_columns(columns, {"min": "f8", "max": "f8"}).values())
-        normalizer._take(stats, rows)
+        normalizer._take(_columns_of(kind, columns), rows)
     return normalizer
+
+
+def _describe_columns(stats: Any) -> dict[str, Any]:
+    described: dict[str, Any] = (
+        describe_stats(stats) if isinstance(stats, ColumnStats) else stats._asdict()
+    )
+    return described
+
+
+def _columns_of(kind: type, state: Any) -> Any:
+    """Make what a normalizer of this class knows of columns of `_describe_columns`."""
+    if kind is ZScoreNormalizer:
+        return stats_of_state(state)
+    if kind is QuantileNormalizer:
+        return _quantiles_of(state)
+    if kind is PiecewiseLinearEncoding:
+        return _bins_of(state)
+    own: Any = ColumnExtremes if kind is MinMaxNormalizer else Quartiles
+    return own(**_columns(state, dict.fromkeys(own._fields, "f8")))
+
+
+def _quantiles_of(state: Any) -> Quantiles:
+    values = state.get("values") if isinstance(state, dict) and len(state) == 1 else None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype != "f8":
+        raise TypeError(
+            f"quantiles are an array of float64 for levels and columns, not {state!r:.50}"
+        )
+    if not len(values) or not np.isfinite(values).all() or (np.diff(values, axis=0) < 0).any():
+        raise ValueError("quantiles are not finite numbers that increase")
+    return Quantiles(values)
+
+
+def _bins_of(state: Any) -> Bins:
+    if not isinstance(state, dict) or set(state) != {"edges", "counts"}:
+        raise TypeError(f"of bins there are edges, counts, not {state!r:.50}")
+    bins = Bins(
+        **_columns({"edges": state["edges"]}, {"edges": "f8"}),
+        **_columns({"counts": state["counts"]}, {"counts": "i8"}),
+    )
+    if (bins.counts < 1).any() or bins.counts.sum() != len(bins.edges):
+        raise ValueError("counts of the bins are not those of their edges")
+    if not all(np.isfinite(own).all() and (np.diff(own) > 0).all() for own in bins.columns()):
+        raise ValueError("edges of the bins are not finite numbers that increase")
+    return bins
 
 
 def describe_stats(stats: ColumnStats) -> dict[str, Any]:

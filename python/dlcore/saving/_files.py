@@ -28,7 +28,7 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
 
     Parameters
     ----------
-    obj : Sequential, MinMaxNormalizer, ZScoreNormalizer, or an estimator of `dlcore.sklearn`
+    obj : Sequential, normalizer such as ZScoreNormalizer, or an estimator of `dlcore.sklearn`
         A `Sequential` with its layers and their options, weights, running statistics, dtype and what
         is frozen; an estimator, or a `sklearn.pipeline.Pipeline` of such, with its parameters, what
         it has learned and its optimizer, so that ``partial_fit`` and ``warm_start`` go on.
@@ -68,8 +68,8 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
         kind = "estimator"
     else:
         raise TypeError(
-            f"save: a {type(obj).__name__} has no form in a file, but a Sequential, a "
-            f"MinMaxNormalizer, a ZScoreNormalizer and the estimators of dlcore.sklearn have; "
+            f"save: a {type(obj).__name__} has no form in a file, but a Sequential, the "
+            f"normalizers ({', '.join(NORMALIZERS)}) and the estimators of dlcore.sklearn have; "
             f"Trainer.save(path) saves a training"
         )
     if metadata is not None and type(metadata) is not dict:
@@ -92,7 +92,7 @@ def load(path: str | PathLike[str], *, classes: Iterable[type] = ()) -> Any:
 
     Returns
     -------
-    Sequential, MinMaxNormalizer, ZScoreNormalizer or estimator
+    Sequential, normalizer or estimator
         As it was when it was saved, to the bit.
 
     Raises

@@ -33,9 +33,13 @@ class MembersMixin:
         return "estimators_" in vars(self)
 
     def _check_members(self: Any, incremental: bool) -> None:
+        """Make sure that a fit is to be of one network, which takes the place of several."""
         if self.members > 1:
             what = "partial_fit goes" if incremental else "warm_start=True would go"
             raise ValueError(f"{what} on with one network, not with members={self.members}")
+        if self.bootstrap:
+            raise ValueError("bootstrap=True is for several members, but members=1")
+        vars(self).pop("estimators_", None)
 
     def _check_one_network(self: Any, method: str) -> None:
         if self._has_members:
@@ -47,18 +51,7 @@ class MembersMixin:
     def _fit_members(
         self: Any, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]
     ) -> None:
-        """Fit, all members at once where there are several."""
-        if self.members == 1:
-            if self.bootstrap:
-                raise ValueError("bootstrap=True is for several members, but members=1")
-            before = vars(self).pop("estimators_", None)
-            try:
-                self._fit(X, y, sample_weight, validation=validation)
-            except Exception:
-                if before is not None:
-                    self.estimators_ = before
-                raise
-            return
+        """Fit all members at once."""
         if self.warm_start:
             self._check_members(False)
         names = {"X_val": validation[0], "y_val": validation[1], "sample_weight_val": validation[2]}

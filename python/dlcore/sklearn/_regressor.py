@@ -141,7 +141,10 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         """
         held = (X_val, y_val, sample_weight_val)
         with self._fitting(goes_on=self.warm_start):
-            self._fit_members(X, y, sample_weight, held)
+            if self.members > 1:
+                self._fit_members(X, y, sample_weight, held)
+            else:
+                self._fit(X, y, sample_weight, validation=held)
         return self
 
     @available_if(lambda est: est._check_solver())

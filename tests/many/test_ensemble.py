@@ -199,3 +199,31 @@ def test_what_does_not_fit_is_told():
     for export in (lambda m: dl.to_c(m, "net"), dl.to_onnx):
         with pytest.raises(TypeError, match="Ensemble"):
             export(ensemble)
+
+
+@pytest.mark.parametrize("loss", [None, "mse", dl.HuberLoss(0.5)])
+def test_files_hold_all_of_it(loss, tmp_path):
+    models = [model_of(i) for i in range(3)]
+    models[1].freeze("0")
+    ensemble = dl.Ensemble(models, of="softmax" if loss is None else "outputs", loss=loss)
+    x, y = rows()
+    targets = y if loss is None else x[:, :3].copy()
+    ensemble = ensemble.prune(x, targets, keep=2)
+    dl.save(ensemble, tmp_path / "ensemble", metadata={"k": 2})
+    read = dl.load(tmp_path / "ensemble")
+    assert (read.of, read.indices, len(read)) == (ensemble.of, ensemble.indices, 2)
+    assert repr(read.loss) == repr(ensemble.loss)
+    np.testing.assert_array_equal(read(x), ensemble(x))
+    assert read.evaluate(x, targets) == ensemble.evaluate(x, targets)
+    assert [model.frozen for model in read] == [model.frozen for model in ensemble]
+    assert dl.load_metadata(tmp_path / "ensemble") == {"k": 2}
+
+
+def test_an_own_loss_has_no_form_in_a_file(tmp_path):
+    class Own(dl.CrossEntropyLoss):
+        pass
+
+    ensemble = dl.Ensemble([model_of(0)], loss=Own())
+    with pytest.raises(TypeError, match="of a class of your own, has no form in a file"):
+        dl.save(ensemble, tmp_path / "ensemble")
+    assert not list(tmp_path.iterdir())

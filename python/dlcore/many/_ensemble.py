@@ -15,6 +15,7 @@ from dlcore.nn._losses import Loss, as_loss
 from dlcore.nn._sequential import Sequential
 from dlcore.training._dataset import check_rows
 from dlcore.training._evaluation import outputs_of, score
+from dlcore.training._made_of import described, made
 from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
@@ -264,6 +265,47 @@ class Ensemble:
         some = Ensemble([self.models[i] for i in indices], of=self.of, loss=self.loss)  # type: ignore[arg-type]
         some.indices = list(indices)
         return some
+
+
+def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
+    """Return an ensemble as plain data and models.
+
+    Raises
+    ------
+    TypeError
+        Its loss is of a class of one's own.
+    """
+    loss = described(ensemble.loss)
+    if loss is None:
+        raise TypeError(
+            f"an Ensemble with {ensemble.loss!r}, of a class of your own, has no form in a file; "
+            f"Ensemble(ensemble.models, of={ensemble.of!r}) has one"
+        )
+    return {
+        "models": ensemble.models,
+        "of": ensemble.of,
+        "loss": loss,
+        "indices": ensemble.indices,
+    }
+
+
+def ensemble_of(state: Any) -> Ensemble:
+    """Make an ensemble of what `describe_ensemble` returned, which is checked."""
+    if not isinstance(state, dict) or state.keys() != {"models", "of", "loss", "indices"}:
+        raise TypeError("the state of an Ensemble is none")
+    models, indices = state["models"], state["indices"]
+    if not isinstance(models, list) or not isinstance(indices, list):
+        raise TypeError("an Ensemble has no list of models")
+    if len(indices) != len(models) or not all(type(i) is int and i >= 0 for i in indices):
+        raise ValueError(f"an Ensemble of {len(models)} models has the indices {indices!r:.50}")
+    if not isinstance(state["of"], str):
+        raise TypeError(f"an Ensemble of {state['of']!r:.50}")
+    loss = made(state["loss"], "it")
+    if not isinstance(loss, Loss):
+        raise TypeError(f"an Ensemble has the loss {loss!r:.50}")
+    ensemble = Ensemble(models, of=state["of"], loss=loss)  # type: ignore[arg-type]
+    ensemble.indices = indices
+    return ensemble
 
 
 def _checked_models(given: Sequence[Any]) -> list[Sequential]:

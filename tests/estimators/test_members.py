@@ -1,6 +1,7 @@
 """Estimators of several members: each one's bits, their means, early stopping, files, what is refused."""
 
 import pickle
+import signal
 import threading
 import warnings
 
@@ -187,3 +188,31 @@ def test_each_member_warns_for_itself():
     with pytest.warns(ConvergenceWarning, match="Maximum iterations") as caught:
         MLPClassifier(members=3, **OPTIONS).fit(X, y)
     assert len([w for w in caught if w.category is ConvergenceWarning]) >= 1
+
+
+def test_ctrl_c_keeps_what_the_members_have_learned():
+    X, y = data()
+    begun = threading.Event()
+
+    class Begins(dl.Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_epoch_begin(self, epoch):
+            if epoch == 2:
+                begun.set()
+
+    def interrupt():
+        begun.wait(10)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    options = OPTIONS | {"max_iter": 10**6, "tol": 0.0, "n_iter_no_change": 10**7}
+    clf = MLPClassifier(members=4, callbacks=[Begins()], **options)
+    with dl.num_threads(2), pytest.warns(UserWarning, match="interrupted by user"):
+        clf.fit(X, y)
+    thread.join()
+    assert 1 <= len(clf.estimators_) <= 2  # the others have not begun
+    assert all(member.n_iter_ < 10**6 for member in clf.estimators_)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from dlcore.export import _description as description
+from dlcore.reference._activations import SELU_ALPHA, SELU_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +100,29 @@ class Writer:
             return self._affine(x, step.scale * step.weight, step.bias)
         if isinstance(step, description.RowNorm):
             return self._row_norm(x, step)
+        if isinstance(step, description.Categories):
+            return self._categories(x, step)
         return self._activation(x, step)
+
+    def _categories(self, x: str, step: description.Categories) -> str:
+        """Read rows of tables; any value that is no category is beyond the last row."""
+        add, constant = self.add, self.nodes.constant
+        parts = [self.number(step.bias)] if step.bias is not None else []
+        if step.numbers:
+            parts.append(add("Gather", x, constant(np.array(step.numbers, np.int64)), axis=1))
+        for column, table in zip(step.columns, step.tables, strict=True):
+            code = add("Gather", x, constant(np.array(column, np.int64)), axis=1)
+            size = len(table) - step.has_missing
+            is_low = add("Less", code, self.number(0))
+            is_high = add("Greater", code, self.number(size - 1))
+            code = add("Where", add("Or", is_low, is_high), self.number(len(table)), code)
+            if step.has_missing:
+                code = add("Where", add("IsNaN", code), self.number(size), code)
+            index = cast(self.nodes, code, np.int64)
+            parts.append(add("Gather", self.number(table), index, axis=0))
+        if step.bias is None:
+            return add("Concat", *parts, axis=1)
+        return functools.reduce(functools.partial(add, "Add"), parts)
 
     def columns(self, x: str, step: description.Columns) -> str:
         """Map columns in float64, rounded once, as a normalizer does."""
@@ -177,6 +201,23 @@ class Writer:
 
     def _silu(self, x: str) -> str:
         return self.add("Mul", x, self.add("Sigmoid", x))
+
+    def _mish(self, x: str) -> str:
+        e, is_positive = self._exp_negative(x)
+        two = self.number(2)
+        right = self.add("Add", self.add("Mul", e, two), self.number(1))
+        of_tanh = self.add("Where", is_positive, right, self.add("Mul", e, self.add("Add", e, two)))
+        square = self.add("Mul", self.add("Mul", e, e), two)
+        rest = self.add("Where", is_positive, square, two)
+        return self.add("Mul", x, self.add("Div", of_tanh, self.add("Add", of_tanh, rest)))
+
+    def _selu(self, x: str) -> str:
+        if not self._is_double:
+            return self.add("Selu", x)
+        e = self.add("Exp", self.add("Min", x, self.number(0)))
+        below = self.add("Sub", e, self.number(1))
+        below = self.add("Mul", below, self.number(SELU_SCALE * SELU_ALPHA))
+        return self._where_positive(x, self.add("Mul", x, self.number(SELU_SCALE)), below)
 
     def _sigmoid(self, x: str) -> str:
         return self.add("Sigmoid", x)

@@ -395,3 +395,17 @@ def test_a_state_that_a_member_saved_is_of_its_rows(tmp_path):
     dl.fit_many([trainer, trainer_of(1)], x, y, epochs=2, rows=rows, verbose=0)
     with pytest.raises(ValueError, match="rows to train on"):
         trainer_of(0, callbacks=[saver]).fit(x, y, epochs=4, resume=saver.last_path, verbose=0)
+
+
+def test_fits_within_a_fit_are_stopped_with_it():
+    x, y = data()
+
+    class Nests(dl.Callback):
+        def on_epoch_begin(self, epoch):  # noqa: ARG002
+            inner = [trainer_of(i) for i in range(2)]
+            dl.fit_many(inner, x, y, epochs=10**6, workers=2, verbose=0)
+
+    members = [trainer_of(0, callbacks=[Nests()]), diverging(1)]
+    with pytest.raises(FloatingPointError):
+        dl.fit_many(members, x, y, epochs=5, workers=2, verbose=0)
+    assert not [t for t in threading.enumerate() if t.name.startswith("dlcore-many")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlcore._common.checks import check_positive_int
 from dlcore._native import dispatch
 from dlcore._native.threads import adopt_num_threads, get_num_threads
-from dlcore.training._interruption import be_interrupted_by
+from dlcore.training._interruption import be_interrupted_by, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +114,7 @@ class _Crew:
                 # On some systems a signal does not end a longer wait.
                 i = self._ended.get(timeout=_LOOK)
             except queue.Empty:
+                look_up()  # this thread may be a worker itself
                 look()
                 continue
             if i is None:

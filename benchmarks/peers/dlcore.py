@@ -83,6 +83,22 @@ def train(case):
     return lambda: trainer.fit(x, y, **options)["loss"][-1]
 
 
+def members(case):
+    """Return a function that makes the steps of a turn, by AdamW, and returns their mean loss."""
+    x, y = case.data()
+    layers, width = [], case.in_features
+    for block in case.blocks:
+        init = "ones" if layers else "random-signs"
+        own = library.LinearBatchEnsemble(width, block, case.k, scaling_init=init)
+        layers, width = [*layers, own, library.ReLU(), library.Dropout(0.1)], block
+    head = library.LinearEnsemble(width, case.out_features, case.k)
+    model = library.Sequential(*layers, head, library.EnsembleMean("softmax"), seed=0)
+    optimizer = library.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
+    trainer = library.Trainer(model, loss="cross_entropy", optimizer=optimizer, seed=0)
+    options = {"epochs": 1, "batch_size": case.batch, "verbose": 0}
+    return lambda: trainer.fit(x, y, **options)["loss"][-1]
+
+
 def infer(case, x):
     return partial(network(case), x)
 

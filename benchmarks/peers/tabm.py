@@ -28,6 +28,34 @@ def tables(method, regression, seed, threads):
     return Network(method, regression, seed)
 
 
+def members(case):
+    """Return a function that makes the steps of a turn and returns their mean loss."""
+    x, y = map(torch.from_numpy, case.data())
+    model = library.TabM.make(
+        n_num_features=case.in_features,
+        d_out=case.out_features,
+        k=case.k,
+        n_blocks=len(case.blocks),
+        d_block=case.blocks[0],
+        dropout=0.1,
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+
+    def steps():
+        losses = []
+        for rows in torch.randperm(len(x)).split(case.batch):
+            optimizer.zero_grad()
+            outputs = model(x[rows])
+            targets = y[rows].repeat_interleave(case.k)
+            loss = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), targets)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        return sum(losses) / len(losses)
+
+    return steps
+
+
 class Columns:
     """Numbers by their quantiles, and codes of categories, one of which is for unknown ones."""
 

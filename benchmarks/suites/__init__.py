@@ -4,6 +4,7 @@ NAMES = (
     "kernels",
     "sizes",
     "training",
+    "members",
     "inference",
     "products",
     "estimators",

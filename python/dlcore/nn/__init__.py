@@ -9,6 +9,7 @@ from dlcore.nn import (
     _members,
     _multi_target,
     _parallel,
+    _parameter_groups,
     _sequential,
     _serialization,
     _transfer,
@@ -22,6 +23,7 @@ from dlcore.nn._losses import *
 from dlcore.nn._members import *
 from dlcore.nn._multi_target import *
 from dlcore.nn._parallel import *
+from dlcore.nn._parameter_groups import *
 from dlcore.nn._sequential import *
 from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
@@ -35,6 +37,7 @@ __all__ += _losses.__all__
 __all__ += _members.__all__
 __all__ += _multi_target.__all__
 __all__ += _parallel.__all__
+__all__ += _parameter_groups.__all__
 __all__ += _sequential.__all__
 __all__ += _serialization.__all__
 __all__ += _transfer.__all__

@@ -22,10 +22,11 @@ from dlcore._native.specs import (
     MemberMeanSpec,
     MemberScaleSpec,
     ParallelSpec,
+    ParametricActivationSpec,
 )
 from dlcore.nn._codes import check_codes
 from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
-from dlcore.nn._featurewise import Scale
+from dlcore.nn._featurewise import ParametricActivation, PReLU, Scale
 from dlcore.nn._layers import (
     Activation,
     BatchNorm1d,
@@ -135,6 +136,12 @@ class _Description:
         weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
         if isinstance(layer, Scale):
             return MemberScaleSpec(width, 1, layer.weight, None, False, weight_grad=weight_grad)
+        if isinstance(layer, ParametricActivation):
+            function = _describe_activation(layer._function, width)
+            return ParametricActivationSpec(width, False, layer.weight, function, weight_grad)
+        if isinstance(layer, PReLU):
+            is_shared = layer.num_parameters == 1
+            return ParametricActivationSpec(width, is_shared, layer.weight, None, weight_grad)
         if isinstance(layer, BatchNorm1d):
             return BatchNormSpec(
                 width,

@@ -138,7 +138,7 @@ def test_options(tmp_path):
         tmp_path / "figures.json", "options", "--rounds", 1, "--quick", "--more"
     )
     assert "batches grow the memory by" in printed
-    assert len(names) == 3 * 8 + 13
+    assert len(names) == 3 * 8 + 2 * 2 + 13
     assert all(rows["dlcore"]["of_plain"] > 0 for rows in names.values())
 
 

@@ -168,7 +168,8 @@ def check_rows(
     if n != len(y):
         raise ValueError(f"{prefix}x has {n} rows, {prefix}y {len(y)}")
     rows = Dataset(x, y, weight, weight, prefix=prefix)
-    _check_codes(model, rows)
+    if not any_dtype:
+        _check_codes(model, rows)
     check_counts(loss, rows, some_count=some_count)
     return rows
 
@@ -176,10 +177,11 @@ def check_rows(
 def _check_codes(model: Sequential, rows: Dataset) -> None:
     """Make sure that values of x are categories where layers take codes.
 
-    Steps look at them as well: a file is not read once more for that.
+    Steps look at them as well: a file is not read once more for that, nor sparse rows made dense.
     """
-    if code_columns(model.layers) and not MappedFile(rows.x):
-        check_codes(model.layers, dense(rows.x), f"{rows.prefix}x")
+    is_here = isinstance(rows.x, np.ndarray) and not MappedFile(rows.x)
+    if is_here and code_columns(model.layers):
+        check_codes(model.layers, rows.x, f"{rows.prefix}x")
 
 
 def _covered(y: Any, name: str, weight: Array, *, by_zeros: bool) -> Any:

@@ -33,9 +33,8 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
         return described
     if isinstance(estimator, own.TabularClassifier | own.TabularRegressor):
         raise TypeError(
-            f"{function}: {type(estimator).__name__} has no export, since what makes numbers of a "
-            f"table's columns has none; export a network of its models_, which takes what "
-            f"prepare(X) gives"
+            f"{function}: {type(estimator).__name__} has no export: neither what makes numbers of a "
+            f"table's columns nor the layers of its networks have one; dl.save keeps all of it"
         )
     if isinstance(estimator, TransformedTargetRegressor):
         return _of_transformed_target(function, estimator, folds)

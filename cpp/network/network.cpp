@@ -6,6 +6,7 @@
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
 #include "network/member_layers.hpp"
+#include "network/number_layers.hpp"
 #include "network/parallel_layers.hpp"
 #include "network/sparse_layer.hpp"
 
@@ -30,6 +31,14 @@ struct layer_maker {
     return make<member_linear_layer<T>>(s);
   }
   pointer operator()(const member_mean_spec& s) const { return make<member_mean_layer<T>>(s); }
+  pointer operator()(const feature_linear_spec<T>& s) const {
+    return make<feature_linear_layer<T>>(s);
+  }
+  pointer operator()(const periodic_spec<T>& s) const { return make<periodic_layer<T>>(s); }
+  pointer operator()(const piecewise_linear_spec<T>& s) const {
+    return make<piecewise_linear_layer<T>>(s);
+  }
+  pointer operator()(const missing_spec& s) const { return make<missing_layer<T>>(s); }
   pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer
 
  private:

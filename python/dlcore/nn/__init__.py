@@ -7,6 +7,8 @@ from dlcore.nn import (
     _losses,
     _members,
     _multi_target,
+    _number_embeddings,
+    _numbers,
     _parallel,
     _sequential,
     _serialization,
@@ -19,6 +21,8 @@ from dlcore.nn._layers import *
 from dlcore.nn._losses import *
 from dlcore.nn._members import *
 from dlcore.nn._multi_target import *
+from dlcore.nn._number_embeddings import *
+from dlcore.nn._numbers import *
 from dlcore.nn._parallel import *
 from dlcore.nn._sequential import *
 from dlcore.nn._serialization import *
@@ -31,6 +35,8 @@ __all__ += _layers.__all__
 __all__ += _losses.__all__
 __all__ += _members.__all__
 __all__ += _multi_target.__all__
+__all__ += _number_embeddings.__all__
+__all__ += _numbers.__all__
 __all__ += _parallel.__all__
 __all__ += _sequential.__all__
 __all__ += _serialization.__all__

@@ -12,16 +12,13 @@ medians. Libraries that are not installed are left out.
 import argparse
 import re
 import sys
-from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
 import dlcore
 from benchmarks import suites
-from benchmarks.harness import machine, report
+from benchmarks.harness import report
 from benchmarks.harness.compare import compare, summarize_against
-from benchmarks.harness.process import AGAINST, Spinner, processes
-from benchmarks.harness.rounds import measure
 
 QUICK_ROUNDS = 5
 
@@ -98,41 +95,6 @@ def check(options, suite, parser):
         parser.error(f"no case is called {options.only}: there are {', '.join(names)}")
 
 
-def measure_all(suite, options, table):
-    """Measure, print and write; return the report."""
-    with ExitStack() as stack:
-        names = [*suite.libraries(options), *([AGAINST] if options.against else [])]
-        there, versions = stack.enter_context(processes(names, options.suite, options, note))
-        versions = {name: version for name, version in versions.items() if name not in suite.limits}
-        spinner = None
-        if getattr(options, "busy", False):
-            spinner = Spinner()
-            stack.callback(spinner.close)
-        full = {
-            "suite": options.suite,
-            "machine": machine.describe(versions),
-            "unit": suite.unit,
-            **{key: value for key, value in vars(options).items() if key not in ("suite", "cases")},
-            "rows": [],
-        }
-        listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-        print(f"{listed}; {options.threads} threads, {dlcore.isa()}.\n", flush=True)
-        for case in options.cases:
-            rows = list(
-                report.rows_of(
-                    suite, case, measure(suite, case, there, options, spinner, note), options
-                )
-            )
-            full["rows"] += rows
-            if suite.prints_rows or options.against:
-                report.show(suite, rows, versions, table)
-            else:
-                note(case)
-            if options.json:  # after each case: an interrupted run is not lost
-                report.write(full, options.json)
-    return full
-
-
 def main(argv=None):
     """Measure, and print, write and draw; return the exit status."""
     options, suite = arguments(argv)
@@ -144,7 +106,7 @@ def main(argv=None):
         if suite.prints_rows:
             report.show(suite, full["rows"], full["machine"]["versions"], table)
     else:
-        full = measure_all(suite, options, table)
+        full = suite.run(options, table, note)
     suite.finish(full, options)
     if options.chart:
         suite.draw(full, options.chart)

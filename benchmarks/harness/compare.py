@@ -66,11 +66,11 @@ def compare(old_path, new_path, tolerance=0.03, library="dlcore"):
 
 
 def unit(report):
-    return "score" if report["unit"] == "score" else "µs"
+    return "µs" if report["unit"] == "s" else report["unit"]
 
 
 def scale(report):
-    return 1 if report["unit"] == "score" else 1e6
+    return 1e6 if report["unit"] == "s" else 1
 
 
 def summarize_against(report, tolerance):

@@ -96,6 +96,12 @@ class Suite:
             return {}
         return {"busy / idle": number(rows["dlcore"]["slowdown"])}
 
+    def run(self, options, table, note):
+        """Measure all cases; return the report."""
+        from benchmarks.harness.run import measure_all
+
+        return measure_all(self, options, table, note)
+
     def finish(self, report, options):
         """Print what follows the table."""
 

@@ -19,7 +19,11 @@ A module has ``library``, what it imports, for the version, and what it can do o
     returns a call without arguments that returns x @ weight.T, or backward dy @ weight and
     dy.T @ x;
 ``estimators()``
-    returns what has the estimators by scikit-learn's names.
+    returns what has the estimators by scikit-learn's names;
+``tables(method, regression, seed, threads)``
+    returns what learns tables, one of the library's methods that ``suites.tabular.methods`` names:
+    ``fit(frame, y)`` takes a data frame with numbers and categories, and class codes or numbers,
+    and ``predict_proba(frame)`` or ``predict(frame)`` follows. ``columns`` has what several do.
 
 To add a library is to add a module, and its name to ``peers`` of the suites that it has a part in.
 ``peak`` and ``stream`` are no libraries, but the limits of the machine.

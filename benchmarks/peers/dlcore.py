@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import dlcore as library
+from benchmarks.peers.columns import perceptron
 from benchmarks.settings import BETAS, EPS, LR, MOMENTUM, RATES
 
 functions = library  # of the registry of kernels
@@ -82,6 +83,22 @@ def train(case):
     return lambda: trainer.fit(x, y, **options)["loss"][-1]
 
 
+def members(case):
+    """Return a function that makes the steps of a turn, by AdamW, and returns their mean loss."""
+    x, y = case.data()
+    layers, width = [], case.in_features
+    for block in case.blocks:
+        init = "ones" if layers else "random-signs"
+        own = library.LinearBatchEnsemble(width, block, case.k, scaling_init=init)
+        layers, width = [*layers, own, library.ReLU(), library.Dropout(0.1)], block
+    head = library.LinearEnsemble(width, case.out_features, case.k)
+    model = library.Sequential(*layers, head, library.EnsembleMean("softmax"), seed=0)
+    optimizer = library.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
+    trainer = library.Trainer(model, loss="cross_entropy", optimizer=optimizer, seed=0)
+    options = {"epochs": 1, "batch_size": case.batch, "verbose": 0}
+    return lambda: trainer.fit(x, y, **options)["loss"][-1]
+
+
 def infer(case, x):
     return partial(network(case), x)
 
@@ -105,3 +122,14 @@ def estimators():
         MLPRegressor=MLPRegressor,
         StandardScaler=StandardScaler,
     )
+
+
+def tables(method, regression, seed, threads):
+    if method == "mlp":
+        return perceptron(estimators(), regression, seed, np.float32)
+    import dlcore.sklearn as own
+
+    if not hasattr(own, "TabularClassifier"):
+        raise ImportError("this dlcore has no TabularClassifier")
+    estimator = own.TabularRegressor if regression else own.TabularClassifier
+    return estimator(recipe=method, random_state=seed)

@@ -12,6 +12,7 @@ import sklearn as library
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from benchmarks.peers.columns import Known, Prepared, perceptron
 from benchmarks.settings import BETAS, EPS, MOMENTUM, RATES
 
 to_numpy = np.asarray
@@ -76,3 +77,14 @@ def estimators():
         MLPRegressor=MLPRegressor,
         StandardScaler=StandardScaler,
     )
+
+
+def tables(method, regression, seed, threads):
+    if method == "mlp":
+        return perceptron(estimators(), regression, seed, np.float64)
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    trees = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
+    # 255 is the most that its bins take, of which one is for the missing ones.
+    columns = Known(most=254)
+    return Prepared(columns, trees(categorical_features="from_dtype", random_state=seed))

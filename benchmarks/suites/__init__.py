@@ -4,10 +4,12 @@ NAMES = (
     "kernels",
     "sizes",
     "training",
+    "members",
     "inference",
     "products",
     "estimators",
     "quality",
+    "tabular",
     "options",
     "calls",
 )

@@ -9,6 +9,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "network/rows.hpp"
@@ -130,6 +131,20 @@ class fields {
     T* const gradient = array<T>(grad_name, size, true);
     T* const value = array<T>(name, size, trains && gradient);
     return {value, gradient, value ? size : 0};
+  }
+  // Those of a tuple of parameters and one of their gradients, or None for each that has none.
+  template <class T>
+  std::vector<tensor<T>> parameters(const char* name, const char* grads_name) {
+    const py::tuple values = tuple(name), grads = tuple(grads_name);
+    if (values.size() != grads.size()) wrong(grads_name, "one for each parameter", grads);
+    std::vector<tensor<T>> all;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const py::object value = values[i], grad = grads[i];
+      T* const gradient = grad.is_none() ? nullptr : data<T>(grad, grads_name, -1, true);
+      T* const first = data<T>(value, name, -1, gradient);
+      all.push_back({first, gradient, py::reinterpret_borrow<py::array>(value).size()});
+    }
+    return all;
   }
   py::array any_array(const char* name) {
     const py::object value = object(name);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/fields.hpp"
+#include "bindings/python_function.hpp"
 #include "network/network.hpp"
 
 namespace dlcore {
@@ -32,10 +33,70 @@ inline parallel_spec<T> read_parallel(py::handle object) {
   return spec;
 }
 
+template <class T>
+inline embedding_spec<T> read_embedding(py::handle object, bool trains) {
+  fields of(object, "EmbeddingSpec");
+  embedding_spec<T> spec{};
+  spec.embedding_dim = of.integer("embedding_dim");
+  const std::string missing = of.text("missing");
+  spec.missing = missing == "category" ? missing_category::row
+                 : missing == "zeros"  ? missing_category::zeros
+                                       : missing_category::error;
+  std::ptrdiff_t rows = 0;
+  constexpr std::ptrdiff_t most = std::ptrdiff_t(1) << std::numeric_limits<T>::digits;
+  for (const py::handle size : of.tuple("sizes")) {
+    spec.sizes.push_back(py::cast<std::ptrdiff_t>(size));
+    // Integers beyond are not all there.
+    if (spec.sizes.back() < 1 || spec.sizes.back() > most)
+      of.wrong("sizes", "from 1 to " + std::to_string(most), object);
+    rows += spec.sizes.back() + (spec.missing == missing_category::row);
+  }
+  if (spec.sizes.empty() || spec.embedding_dim < 1)
+    of.wrong("sizes", "of one column or more", object);
+  spec.weight = of.parameter<T>("weight", "weight_grad", rows * spec.embedding_dim, trains);
+  if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+  spec.bias = of.parameter<T>("bias", "bias_grad", spec.embedding_dim, trains);
+  spec.is_sum = of.flag("is_sum");
+  if (spec.bias.value && !spec.is_sum) of.wrong("bias", "of a sum", object);
+  of.end();
+  return spec;
+}
+
+template <class T>
+inline own_layer_spec<T> read_own_layer(py::handle object) {
+  fields of(object, "OwnLayerSpec");
+  own_layer_spec<T> spec{};
+  spec.in = of.integer("in_features"), spec.out = of.integer("out_features");
+  const auto forward = python_function::made(of.object("forward"));
+  const auto backward = python_function::made(of.object("backward"));
+  spec.parameters = of.parameters<T>("parameters", "grads");
+  of.end();
+  const std::ptrdiff_t in = spec.in, out = spec.out;
+  spec.forward = [=](rows_of<const T> x, std::ptrdiff_t rows, rows_of<T> y) {
+    forward->call([&](const py::object& f) {
+      const py::array_t<T> made = f(array_of_rows(x, rows, in));
+      for (std::ptrdiff_t r = 0; r < rows; ++r) std::copy_n(made.data(r, 0), out, y.row(r));
+    });
+  };
+  spec.backward = [=](rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows, T* dx,
+                      std::vector<std::vector<T>>& gradients) {
+    backward->call([&](const py::object& f) {
+      const py::tuple made = f(array_of_rows(dy, rows, out), array_of_rows(x, rows, in));
+      std::copy_n(py::array_t<T>(made[0]).data(), rows * in, dx);
+      for (std::size_t i = 0; i < gradients.size(); ++i)
+        if (!gradients[i].empty())
+          std::copy_n(py::array_t<T>(made[i + 1]).data(), gradients[i].size(),
+                      gradients[i].begin());
+    });
+  };
+  return spec;
+}
+
 // `trains`: the layer is updated, and not run by itself.
 template <class T>
 inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
   if (is_spec(object, "ParallelSpec")) return read_parallel<T>(object);
+  if (is_spec(object, "OwnLayerSpec")) return read_own_layer<T>(object);
   if (is_spec(object, "LinearSpec")) {
     fields of(object, "LinearSpec");
     linear_spec<T> spec{};
@@ -160,6 +221,7 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     of.end();
     return spec;
   }
+  if (is_spec(object, "EmbeddingSpec")) return read_embedding<T>(object, trains);
   if (is_spec(object, "DropoutSpec")) {
     fields of(object, "DropoutSpec");
     dropout_spec spec{};

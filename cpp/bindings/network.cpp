@@ -101,7 +101,7 @@ class step_of {
     std::iota(order_.begin(), order_.end(), 0);
   }
 
-  void forward(const py::object& x, const py::array& indices, const py::array& outputs,
+  bool forward(const py::object& x, const py::array& indices, const py::array& outputs,
                std::uint64_t key) {
     const matrix_rows<T> from = read_rows<T>(x);
     const std::ptrdiff_t n = indices.size();
@@ -110,10 +110,12 @@ class step_of {
       throw py::value_error("forward: x or indices do not fit the training step");
     const rows_of<T> to = matrix(outputs, "outputs", n * net_.copies());
     const auto* first = static_cast<const std::int64_t*>(indices.data());
+    bool fine = false;
     interruptible(net_.cost() * double(n), [&] {
-      step_.forward(from, first, n, key);
+      fine = step_.forward(from, first, n, key);
       copy_rows<T>(step_.outputs().read(), to, n * net_.copies(), net_.out());
     });
+    return fine;
   }
   void backward(const py::array& gradient) {
     const std::ptrdiff_t rows = gradient.shape(0), n = rows / net_.copies();
@@ -228,7 +230,7 @@ class step_of {
     } catch (const interrupted&) {  // by this error
     }
     if (error) std::rethrow_exception(error);
-    constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label"};
+    constexpr const char* names[] = {"", "loss", "gradient", "parameters", "label", "code"};
     return names[int(result)];
   }
 
@@ -265,9 +267,9 @@ class py_training_step {
       step_ = std::make_unique<step_of<T>>(layers, batch_size, loss, accumulate);
     });
   }
-  void forward(const py::object& x, const py::array& indices, const py::array& outputs,
+  bool forward(const py::object& x, const py::array& indices, const py::array& outputs,
                std::uint64_t key) {
-    std::visit([&](auto& s) { s->forward(x, indices, outputs, key); }, step_);
+    return std::visit([&](auto& s) { return s->forward(x, indices, outputs, key); }, step_);
   }
   void backward(const py::array& gradient) {
     std::visit([&](auto& s) { s->backward(gradient); }, step_);

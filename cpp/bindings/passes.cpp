@@ -30,23 +30,29 @@ class passes_of {
   // Of the pass forward that can go back; negative: there is none.
   std::ptrdiff_t rows() const { return rows_; }
 
-  py::array forward(const py::array& x, std::uint64_t key) {
+  // None where a value is no category.
+  py::object forward(const py::array& x, std::uint64_t key) {
     const matrix_rows<T> from = read_matrix<T>(x);
     const std::ptrdiff_t n = x.shape(0), width = net_.out(), rows = n * net_.copies();
     py::array_t<T> y({rows, width});
     const rows_of<T> to{y.mutable_data(), width};
     rows_ = -1;
+    bool fine = false;
     try {
       interruptible(net_.cost() * double(n), [&] {
-        step_.forward(from, order_.data(), n, key);
+        fine = step_.forward(from, order_.data(), n, key);
         copy_rows(step_.outputs(), to, rows, width);
       });
     } catch (...) {
       step_.undo();
       throw;
     }
+    if (!fine) {
+      step_.undo();
+      return py::none();
+    }
     rows_ = n;
-    return y;
+    return std::move(y);
   }
 
   py::array backward(const py::array& dy, bool add) {

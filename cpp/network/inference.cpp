@@ -92,19 +92,19 @@ bool inference<T>::run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bo
 }
 
 template <class T>
-void inference<T>::run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows) {
+bool inference<T>::run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows) {
   const borrowed own(*this);
   const bool few = rows * first_->most_copies() <= few_rows;
   if (!few) own.net().pack(false);
   own.net().sparse_input->begin_batch(x, nullptr, rows, false);
-  run_on(own.net(), {nullptr, 0}, y, rows, few, false);
+  return run_on(own.net(), {nullptr, 0}, y, rows, few, false);
 }
 
 template <class T>
 bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows,
                           bool few, bool check) const {
   const flush_subnormals flushed;  // as a training step does
-  std::atomic<bool> finite{true};
+  std::atomic<bool> finite{true}, bad_code{false};
   const std::ptrdiff_t block = few ? std::max<std::ptrdiff_t>(rows, 1) : net.block_of(rows);
   const auto run_block = [&](std::ptrdiff_t b) {
     struct tag;
@@ -121,7 +121,7 @@ bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std
     };
     for (const move& m : moves_) {
       const std::ptrdiff_t copies = m.from.copies;
-      const pass p{begin * copies, n * copies, rows * copies, false, 0};
+      const pass p{begin * copies, n * copies, rows * copies, false, 0, &bad_code};
       const rows_of<const T> from = m.from.buffer == place::input
                                         ? rows_of<const T>{input.first + m.from.begin, input.step}
                                         : written(m.from).read();
@@ -132,7 +132,7 @@ bool inference<T>::run_on(network<T>& net, rows_of<const T> x, rows_of<T> y, std
   // Few rows share threads within the layers.
   if (few && rows > 0) run_block(0);
   else parallel_for(ceil_div(rows, block), net.cost() * double(rows), run_block);
-  return finite.load();
+  return finite.load() && !bad_code.load();
 }
 
 template class inference<float>;

@@ -22,11 +22,11 @@ class inference {
   // Of a row, on one thread.
   double nanoseconds() const { return first_->cost(); }
 
-  // The outputs of `rows` rows, with the parameters as they are now. `check`: whether all of x is
-  // finite, looked at while it is at hand; else true.
+  // The outputs of `rows` rows, with the parameters as they are now. False where a value is no
+  // category, and, with `check`, where one is not finite.
   bool run(rows_of<const T> x, rows_of<T> y, std::ptrdiff_t rows, bool check);
   // The same of all rows of a sparse matrix, for a network that reads them.
-  void run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows);
+  bool run(const matrix_rows<T>& x, rows_of<T> y, std::ptrdiff_t rows);
 
  private:
   // The packed weights of a network, unless they are fixed, are those of one call: calls at the

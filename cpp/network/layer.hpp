@@ -5,6 +5,7 @@
 // layers while the caches hold it.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <memory>
 
@@ -21,7 +22,8 @@ inline constexpr std::ptrdiff_t few_rows = 64;
 struct pass {
   std::ptrdiff_t begin, n, batch;
   bool training;
-  std::uint64_t key;  // of this step's random numbers
+  std::uint64_t key;                      // of this step's random numbers
+  std::atomic<bool>* bad_code = nullptr;  // set by a value that is no category
 };
 
 // What the largest absolute value becomes of one that is at most x, up to rounding.
@@ -30,7 +32,7 @@ struct growth {
   bool by_parameter = false;            // times the largest absolute parameter
 
   double operator()(double x, double parameter) const {
-    const double y = slope * x + offset;
+    const double y = slope == 0 ? offset : slope * x + offset;  // even of an infinite x
     return by_parameter ? y * parameter : y;
   }
 };
@@ -45,6 +47,7 @@ class batch_statistics {
   virtual void end_batch(std::ptrdiff_t rows) = 0;
   virtual void collect_backward(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                 std::ptrdiff_t rows) = 0;
+  virtual void end_backward(std::ptrdiff_t /*rows*/) {}
   // Forgets what was collected of the last batch for later.
   virtual void restore() = 0;
 

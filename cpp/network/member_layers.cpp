@@ -155,7 +155,7 @@ template <class X, class Y, class F>
 void member_linear_layer<T>::each_member(rows_of<X> x, rows_of<Y> y, const pass& p,
                                          const F& f) const {
   const std::ptrdiff_t k = members_.size(), copies = this->expansion, apart = k / copies;
-  const pass own{p.begin / apart, p.n / apart, p.batch / apart, p.training, p.key};
+  const pass own{p.begin / apart, p.n / apart, p.batch / apart, p.training, p.key, p.bad_code};
   for (std::ptrdiff_t m = 0; m < k; ++m)
     f(*members_[m], rows_of<X>{copies > 1 ? x.first : x.row(m), x.step * apart},
       rows_of<Y>{y.row(m), y.step * k}, own);

@@ -3,10 +3,12 @@
 #include "network/activation_layer.hpp"
 #include "network/batch_norm_layer.hpp"
 #include "network/dropout_layer.hpp"
+#include "network/embedding_layer.hpp"
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
 #include "network/member_layers.hpp"
 #include "network/number_layers.hpp"
+#include "network/own_layer.hpp"
 #include "network/parallel_layers.hpp"
 #include "network/sparse_layer.hpp"
 
@@ -39,6 +41,8 @@ struct layer_maker {
     return make<piecewise_linear_layer<T>>(s);
   }
   pointer operator()(const missing_spec& s) const { return make<missing_layer<T>>(s); }
+  pointer operator()(const embedding_spec<T>& s) const { return make<embedding_layer<T>>(s); }
+  pointer operator()(const own_layer_spec<T>& spec) const { return make<own_layer<T>>(spec); }
   pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer
 
  private:
@@ -93,6 +97,19 @@ std::size_t network<T>::add(const std::vector<layer_spec<T>>& specs, std::size_t
       source = add(make_layer(spec), source);
       described.push_back(source - 1);
     }
+    if (const auto* own = std::get_if<own_layer_spec<T>>(&spec))
+      source = add_parameters(*own, source);
+  }
+  return source;
+}
+
+// Those that are more than a layer can hold.
+template <class T>
+std::size_t network<T>::add_parameters(const own_layer_spec<T>& spec, std::size_t source) {
+  const auto& own = static_cast<const own_layer<T>&>(*layers.back());
+  for (std::size_t i = 2; i < spec.parameters.size(); i += 2) {
+    source = add(std::make_unique<own_parameters<T>>(own, spec, i), source);
+    described.push_back(source - 1);
   }
   return source;
 }

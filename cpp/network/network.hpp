@@ -106,6 +106,7 @@ class network {
   std::size_t add(std::unique_ptr<layer<T>> own, std::size_t source);
   std::size_t add(const std::vector<layer_spec<T>>& specs, std::size_t source);
   std::size_t add(const parallel_spec<T>& spec, std::size_t source);
+  std::size_t add_parameters(const own_layer_spec<T>& spec, std::size_t source);
   bool is_slice(std::size_t node) const;
   // Lets layers write over what they read.
   void share_nodes();

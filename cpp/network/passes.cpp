@@ -114,6 +114,7 @@ void passes<T>::backward(std::ptrdiff_t n, bool begun) {
     step_region(l.parts(), l.cost * double(rows), [&](std::ptrdiff_t i) {
       l.statistics->collect_backward(i, gradients_of(at).read(), inputs_of(at).read(), rows);
     });
+    l.statistics->end_backward(rows);
     each_block(n, cost, [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
       backward_block(n, begin, m, at + 1, true);
     });

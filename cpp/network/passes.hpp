@@ -47,7 +47,12 @@ class passes {
   rows_of<T> output_gradients() const { return gradients_.back(); }
 
   // What layers draw is drawn by this key from now on.
-  void begin_batch(std::uint64_t key) { key_ = key; }
+  void begin_batch(std::uint64_t key) {
+    key_ = key;
+    bad_code_.store(false, std::memory_order_relaxed);
+  }
+  // Whether a value was no category, since then.
+  bool has_bad_code() const { return bad_code_.load(std::memory_order_relaxed); }
   // All rows forward, begin_block(first, rows) before a block's and end_block(first, rows) after
   // them.
   using block_function = function_ref<void(std::ptrdiff_t, std::ptrdiff_t)>;
@@ -75,6 +80,7 @@ class passes {
   std::vector<rows_of<T>> activations_, gradients_;
   std::vector<bool> has_gradient_;
   std::uint64_t key_ = 0;
+  mutable std::atomic<bool> bad_code_{false};
 
   rows_of<T> at_node(const std::vector<rows_of<T>>& all, std::size_t node,
                      std::ptrdiff_t begin) const {
@@ -85,7 +91,7 @@ class passes {
   }
   pass pass_of(std::size_t l, std::ptrdiff_t begin, std::ptrdiff_t m, std::ptrdiff_t n) const {
     const std::ptrdiff_t copies = net_.copies_at(net_.sources[l]);
-    return {begin * copies, m * copies, n * copies, true, key_};
+    return {begin * copies, m * copies, n * copies, true, key_, &bad_code_};
   }
   void each_block(std::ptrdiff_t n, double cost, block_function f) const;
   std::size_t next_of_batch(std::size_t top) const;

@@ -14,7 +14,7 @@
 namespace dlcore {
 
 // What became of a batch.
-enum class outcome { fine, loss, gradient, parameters, label };
+enum class outcome { fine, loss, gradient, parameters, label, code };
 
 template <class T>
 class rollback_update {

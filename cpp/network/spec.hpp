@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <variant>
 #include <vector>
 
@@ -107,15 +108,41 @@ struct missing_spec {
   bool indicates;  // what is missing, else fills it
 };
 
+// What NaN is in a column of categories: no category; one with a row of its own, after those of the
+// codes; or one of which nothing is read.
+enum class missing_category { error, row, zeros };
+
+// Tables of rows of which codes in columns of x say which ones are read, one table after the other.
+template <class T>
+struct embedding_spec {
+  std::ptrdiff_t embedding_dim;
+  std::vector<std::ptrdiff_t> sizes;  // categories of each column
+  tensor<T> weight, bias;             // bias: of a sum
+  missing_category missing;
+  bool is_sum;  // else rows lie side by side
+};
+
+// A layer that is computed by these functions: rows of y from so many of x; of dx, one after the
+// other, from those of dy and of x, and the gradient of each parameter that has one.
+template <class T>
+struct own_layer_spec {
+  std::ptrdiff_t in, out;
+  std::function<void(rows_of<const T> x, std::ptrdiff_t rows, rows_of<T> y)> forward;
+  std::function<void(rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows, T* dx,
+                     std::vector<std::vector<T>>& gradients)>
+      backward;
+  std::vector<tensor<T>> parameters;
+};
+
 template <class T>
 struct parallel_spec;
 
 template <class T>
-using layer_spec =
-    std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>, dropout_spec,
-                 activation_layer_spec, member_scale_spec<T>, member_linear_spec<T>,
-                 member_mean_spec, feature_linear_spec<T>, periodic_spec<T>,
-                 piecewise_linear_spec<T>, missing_spec, parallel_spec<T>>;
+using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
+                                dropout_spec, activation_layer_spec, member_scale_spec<T>,
+                                member_linear_spec<T>, member_mean_spec, feature_linear_spec<T>,
+                                periodic_spec<T>, piecewise_linear_spec<T>, missing_spec,
+                                embedding_spec<T>, own_layer_spec<T>, parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

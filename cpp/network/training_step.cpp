@@ -68,7 +68,7 @@ void training_step<T>::undo() {
 }
 
 template <class T>
-void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indices,
+bool training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indices,
                                std::ptrdiff_t n, std::uint64_t key) {
   net_.pack(true);
   begin_inputs(x, indices, n);
@@ -76,6 +76,7 @@ void training_step<T>::forward(const matrix_rows<T>& x, const std::int64_t* indi
   passes_.forward(
       n, [&](std::ptrdiff_t begin, std::ptrdiff_t m) { read_inputs(x, indices, begin, m); },
       [](std::ptrdiff_t, std::ptrdiff_t) {});
+  return !passes_.has_bad_code();
 }
 
 template <class T>
@@ -213,6 +214,7 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
       });
   loss = 0;
   if (bad_label.load()) return outcome::label;
+  if (passes_.has_bad_code()) return outcome::code;
   if (b.counts()) {
     loss = tree_sum(block_losses_.data(), blocks);
     if (!std::isfinite(loss)) return outcome::loss;

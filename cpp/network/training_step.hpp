@@ -43,8 +43,8 @@ class training_step {
               epoch_progress& progress);
 
   // The passes of a loss of the caller's own: from rows to `outputs`, and from `output_gradients`
-  // to the gradients.
-  void forward(const matrix_rows<T>& x, const std::int64_t* indices, std::ptrdiff_t n,
+  // to the gradients. False where a value is no category.
+  bool forward(const matrix_rows<T>& x, const std::int64_t* indices, std::ptrdiff_t n,
                std::uint64_t key);
   void backward(std::ptrdiff_t n);
   rows_of<T> outputs() const { return passes_.outputs(); }

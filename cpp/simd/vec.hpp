@@ -210,6 +210,11 @@ struct flush_subnormals : control_word_scope {
   flush_subnormals() : control_word_scope(control_word() | instruction_set::flushing) {}
 };
 
+// While it lives, this thread computes with them.
+struct keep_subnormals : control_word_scope {
+  keep_subnormals() : control_word_scope(control_word() & ~instruction_set::flushing) {}
+};
+
 // x 2^n for integers n held as floating numbers, rounded once: one instruction where there is one.
 template <class T>
 inline constexpr bool has_scale = instruction_set::has_scale;

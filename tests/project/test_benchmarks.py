@@ -116,6 +116,15 @@ def test_products(tmp_path):
         assert rows["dlcore"]["error"] < 1e-5
 
 
+def test_members(tmp_path):
+    arguments = ["--only", "^k 16", "--rounds", 1, "--quick", "--peers", ""]
+    printed, names = measured(tmp_path / "figures.json", "members", *arguments)
+    assert printed.count("| `k 16, 20-128x128-10 batch 256` |") == len(names) == 1
+    ((ours,),) = (rows.values() for rows in names.values())
+    assert ours["flops"] > 0
+    assert 0 < ours["loss"] < 3
+
+
 def test_options(tmp_path):
     printed, names = measured(
         tmp_path / "figures.json", "options", "--rounds", 1, "--quick", "--more"

@@ -157,7 +157,7 @@ class Forward(dl.Linear):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (dl.Layer(), "Layer is no layer that it can compute; it takes Linear, .* and subclasses"),
+        (dl.Layer(), "Layer is no layer that it can compute; it takes Linear, .*, subclasses"),
         (OwnLayer(), "OwnLayer is no layer that it can compute"),
         (OwnActivation(), "OwnActivation is no layer that it can compute"),
         (Forward(3, 3), r"Forward\.forward would never be called"),

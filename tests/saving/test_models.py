@@ -36,16 +36,29 @@ def layers_of(width):
         dl.Softplus(threshold=np.inf),
         dl.Residual(dl.Linear(width, width), dl.Residual(dl.Linear(width, width, bias=False))),
         dl.Parallel(
-            [dl.Linear(width, 3), dl.BatchNorm1d(3)],
-            dl.Linear(1, 3),
+            [dl.Linear(width, width), dl.BatchNorm1d(width)],
+            dl.Linear(1, width),
             columns=[slice(0, width), slice(width - 1, width)],
             join="sum",
         ),
+        dl.Scale(width),
         dl.LinearBatchEnsemble(width, width, 2, scaling_init="normal", chunks=[width]),
         dl.LinearEnsemble(width, width, 2, bias=False),
         dl.ScaleEnsemble(2, width, init="ones"),
         *(kind() for kind in ACTIVATIONS.values()),
     ]
+
+
+def layers_of_codes(width):
+    """The layers that take codes of categories, and so can only come first."""
+    return [
+        dl.Parallel(dl.Embedding(4, width), columns=[(0, 1)], in_features=width),
+        dl.CategoricalEmbeddings([4], 2, columns=[0], in_features=width, missing="zeros"),
+        dl.OneHotLinear([4] * width, width, bias=False, missing="category"),
+    ]
+
+
+EACH = [*layers_of(3), *layers_of_codes(3)]
 
 
 def drawn(model, seed):
@@ -80,21 +93,22 @@ def travelled(model, path, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("i", range(len(layers_of(3))), ids=lambda i: repr(layers_of(3)[i]))
+@pytest.mark.parametrize("i", range(len(EACH)), ids=lambda i: repr(EACH[i]))
 def test_each_layer_and_its_options(tmp_path, i, dtype):
-    layer = layers_of(3)[i]
+    layer = [*layers_of(3), *layers_of_codes(3)][i]
     model = drawn(dl.Sequential(layer, dtype=dtype, seed=0), i)
     loaded = travelled(model, tmp_path / "a")
     assert type(loaded[0]) is type(layer)
     assert loaded[0]._options == layer._options
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
+    x = x.round() % 4 if i >= len(layers_of(3)) else x  # codes
     assert loaded(x).tobytes() == model(x).tobytes()
     assert loaded.forward(x).tobytes() == model.forward(x).tobytes()
 
 
 def test_every_layer_is_among_them():
-    names = {type(layer).__name__ for layer in layers_of(2)}
-    assert names | {"EnsembleMean"} == set(LAYERS)
+    names = {type(layer).__name__ for layer in [*layers_of(2), *layers_of_codes(2)]}
+    assert names | {"EnsembleMean", "Embedding"} == set(LAYERS)
 
 
 def test_the_mean_of_members(tmp_path):

@@ -1,6 +1,6 @@
 """What crosses to the native network: descriptions whose fields C++ reads by name.
 
-`cpp/bindings/specs.cpp` has a reader for each, which raises for another class, a field that it does
+`cpp/bindings/specs.hpp` and `layer_specs.hpp` have a reader for each, which raises for another class, a field that it does
 not know, and an array that is not as it must be. They are tuples since these cannot be changed: a
 native object that keeps a description keeps alive all arrays that it reads and writes.
 """
@@ -136,6 +136,23 @@ class FeatureLinearSpec(NamedTuple):
     bias_grad: Array | None = None
 
 
+class EmbeddingSpec(NamedTuple):
+    """Rows of tables by the codes in columns of x, side by side or added to each other and a bias.
+
+    The tables lie one below the other, with as many rows as ``sizes`` says and one more for NaN where
+    ``missing`` is "category"; otherwise it is an "error", or a row of "zeros".
+    """
+
+    embedding_dim: int
+    sizes: tuple[int, ...]
+    weight: Array
+    bias: Array | None
+    missing: str
+    is_sum: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
 class PeriodicSpec(NamedTuple):
     """``cos(2 pi w x)`` and ``sin(2 pi w x)`` of each feature, or, with a bias, ``cos(2 pi w x + b)``."""
 
@@ -163,6 +180,21 @@ class MissingSpec(NamedTuple):
 
     features: int
     indicates: bool
+
+
+class OwnLayerSpec(NamedTuple):
+    """A layer that is computed in Python, with arrays of rows.
+
+    ``forward(x)`` returns the outputs and ``backward(dy, x)`` the gradient of x and, in a tuple with
+    it, that of each parameter, or None where it has none: arrays in C order of the network's dtype.
+    """
+
+    in_features: int
+    out_features: int
+    forward: Callable[[Array], Array]
+    backward: Callable[[Array, Array], tuple[Array | None, ...]]
+    parameters: tuple[Array, ...]
+    grads: tuple[Array | None, ...]
 
 
 class BranchSpec(NamedTuple):
@@ -194,6 +226,8 @@ LayerSpec: TypeAlias = (
     | PeriodicSpec
     | PiecewiseLinearSpec
     | MissingSpec
+    | EmbeddingSpec
+    | OwnLayerSpec
     | ParallelSpec
 )
 

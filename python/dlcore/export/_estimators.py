@@ -26,6 +26,12 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
         check_is_fitted(estimator, "model_")
         described: Description = estimator._answer(lambda est: _of_network(function, est, folds))
         return described
+    if isinstance(estimator, own.TabularClassifier | own.TabularRegressor):
+        raise TypeError(
+            f"{function}: {type(estimator).__name__} has no export, since what makes numbers of a "
+            f"table's columns has none; export a network of its models_, which takes what "
+            f"prepare(X) gives"
+        )
     if isinstance(estimator, TransformedTargetRegressor):
         return _of_transformed_target(function, estimator, folds)
     if isinstance(estimator, Pipeline):

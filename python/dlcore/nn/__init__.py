@@ -1,6 +1,7 @@
 """Layers, losses and networks; initial weights, transfer, files of weights."""
 
 from dlcore.nn import (
+    _embeddings,
     _featurewise,
     _keras,
     _layers,
@@ -14,6 +15,7 @@ from dlcore.nn import (
     _serialization,
     _transfer,
 )
+from dlcore.nn._embeddings import *
 from dlcore.nn._featurewise import *
 from dlcore.nn._initialization import initialize
 from dlcore.nn._keras import *
@@ -29,6 +31,7 @@ from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
 
 __all__: list[str] = []
+__all__ += _embeddings.__all__
 __all__ += _featurewise.__all__
 __all__ += _keras.__all__
 __all__ += _layers.__all__

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 # What a layer has beside its options and what a class of the user's own adds.
-_OF_THE_MODEL = {"_arrays", "_model", "_is_bound", "_is_input_major"}
+_OF_THE_MODEL = {"_arrays", "_model", "_is_bound", "_is_input_major", "_own_shapes"}
 
 
 def describe_model(model: Sequential) -> dict[str, Any]:
@@ -86,8 +86,7 @@ def layers_of(described: Any, classes: Mapping[str, type]) -> tuple[Layer, ...]:
 
 
 def _describe(layer: Layer) -> dict[str, Any]:
-    known = known_class(layer)
-    assert known is not None
+    known = known_class(layer) or Layer
     described: dict[str, Any] = {"class": type(layer).__name__, "options": layer._options}
     if isinstance(layer, Branches):
         described["branches"] = [
@@ -112,6 +111,8 @@ def _layer_of(i: int, described: Any, classes: Mapping[str, type]) -> Layer:
         raise TypeError(f"layer {i} is no class with options, but {described!r:.50}")
     name, options, base = described["class"], described["options"], described.get("base")
     known = LAYERS.get(name if base is None else base) if isinstance(name, str) else None
+    if base == "Layer":
+        known = Layer
     if known is None:
         raise ValueError(
             f"layer {i} is a {base or name!r:.50}, which this version does not have: it has "
@@ -157,7 +158,8 @@ def _of_own_class(
 def _check_attributes(known: type[Layer], name: str, attributes: Mapping[str, Any]) -> None:
     """Make sure that attributes of a class of the user's own hide nothing of the layer's."""
     for own in attributes:
-        if own in _OF_THE_MODEL or hasattr(known, own):
+        is_width = known is Layer and own in ("in_features", "out_features")
+        if own in _OF_THE_MODEL or (hasattr(known, own) and not is_width):
             raise TypeError(
                 f"a {name:.50} has an attribute {own:.50} of its own, which hides one of {known.__name__}"
             )

@@ -15,6 +15,7 @@ from dlcore._native.specs import (
     BatchNormSpec,
     BranchSpec,
     DropoutSpec,
+    EmbeddingSpec,
     FeatureLinearSpec,
     LayerNormSpec,
     LinearSpec,
@@ -26,10 +27,21 @@ from dlcore._native.specs import (
     PeriodicSpec,
     PiecewiseLinearSpec,
 )
+from dlcore.nn._codes import check_codes
+from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
 from dlcore.nn._featurewise import Scale
-from dlcore.nn._layers import Activation, BatchNorm1d, Dropout, LayerNorm, Linear, RMSNorm
+from dlcore.nn._layers import (
+    Activation,
+    BatchNorm1d,
+    Dropout,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    is_own,
+)
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble, MemberLayer
 from dlcore.nn._numbers import Missing, NLinear, OfFeatures, Periodic, PiecewiseLinear
+from dlcore.nn._own_layers import describe_own
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
@@ -121,8 +133,10 @@ class _Description:
     def _of_layer(self, name: str, layer: Layer, width: int) -> LayerSpec:
         if isinstance(layer, Branches):
             return self._of_branches(name, layer, width)
-        number, self._count = self._count, self._count + 1
+        number, self._count = self._count, self._count + len(layer._native_names)
         grads: Mapping[str, Array] = self._grads or {}
+        if is_own(layer):
+            return describe_own(layer, name, width, grads)
         weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
         if isinstance(layer, Scale):
             return MemberScaleSpec(width, 1, layer.weight, None, False, weight_grad=weight_grad)
@@ -157,6 +171,18 @@ class _Description:
             )
         if isinstance(layer, Dropout):
             return DropoutSpec(width, layer.p, stream=number)
+        if isinstance(layer, CategoryLayer):
+            is_sum = isinstance(layer, OneHotLinear)
+            return EmbeddingSpec(
+                layer.out_features,
+                layer._sizes,
+                as_stored(layer.weight),
+                layer.bias if isinstance(layer, OneHotLinear) else None,
+                layer.missing,
+                is_sum,
+                weight_grad=None if weight_grad is None else as_stored(weight_grad),
+                bias_grad=bias_grad,
+            )
         assert isinstance(layer, Activation)
         return _describe_activation(layer, width)
 
@@ -261,6 +287,8 @@ class Inference:
         y = self.try_call(np.asarray(x))  # without its class, such as that of a memmap
         if y is None:
             y = self.try_call(np.array(x, order="C", subok=False))
+        if y is None:
+            check_codes(self._layers, x)
         assert y is not None
         return y
 

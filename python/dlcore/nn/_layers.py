@@ -48,34 +48,82 @@ __all__ = [
 
 
 class Layer:
-    """Base class of the layers: what annotations and ``isinstance`` call a layer.
+    """Base class of the layers, and of those of your own.
 
-    Compiled code computes a network, layer by layer, and knows the layers of this package alone: a
-    class of your own may be a subclass of one of them, with other defaults or more attributes, but
-    not of `Layer` itself, and cannot compute anything else. A `Sequential` refuses such a layer. What
-    no layer does is done between two models, by `dlcore.functional` on arrays.
+    A layer of your own is a subclass with two methods: ``forward(x)``, which returns the outputs of
+    rows x, and ``backward(dy, x)``, which returns the gradient of x, given that of the outputs. It
+    is a part of models, fits and files like any other. In training the two are called once a batch,
+    on the thread of the fit, in inference ``forward`` for some rows at a time, on any thread: no
+    row may depend on another there. It takes arrays of shape (N, in_features) and the model's dtype,
+    which are its own to change, and costs a step some 10 microseconds more than what it computes.
+
+    With parameters, which `initial_parameters` draws and ``parameters`` holds, ``backward`` returns
+    the gradient of x and a dict of those of the parameters.
+
+    A subclass of another layer of this package may have other defaults or more attributes, but
+    cannot compute anything else, since compiled code computes it.
 
     Attributes
     ----------
     in_features, out_features : int or None
-        Width of x, of shape (N, in_features), and of y, of shape (N, out_features); None for a
+        Width of x, of shape (N, in_features), and of y, of shape (N, out_features); both None for a
         layer with as many features out as in, whatever their number.
 
     Examples
     --------
+    >>> import numpy as np
     >>> import dlcore as dl
-    >>> class Head(dl.Linear):
-    ...     def __init__(self, in_features, classes=10):
-    ...         super().__init__(in_features, classes, max_norm=3.0)
-    >>> dl.Sequential(dl.Linear(64, 32), dl.ReLU(), Head(32), seed=0).out_features
-    10
+    >>> class Snake(dl.Layer):
+    ...     "x + sin(a x)^2 / a, with an a of each feature that is learned."
+    ...
+    ...     def __init__(self, features):
+    ...         self.in_features = self.out_features = features
+    ...
+    ...     def initial_parameters(self, rng):
+    ...         return {"a": np.ones(self.in_features)}
+    ...
+    ...     def forward(self, x):
+    ...         a = self.parameters["a"]
+    ...         return x + np.sin(a * x) ** 2 / a
+    ...
+    ...     def backward(self, dy, x):
+    ...         a = self.parameters["a"]
+    ...         of_a = dy * (x * np.sin(2 * a * x) / a - (np.sin(a * x) / a) ** 2)
+    ...         return dy * (1 + np.sin(2 * a * x)), {"a": of_a.sum(0)}
+    >>> model = dl.Sequential(dl.Linear(4, 8), Snake(8), dl.Linear(8, 1), seed=0)
+    >>> list(model.state_dict())
+    ['0.weight', '0.bias', '1.a', '2.weight', '2.bias']
     """
 
     in_features: int | None = None
     out_features: int | None = None
     _is_bound: bool = False
+    _arrays: dict[str, Array] | None = None  # in the model
+    _own_shapes: dict[str, tuple[int, ...]] | None = None
     # Options that are shown whatever they are.
     _shown: ClassVar[tuple[str, ...]] = ()
+
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+        """Return the initial values of the parameters of a layer of your own, by their names.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Draws them, by the model's seed. The method is called once before, for their shapes.
+        """
+        return {}
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """The parameters by their names: the arrays of the model, which may be changed in place."""
+        if self._arrays is None:
+            return {}
+        return {name: self._arrays[name] for name in self._parameter_shapes}
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter that the layer has in a `Sequential`."""
+        return self._parameter_shapes
 
     @property
     def _leaves(self) -> dict[str, Layer]:
@@ -85,7 +133,10 @@ class Layer:
     @property
     def _native_names(self) -> tuple[tuple[str, str], ...]:
         """What is the weight, and what the bias, of each native layer that it is described by."""
-        return (("weight", "bias"),)
+        if not self._draws_own:
+            return (("weight", "bias"),)
+        names = [*self._parameter_shapes, ""]
+        return tuple((names[i], names[i + 1]) for i in range(0, max(1, len(names) - 1), 2))
 
     def _members_after(self, before: int) -> int:
         """Return of how many members rows are after this layer, given that before it."""
@@ -99,15 +150,31 @@ class Layer:
     @property
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in the order of ``state_dict``."""
-        return {}
+        if not self._draws_own:
+            return {}
+        if self._own_shapes is None:
+            drawn = self._initial_parameters(np.random.default_rng(0))
+            self._own_shapes = {name: value.shape for name, value in drawn.items()}
+        return self._own_shapes
+
+    @property
+    def _draws_own(self) -> bool:
+        """Whether it is a layer of the user's own, with parameters."""
+        return type(self).initial_parameters is not Layer.initial_parameters
 
     def _parameter_of(self, name: str, flat: Array) -> Array:
         """Return the parameter whose elements are in a 1-D array: a view."""
         return flat.reshape(self._parameter_shapes[name])
 
-    def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:  # noqa: ARG002
+    def _initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw the initial value of each parameter, in float64."""
-        return {}
+        drawn: Any = self.initial_parameters(rng)
+        name = f"{type(self).__name__}.initial_parameters"
+        if not isinstance(drawn, dict) or not all(map(_is_plain_name, drawn)):
+            raise TypeError(
+                f"{name} must return a dict of arrays by their names, not {drawn!r:.50}"
+            )
+        return {own: np.asarray(value, np.float64) for own, value in drawn.items()}
 
     @property
     def _buffer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -118,8 +185,19 @@ class Layer:
         """Return the initial value of each of them."""
         return {}
 
-    def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
+    def _bind(
+        self,
+        arrays: dict[str, Array],
+        model: Callable[[], OwnerOfLayers | None],  # noqa: ARG002
+    ) -> None:
         """Take the arrays that hold the parameters and buffers from now on, and their model."""
+        if arrays:
+            self._arrays, self._is_bound = arrays, True
+
+    # A copied or unpickled layer is bound anew by its model, whose arrays hold the values.
+    def __getstate__(self) -> dict[str, Any]:
+        of_the_model = ("_arrays", "_is_bound", "_own_shapes")
+        return {name: value for name, value in vars(self).items() if name not in of_the_model}
 
     @property
     def _settings(self) -> object:
@@ -147,7 +225,6 @@ class BoundLayer(Layer):
     be part of two.
     """
 
-    _arrays: dict[str, Array] | None = None
     _model: Callable[[], OwnerOfLayers | None] | None = None
 
     def _bind(self, arrays: dict[str, Array], model: Callable[[], OwnerOfLayers | None]) -> None:
@@ -699,18 +776,36 @@ def known_class(layer: object) -> type[Layer] | None:
     return next((kind for kind in type(layer).__mro__ if LAYERS.get(kind.__name__) is kind), None)
 
 
+def is_own(layer: Layer) -> bool:
+    """Whether a layer is computed in Python, by methods of the user's own."""
+    methods = (getattr(layer, name, None) for name in ("forward", "backward"))
+    return known_class(layer) is None and all(map(callable, methods))
+
+
 def check_computable(layer: Layer) -> None:
-    """Raise a TypeError for a layer that compiled code cannot compute."""
+    """Raise a TypeError for a layer that cannot be computed."""
     name = type(layer).__name__
-    names = ", ".join(LAYERS)
+    if is_own(layer):
+        widths = (layer.in_features, layer.out_features)
+        if widths != (None, None):
+            for own, value in zip(("in_features", "out_features"), widths, strict=True):
+                check_positive_int(f"{name}.{own}", value)
+        return
     if known_class(layer) is None or getattr(layer, "kernel", "relu") not in ACTIVATIONS:
         raise TypeError(
-            f"Sequential: {name} is no layer that it can compute; it takes {names} and subclasses "
-            f"of them"
+            f"Sequential: {name} is no layer that it can compute; it takes {', '.join(LAYERS)}, "
+            f"subclasses of them, and layers of your own with the methods forward(x) and "
+            f"backward(dy, x)"
         )
-    for method in ("forward", "backward", "__call__"):
-        if hasattr(layer, method):
-            raise TypeError(
-                f"Sequential: {name}.{method} would never be called; compiled code computes {names}, "
-                f"and what a layer of your own computes goes between two models"
-            )
+    methods = [method for method in ("forward", "backward", "__call__") if hasattr(layer, method)]
+    if layer._draws_own:
+        methods.append("initial_parameters")
+    for method in methods:
+        raise TypeError(
+            f"Sequential: {name}.{method} would never be called: compiled code computes a "
+            f"{known_class(layer).__name__}; a layer of your own is a subclass of dlcore.Layer alone"  # type: ignore[union-attr]
+        )
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()

@@ -15,6 +15,7 @@ from dlcore._common.checks import check_floating
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._chains import check_layers, leaves_of, members_after, members_in_training, widths_of
+from dlcore.nn._codes import check_codes, code_columns
 from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear
 from dlcore.nn._options import changes
@@ -69,7 +70,8 @@ class Sequential:
     ----------
     *layers : Layer or Sequential
         `Linear`, the activations, `BatchNorm1d`, `LayerNorm`, `RMSNorm`, `Dropout`, and `Residual`
-        and `Parallel`, which are made of others, in order.
+        and `Parallel`, which are made of others, in order. The first may be `Embedding` or
+        `CategoricalEmbeddings`, of columns of categories.
         Neighbors must fit. A `Sequential` among them gives its layers, with their weights, and from
         then on is a part of this model, like a slice of it: an optimizer of its parameters has to
         be made after that.
@@ -284,6 +286,8 @@ class Sequential:
         most = max(1, len(x))
         passes = self._passes = Passes(self, x.shape[1], most, self._gradient, self._key)
         y = passes.forward(x)
+        if y is None:
+            check_codes(self._layers, x)
         assert y is not None
         return y
 
@@ -752,3 +756,4 @@ def _check_given(layers: tuple[Layer, ...], shared: Collection[int] = ()) -> Non
         raise ValueError("Sequential needs at least one layer")
     check_layers("Sequential", layers, shared)
     members_after(layers)
+    code_columns(layers)

@@ -11,7 +11,9 @@ from sklearn import base, pipeline, preprocessing
 from dlcore import sklearn as own
 from dlcore.nn._sequential import Sequential
 from dlcore.sklearn._mlp import PerceptronMixin
+from dlcore.sklearn._preparation import Preparation
 from dlcore.sklearn._state import revive_optimizer
+from dlcore.sklearn._tabular import TabularMixin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,8 @@ ESTIMATORS: dict[str, type] = {
     "StandardScaler": own.StandardScaler,
     "MinMaxScaler": own.MinMaxScaler,
     "TableEncoder": own.TableEncoder,
+    "TabularClassifier": own.TabularClassifier,
+    "TabularRegressor": own.TabularRegressor,
     "Pipeline": pipeline.Pipeline,
     "sklearn.StandardScaler": preprocessing.StandardScaler,
     "sklearn.MinMaxScaler": preprocessing.MinMaxScaler,
@@ -76,6 +80,8 @@ def make(name: str, state: Any, classes: Mapping[str, type]) -> Any:
     made._validate_params()
     if isinstance(made, PerceptronMixin) and "model_" in attributes:
         _check_perceptron(made)
+    if isinstance(made, TabularMixin) and "models_" in attributes:
+        _check_tabular(made)
     return made
 
 
@@ -118,6 +124,24 @@ def _check_perceptron(made: Any) -> None:
         if not (count == width or (width == 1 and count in (1, 2))):
             raise ValueError(f"classes_ are {count}, the outputs of model_ {width}")
     revive_optimizer(made)
+
+
+def _check_tabular(made: Any) -> None:
+    """Make sure that the networks take what the columns are made to."""
+    encoder, models = made.encoder_, made.models_
+    if not isinstance(encoder, own.TableEncoder):
+        raise TypeError(f"encoder_ is a {type(encoder).__name__:.50}")
+    if not models or not all(isinstance(model, Sequential) for model in models):
+        raise TypeError(f"models_ are no networks, but {models!r:.50}")
+    if made.n_features_in_ != encoder.n_features_in_ or len(encoder.kinds_) != made.n_features_in_:
+        raise ValueError(f"n_features_in_ is {made.n_features_in_!r:.50}, not that of encoder_")
+    width, outputs = Preparation(**made._prepared).width, made._task().outputs
+    for model in models:
+        if (model.in_features, model.out_features) != (width, outputs):
+            raise ValueError(
+                f"a network of {model.in_features} inputs and {model.out_features} outputs is not "
+                f"of the {width} and {outputs} that the columns and targets are"
+            )
 
 
 def _random_state(state: dict[str, Any]) -> np.random.RandomState:

@@ -15,7 +15,17 @@ from dlcore.sklearn._classifier import MLPClassifier
 from dlcore.sklearn._regressor import MLPRegressor
 from dlcore.sklearn._scalers import MinMaxScaler, StandardScaler
 from dlcore.sklearn._table_encoder import TableEncoder
+from dlcore.sklearn._tabular_classifier import TabularClassifier
+from dlcore.sklearn._tabular_regressor import TabularRegressor
 
 threadpools.register()  # scikit-learn has loaded threadpoolctl
 
-__all__ = ["MLPClassifier", "MLPRegressor", "MinMaxScaler", "StandardScaler", "TableEncoder"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "MinMaxScaler",
+    "StandardScaler",
+    "TableEncoder",
+    "TabularClassifier",
+    "TabularRegressor",
+]

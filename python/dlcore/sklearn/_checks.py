@@ -68,6 +68,20 @@ def check_target(
     return X, y
 
 
+def finite_targets(y: Any) -> Array:
+    """Return y in float64; dates, durations and text are no numbers."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "biufO":
+        raise TypeError(
+            f"y must hold numbers, not {y.dtype}: convert it, such as by y.astype(float)"
+        )
+    values = y.astype(np.float64)
+    place = first_true(~np.isfinite(values))
+    if place is not None:  # None among objects
+        raise ValueError(f"Input y contains {values[place]}, at y[{', '.join(map(str, place))}].")
+    return values
+
+
 def check_weights(weight: Any, X: Any) -> Array | None:
     """Return the weights of rows: finite, none negative, some above 0."""
     if weight is None:

@@ -23,7 +23,7 @@ from dlcore.nn._losses import (
     QuantileLoss,
 )
 from dlcore.sklearn._batches import ScaledLoss
-from dlcore.sklearn._checks import are_finite, check_target
+from dlcore.sklearn._checks import are_finite, check_target, finite_targets
 from dlcore.sklearn._mlp import PerceptronMixin
 from dlcore.sklearn._parameters import (
     ADDED_CONSTRAINTS,
@@ -184,19 +184,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         return X, self._encode(y)
 
     def _encode(self, y: Any) -> Array:
-        """Return y in float64; dates, durations and text are no numbers."""
-        y = np.asarray(y)
-        if y.dtype.kind not in "biufO":
-            raise TypeError(
-                f"y must hold numbers, not {y.dtype}: convert it, such as by y.astype(float)"
-            )
-        values = y.astype(np.float64)
-        place = first_true(~np.isfinite(values))
-        if place is not None:  # None among objects
-            raise ValueError(
-                f"Input y contains {values[place]}, at y[{', '.join(map(str, place))}]."
-            )
-        return values
+        return finite_targets(y)
 
     def _targets_are_plain(self) -> bool:
         """Whether `_plain_encoded` may know the targets."""

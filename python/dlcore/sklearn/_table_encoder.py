@@ -167,6 +167,17 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 numbers += [name] if kind == "number" else []
         return np.array(numbers + codes, dtype=object)
 
+    def output_places(self) -> list[list[int]]:
+        """Return which columns of the result each column of X becomes."""
+        check_is_fitted(self, "kinds_")
+        number, code = 0, self.n_numbers_
+        places = []
+        for kind, parts in zip(self.kinds_, self._parts, strict=True):
+            count = 1 if kind == "number" else len(parts)
+            places.append([code] if kind == "category" else [*range(number, number + count)])
+            number, code = number + count, code + (kind == "category")
+        return places
+
     def _learn(self, table: Table) -> None:
         validate_data(self, table.native, skip_check_array=True)
         chosen = self._chosen(table)

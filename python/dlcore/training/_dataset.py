@@ -13,6 +13,7 @@ import numpy as np
 from dlcore._common.arrays import as_array, as_numbers, first_true, is_array_like
 from dlcore._common.checks import check_in
 from dlcore.metrics._named import kind_of
+from dlcore.nn._codes import check_codes, code_columns
 from dlcore.nn._losses import NATIVE, Loss
 from dlcore.training._rows import as_rows, dense
 
@@ -167,8 +168,18 @@ def check_rows(
     if n != len(y):
         raise ValueError(f"{prefix}x has {n} rows, {prefix}y {len(y)}")
     rows = Dataset(x, y, weight, weight, prefix=prefix)
+    _check_codes(model, rows)
     check_counts(loss, rows, some_count=some_count)
     return rows
+
+
+def _check_codes(model: Sequential, rows: Dataset) -> None:
+    """Make sure that values of x are categories where layers take codes.
+
+    Steps look at them as well: a file is not read once more for that.
+    """
+    if code_columns(model.layers) and not MappedFile(rows.x):
+        check_codes(model.layers, dense(rows.x), f"{rows.prefix}x")
 
 
 def _covered(y: Any, name: str, weight: Array, *, by_zeros: bool) -> Any:

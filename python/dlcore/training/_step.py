@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -12,13 +12,15 @@ from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
 from dlcore.nn._chains import leaves_of, members_after, members_in_training, native_places
+from dlcore.nn._codes import check_codes
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
+from dlcore.training._rows import dense
 from dlcore.training._settings import has_settings, plain_settings, settings_of
-from dlcore.training._step_python import FAULTS, Diverged, PythonStep
+from dlcore.training._step_python import FAULTS, BadCode, Diverged, PythonStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -383,23 +385,26 @@ class TrainingStep:
             The loss, the gradient or the updated parameters are not finite. The parameters are
             those from before that step.
         IndexError
-            A label is out of range.
+            A label is out of range, or a code of a category.
         """
         native, python = self._make_native(plan)
         x = self._native_rows(plan.rows.x)
         if not self._is_native:
-            updates = python.run(
-                plan,
-                x,
-                parameters=self._describe_parameters(()),
-                max_norm=self._max_norm,
-                clip_value=self._clip_value,
-                average_decay=self._decay,
-                losses=losses,
-                lrs=lrs,
-                outputs=outputs,
-                between=between,
-            )
+            try:
+                updates = python.run(
+                    plan,
+                    x,
+                    parameters=self._describe_parameters(()),
+                    max_norm=self._max_norm,
+                    clip_value=self._clip_value,
+                    average_decay=self._decay,
+                    losses=losses,
+                    lrs=lrs,
+                    outputs=outputs,
+                    between=between,
+                )
+            except BadCode as error:
+                self._raise_bad_code(plan, error.batch)
             plan.done = len(plan)
             return updates
         optimizer: Any = self._optimizer
@@ -442,9 +447,17 @@ class TrainingStep:
                 cohort.advance(updates)
         if fault == "label":
             raise IndexError(f"a label of step {native.batches + 1} is out of range")
+        if fault == "code":
+            self._raise_bad_code(plan, native.batches)
         if fault:
             raise Diverged(native.batches, FAULTS[fault].format(losses[native.batches]))
         return native.updates
+
+    def _raise_bad_code(self, plan: BatchPlan, batch: int) -> NoReturn:
+        """Raise the error that names the value of a batch that is no category."""
+        rows, indices = plan.rows, plan.indices(batch)
+        check_codes(self._model.layers, dense(rows.x[indices]), f"{rows.prefix}x", indices)
+        raise AssertionError("all values are categories")
 
 
 class QuickStep:

@@ -37,6 +37,14 @@ class Diverged(FloatingPointError):
         self.batch = batch
 
 
+class BadCode(Exception):
+    """A value of a batch is no category."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__("a value is no category")
+        self.batch = batch
+
+
 class PythonStep:
     """Mini-batch after mini-batch, with the loss and the optimizer called in Python.
 
@@ -134,7 +142,8 @@ class PythonStep:
         outputs = np.empty((len(indices) * self._members, self._width), self._flat.dtype)
         if len(indices) == 0:  # all of its rows were left out
             return 0.0, outputs
-        self._native.forward(x, indices, outputs, plan.key_of(batch))
+        if not self._native.forward(x, indices, outputs, plan.key_of(batch)):
+            raise BadCode(batch)
         if not plan.accumulation_weights[batch] > 0:
             return 0.0, outputs
         weight = plan.rows.weight

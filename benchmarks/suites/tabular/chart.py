@@ -1,0 +1,60 @@
+"""The picture of a campaign: error beside the time of a fit, and the errors on each set."""
+
+import numpy as np
+
+from benchmarks.harness.chart import LOST, WON, plt, save
+from benchmarks.suites.tabular.statistics import differences, shifted_geometric_mean, t_interval
+
+
+def draw(summary, path):
+    """Draw methods by time and error, and for each set how much larger the others' errors are."""
+    ours = summary.best()
+    figure, (left, right) = plt.subplots(
+        1,
+        2,
+        figsize=(12, 1.8 + 0.33 * max(10, len(summary.sets))),
+        width_ratios=(1, 1.4),
+        layout="constrained",
+    )
+    by_time(left, summary)
+    by_set(right, summary, ours)
+    save(figure, path, 150)
+
+
+def by_time(axes, summary):
+    for i, method in enumerate(summary.methods):
+        train = summary.costs["train"][i]
+        seconds = np.exp(np.log(1000 * summary.costs["fit"][i] / train).mean())
+        mean = shifted_geometric_mean(summary.errors[i])
+        axes.scatter(seconds, mean, color=WON if method in summary.ours() else "grey", zorder=3)
+        axes.annotate(method, (seconds, mean), (4, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set_xlabel("seconds of a fit, per 1000 rows")
+    axes.set_ylabel("shifted geometric mean of errors")
+    axes.set_title(f"{len(summary.sets)} sets, {len(summary.seeds)} seeds", fontsize=10)
+    axes.grid(linewidth=0.3)
+
+
+def by_set(axes, summary, ours):
+    """Draw the ratio of the others' errors to ours, with the interval over the seeds."""
+    others = [method for method in summary.methods if method not in summary.ours()]
+    places = np.arange(len(summary.sets))
+    for j, method in enumerate(others):
+        logs = differences(summary.of(method), summary.of(ours))
+        y = places + 0.7 * ((j + 0.5) / len(others) - 0.5)
+        for place, own in zip(y, logs, strict=True):
+            low, high = t_interval(own)
+            axes.plot([100 * (np.exp(own.mean()) - 1)], [place], ".", color=f"C{j}", zorder=3)
+            if np.isfinite(low):
+                ends = 100 * (np.exp([low, high]) - 1)
+                axes.plot(ends, [place, place], color=f"C{j}", linewidth=0.8)
+        axes.plot([], [], ".-", color=f"C{j}", linewidth=0.8, label=method)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.axvspan(axes.get_xlim()[0], 0, color=LOST, alpha=0.06, linewidth=0)
+    axes.margins(x=0)
+    axes.set_yticks(places, summary.sets, fontsize=8)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.set_xlabel(f"error beside {ours}, % (left of 0: lower than ours)")
+    axes.grid(axis="x", linewidth=0.3)
+    axes.legend(fontsize=7)

@@ -1,0 +1,341 @@
+"""How the estimators of tables are fitted: rows, members, the best epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, column_or_1d
+
+from dlcore.callbacks._early_stopping import EarlyStopping
+from dlcore.sklearn._checks import check_weights
+from dlcore.sklearn._early_stopping import strata
+from dlcore.sklearn._preparation import Preparation
+from dlcore.sklearn._recipes import RECIPES
+from dlcore.sklearn._table_encoder import TableEncoder
+from dlcore.training._trainer import Trainer
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+
+# Categories of a column that have an encoding of their own.
+_MOST_CATEGORIES = 64
+# Fewer rows are all needed to learn from.
+_FEWEST_ROWS = 5
+# Updates that tell how long one takes, and the share of a time limit that is planned for: what is left is
+# for rows to validate on.
+_TRIED, _SHARE = 64, 0.8
+
+CONSTRAINTS: dict[str, Any] = {
+    "recipe": [StrOptions(set(RECIPES))],
+    "members": [Interval(Integral, 1, None, closed="left")],
+    "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
+    "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "categorical_features": ["array-like", None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+PARAMETERS = """
+    Parameters
+    ----------
+    recipe : {"realmlp", "tabm"}, default="realmlp"
+        The network and how it is trained: that of RealMLP, which is soon trained, or that of TabM, of
+        32 members that share their weights.
+    members : int, default=1
+        Networks that are trained from different initial weights and predict by their mean.
+    max_epochs : int, default=None
+        Passes over the rows; None is what the recipe has, 256 for RealMLP, whose schedule ends with
+        them, and at most 500 for TabM, which stops where 16 bring nothing.
+    time_limit : float, default=None
+        Seconds after which the fit of the networks ends; as many epochs are planned as fit into
+        them. A fit within a limit is not the same each time.
+    validation_fraction : float, default=0.2
+        Share of the rows that are held out to find the best epoch, in the proportions of the
+        classes; 0, or fewer than 5 rows, trains to the last epoch. Not used with ``validation_data``.
+    categorical_features : array-like of int, of str or of bool, default=None
+        Columns of numbers that are categories, as `TableEncoder` takes them.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows that are held out, the initial weights, the batches and dropout.
+    verbose : int, default=0
+        1 shows a progress bar, 2 a line for each epoch."""
+
+ATTRIBUTES = """
+    models_ : list of dlcore.Sequential
+        The networks of the members, with the parameters of their best epochs.
+    encoder_ : TableEncoder
+    best_epochs_ : list of int
+        The epoch of each member whose parameters it has, counted from 1.
+    history_ : list of dict
+        What each member logged in each epoch, by name.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where the names of all columns of X are texts."""
+
+
+class BestEpoch(EarlyStopping):
+    """Keeps the parameters of the best epoch, of equally good ones those of the last."""
+
+    def _improves(self, value: float, reference: float | None) -> bool:
+        return value == reference or super()._improves(value, reference)
+
+
+class TabularMixin:
+    """Encodes tables, trains the members, and keeps the best epoch of each.
+
+    A class says what its targets are: `_take_targets`, `_encode_targets`, `_network_targets`, `_task`,
+    `_loss`, `_monitor` and `_end_fit`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+
+    def _fit(self: Any, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
+        encoder = TableEncoder(
+            categorical_features=self.categorical_features,
+            max_categories=_MOST_CATEGORIES,
+            dtype="float64",
+        )
+        encoded = encoder.fit_transform(X)
+        if not encoded.shape[1]:
+            raise ValueError("X has no column with a value to learn from")
+        y = self._checked_y(y)
+        check_consistent_length(encoded, y)
+        weight = check_weights(sample_weight, encoded)
+        self.encoder_ = encoder
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(encoder, name):
+                setattr(self, name, getattr(encoder, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        self._take_targets(y)
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        targets = self._encode_targets(y)
+        weight = self._weigh(weight, targets)
+        if validation_data is None:
+            train, held = self._split(targets, weight, rng)
+            validation = _rows(encoded, targets, weight, held) if len(held) else None
+        else:
+            train = np.arange(len(encoded)) if weight is None else np.flatnonzero(weight > 0)
+            validation = self._checked_validation(validation_data)
+        self._train(_rows(encoded, targets, weight, train), validation, rng)
+
+    def _checked_y(self: Any, y: Any) -> Array:
+        if y is None:  # in scikit-learn's words
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is "
+                f"None."
+            )
+        y = _check_y(np.asarray(y) if hasattr(y, "__array__") else y, multi_output=True)
+        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _checked_validation(self: Any, data: Any) -> tuple[Array, Array, Array | None]:
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise ValueError(
+                "validation_data must be (X, y) or (X, y, sample_weight), not a "
+                f"{type(data).__name__}"
+            )
+        X, y, weight = (*data, None)[:3]
+        try:
+            encoded, y = self.encoder_.transform(X), self._checked_y(y)
+            check_consistent_length(encoded, y)
+            weight = check_weights(weight, encoded)
+            targets = self._encode_targets(y)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation_data: {error}") from None
+        return encoded, targets, self._weigh(weight, targets)
+
+    def _split(
+        self: Any, targets: Array, weight: Array | None, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Draw the rows to learn from and those to validate on; rows of weight 0 are neither."""
+        rows = np.arange(len(targets)) if weight is None else np.flatnonzero(weight > 0)
+        held = math.ceil(self.validation_fraction * len(rows))
+        if len(rows) < _FEWEST_ROWS or not 0 < held < len(rows):
+            return rows, rows[:0]
+        classes = self._strata(targets[rows])
+        kinds = None if classes is None else strata(classes, held, len(rows) - held)
+        state = int(rng.integers(2**31))
+        train, held = train_test_split(rows, test_size=held, random_state=state, stratify=kinds)
+        return train, held
+
+    def _train(
+        self: Any,
+        train: tuple[Array, Array, Array | None],
+        validation: tuple[Array, Array, Array | None] | None,
+        rng: np.random.Generator,
+    ) -> None:
+        recipe = RECIPES[self.recipe]
+        rows, targets, weight = train
+        prepare = Preparation.of(rows, self.encoder_.n_numbers_, self.encoder_.cardinalities_)
+        self._prepared = prepare.state()
+        self._begin_fit(targets, weight)
+        x, y = prepare(rows), self._network_targets(targets)
+        held: tuple[Any, ...] | None = None
+        if validation is not None:
+            held = (prepare(validation[0]), self._network_targets(validation[1]), validation[2])
+        seeds = rng.integers(2**31, size=self.members).tolist()
+        epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
+        size = recipe.batch_size(len(x))
+        begun = time.monotonic()
+        self.models_, self.best_epochs_, self.history_ = [], [], []
+        for member, seed in enumerate(seeds):
+            left = None
+            if self.time_limit is not None:
+                left = self.time_limit - (time.monotonic() - begun)
+                if left <= 0 and member:
+                    break
+                left = max(left, 1e-3) / (self.members - member)
+                epochs = min(epochs, self._epochs_within(left, (x, y, weight), size, seed))
+            trainer = self._trainer(x, epochs * math.ceil(len(x) / size), seed)
+            best = None
+            if held is not None:
+                monitor = self._monitor()
+                best = BestEpoch(monitor, patience=recipe.patience or epochs)
+            history = trainer.fit(
+                x,
+                y,
+                epochs=epochs,
+                batch_size=size,
+                sample_weight=weight,
+                validation_data=held,
+                callbacks=None if best is None else [best],
+                max_time=left,
+                verbose=int(self.verbose),
+            )
+            self.models_.append(trainer.model)
+            last = len(history["loss"])
+            self.best_epochs_.append(
+                last if best is None or best.best_epoch is None else best.best_epoch + 1
+            )
+            self.history_.append({name: list(history[name]) for name in history})
+        self._end_fit(None if held is None else self._logits(held[0]), validation)
+
+    def _trainer(self: Any, x: Array, updates: int, seed: int) -> Trainer:
+        plan = RECIPES[self.recipe].plan(x, self._task(), updates, seed)
+        return Trainer(
+            plan.model,
+            loss=self._loss(),
+            optimizer=plan.optimizer,
+            metrics=self._metrics(),
+            schedule=plan.schedule,
+            seed=seed,
+        )
+
+    def _epochs_within(
+        self: Any, seconds: float, rows: tuple[Array, Array, Array | None], size: int, seed: int
+    ) -> int:
+        """Return how many epochs fit into a time, by what some updates of another network take."""
+        x, y, weight = rows
+        trainer = self._trainer(x, _TRIED, seed)
+        begun = time.monotonic()
+        with suppress(FloatingPointError):
+            trainer.fit(
+                x,
+                y,
+                epochs=_TRIED,
+                batch_size=size,
+                sample_weight=weight,
+                max_iterations=_TRIED,
+                max_time=max(0.1 * seconds, 1e-3),
+                log_every=1,
+                verbose=0,
+            )
+        done = max(1, len(trainer.history.iterations.get("loss", ())))
+        each = (time.monotonic() - begun) / done
+        return max(1, int(_SHARE * seconds / (each * math.ceil(len(x) / size))))
+
+    # ---- predictions ----
+
+    def _prepare(self: Any, X: Any) -> tuple[Preparation, Array]:
+        check_is_fitted(self, "models_")
+        return Preparation(**self._prepared), self.encoder_.transform(X)
+
+    def _outputs(self: Any, X: Any) -> Array:
+        """Compute the outputs of all members together, some rows at a time."""
+        prepare, encoded = self._prepare(X)
+        return self._outputs_of(prepare, encoded)
+
+    def _outputs_of(self: Any, prepare: Preparation, encoded: Array) -> Array:
+        return np.concatenate([self._logits(x) for x in prepare.blocks(encoded)])
+
+    def prepare(self: Any, X: Any) -> Array:
+        """Return what the networks are given of a table, of shape (n_samples, inputs), in float32.
+
+        ``models_[0](prepare(X))`` are the outputs of the first network.
+        """
+        preparation, encoded = self._prepare(X)
+        return preparation(encoded)
+
+    def permutation_importance(
+        self: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        n_repeats: int = 5,
+        random_state: Any = None,
+    ) -> Bunch:
+        """Measure by how much the score falls where a column is shuffled (Breiman, 2001).
+
+        As scikit-learn's function of this name, for any kind of table, which is encoded once.
+
+        Parameters
+        ----------
+        X, y : rows that were not learnt from
+        sample_weight : array-like of shape (n_samples,), default=None
+        n_repeats : int, default=5
+            Times that each column is shuffled.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        Bunch
+            ``importances`` of shape (n_features, n_repeats), ``importances_mean`` and
+            ``importances_std``.
+        """
+        prepare, encoded = self._prepare(X)
+        check_consistent_length(encoded, y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, encoded)
+        rng = check_random_state(random_state)
+
+        def score() -> float:
+            decided = self._decide(self._outputs_of(prepare, encoded))
+            value: float = self._score(y, decided, sample_weight)
+            return value
+
+        whole = score()
+        importances = np.zeros((self.n_features_in_, n_repeats))
+        for i, places in enumerate(self.encoder_.output_places()):
+            kept = encoded[:, places].copy()
+            for repeat in range(n_repeats if places else 0):
+                encoded[:, places] = kept[rng.permutation(len(kept))]
+                importances[i, repeat] = whole - score()
+            encoded[:, places] = kept
+        return Bunch(
+            importances=importances,
+            importances_mean=importances.mean(axis=1),
+            importances_std=importances.std(axis=1),
+        )
+
+    def __sklearn_tags__(self: Any) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _rows(
+    encoded: Array, targets: Array, weight: Array | None, index: Array
+) -> tuple[Array, Array, Array | None]:
+    return encoded[index], targets[index], None if weight is None else weight[index]

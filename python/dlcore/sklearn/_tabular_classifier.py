@@ -1,0 +1,264 @@
+"""`TabularClassifier`: classes of the rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from dlcore.functional._activations import log_softmax, sigmoid
+from dlcore.nn._losses import BCEWithLogitsLoss, CrossEntropyLoss
+from dlcore.nn._multi_target import MultiTargetLoss
+from dlcore.sklearn import _probabilities
+from dlcore.sklearn._calibration import temperature
+from dlcore.sklearn._labels import LabelsMixin
+from dlcore.sklearn._recipes import RECIPES, Task
+from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
+
+if TYPE_CHECKING:
+    from dlcore._common.typing import Array
+    from dlcore.nn._losses import Loss
+
+
+class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimator):
+    __doc__ = f"""A network that predicts classes from tables, good without tuning.
+
+    X is a frame of pandas, polars or Arrow, or an array, with numbers, texts, categories, booleans,
+    dates and missing values. Preprocessing, the network, its training and the choice of the best
+    epoch on rows that are held out are those of a recipe; probabilities are calibrated on these rows.
+{PARAMETERS}
+    class_weight : dict, list of dict or "balanced", default=None
+        Weights of the classes, which multiply those of the rows.
+    validation_metric : {{"accuracy", "log_loss"}}, default="accuracy"
+        What makes an epoch the best. With "log_loss" labels are not smoothed. Several targets go by
+        the loss.
+
+    Attributes
+    ----------
+    classes_ : ndarray or list of ndarray
+        Those of y; of each column where y has several.
+    temperatures_ : list of float
+        By which the logits of each target are divided (Guo et al., 2017), so that the rows to validate on
+        are most probable; 1 without such rows.{ATTRIBUTES}
+
+    References
+    ----------
+    Holzmüller, Grinsztajn, Steinwart: Better by default: strong pre-tuned MLPs and boosted trees on
+    tabular data, NeurIPS 2024. Gorishniy, Kotelnikov, Babenko: TabM: advancing tabular deep learning
+    with parameter-efficient ensembling, ICLR 2025.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dlcore.sklearn import TabularClassifier
+    >>> frame = pd.DataFrame({{"color": ["red", "blue", None, "red"] * 10, "size": range(40)}})
+    >>> classifier = TabularClassifier(max_epochs=20, random_state=0)
+    >>> classifier.fit(frame, ["yes", "no", "no", "yes"] * 10).predict(frame[:2]).tolist()
+    ['yes', 'no']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **CONSTRAINTS,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "validation_metric": [StrOptions({"accuracy", "log_loss"})],
+    }
+    warm_start = False
+
+    def __init__(
+        self,
+        recipe: str = "realmlp",
+        *,
+        members: int = 1,
+        max_epochs: int | None = None,
+        time_limit: float | None = None,
+        validation_fraction: float = 0.2,
+        validation_metric: str = "accuracy",
+        categorical_features: Any = None,
+        class_weight: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.members = members
+        self.max_epochs = max_epochs
+        self.time_limit = time_limit
+        self.validation_fraction = validation_fraction
+        self.validation_metric = validation_metric
+        self.categorical_features = categorical_features
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> Self:
+        """Fit the networks.
+
+        Parameters
+        ----------
+        X : frame or array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels; several columns of 0 and 1 are labels of their own, several columns of
+            more classes so many questions.
+        sample_weight : array-like of shape (n_samples,), default=None
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            Rows to find the best epoch by; none of X is held out then.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, sample_weight, validation_data)
+        return self
+
+    # ---- targets ----
+
+    def _take_targets(self, y: Array) -> None:
+        check_classification_targets(y)
+        if y.ndim == 2 and type_of_target(y) == "multiclass-multioutput":
+            self.classes_ = [np.unique(column) for column in y.T]
+            self.__dict__.pop("_label_binarizer", None)
+        else:
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+
+    def _encode_targets(self, y: Array) -> Array:
+        return self._encode(y)
+
+    def _weigh(self, weight: Array | None, targets: Array) -> Array | None:
+        return self._weigh_classes(weight, targets, self._class_tables(targets, False))
+
+    def _begin_fit(self, targets: Array, weight: Array | None) -> None:
+        pass
+
+    def _network_targets(self, targets: Array) -> Array:
+        if self._has_many_targets:
+            return targets.astype(np.float32)
+        if self._is_multilabel:
+            smoothing = np.float32(self._smoothing)
+            return targets.astype(np.float32) * (1 - smoothing) + smoothing / 2
+        return targets
+
+    @property
+    def _smoothing(self) -> float:
+        by_loss = self.validation_metric == "log_loss"
+        return 0.0 if by_loss else RECIPES[self.recipe].label_smoothing
+
+    def _widths(self) -> list[int]:
+        """Return the outputs of each target."""
+        if self._has_many_targets:
+            return [len(own) for own in self.classes_]
+        return [len(self.classes_)]
+
+    def _task(self) -> Task:
+        kind = "classes" if self._has_many_targets or not self._is_multilabel else "labels"
+        return Task(sum(self._widths()), kind, len(self._widths()))
+
+    def _loss(self) -> Loss:
+        of_classes = CrossEntropyLoss(label_smoothing=self._smoothing)
+        if self._has_many_targets:
+            widths = self._widths()
+            return MultiTargetLoss([of_classes] * len(widths), widths)
+        return BCEWithLogitsLoss() if self._is_multilabel else of_classes
+
+    def _by_accuracy(self) -> bool:
+        is_plain = not self._has_many_targets and not self._is_multilabel
+        return is_plain and self.validation_metric == "accuracy"
+
+    def _metrics(self) -> list[str]:
+        return ["accuracy"] if self._by_accuracy() else []
+
+    def _monitor(self) -> str:
+        return "val_accuracy" if self._by_accuracy() else "val_loss"
+
+    def _end_fit(self, logits: Array | None, validation: Any) -> None:
+        """Find the temperatures."""
+        count = 1 if not self._has_many_targets else len(self.classes_)
+        self.temperatures_ = [1.0] * count
+        if logits is None:
+            return
+        _, targets, weight = validation
+        if not self._has_many_targets and self._is_multilabel:
+            both = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)
+            own = None if weight is None else np.repeat(weight, logits.shape[1])
+            self.temperatures_ = [temperature(both, targets.ravel().astype(np.intp), own)]
+        else:
+            columns = targets.reshape(len(targets), -1).T
+            parts = self._parts(logits)
+            pairs = zip(parts, columns, strict=True)
+            self.temperatures_ = [temperature(part, own, weight) for part, own in pairs]
+
+    # ---- predictions ----
+
+    def _parts(self, logits: Array) -> list[Array]:
+        """Return the logits of each target."""
+        return np.split(logits, np.cumsum(self._widths())[:-1], axis=1)
+
+    def _logits(self, x: Array) -> Array:
+        """Return the logits of the mean of the members' probabilities."""
+        if len(self.models_) == 1:
+            return self.models_[0](x)
+        outputs = [model(x) for model in self.models_]
+        if not self._has_many_targets and self._is_multilabel:
+            p = np.mean([sigmoid(own) for own in outputs], axis=0, dtype=np.float64)
+            p = np.clip(p, 1e-12, 1 - 1e-12)
+            return np.log(p / (1 - p)).astype(np.float32)
+        parts = []
+        for own in zip(*map(self._parts, outputs), strict=True):
+            logs = [log_softmax(part.astype(np.float64)) for part in own]
+            parts.append(np.logaddexp.reduce(logs) - np.log(len(logs)))
+        return np.hstack(parts).astype(np.float32)
+
+    def _decide(self, logits: Array) -> Array:
+        if self._has_many_targets:
+            pairs = zip(self.classes_, self._parts(logits), strict=True)
+            return np.stack([classes[own.argmax(1)] for classes, own in pairs], axis=1)
+        if self._is_multilabel:
+            return (logits > 0).astype(np.int64)
+        decided: Array = self.classes_[logits.argmax(1)]
+        return decided
+
+    def predict(self, X: Any) -> Array:
+        """Predict classes: of shape (n_samples,) or, for several targets, (n_samples, n_outputs)."""
+        return self._decide(self._outputs(X))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Estimate probabilities, of shape (n_samples, n_classes), calibrated by the temperature.
+
+        A list of them for several columns of classes; for several labels the probability of each.
+        """
+        return self._by_target(X, _probabilities.class_probabilities, sigmoid)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Estimate the logarithms of probabilities, finite where a probability rounds to 0."""
+        of_labels = _probabilities.log_independent_probabilities
+        return self._by_target(X, _probabilities.log_class_probabilities, of_labels)
+
+    def _by_target(self, X: Any, of_classes: Any, of_labels: Any) -> Any:
+        parts = self._parts(self._outputs(X))
+        pairs = zip(parts, self.temperatures_, strict=True)
+        scaled = [np.ascontiguousarray(part / np.float32(t)) for part, t in pairs]
+        if self._has_many_targets:
+            return [of_classes(own) for own in scaled]
+        return of_labels(scaled[0]) if self._is_multilabel else of_classes(scaled[0])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean accuracy; with several targets the share of rows right in all of them."""
+        return self._score(y, self.predict(X), sample_weight)
+
+    def _score(self, y: Any, decided: Array, sample_weight: Any) -> float:
+        if decided.ndim == 2:
+            right = (np.asarray(y) == decided).all(axis=1)
+            return float(np.average(right, weights=sample_weight))
+        return float(accuracy_score(np.asarray(y), decided, sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,235 @@
+"""`TabularRegressor`: numbers from the rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+
+from dlcore.nn._losses import MSELoss
+from dlcore.sklearn._checks import finite_targets
+from dlcore.sklearn._recipes import RECIPES, Task
+from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlcore._common.typing import Array
+    from dlcore.nn._losses import Loss
+
+
+class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
+    __doc__ = f"""A network that predicts numbers from tables, good without tuning.
+
+    X is a frame of pandas, polars or Arrow, or an array, with numbers, texts, categories, booleans,
+    dates and missing values. Preprocessing, the network, its training and the choice of the best
+    epoch on rows that are held out are those of a recipe. Targets are scaled to mean 0 and variance 1
+    for the network; RealMLP predicts nothing beyond those that it has seen.
+{PARAMETERS}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Columns of y.
+    residuals_ : ndarray of shape (n_validation_rows, n_outputs)
+        y less the prediction for the rows to validate on, in ascending order: what `predict_quantiles`
+        is made of.{ATTRIBUTES}
+
+    References
+    ----------
+    Holzmüller, Grinsztajn, Steinwart: Better by default: strong pre-tuned MLPs and boosted trees on
+    tabular data, NeurIPS 2024. Gorishniy, Kotelnikov, Babenko: TabM: advancing tabular deep learning
+    with parameter-efficient ensembling, ICLR 2025.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dlcore.sklearn import TabularRegressor
+    >>> frame = pd.DataFrame({{"town": ["Oslo", "Bergen"] * 50, "area": range(100)}})
+    >>> prices = 3.0 * frame["area"] + 50 * (frame["town"] == "Oslo")
+    >>> regressor = TabularRegressor(max_epochs=60, random_state=0).fit(frame, prices)
+    >>> regressor.score(frame, prices) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = dict(CONSTRAINTS)
+
+    def __init__(
+        self,
+        recipe: str = "realmlp",
+        *,
+        members: int = 1,
+        max_epochs: int | None = None,
+        time_limit: float | None = None,
+        validation_fraction: float = 0.2,
+        categorical_features: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.members = members
+        self.max_epochs = max_epochs
+        self.time_limit = time_limit
+        self.validation_fraction = validation_fraction
+        self.categorical_features = categorical_features
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> Self:
+        """Fit the networks.
+
+        Parameters
+        ----------
+        X : frame or array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            Rows to find the best epoch by; none of X is held out then.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, sample_weight, validation_data)
+        return self
+
+    # ---- targets ----
+
+    def _take_targets(self, y: Array) -> None:
+        self._is_flat = y.ndim == 1
+        self.n_outputs_ = 1 if self._is_flat else y.shape[1]
+
+    def _encode_targets(self, y: Array) -> Array:
+        values = finite_targets(y).reshape(len(y), -1)
+        if values.shape[1] != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} columns, got {values.shape[1]}")
+        return values
+
+    def _weigh(self, weight: Array | None, targets: Array) -> Array | None:  # noqa: ARG002
+        return weight
+
+    def _strata(self, targets: Array) -> None:  # noqa: ARG002
+        return None
+
+    def _begin_fit(self, targets: Array, weight: Array | None) -> None:
+        """Learn what the targets are scaled by."""
+        self._low, self._high = targets.min(axis=0), targets.max(axis=0)
+        size = np.maximum(np.abs(self._low), np.abs(self._high))
+        size = np.where(size > 0, size, 1.0)  # whose squares are numbers
+        unit = targets / size
+        mean = np.average(unit, axis=0, weights=weight)
+        spread = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=weight))
+        self._mean = mean * size
+        self._spread = np.where(spread > 1e-14, spread, 1.0) * size
+
+    def _network_targets(self, targets: Array) -> Array:
+        return ((targets - self._mean) / self._spread).astype(np.float32)
+
+    def _task(self) -> Task:
+        return Task(self.n_outputs_, "values", self.n_outputs_)
+
+    def _loss(self) -> Loss:
+        return MSELoss()
+
+    def _metrics(self) -> list[str]:
+        return []
+
+    def _monitor(self) -> str:
+        return "val_loss"
+
+    def _end_fit(self, logits: Array | None, validation: Any) -> None:
+        """Keep the errors of the rows to validate on."""
+        self.residuals_ = np.empty((0, self.n_outputs_))
+        self._residual_weights = np.empty((0, self.n_outputs_))
+        if logits is None:
+            return
+        _, targets, weight = validation
+        errors = targets - self._values(logits)
+        order = errors.argsort(axis=0, kind="stable")
+        self.residuals_ = np.take_along_axis(errors, order, axis=0)
+        self._residual_weights = (np.ones(len(errors)) if weight is None else weight)[order]
+
+    # ---- predictions ----
+
+    def _logits(self, x: Array) -> Array:
+        if len(self.models_) == 1:
+            return self.models_[0](x)
+        outputs = np.stack([model(x) for model in self.models_])
+        mean: Array = outputs.mean(axis=0, dtype=np.float64)
+        return mean
+
+    def _values(self, outputs: Array) -> Array:
+        values: Array = outputs * self._spread + self._mean
+        return (
+            np.clip(values, self._low, self._high) if RECIPES[self.recipe].clips_values else values
+        )
+
+    def _decide(self, outputs: Array) -> Array:
+        values = self._values(outputs)
+        return values[:, 0] if self._is_flat else values
+
+    def predict(self, X: Any) -> Array:
+        """Predict values, of shape (n_samples,) or (n_samples, n_outputs), in float64."""
+        return self._decide(self._outputs(X))
+
+    def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Array:
+        """Predict quantiles of y: the prediction and a quantile of the errors on held out rows.
+
+        The errors are those of the rows to validate on (split conformal prediction), so that of new
+        rows like these the right share is below. The distance of two quantiles is the same for all
+        rows.
+
+        Parameters
+        ----------
+        X : frame or array-like of shape (n_samples, n_features)
+        quantiles : sequence of float
+            Orders from 0 to 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, len(quantiles)) or (n_samples, n_outputs, len(quantiles))
+
+        Raises
+        ------
+        ValueError
+            An order is not in [0, 1], or the fit had no rows to validate on.
+
+        References
+        ----------
+        Lei, G'Sell, Rinaldo, Tibshirani, Wasserman: Distribution-free predictive inference for
+        regression, JASA 2018.
+        """
+        check_is_fitted(self, "models_")
+        orders = np.asarray(quantiles, np.float64)
+        if orders.ndim != 1 or not ((orders >= 0) & (orders <= 1)).all():
+            raise ValueError(f"quantiles must be numbers from 0 to 1, not {quantiles!r:.100}")
+        if not len(self.residuals_):
+            raise ValueError(
+                "predict_quantiles needs rows to validate on: fit with validation_fraction > 0 or "
+                "validation_data, and at least 5 rows"
+            )
+        values = self._values(self._outputs(X))[:, :, np.newaxis] + self._error_quantiles(orders)
+        return values[:, 0] if self._is_flat else values
+
+    def _error_quantiles(self, orders: Array) -> Array:
+        """Return the quantiles of the errors of each target, of shape (n_outputs, orders)."""
+        columns = zip(self.residuals_.T, self._residual_weights.T, strict=True)
+        found = []
+        for errors, weight in columns:
+            # The middle of the weight of each error is its order.
+            middles = (np.cumsum(weight) - weight / 2) / weight.sum()
+            found.append(np.interp(orders, middles, errors))
+        return np.array(found)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R²."""
+        return self._score(y, self.predict(X), sample_weight)
+
+    def _score(self, y: Any, predicted: Array, sample_weight: Any) -> float:
+        return float(r2_score(np.asarray(y), predicted, sample_weight=sample_weight))

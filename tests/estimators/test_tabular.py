@@ -1,0 +1,442 @@
+"""`TabularClassifier` and `TabularRegressor`: scikit-learn's tests, tables, targets, files."""
+
+import copy
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
+
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.metrics import log_loss, r2_score
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import dlcore as dl
+from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes
+from dlcore.sklearn._calibration import temperature
+from dlcore.sklearn._preparation import Preparation
+from support.sklearn_suite import lenient
+
+RNG = np.random.default_rng(0)
+ROWS = 400
+COLUMNS = {
+    "size": RNG.normal(size=ROWS).tolist(),
+    "kind": RNG.choice(["a", "b", "c", "d"], ROWS).tolist(),
+    "flag": RNG.choice([True, False], ROWS).tolist(),
+    "count": [None if i % 7 == 0 else i % 5 for i in range(ROWS)],
+    "gaps": [None if i % 3 == 0 else ["x", "y"][i % 2] for i in range(ROWS)],
+    "nothing": [None] * ROWS,
+}
+FRAME = pd.DataFrame(COLUMNS)
+SIGNAL = (
+    FRAME["size"] + (FRAME["kind"] == "a") + 0.3 * FRAME["count"].fillna(4) + 0.5 * FRAME["flag"]
+).to_numpy(float)
+LABELS = np.where(SIGNAL > np.median(SIGNAL), "yes", "no")  # noqa: SIM300
+TARGETS = {
+    "two": LABELS,
+    "three": np.digitize(SIGNAL, np.quantile(SIGNAL, [0.3, 0.7])),
+    "multilabel": np.stack([SIGNAL > 1, FRAME["flag"]], axis=1).astype(int),
+    "questions": np.stack([np.digitize(SIGNAL, [0.5, 1.5]), np.arange(ROWS) % 4], axis=1),
+    "number": SIGNAL,
+    "numbers": np.stack([SIGNAL, 1e6 - 1e5 * SIGNAL], axis=1),
+}
+CLASSIFICATION = ["two", "three", "multilabel", "questions"]
+
+
+def made(target, **options):
+    kind = TabularClassifier if target in CLASSIFICATION else TabularRegressor
+    return kind(**{"max_epochs": 8, "random_state": 0} | options)
+
+
+def answers(estimator, X):
+    """Return the bytes of all that an estimator predicts."""
+    methods = ("predict", "predict_proba", "predict_log_proba", "predict_quantiles")
+    results = [getattr(estimator, name)(X) for name in methods if hasattr(estimator, name)]
+    return [
+        np.asarray(part).tobytes()
+        for result in results
+        for part in (result if isinstance(result, list) else [result])
+    ]
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """TabM with 4 members of 16 units: 32 of 512 take seconds."""
+    monkeypatch.setattr(_recipes.TabM, "k", 4)
+    monkeypatch.setattr(_recipes.TabM, "width", 16)
+
+
+EXPECTED = {
+    "check_sample_weight_equivalence_on_dense_data": "rows that are held out and batches are drawn "
+    "of rows, as in bootstraps",
+}
+OF_CLASSES = {"check_class_weight_classifiers": "nothing is learnt where rows weigh 1e-7"}
+
+
+@parametrize_with_checks(
+    [TabularClassifier(max_epochs=25), TabularRegressor(max_epochs=25)],
+    expected_failed_checks=lambda est: (
+        EXPECTED | OF_CLASSES if isinstance(est, TabularClassifier) else EXPECTED
+    ),
+    xfail_strict=True,
+)
+@lenient
+def test_estimator_checks(estimator, check, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    check(estimator)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["two", "numbers"])
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_a_table_has_the_same_bits_in_every_library(target, recipe):
+    y = TARGETS[target]
+    tables = {
+        "pandas": FRAME,
+        "polars": pl.DataFrame(COLUMNS),
+        "arrow": pa.table(COLUMNS),
+        "objects": np.array([list(row) for row in zip(*COLUMNS.values(), strict=True)], object),
+    }
+    fitted = {
+        name: made(target, recipe=recipe, max_epochs=2).fit(X, y) for name, X in tables.items()
+    }
+    expected = answers(fitted["pandas"], FRAME)
+    for name, X in tables.items():
+        assert answers(fitted[name], X) == expected, name
+    one = y.ndim == 1
+    for own in (pl.Series(y) if one else pl.DataFrame(y), pd.Series(y) if one else pd.DataFrame(y)):
+        assert answers(made(target, recipe=recipe, max_epochs=2).fit(FRAME, own), FRAME) == expected
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_targets(target, recipe):
+    y = TARGETS[target]
+    estimator = made(target, recipe=recipe, max_epochs=40).fit(FRAME, y)
+    predicted = estimator.predict(FRAME)
+    assert predicted.shape == y.shape
+    if target in ("two", "three", "number", "numbers"):
+        assert estimator.score(FRAME, y) > 0.8
+    if target == "multilabel":
+        p = estimator.predict_proba(FRAME)
+        assert p.shape == y.shape
+        np.testing.assert_array_equal(predicted, p > 0.5)
+        assert estimator.score(FRAME, y) > 0.7
+    elif target == "questions":
+        for i, p in enumerate(estimator.predict_proba(FRAME)):
+            np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+            np.testing.assert_array_equal(estimator.classes_[i][p.argmax(1)], predicted[:, i])
+        assert len(estimator.temperatures_) == 2
+    elif target in CLASSIFICATION:
+        p = estimator.predict_proba(FRAME)
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+        np.testing.assert_allclose(np.log(p), estimator.predict_log_proba(FRAME), atol=1e-4)
+        assert (estimator.classes_[p.argmax(1)] == predicted).all()
+
+
+def test_rows_with_gaps_and_what_is_unknown():
+    estimator = made("two").fit(FRAME, LABELS)
+    odd = FRAME[:4].assign(
+        size=[None, 1e300, -1e300, 0.0],
+        kind=["never seen", None, "a", "b"],
+        count=[None] * 4,
+        nothing=["something", 3, None, 1.5],
+    )
+    assert np.isfinite(estimator.predict_proba(odd)).all()
+    with pytest.raises(ValueError, match=r"infinity.*'size'"):
+        estimator.predict(odd.assign(size=np.inf))
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(FRAME[list(FRAME)[::-1]])
+
+
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_few_rows_and_one_class(recipe):
+    options = {"recipe": recipe, "max_epochs": 3, "random_state": 0}
+    one = TabularRegressor(**options).fit([[1.0, 2.0]], [5.0])
+    assert one.predict([[1.0, 2.0], [9.0, np.nan]]).shape == (2,)
+    if recipe == "realmlp":
+        assert one.predict([[9.0, np.nan]]).tolist() == [5.0]  # the only target that was seen
+    same = TabularClassifier(**options).fit(FRAME[:30], ["only"] * 30)
+    assert set(same.predict(FRAME)) == {"only"}
+    assert (same.predict_proba(FRAME) == 1).all()
+    rare = TabularClassifier(**options).fit(FRAME[:31], ["a"] * 15 + ["b"] * 15 + ["c"])
+    assert rare.predict_proba(FRAME).shape == (ROWS, 3)
+    with pytest.raises(ValueError, match="no column with a value"):
+        TabularClassifier(**options).fit(FRAME[["nothing"]], LABELS)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_it_beats_the_plain_perceptron():
+    rng = np.random.default_rng(1)
+    n = 1000
+    frame = pd.DataFrame({
+        "a": rng.standard_cauchy(n), "b": np.exp(2 * rng.normal(size=n)), "c": rng.normal(size=n),
+        "k": rng.choice(list("uvwxyz"), n),
+    })  # fmt: skip
+    effect = frame["k"].map(dict(zip("uvwxyz", [3, -2, 1, 0, -1, 2], strict=True)))
+    y = np.arctan(frame["a"]) + np.log(frame["b"]) + effect * (frame["c"] > 0)
+    plain = make_column_transformer((OneHotEncoder(), ["k"]), remainder=StandardScaler())
+    learn, test = frame[:700], frame[700:]
+    theirs = make_pipeline(plain, MLPRegressor(random_state=0, max_iter=100)).fit(learn, y[:700])
+    ours = TabularRegressor(random_state=0, max_epochs=50).fit(learn, y[:700])
+    assert 1 - ours.score(test, y[700:]) < 0.5 * (1 - theirs.score(test, y[700:]))
+    labels = y > 0
+    theirs = make_pipeline(plain, MLPClassifier(random_state=0, max_iter=100))
+    theirs.fit(learn, labels[:700])
+    ours = TabularClassifier(random_state=0, max_epochs=50).fit(learn, labels[:700])
+    assert 1 - ours.score(test, labels[700:]) < 1 - theirs.score(test, labels[700:])
+
+
+# ---- how they are fitted -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["three", "number"])
+def test_best_epoch_of_own_rows(target):
+    y = TARGETS[target]
+    estimator = made(target, max_epochs=30)
+    estimator.fit(FRAME[:300], y[:300], validation_data=(FRAME[300:], y[300:]))
+    logs = estimator.history_[0]
+    if target == "three":
+        values = logs["val_accuracy"]
+        last = len(values) - 1 - int(np.argmax(values[::-1]))
+        assert estimator.best_epochs_ == [last + 1]
+        assert estimator.score(FRAME[300:], y[300:]) == pytest.approx(max(values))
+    else:
+        assert estimator.best_epochs_ == [int(np.argmin(logs["val_loss"])) + 1]
+        assert len(estimator.residuals_) == 100
+    weights = np.ones(100)
+    same = made(target, max_epochs=30)
+    same.fit(FRAME[:300], y[:300], validation_data=(FRAME[300:], y[300:], weights))
+    assert answers(same, FRAME) == answers(estimator, FRAME)
+    for wrong, words in (
+        (FRAME, "must be .X, y."),
+        ((FRAME[["size"]], y), "validation_data.*feature names"),
+        ((FRAME[:3], y), "validation_data.*inconsistent"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            made(target).fit(FRAME, y, validation_data=wrong)
+
+
+def test_rows_of_weight_0_are_not_there():
+    weights = (np.arange(ROWS) % 2).astype(float)
+    odd = weights > 0
+    for target in ("two", "number"):
+        changed = TARGETS[target].copy()
+        changed[~odd] = changed[0]
+        frame = FRAME.copy()
+        frame.loc[~odd, "size"] = 1e9
+        a = made(target, max_epochs=2).fit(FRAME, TARGETS[target], weights)
+        b = made(target, max_epochs=2).fit(frame, changed, weights)
+        assert answers(a, FRAME[odd]) == answers(b, FRAME[odd])
+
+
+def test_weights_of_classes():
+    y = np.arange(ROWS) % 10 == 0
+    plain = made("two", max_epochs=20).fit(FRAME, y)
+    balanced = made("two", max_epochs=20, class_weight="balanced").fit(FRAME, y)
+    assert (
+        balanced.predict_proba(FRAME)[:, 1].mean() > 1.2 * plain.predict_proba(FRAME)[:, 1].mean()
+    )
+    rows = made("two", max_epochs=20, class_weight={False: 1.0, True: 4.0}).fit(FRAME, y)
+    weighed = made("two", max_epochs=20).fit(FRAME, y, np.where(y, 4.0, 1.0))
+    assert answers(rows, FRAME) == answers(weighed, FRAME)
+
+
+@pytest.mark.parametrize("target", ["two", "questions", "multilabel", "number"])
+def test_members_predict_by_their_mean(target):
+    three = made(target, members=3, max_epochs=3).fit(FRAME, TARGETS[target])
+    assert len(three.models_) == len(three.history_) == len(three.best_epochs_) == 3
+    outputs = [model(three.prepare(FRAME)) for model in three.models_]
+    assert not np.array_equal(outputs[0], outputs[1])
+    mean = three._outputs(FRAME)
+    if target == "number":
+        np.testing.assert_allclose(mean, np.mean(outputs, axis=0), atol=1e-6)
+    elif target == "two":
+        p = np.mean([dl.softmax(own) for own in outputs], axis=0)
+        np.testing.assert_allclose(dl.softmax(mean), p, atol=1e-6)
+    elif target == "multilabel":
+        p = np.mean([dl.sigmoid(own) for own in outputs], axis=0)
+        np.testing.assert_allclose(dl.sigmoid(mean), p, atol=1e-6)
+
+
+def test_a_seed_decides():
+    a, b = (made("two", max_epochs=2).fit(FRAME, LABELS) for _ in range(2))
+    with dl.num_threads(1):
+        c = made("two", max_epochs=2).fit(FRAME, LABELS)
+    assert answers(a, FRAME) == answers(b, FRAME) == answers(c, FRAME)
+    assert answers(a, FRAME) != answers(made("two", random_state=1).fit(FRAME, LABELS), FRAME)
+
+
+def test_time_limit():
+    begun = time.monotonic()
+    fitted = made("two", max_epochs=10**6, time_limit=0.5, members=2).fit(FRAME, LABELS)
+    assert time.monotonic() - begun < 60  # and not the hours of so many epochs
+    assert all(len(logs["loss"]) >= 1 for logs in fitted.history_)
+
+
+def test_progress(capsys):
+    made("two", max_epochs=2, verbose=2).fit(FRAME, LABELS)
+    assert "val_accuracy" in capsys.readouterr().out
+    made("two", max_epochs=2).fit(FRAME, LABELS)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"recipe": "forest"}, "recipe"),
+        ({"members": 0}, "members"),
+        ({"time_limit": 0}, "time_limit"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"max_epochs": 2.5}, "max_epochs"),
+        ({"categorical_features": [99]}, "categorical_features"),
+    ],
+)
+def test_wrong_options(options, error):
+    with pytest.raises(ValueError, match=error):
+        made("two", **options).fit(FRAME, LABELS)
+
+
+def test_targets_of_regression_are_scaled_and_not_exceeded():
+    for factor in (1e-200, 1.0, 1e200):
+        y = SIGNAL * factor
+        estimator = made("number", max_epochs=20).fit(FRAME, y)
+        assert r2_score(SIGNAL, estimator.predict(FRAME) / factor) > 0.5
+        predicted = estimator.predict(FRAME.assign(size=1e9))
+        assert y.min() <= predicted.min() <= predicted.max() <= y.max()
+
+
+# ---- what they tell ------------------------------------------------------------------------------
+
+
+def test_temperature_is_the_best_one():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3))
+    p = dl.softmax(logits)
+    classes = (p.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    for true in (0.2, 1.0, 5.0):
+        assert temperature(logits * true, classes) == pytest.approx(true, rel=0.1)
+    weight = np.repeat([1.0, 0.0], 2000)
+    assert temperature(logits, classes, weight) == pytest.approx(
+        temperature(logits[:2000], classes[:2000]), rel=1e-2
+    )
+    assert temperature(np.zeros((3, 2)), np.zeros(3, int)) == 1
+    assert temperature(np.zeros((0, 2)), np.zeros(0, int)) == 1
+    sure = np.repeat(np.eye(3), 100, axis=0)
+    assert 0.05 < temperature(sure, np.arange(300) // 100) < 0.5  # all are right
+
+
+def test_probabilities_are_calibrated():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(1200, 4))
+    y = (x[:, 0] + rng.normal(size=1200) > 0).astype(int)
+    estimator = TabularClassifier(max_epochs=30, random_state=0).fit(x[:700], y[:700])
+    p = estimator.predict_proba(x[700:])
+    raw = dl.softmax(estimator._outputs(x[700:]))
+    assert estimator.temperatures_ != [1.0]
+    assert log_loss(y[700:], p) < log_loss(y[700:], raw) + 0.01
+    assert log_loss(y[700:], p) < 0.62
+
+
+def test_quantiles():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(3000, 2))
+    y = x[:, 0] + 0.5 * rng.normal(size=3000)
+    estimator = TabularRegressor(max_epochs=6, random_state=0).fit(x[:2000], y[:2000])
+    orders = (0.1, 0.5, 0.9)
+    found = estimator.predict_quantiles(x[2000:], orders)
+    assert found.shape == (1000, 3)
+    below = (y[2000:, np.newaxis] < found).mean(axis=0)
+    np.testing.assert_allclose(below, orders, atol=0.05)
+    several = made("numbers").fit(FRAME, TARGETS["numbers"])
+    assert several.predict_quantiles(FRAME, [0.5]).shape == (ROWS, 2, 1)
+    with pytest.raises(ValueError, match="quantiles must be"):
+        estimator.predict_quantiles(x, [1.5])
+    with pytest.raises(ValueError, match="rows to validate on"):
+        made("number", validation_fraction=0.0).fit(FRAME, SIGNAL).predict_quantiles(FRAME)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_permutation_importance(library):
+    frame = FRAME if library == "pandas" else pl.DataFrame(COLUMNS)
+    estimator = made("number", max_epochs=20).fit(frame, SIGNAL)
+    result = estimator.permutation_importance(frame, SIGNAL, n_repeats=3, random_state=0)
+    assert result.importances.shape == (6, 3)
+    of = dict(zip(COLUMNS, result.importances_mean, strict=True))
+    assert of["size"] > 10 * abs(of["gaps"])
+    assert of["nothing"] == 0
+    again = estimator.permutation_importance(frame, SIGNAL, n_repeats=3, random_state=0)
+    np.testing.assert_array_equal(result.importances, again.importances)
+
+
+# ---- files and exports ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_files_and_copies_predict_the_same_bits(tmp_path, target, recipe):
+    estimator = made(target, recipe=recipe, max_epochs=2, members=2)
+    assert dl_load(tmp_path, clone(estimator)).get_params() == estimator.get_params()
+    estimator.fit(pl.DataFrame(COLUMNS), TARGETS[target])
+    expected = answers(estimator, FRAME)
+    for same in (
+        dl_load(tmp_path, estimator),
+        pickle.loads(pickle.dumps(estimator)),
+        copy.deepcopy(estimator),
+    ):
+        assert answers(same, FRAME) == expected
+        assert same.history_ == estimator.history_
+        assert same.get_params() == estimator.get_params()
+
+
+def dl_load(tmp_path, estimator):
+    dl.save(estimator, tmp_path / "estimator.safetensors")
+    return dl.load(tmp_path / "estimator.safetensors")
+
+
+def test_a_file_of_other_networks_is_refused(tmp_path):
+    estimator = made("two", max_epochs=1).fit(FRAME, LABELS)
+    estimator.models_ = [dl.Sequential(dl.Linear(3, 2))]
+    with pytest.raises(ValueError, match="3 inputs and 2 outputs"):
+        dl_load(tmp_path, estimator)
+
+
+@pytest.mark.parametrize("export", [dl.to_onnx, lambda model: dl.to_c(model, "model")])
+def test_exports_say_what_they_lack(export):
+    estimator = made("two", max_epochs=1).fit(FRAME, LABELS)
+    with pytest.raises(TypeError, match=r"TabularClassifier.*models_.*prepare"):
+        export(estimator)
+
+
+# ---- the columns of the network ------------------------------------------------------------------
+
+
+def test_columns_of_the_network():
+    frame = pd.DataFrame({
+        "n": [0.0, 1, 2, 3, 4, np.nan], "two": ["p", "q", "q", "p", "q", "q"],
+        "three": ["u", "v", "w", None, "u", "u"], "same": [7.0] * 6, "one": ["z"] * 6,
+    })  # fmt: skip
+    encoder = TableEncoder(dtype="float64")
+    encoded = encoder.fit_transform(frame)
+    prepare = Preparation.of(encoded, encoder.n_numbers_, encoder.cardinalities_)
+    x = prepare(encoded)
+    assert x.dtype == np.float32
+    assert prepare.width == x.shape[1] == 2 + 1 + 1 + 4 + 1
+    z = np.array([-1, -0.5, 0, 0.5, 1, 0])
+    np.testing.assert_allclose(x[:, 0], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
+    assert (x[:, 1] == 0).all()  # the same for all rows
+    assert (x[:, 2] != 0).tolist() == [False] * 5 + [True]  # the gap
+    assert (x[:, -1] == 0).all()
+    unknown = prepare(encoder.transform(frame.assign(three="new")))
+    np.testing.assert_array_equal(unknown[:, 4:8], np.tile(x[:, 4:8].min(axis=0), (6, 1)))

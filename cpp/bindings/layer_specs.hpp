@@ -33,6 +33,22 @@ inline parallel_spec<T> read_parallel(py::handle object) {
   return spec;
 }
 
+inline activation_layer_spec read_activation(py::handle object) {
+  fields of(object, "ActivationSpec");
+  activation_layer_spec spec{};
+  spec.features = of.integer("features");
+  const std::string kernel = of.text("kernel");
+  if (!find_activation(kernel.c_str(), spec.activation.kind))
+    throw py::value_error("ActivationSpec: kernel must be an activation, got " + kernel);
+  const py::tuple options = of.tuple("options");
+  const std::size_t count = info(spec.activation.kind).option_count();
+  if (options.size() != count)
+    of.wrong("options", "of " + std::to_string(count) + " numbers for " + kernel, options);
+  for (std::size_t i = 0; i < count; ++i) spec.activation.options[i] = options[i].cast<double>();
+  of.end();
+  return spec;
+}
+
 template <class T>
 inline embedding_spec<T> read_embedding(py::handle object, bool trains) {
   fields of(object, "EmbeddingSpec");
@@ -231,20 +247,19 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     of.end();
     return spec;
   }
-  fields of(object, "ActivationSpec");
-  activation_layer_spec spec{};
-  spec.features = of.integer("features");
-  const std::string kernel = of.text("kernel");
-  if (!find_activation(kernel.c_str(), spec.activation.kind))
-    throw py::value_error("ActivationSpec: kernel must be an activation, got " + kernel);
-  const py::tuple options = of.tuple("options");
-  const std::size_t count = info(spec.activation.kind).option_count();
-  if (options.size() != count)
-    of.wrong("options", "of " + std::to_string(count) + " numbers for " + kernel, options);
-  for (std::size_t i = 0; i < count; ++i)
-    spec.activation.options[i] = options[i].template cast<double>();
-  of.end();
-  return spec;
+  if (is_spec(object, "ParametricActivationSpec")) {
+    fields of(object, "ParametricActivationSpec");
+    parametric_activation_spec<T> spec{};
+    spec.features = of.integer("features");
+    const std::ptrdiff_t size = of.flag("is_shared") ? 1 : spec.features;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    const py::object activation = of.object("activation");
+    if (!activation.is_none()) spec.activation = read_activation(activation).activation;
+    of.end();
+    return spec;
+  }
+  return read_activation(object);
 }
 
 template <class T>

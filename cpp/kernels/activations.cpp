@@ -65,6 +65,23 @@ struct elu {
   }
 };
 
+// Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, NeurIPS 2017.
+constexpr double selu_scale = 1.0507009873554804934193349852946;
+constexpr double selu_alpha = 1.6732632423543772848170429916717;
+
+struct selu {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), vec<T>(T(selu_scale)) * x,
+                     vec<T>(T(selu_scale * selu_alpha)) * expm1<T>(x));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    return select<T>(x > vec<T>(T(0)), dy * vec<T>(T(selu_scale)),
+                     dy * (vec<T>(T(selu_scale * selu_alpha)) * exp<T>(x)));
+  }
+};
+
 struct logistic {
   template <class T>
   vec<T> forward(vec<T> x) const {
@@ -91,13 +108,30 @@ struct hyperbolic_tangent {
   }
 };
 
+// x e^x where e^x is subnormal and has lost the digits that its product with x still has: there e^x
+// is the square of the root e^(x / 2).
+template <class T>
+struct far_tail {
+  mask<T> is_there;
+  vec<T> x, root;  // x: not below where all is 0, since infinity times 0 is NaN
+
+  explicit far_tail(vec<T> of)
+      : is_there(of < vec<T>(float_traits<T>::exp_normal_min)),
+        x(max<T>(of, T(2) * float_traits<T>::exp_min)),
+        root(exp_negative<T>(vec<T>(T(0.5)) * min<T>(x, T(0)))) {}
+  vec<T> value() const { return x * root * root; }
+  vec<T> slope_times(vec<T> dy) const { return dy * ((x + vec<T>(T(1))) * root) * root; }
+  // Far to the right the slopes are 1: there x times 0 must not become infinity times 0.
+  vec<T> near() const { return min<T>(x, T(-2) * float_traits<T>::exp_min); }
+};
+
 struct silu {
   template <class T>
   vec<T> forward(vec<T> x) const {
     const vec<T> z = negative_abs<T>(x);
     if (any_subnormal_exp<T>(z)) {
       const far_tail<T> tail(x);
-      return select<T>(tail.is_there, tail.x * tail.root * tail.root, x * sigmoid<T>(x));
+      return select<T>(tail.is_there, tail.value(), x * sigmoid<T>(x));
     }
     return x * sigmoid<T>(x, exp_normal<T>(z));
   }
@@ -106,28 +140,13 @@ struct silu {
     const vec<T> z = negative_abs<T>(x);
     if (any_subnormal_exp<T>(z)) {
       const far_tail<T> tail(x);
-      // Far to the right the slope is 1: there x times 0 must not become infinity times 0.
-      const vec<T> near = min<T>(tail.x, T(-2) * float_traits<T>::exp_min);
-      const vec<T> e = exp_negative<T>(negative_abs<T>(near));
-      return select<T>(tail.is_there, dy * ((tail.x + vec<T>(T(1))) * tail.root) * tail.root,
-                       slope_times<T>(dy, near, e));
+      const vec<T> near = tail.near(), e = exp_negative<T>(negative_abs<T>(near));
+      return select<T>(tail.is_there, tail.slope_times(dy), slope_times<T>(dy, near, e));
     }
     return slope_times<T>(dy, x, exp_normal<T>(z));
   }
 
  private:
-  // Where e^x is subnormal, it has lost the digits that its product with x still has: there e^x is
-  // the square of the root e^(x / 2).
-  template <class T>
-  struct far_tail {
-    mask<T> is_there;
-    vec<T> x, root;  // x: not below where all is 0, since infinity times 0 is NaN
-
-    explicit far_tail(vec<T> of)
-        : is_there(of < vec<T>(float_traits<T>::exp_normal_min)),
-          x(max<T>(of, T(2) * float_traits<T>::exp_min)),
-          root(exp_negative<T>(vec<T>(T(0.5)) * min<T>(x, T(0)))) {}
-  };
   template <class T>
   static vec<T> slope_times(vec<T> dy, vec<T> x, vec<T> e) {
     // With s the sigmoid of x and 1 - s that of -x, s (1 + x (1 - s)): over one denominator, and
@@ -136,6 +155,54 @@ struct silu {
     const mask<T> negative = x < vec<T>(T(0));
     const vec<T> of_s = select<T>(negative, e, one), of_rest = select<T>(negative, one, e);
     return dy * (fma<T>(x + one, of_rest, of_s) / fma<T>(e, e + two, one) * of_s);
+  }
+};
+
+// x tanh(log(1 + e^x)), whose tanh is, with e = e^-|x|, e (e + 2) / (e (e + 2) + 2) on the left and
+// (1 + 2 e) / (1 + 2 e + 2 e^2) on the right.
+struct mish {
+  template <class T>
+  vec<T> forward(vec<T> x) const {
+    const vec<T> z = negative_abs<T>(x);
+    if (any_subnormal_exp<T>(z)) {
+      const far_tail<T> tail(x);
+      return select<T>(tail.is_there, tail.value(), value(x, exp_negative<T>(z)));
+    }
+    return value(x, exp_normal<T>(z));
+  }
+  template <class T>
+  vec<T> backward(vec<T> dy, vec<T> x) const {
+    const vec<T> z = negative_abs<T>(x);
+    if (any_subnormal_exp<T>(z)) {
+      const far_tail<T> tail(x);
+      const vec<T> near = tail.near(), e = exp_negative<T>(negative_abs<T>(near));
+      return select<T>(tail.is_there, tail.slope_times(dy), dy * slope(near, e));
+    }
+    return dy * slope(x, exp_normal<T>(z));
+  }
+
+ private:
+  template <class T>
+  static vec<T> value(vec<T> x, vec<T> e) {
+    const vec<T> one = T(1), two = T(2);
+    const mask<T> negative = x < vec<T>(T(0));
+    const vec<T> of_tanh = select<T>(negative, e * (e + two), fma<T>(two, e, one));
+    const vec<T> rest = select<T>(negative, two, two * e * e);
+    return x * (of_tanh / (of_tanh + rest));
+  }
+  // A polynomial in e over the square of the denominator; on the other side its coefficients are in
+  // the other order. Those with x are from x + 1, which is exact near the zero of the slope.
+  template <class T>
+  static vec<T> slope(vec<T> x, vec<T> e) {
+    const vec<T> zero = T(0), one = T(1), two = T(2), four = T(4);
+    const mask<T> negative = x < zero;
+    const vec<T> of_x = four * (x + one);
+    const vec<T> c[] = {select<T>(negative, zero, one), select<T>(negative, of_x, four), of_x + two,
+                        select<T>(negative, four, of_x), select<T>(negative, one, zero)};
+    vec<T> sum = c[4];
+    for (int i = 3; i >= 0; --i) sum = fma<T>(sum, e, c[i]);
+    const vec<T> root = select<T>(negative, fma<T>(e, e + two, two), fma<T>(two * e, e + one, one));
+    return sum / (root * root);
   }
 };
 

@@ -5,6 +5,7 @@
 // layers while the caches hold it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <memory>
@@ -30,10 +31,11 @@ struct pass {
 struct growth {
   double slope = 1, offset = HUGE_VAL;  // infinite: there is no bound
   bool by_parameter = false;            // times the largest absolute parameter
+  double least_parameter = 0;           // which counts as this if it is smaller
 
   double operator()(double x, double parameter) const {
     const double y = slope == 0 ? offset : slope * x + offset;  // even of an infinite x
-    return by_parameter ? y * parameter : y;
+    return by_parameter ? y * std::max(parameter, least_parameter) : y;
   }
 };
 

@@ -10,6 +10,7 @@
 #include "network/number_layers.hpp"
 #include "network/own_layer.hpp"
 #include "network/parallel_layers.hpp"
+#include "network/parametric_activation_layer.hpp"
 #include "network/sparse_layer.hpp"
 
 namespace dlcore {
@@ -28,6 +29,9 @@ struct layer_maker {
   pointer operator()(const batch_norm_spec<T>& s) const { return make<batch_norm_layer<T>>(s); }
   pointer operator()(const dropout_spec& spec) const { return make<dropout_layer<T>>(spec); }
   pointer operator()(const activation_layer_spec& s) const { return make<activation_layer<T>>(s); }
+  pointer operator()(const parametric_activation_spec<T>& s) const {
+    return make<parametric_activation_layer<T>>(s);
+  }
   pointer operator()(const member_scale_spec<T>& s) const { return make<member_scale_layer<T>>(s); }
   pointer operator()(const member_linear_spec<T>& s) const {
     return make<member_linear_layer<T>>(s);

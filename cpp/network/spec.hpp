@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -54,6 +55,14 @@ struct dropout_spec {
 struct activation_layer_spec {
   std::ptrdiff_t features;
   activation_spec activation;
+};
+
+// An activation with a parameter of each feature, or one for all of them.
+template <class T>
+struct parametric_activation_spec {
+  std::ptrdiff_t features;
+  tensor<T> weight;                           // of `features` elements, or 1
+  std::optional<activation_spec> activation;  // x + weight (f(x) - x); none: PReLU
 };
 
 // Of several networks, the members, that are computed at once. `expands`: each row goes to all of
@@ -138,11 +147,12 @@ template <class T>
 struct parallel_spec;
 
 template <class T>
-using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec, member_scale_spec<T>,
-                                member_linear_spec<T>, member_mean_spec, feature_linear_spec<T>,
-                                periodic_spec<T>, piecewise_linear_spec<T>, missing_spec,
-                                embedding_spec<T>, own_layer_spec<T>, parallel_spec<T>>;
+using layer_spec =
+    std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>, dropout_spec,
+                 activation_layer_spec, parametric_activation_spec<T>, member_scale_spec<T>,
+                 member_linear_spec<T>, member_mean_spec, feature_linear_spec<T>, periodic_spec<T>,
+                 piecewise_linear_spec<T>, missing_spec, embedding_spec<T>, own_layer_spec<T>,
+                 parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

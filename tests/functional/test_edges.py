@@ -5,6 +5,7 @@ import pytest
 
 import dlcore as dl
 from dlcore import reference
+from dlcore.reference._activations import SELU_ALPHA, SELU_SCALE
 from support.cases import CASES, DTYPES, results, statistics
 from support.ulp import ulp_distance
 
@@ -61,6 +62,8 @@ LIMITS = [
     ("gelu", {}, (0, inf), (0, 1)),
     ("gelu", {"approximate": "tanh"}, (0, inf), (0, 1)),
     ("silu", {}, (0, inf), (0, 1)),
+    ("mish", {}, (0, inf), (0, 1)),
+    ("selu", {}, (-SELU_SCALE * SELU_ALPHA, inf), (0, SELU_SCALE)),
     ("sigmoid", {}, (0, 1), (0, 0)),
     ("log_sigmoid", {}, (-inf, 0), (1, 0)),
     ("tanh", {}, (-1, 1), (0, 0)),
@@ -72,7 +75,7 @@ LIMITS = [
 @pytest.mark.parametrize(("name", "options", "values", "slopes"), LIMITS, ids=str)
 @pytest.mark.parametrize("library", [dl, reference], ids=["kernel", "reference"])
 def test_limits_at_infinity(library, name, options, values, slopes, dtype, isa):
-    """PyTorch's gelu and silu are NaN there (pytorch#185770, #187293)."""
+    """PyTorch's gelu, silu and mish are NaN there (pytorch#185770, #187293)."""
     function, backward = getattr(library, name), getattr(library, f"{name}_backward")
     for n in (1, 33):  # beside ordinary elements and NaN, and alone
         x = np.linspace(-3, 3, n + 3).astype(dtype)
@@ -89,6 +92,7 @@ def test_limits_at_infinity(library, name, options, values, slopes, dtype, isa):
     ("name", "options", "most"),
     [
         ("silu", {}, (4, 4)),
+        ("mish", {}, (4, 4)),
         ("gelu", {}, (8, 12)),
         ("sigmoid", {}, (4, 4)),
         ("log_sigmoid", {}, (4, 4)),
@@ -109,7 +113,7 @@ def test_the_tail_keeps_its_digits(name, options, most, dtype, isa):
     actual = getattr(dl, backward)(np.ones_like(x), x, **options)
     truth = getattr(reference, backward)(np.ones_like(wide), wide, **options)
     # Near its zero the slope is a difference of terms of size 1.
-    size = np.where(x > -3, 1.0, 0.0) if name in ("silu", "gelu") else 0.0
+    size = np.where(x > -3, 1.0, 0.0) if name in ("silu", "mish", "gelu") else 0.0
     assert ulp_distance(actual, truth, size).max() <= limit
 
 

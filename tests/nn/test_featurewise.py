@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlcore as dl
+from dlcore import reference
+from dlcore.nn._layers import ACTIVATIONS
 from support.exported import outputs_of
 
 RNG = np.random.default_rng(0)
@@ -28,6 +30,10 @@ def outputs(model, x):
         elif isinstance(layer, dl.Linear):
             root = np.sqrt(layer.in_features) if layer.parametrization == "ntk" else 1
             x = x @ own("weight").T / root + (own("bias") if layer.has_bias else 0)
+        elif isinstance(layer, dl.ParametricActivation):
+            x = x + own("weight") * (getattr(reference, layer.activation)(x) - x)
+        elif isinstance(layer, dl.PReLU):
+            x = np.where(x > 0, x, own("weight") * x)
         else:
             x = {dl.ReLU: dl.relu, dl.Tanh: dl.tanh}[type(layer)](x)
     return x
@@ -43,7 +49,16 @@ def networks(draw):
         layers.append(dl.Linear(width, out, bias, parametrization=kind))
         width = out
         layers += draw(st.sampled_from([(), (dl.ReLU(),), (dl.Tanh(),)]))
-        layers += [dl.Scale(width)] * draw(st.integers(0, 1))
+        kinds = ["none", "scale", "parametric", "prelu", "prelu of all"]
+        layers += {
+            "none": [],
+            "scale": [dl.Scale(width)],
+            "parametric": [
+                dl.ParametricActivation(width, draw(st.sampled_from(["mish", "selu", "sigmoid"])))
+            ],
+            "prelu": [dl.PReLU(width)],
+            "prelu of all": [dl.PReLU()],
+        }[draw(st.sampled_from(kinds))]
     model = dl.Sequential(*layers, dtype=np.float64, seed=draw(st.integers(0, 9)))
     model.flat[...] += 0.3 * np.random.default_rng(0).normal(size=model.flat.shape)
     return model, inputs
@@ -164,6 +179,81 @@ def test_sparse_rows_are_read_by_ntk_layers(sparse):
     np.testing.assert_allclose(model(x), outputs(model, dense), rtol=1e-4, atol=1e-5)
 
 
+# ---- activations with parameters
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 7, 8, 65, 200])
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "prelu", "prelu of all"])
+def test_parametric_activations(name, width, dtype):
+    """Values and gradients for one row and more, of widths around the registers and the parts."""
+    if name.startswith("prelu"):
+        layer = dl.PReLU(1 if name == "prelu of all" else width, 0.2)
+    else:
+        layer = dl.ParametricActivation(width, name)
+    model = dl.Sequential(layer, dtype=dtype, seed=0)
+    model.flat[...] += RNG.normal(size=model.flat.shape).astype(dtype) / 3
+    for n in (1, 2, 70):
+        x = RNG.normal(size=(n, width)).astype(dtype) * 2
+        dy = RNG.normal(size=(n, width)).astype(dtype)
+        wide, w = x.astype(np.longdouble), model.flat.astype(np.longdouble)
+        if name.startswith("prelu"):
+            expected = np.where(wide > 0, wide, w * wide)
+            dx = np.where(wide > 0, dy, w * dy)
+            dw = dy * np.where(wide > 0, 0, wide)
+        else:
+            f = getattr(reference, name)(wide)
+            expected = wide + w * (f - wide)
+            dx = dy + w * (getattr(reference, f"{name}_backward")(dy.astype(wide.dtype), wide) - dy)
+            dw = dy * (f - wide)
+        dw = dw.sum(keepdims=True) if name == "prelu of all" else dw.sum(0)
+        close = {"rtol": 2e-4, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-11}
+        np.testing.assert_allclose(model(x), expected.astype(dtype), **close)
+        np.testing.assert_allclose(model.backward(x, dy), dx.astype(dtype), **close)
+        if dtype == np.float64:
+            close = {"rtol": 1e-9, "atol": 1e-11}
+        np.testing.assert_allclose(model.grads()[0], dw.astype(dtype).ravel(), **close)
+        model.backward(x, dy, add=True)
+        np.testing.assert_allclose(model.grads()[0], 2 * dw.astype(dtype).ravel(), **close)
+
+
+def test_parametric_activations_at_the_edges():
+    x = np.array([[np.inf, -np.inf, np.nan, 0.0, -0.0]])
+    for name in ("mish", "selu", "relu"):
+        model = dl.Sequential(dl.ParametricActivation(5, name), dtype=np.float64)
+        y = model(x)[0]
+        of_infinity = dl.selu(x)[0, 0] if name == "selu" else np.inf
+        assert y[0] == of_infinity
+        assert np.isnan(y[1:3]).all()
+        np.testing.assert_array_equal(y[3:], 0)
+    y = dl.Sequential(dl.PReLU(), dtype=np.float64)(x)[0]
+    np.testing.assert_array_equal(y, [np.inf, -np.inf, np.nan, 0, 0])
+    np.testing.assert_array_equal(np.signbit(y[3:]), [False, True])
+
+
+def test_a_weight_of_one_is_the_activation():
+    x = RNG.normal(size=(40, 6))
+    for name in ("mish", "selu", "gelu"):
+        model = dl.Sequential(dl.ParametricActivation(6, name), dtype=np.float64)
+        np.testing.assert_allclose(model(x), getattr(dl, name)(x), rtol=1e-14, atol=1e-15)
+        model[0].weight = np.zeros(6)
+        np.testing.assert_array_equal(model(x), x)
+
+
+def test_slopes_are_learned():
+    x = RNG.normal(size=(300, 3)).astype(np.float32)
+    y = np.where(x > 0, x, np.float32([-1, 0, 0.6]) * x)
+    model = dl.Sequential(dl.PReLU(3), seed=0)
+    adam = dl.Adam(model.parameters(), lr=0.02)
+    dl.Trainer(model, loss="mse", optimizer=adam, seed=0).fit(x, y, epochs=40, verbose=0)
+    np.testing.assert_allclose(model[0].weight, [-1, 0, 0.6], atol=0.02)
+    one = dl.Sequential(dl.PReLU(), seed=0)
+    adam = dl.Adam(one.parameters(), lr=0.02)
+    y = np.where(x > 0, x, np.float32(0.6) * x)
+    dl.Trainer(one, loss="mse", optimizer=adam, seed=0).fit(x, y, epochs=40, verbose=0)
+    np.testing.assert_allclose(one[0].weight, [0.6], atol=0.02)
+
+
 # ---- what all layers promise
 
 
@@ -171,10 +261,11 @@ def realmlp(dtype=np.float32):
     return dl.Sequential(
         dl.Scale(6),
         ntk(6, 40),
-        dl.ReLU(),
+        dl.ParametricActivation(40, "selu"),
         dl.Dropout(0.1),
         ntk(40, 24),
-        dl.Tanh(),
+        dl.PReLU(),
+        dl.ParametricActivation(24, "mish"),
         ntk(24, 3),
         dtype=dtype,
         seed=0,
@@ -267,6 +358,15 @@ def test_wrong_options():
         dl.Scale(3, np.nan)
     with pytest.raises(ValueError, match="takes 4 features"):
         dl.Sequential(dl.Linear(3, 5), dl.Scale(4))
+    with pytest.raises(ValueError, match="PReLU: num_parameters must be a positive integer"):
+        dl.PReLU(0)
+    with pytest.raises(ValueError, match="ParametricActivation: activation must be one of relu"):
+        dl.ParametricActivation(3, "swish")
+    with pytest.raises(ValueError, match="takes 4 features"):
+        dl.Sequential(dl.Linear(3, 5), dl.PReLU(4))
+    assert repr(dl.PReLU()) == "PReLU(num_parameters=1, init=0.25)"
+    assert dl.Sequential(dl.PReLU(), seed=0).in_features is None
+    assert repr(dl.ParametricActivation(3)) == "ParametricActivation(3, activation=mish)"
     assert repr(dl.Scale(3)) == "Scale(3)"
     assert repr(dl.Scale(3, 2.0)) == "Scale(3, init=2.0)"
 

@@ -16,6 +16,8 @@ ACTIVATIONS = {
     "elu": dl.ELU(alpha=0.7),
     "gelu": dl.GELU(approximate="tanh"),
     "silu": dl.SiLU(),
+    "mish": dl.Mish(),
+    "selu": dl.SELU(),
     "sigmoid": dl.Sigmoid(),
     "tanh": dl.Tanh(),
     "softplus": dl.Softplus(beta=2.0, threshold=5.0),

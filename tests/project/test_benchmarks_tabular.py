@@ -242,6 +242,8 @@ def test_files_come_out_of_archives(tmp_path):
         assert path.read_bytes() == content
         with pytest.raises(Missing, match="is another file"):
             file_of(*package, "data/one.csv", "0" * 16, tmp_path)
+        path.unlink()
+        assert file_of(*package, "data/one.csv", sha256, tmp_path) == path  # beside its folder
         with pytest.raises(Missing, match=r"has no data/two\.csv"):
             file_of(*package, "data/two.csv", sha256, tmp_path)
 

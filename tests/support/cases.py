@@ -552,6 +552,8 @@ CASES: list[Case] = [
         approximate="tanh",
     ),
     *activation("silu", (4, 4), backward_ulp=(4, 4), cancels=True),
+    *activation("mish", (4, 4), backward_ulp=(6, 6), cancels=True),
+    *activation("selu", (3, 3), backward_ulp=(3, 3)),
     *activation("sigmoid", (4, 4), backward_ulp=(5, 5)),
     *activation("tanh", (4, 4), backward_ulp=(6, 6)),
     *activation("softplus", (2, 2), backward_ulp=(4, 4)),

@@ -77,18 +77,21 @@ def job_of(options, method, name=None, seed=0):
 
 
 def there(options, methods, note):
-    """Return {method: version} of the methods that can run; say which cannot."""
-    versions, missing = {}, {}
+    """Return {method: version} of the methods that can run; say which cannot.
+
+    A library is asked once, and dlcore, which may be an older one, for each of its methods.
+    """
+    replies, versions = {}, {}
     for method in methods:
-        library = METHODS[method][0]
-        if library in missing and library != "dlcore":
-            continue
-        reply = ask(job_of(options, method))
+        library, own = METHODS[method]
+        asked = (library, own) if library == "dlcore" else library
+        if asked not in replies:
+            replies[asked] = ask(job_of(options, method))
+        reply = replies[asked]
         if "version" in reply:
             versions[method] = reply["version"]
         else:
-            missing[library] = next(iter(reply.values()))
-            note(f"{method} is left out: {missing[library]}")
+            note(f"{method} is left out: {next(iter(reply.values()))}")
     return versions
 
 

@@ -42,7 +42,8 @@ def archive(package, version, folder):
     stem = f"{package.replace('-', '_')}-{version}".lower()
 
     def there():
-        return [p for p in sorted(folder.glob("*")) if p.name.lower().startswith(stem)]
+        files = (p for p in sorted(folder.glob("*")) if p.is_file())
+        return [p for p in files if p.name.lower().startswith(stem)]
 
     if not there():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]

@@ -87,6 +87,19 @@ class ActivationSpec(NamedTuple):
     options: tuple[float, ...] = ()
 
 
+class ParametricActivationSpec(NamedTuple):
+    """``x + weight * (f(x) - x)`` of an activation f, by None ``weight * x`` where x is not above 0.
+
+    There is a weight of each feature, or ``is_shared`` by all of them.
+    """
+
+    features: int
+    is_shared: bool
+    weight: Array
+    activation: ActivationSpec | None
+    weight_grad: Array | None = None
+
+
 class MemberScaleSpec(NamedTuple):
     """``y = x * weight[m] + bias[m]`` of each member; ``expands``: a row goes to all of them."""
 
@@ -219,6 +232,7 @@ LayerSpec: TypeAlias = (
     | BatchNormSpec
     | DropoutSpec
     | ActivationSpec
+    | ParametricActivationSpec
     | MemberScaleSpec
     | MemberLinearSpec
     | MemberMeanSpec

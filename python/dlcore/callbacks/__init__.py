@@ -10,6 +10,7 @@ from dlcore.callbacks import (
     _loggers,
     _optuna,
     _reduce_lr,
+    _scheduled,
 )
 from dlcore.callbacks._averaging import *
 from dlcore.callbacks._callback import *
@@ -20,6 +21,7 @@ from dlcore.callbacks._history import *
 from dlcore.callbacks._loggers import *
 from dlcore.callbacks._optuna import *
 from dlcore.callbacks._reduce_lr import *
+from dlcore.callbacks._scheduled import *
 
 __all__: list[str] = []
 __all__ += _averaging.__all__
@@ -31,3 +33,4 @@ __all__ += _history.__all__
 __all__ += _loggers.__all__
 __all__ += _optuna.__all__
 __all__ += _reduce_lr.__all__
+__all__ += _scheduled.__all__

@@ -177,6 +177,23 @@ static inline float @_silu(float x) {
     return x < -200.0f ? 0.0f : x * @_sigmoid(x);
 }""",
     ),
+    "mish": (
+        ("exp", "abs"),
+        """\
+static inline float @_mish(float x) {
+    const float e = @_exp(-@_abs(x));
+    const float t = x < 0.0f ? e * (e + 2.0f) : 1.0f + 2.0f * e;
+    return x < -200.0f ? 0.0f : x * (t / (t + (x < 0.0f ? 2.0f : 2.0f * e * e)));
+}""",
+    ),
+    "selu": (
+        ("expm1",),
+        """\
+static inline float @_selu(float x) {
+    const float e = 1.75809934f * @_expm1(x > 0.0f ? 0.0f : x);
+    return x > 0.0f ? 1.05070099f * x : e;
+}""",
+    ),
     "softplus": (
         ("exp", "log1p", "abs"),
         """\

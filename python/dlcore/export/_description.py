@@ -181,7 +181,7 @@ def _steps(model: Sequential) -> Iterator[Step]:
                 eps = np.finfo(dtype).eps if layer.eps is None else layer.eps
                 yield RowNorm(isinstance(layer, nn.LayerNorm), float(eps), weight, bias)
         elif isinstance(layer, Scale):
-            zero, one = np.zeros(layer.in_features, dtype), np.ones(layer.in_features, dtype)
+            zero, one = np.zeros_like(layer.weight), np.ones_like(layer.weight)
             yield BatchNorm(zero, one, 0.0, layer.weight.copy(), zero)
         elif isinstance(layer, nn.Activation):
             yield Activation(layer.kernel, layer.options)

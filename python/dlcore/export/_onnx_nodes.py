@@ -10,6 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from dlcore.export import _description as description
+from dlcore.reference._activations import SELU_ALPHA, SELU_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,6 +178,23 @@ class Writer:
 
     def _silu(self, x: str) -> str:
         return self.add("Mul", x, self.add("Sigmoid", x))
+
+    def _mish(self, x: str) -> str:
+        e, is_positive = self._exp_negative(x)
+        two = self.number(2)
+        right = self.add("Add", self.add("Mul", e, two), self.number(1))
+        of_tanh = self.add("Where", is_positive, right, self.add("Mul", e, self.add("Add", e, two)))
+        square = self.add("Mul", self.add("Mul", e, e), two)
+        rest = self.add("Where", is_positive, square, two)
+        return self.add("Mul", x, self.add("Div", of_tanh, self.add("Add", of_tanh, rest)))
+
+    def _selu(self, x: str) -> str:
+        if not self._is_double:
+            return self.add("Selu", x)
+        e = self.add("Exp", self.add("Min", x, self.number(0)))
+        below = self.add("Sub", e, self.number(1))
+        below = self.add("Mul", below, self.number(SELU_SCALE * SELU_ALPHA))
+        return self._where_positive(x, self.add("Mul", x, self.number(SELU_SCALE)), below)
 
     def _sigmoid(self, x: str) -> str:
         return self.add("Sigmoid", x)

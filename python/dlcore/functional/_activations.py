@@ -5,7 +5,7 @@ precision. A backward takes the upstream gradient, then the forward's *input* (`
 `log_softmax_backward`: the forward's *output*), then the forward's options.
 
 NaN stays NaN; the sign of zero is as in PyTorch. At minus and plus infinity functions and slopes are
-what they tend to: `gelu` and `silu` are 0 and infinity, with slopes 0 and 1.
+what they tend to: `gelu`, `mish` and `silu` are 0 and infinity, with slopes 0 and 1.
 
 All of them raise
 
@@ -34,8 +34,12 @@ log_sigmoid_backward        4        4
 log_softmax                16       16
 log_softmax_backward        4        4
 logsumexp                   3        3
+mish                        4        4
+mish_backward               6        6
 relu                        0        0
 relu_backward               0        0
+selu                        3        3
+selu_backward               3        3
 sigmoid                     4        4
 sigmoid_backward            5        5
 silu                        4        4
@@ -75,8 +79,12 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "mish",
+    "mish_backward",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -264,6 +272,89 @@ def silu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
         Gradient with respect to `x`; `out` where it was given.
     """
     return dispatch.core.silu_backward(dy, x, out)
+
+
+def mish(x: Array, *, out: Array | None = None) -> Array:
+    """Self-regularized activation, ``x * tanh(log(1 + exp(x)))``.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+    out : ndarray, optional
+        Where the result goes, of the shape and dtype of `x`; it may be `x`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`; `out` where it was given.
+
+    References
+    ----------
+    Misra: Mish: a self regularized non-monotonic activation function, BMVC 2020.
+    """
+    return dispatch.core.mish(x, out)
+
+
+def mish_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+    """Gradient of `mish`: dy * (t + x * (1 - t**2) * sigmoid(x)) with t = tanh(log(1 + exp(x))).
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient with respect to the output, of the shape and dtype of `x`.
+    x : ndarray of float32 or float64
+        The forward's input.
+    out : ndarray, optional
+        Where the result goes; it may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to `x`; `out` where it was given.
+    """
+    return dispatch.core.mish_backward(dy, x, out)
+
+
+def selu(x: Array, *, out: Array | None = None) -> Array:
+    """Scaled ELU, ``1.0507 * x`` where x > 0, else ``1.7581 * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+    out : ndarray, optional
+        Where the result goes, of the shape and dtype of `x`; it may be `x`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`; `out` where it was given.
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, NeurIPS 2017, whose
+    constants have 17 digits here.
+    """
+    return dispatch.core.selu(x, out)
+
+
+def selu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+    """Gradient of `selu`: 1.0507 * dy where x > 0, else 1.7581 * dy * exp(x).
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient with respect to the output, of the shape and dtype of `x`.
+    x : ndarray of float32 or float64
+        The forward's input.
+    out : ndarray, optional
+        Where the result goes; it may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to `x`; `out` where it was given.
+    """
+    return dispatch.core.selu_backward(dy, x, out)
 
 
 def sigmoid(x: Array, *, out: Array | None = None) -> Array:

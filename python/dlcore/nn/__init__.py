@@ -11,6 +11,7 @@ from dlcore.nn import (
     _number_embeddings,
     _numbers,
     _parallel,
+    _parameter_groups,
     _sequential,
     _serialization,
     _transfer,
@@ -26,6 +27,7 @@ from dlcore.nn._multi_target import *
 from dlcore.nn._number_embeddings import *
 from dlcore.nn._numbers import *
 from dlcore.nn._parallel import *
+from dlcore.nn._parameter_groups import *
 from dlcore.nn._sequential import *
 from dlcore.nn._serialization import *
 from dlcore.nn._transfer import *
@@ -41,6 +43,7 @@ __all__ += _multi_target.__all__
 __all__ += _number_embeddings.__all__
 __all__ += _numbers.__all__
 __all__ += _parallel.__all__
+__all__ += _parameter_groups.__all__
 __all__ += _sequential.__all__
 __all__ += _serialization.__all__
 __all__ += _transfer.__all__

@@ -24,12 +24,13 @@ from dlcore._native.specs import (
     MemberScaleSpec,
     MissingSpec,
     ParallelSpec,
+    ParametricActivationSpec,
     PeriodicSpec,
     PiecewiseLinearSpec,
 )
 from dlcore.nn._codes import check_codes
 from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
-from dlcore.nn._featurewise import Scale
+from dlcore.nn._featurewise import ParametricActivation, PReLU, Scale
 from dlcore.nn._layers import (
     Activation,
     BatchNorm1d,
@@ -144,6 +145,12 @@ class _Description:
             return _describe_of_features(layer, weight_grad, bias_grad)
         if isinstance(layer, Missing):
             return MissingSpec(width, layer.indicates)
+        if isinstance(layer, ParametricActivation):
+            function = _describe_activation(layer._function, width)
+            return ParametricActivationSpec(width, False, layer.weight, function, weight_grad)
+        if isinstance(layer, PReLU):
+            is_shared = layer.num_parameters == 1
+            return ParametricActivationSpec(width, is_shared, layer.weight, None, weight_grad)
         if isinstance(layer, BatchNorm1d):
             return BatchNormSpec(
                 width,

@@ -176,7 +176,6 @@ def calculate_gain(nonlinearity: str | Activation, negative_slope: float = 0.01)
         "linear": 1.0,
         **{name: activation.gain for name, activation in ACTIVATIONS.items()},
         "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
-        "selu": 3 / 4,
     }
     return gains[
         check_name("nonlinearity", nonlinearity, gains, otherwise=" or an activation layer")

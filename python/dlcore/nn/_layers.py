@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
     "BatchNorm1d",
     "Dropout",
     "Layer",
@@ -38,6 +39,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
+    "Mish",
     "RMSNorm",
     "ReLU",
     "SiLU",
@@ -723,6 +725,22 @@ class SiLU(Activation):
 
 
 @dataclass(frozen=True)
+class Mish(Activation):
+    """`dlcore.mish` as a layer."""
+
+    kernel = "mish"
+    gain = math.sqrt(2)
+
+
+@dataclass(frozen=True)
+class SELU(Activation):
+    """`dlcore.selu` as a layer."""
+
+    kernel = "selu"
+    gain = 3 / 4
+
+
+@dataclass(frozen=True)
 class Sigmoid(Activation):
     """`dlcore.sigmoid` as a layer."""
 
@@ -760,7 +778,19 @@ class LogSigmoid(Activation):
 # The activations by the name of their kernel: what enumerates them is made of this table.
 ACTIVATIONS: dict[str, type[Activation]] = {
     activation.kernel: activation
-    for activation in (ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softplus, LogSigmoid)
+    for activation in (
+        ReLU,
+        LeakyReLU,
+        ELU,
+        GELU,
+        SiLU,
+        Mish,
+        SELU,
+        Sigmoid,
+        Tanh,
+        Softplus,
+        LogSigmoid,
+    )
 }
 
 

@@ -21,8 +21,12 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "mish",
+    "mish_backward",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -125,6 +129,35 @@ def silu_backward(dy: Array, x: Array) -> Array:
     """``dy * s * (1 + x * (1 - s))`` with ``s = sigmoid(x)``."""
     x = np.clip(x, -FAR, FAR)
     return dy * sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+@quiet
+def mish(x: Array) -> Array:
+    """``x * tanh(log(1 + exp(x)))`` (Misra, 2019)."""
+    return np.maximum(x, -FAR) * np.tanh(softplus(x))
+
+
+@quiet
+def mish_backward(dy: Array, x: Array) -> Array:
+    """``dy * (t + x * (1 - t^2) * sigmoid(x))`` with ``t = tanh(log(1 + exp(x)))``."""
+    x = np.clip(x, -FAR, FAR)
+    t = np.tanh(softplus(x))
+    return dy * (t + x * (1 - t) * (1 + t) * sigmoid(x))
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+@quiet
+def selu(x: Array) -> Array:
+    """``scale * x`` where ``x > 0``, else ``scale * alpha * (exp(x) - 1)`` (Klambauer et al., 2017)."""
+    return np.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * np.expm1(x))
+
+
+@quiet
+def selu_backward(dy: Array, x: Array) -> Array:
+    """``scale * dy`` where ``x > 0``, else ``scale * alpha * exp(x) * dy``."""
+    return np.where(x > 0, SELU_SCALE * dy, dy * (SELU_SCALE * SELU_ALPHA) * np.exp(x))
 
 
 @quiet

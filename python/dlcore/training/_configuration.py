@@ -18,7 +18,7 @@ from dlcore.training._loop import Run
 from dlcore.training._step import trained_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -108,7 +108,9 @@ class Configured(Run):
         return self._learning_rates.schedule
 
     @schedule.setter
-    def schedule(self, schedule: Schedule | Callable[[int], float] | None) -> None:
+    def schedule(
+        self, schedule: Schedule | Sequence[Schedule] | Callable[[int], float] | None
+    ) -> None:
         self._refuse_in_fit("schedule")
         self._learning_rates = ScheduledLearningRates(schedule, self._optimizer)
 

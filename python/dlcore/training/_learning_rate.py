@@ -12,7 +12,7 @@ from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dlcore._common.typing import Array
 
@@ -22,16 +22,23 @@ class ScheduledLearningRates:
 
     Parameters
     ----------
-    schedule : Schedule or callable or None
-        A `Schedule`, which begins from the learning rates that the groups of the optimizer have now,
-        or ``schedule(epoch) -> lr``; None leaves the optimizer as it is.
+    schedule : Schedule or sequence of them or callable or None
+        A `Schedule`, which begins from the learning rates that the groups of the optimizer have now;
+        one for each group, which count the same; or ``schedule(epoch) -> lr``. None leaves the
+        optimizer as it is.
     optimizer : optimizer
     """
 
-    def __init__(self, schedule: Schedule | Callable[[int], float] | None, optimizer: Any) -> None:
-        if isinstance(schedule, type):
+    def __init__(
+        self,
+        schedule: Schedule | Sequence[Schedule] | Callable[[int], float] | None,
+        optimizer: Any,
+    ) -> None:
+        if isinstance(schedule, list | tuple):
+            schedule = _checked_schedules(schedule)
+        elif isinstance(schedule, type):
             raise TypeError(f"schedule is the class {schedule.__name__}: write an object of it")
-        if schedule is not None and not callable(schedule):
+        elif schedule is not None and not callable(schedule):
             raise TypeError(
                 f"schedule must be a Schedule such as CosineAnnealingLR(50), or a function of the "
                 f"epoch, not {schedule!r}"
@@ -56,14 +63,26 @@ class ScheduledLearningRates:
     @property
     def lasts_epochs(self) -> bool:
         """Whether there is a schedule that counts epochs, not iterations."""
-        return self.schedule is not None and getattr(self.schedule, "per", None) != "iteration"
+        own = self.schedule[0] if isinstance(self.schedule, tuple) else self.schedule
+        return own is not None and getattr(own, "per", None) != "iteration"
+
+    def _of_groups(self) -> list[tuple[Schedule, float]]:
+        """Return the schedule of each group, and the rate that it starts from."""
+        own: Any = self.schedule
+        starts = self._starts()
+        schedules = own if isinstance(own, tuple) else [own] * len(starts)
+        if len(schedules) != len(starts):
+            raise ValueError(
+                f"schedule has {len(schedules)} schedules, but the optimizer {len(starts)} groups"
+            )
+        return list(zip(schedules, starts, strict=True))
 
     def begin_epoch(self) -> None:
         """Set the rates of an epoch."""
         if self.schedule is None or not self.lasts_epochs:
             return
-        if isinstance(self.schedule, Schedule):
-            lrs = [self.schedule(self._epochs, lr) for lr in self._starts()]
+        if isinstance(self.schedule, Schedule | tuple):
+            lrs = [own(self._epochs, lr) for own, lr in self._of_groups()]
             set_lrs(self._optimizer, _checked(np.array([lrs]), self.schedule, self._epochs)[0])
         else:
             lr = check_real(f"schedule({self._epochs})", self.schedule(self._epochs))
@@ -76,9 +95,9 @@ class ScheduledLearningRates:
 
     def of_updates(self, count: int) -> Array | None:
         """Return the rates of the next updates, of shape (count, groups), if they change with each."""
-        if not isinstance(self.schedule, Schedule) or self.schedule.per != "iteration":
+        if self.schedule is None or self.lasts_epochs:
             return None
-        columns = [self.schedule.values(self._updates, count, lr) for lr in self._starts()]
+        columns = [own.values(self._updates, count, lr) for own, lr in self._of_groups()]
         return _checked(np.stack(columns, axis=1), self.schedule, self._updates)
 
     def end_updates(self, count: int, lrs: Array | None) -> None:
@@ -108,6 +127,17 @@ class ScheduledLearningRates:
     def logs(self) -> dict[str, float]:
         """Return the rate of each group: "lr", "lr_1", ..."""
         return dict(zip(self.log_names, self._now(), strict=True))
+
+
+def _checked_schedules(schedules: Sequence[Schedule]) -> tuple[Schedule, ...]:
+    for schedule in schedules:
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must hold a Schedule for each group, not {schedule!r}")
+    if len({schedule.per for schedule in schedules}) != 1:
+        raise ValueError(
+            f"the schedules of the groups must count the same, epochs or iterations, not {schedules!r}"
+        )
+    return tuple(schedules)
 
 
 def _checked(lrs: Array, schedule: object, step: int) -> Array:

@@ -80,10 +80,10 @@ class Trainer(Resumable):
         Largest norm of the gradients of an update (see `dlcore.clip_grad_norm`),
     clip_grad_value : float, optional
         or largest absolute value of their elements (see `dlcore.clip_grad_value`).
-    schedule : Schedule or callable, optional
+    schedule : Schedule, sequence of Schedule or callable, optional
         How the learning rate changes: a schedule such as ``CosineAnnealingLR(50)``, of epochs or of
-        iterations, `ReduceLROnPlateau`, or a function ``schedule(epoch) -> lr``, called before each
-        epoch. Epochs and iterations are counted from 0 over all fits of this trainer. The learning
+        iterations; one for each group of the optimizer; `ReduceLROnPlateau`, or a function
+        ``schedule(epoch) -> lr``, called before each epoch. Epochs and iterations are counted from 0 over all fits of this trainer. The learning
         rate is logged as "lr", those of further groups as "lr_1" and so on.
 
     Attributes
@@ -112,7 +112,11 @@ class Trainer(Resumable):
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
-        schedule: Schedule | ReduceLROnPlateau | Callable[[int], float] | None = None,
+        schedule: Schedule
+        | Sequence[Schedule]
+        | ReduceLROnPlateau
+        | Callable[[int], float]
+        | None = None,
     ) -> None:
         self.model = model
         self.loss = loss

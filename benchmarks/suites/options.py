@@ -8,7 +8,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,12 +21,46 @@ from benchmarks.harness.report import number
 from benchmarks.harness.suite import Prepared, Suite
 from benchmarks.suites.networks import DIGITS, SMALL, Case
 
+
+@dataclass(frozen=True)
+class Table(Case):
+    """Numbers beside columns of categories, which have tables of this width."""
+
+    categories: tuple[int, ...] = (100_000,)
+    embedding_dim: int = 16
+
+    @cached_property
+    def name(self):
+        """The categories, the network, the batch."""
+        tables = f"{len(self.categories)} x {self.categories[0]:,} categories"
+        return f"{tables}, {super().name}"
+
+    def data(self):
+        """Draw x, whose last columns are codes, and y."""
+        rng = np.random.default_rng(0)
+        numbers = self.widths[0] - len(self.categories) * self.embedding_dim
+        codes = [rng.integers(n, size=self.rows) for n in self.categories]
+        x = np.column_stack([rng.standard_normal((self.rows, numbers)), *codes])
+        return x.astype(self.dtype), rng.integers(self.widths[-1], size=self.rows)
+
+    def network(self):
+        """Return embeddings and the layers after them."""
+        first = self.widths[0] - len(self.categories) * self.embedding_dim
+        columns = range(first, first + len(self.categories))
+        embeddings = dl.CategoricalEmbeddings(
+            self.categories, self.embedding_dim, columns=[*columns]
+        )
+        return dl.Sequential(embeddings, make_model(self), seed=0)
+
+
 CASES = {
     case.name: case
     for case in (
         Case(SMALL, 32, 40_000),
         Case((54, 256, 256, 256, 7), 256, 25_600),
         Case(DIGITS, 128, 12_800),
+        Table((26, 64, 2), 256, 51_200),
+        Table((90, 64, 2), 64, 12_800, categories=(10_000,) * 10, embedding_dim=8),
     )
 }
 NETWORK = Case(DIGITS, 128, 12_800)  # of the options that are timed on one network alone
@@ -61,6 +96,12 @@ def make_fit(
     own = dl.Adam(net.parameters(), **(optimizer or {}))
     made = dl.Trainer(net, loss=loss, optimizer=own, seed=0, **(trainer or {}))
     return lambda: made.fit(x, y, epochs=1, batch_size=case.batch, verbose=0, **(fit or {}))
+
+
+def table_fits(case, x, y):
+    """Return the same for large tables: a penalty has all of their rows updated, not those of a batch."""
+    made = {"plain": {}, "weight_decay": {"optimizer": {"weight_decay": 1e-4}}}
+    return {name: make_fit(case, x, y, model=case.network(), **how) for name, how in made.items()}
 
 
 def noise(batch, rng):
@@ -153,7 +194,7 @@ class Options(Suite):
     def prepare(self, peer, case, options):
         own = case_of(case, options)
         x, y = own.data()
-        calls = fits(own, x, y)
+        calls = (table_fits if isinstance(own, Table) else fits)(own, x, y)
         if options.more and case == NETWORK.name:
             calls |= more_fits(own, x, y)
         for call in calls.values():

@@ -48,12 +48,16 @@ struct sgd {
 // x / c for a positive constant: with multiply-add the rounded quotient itself (Markstein: IA-64
 // and Elementary Functions, 2000) for less than a division costs.
 template <class T>
-inline vec<T> divide_by(vec<T> x, T c) {
+inline vec<T> divide_by(vec<T> x, T c, T inverse_of_c) {
   if constexpr (!has_fma) return x / vec<T>(c);
-  const vec<T> inverse = T(1) / c, quotient = x * inverse;
+  const vec<T> inverse = inverse_of_c, quotient = x * inverse;
   const vec<T> rest = fma<T>(-vec<T>(c), quotient, x);
   // Of an infinite x the rest is NaN.
   return select<T>(rest == rest, fma<T>(rest, inverse, quotient), quotient);
+}
+template <class T>
+inline vec<T> divide_by(vec<T> x, T c) {
+  return divide_by<T>(x, c, T(1) / c);
 }
 
 // views: parameter, gradient, mean, mean of squares, [largest mean of squares].

@@ -13,16 +13,52 @@ direct_update<T>::direct_update(network<T>& net, const passes<T>& of) : net_(net
 }
 
 template <class T>
-void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters, bool packed) {
+void direct_update<T>::choose_lazy(choice& of, const optimizer& by, std::ptrdiff_t batch) const {
+  for (std::size_t l = 0; l < net_.layers.size(); ++l) {
+    const auto* table = dynamic_cast<const embedding_layer<T>*>(net_.layers[l].get());
+    if (!table || net_.values_of(net_.sources[l]).node != 0) continue;
+    for (std::size_t i = 0; i < of.parameters.size(); ++i)
+      if (of.parameters[i].of == &table->weight &&
+          lazy_table<T>::suits(*table, of.parameters[i], by, batch))
+        of.lazy.push_back(i), of.lazy_batch = batch;
+  }
+}
+
+template <class T>
+void direct_update<T>::plan_lazy(const choice& of, std::vector<bool>& is_lazy) {
+  lazy_.clear(), lazy_tasks_.clear();
+  for (std::size_t l = 0; l < net_.layers.size(); ++l) {
+    const auto* table = dynamic_cast<const embedding_layer<T>*>(net_.layers[l].get());
+    for (const std::size_t i : of.lazy) {
+      const trained_parameter<T>& weight = of.parameters[i];
+      if (!table || weight.of != &table->weight) continue;
+      is_lazy[l] = true;
+      const std::ptrdiff_t column = net_.values_of(net_.sources[l]).begin;
+      lazy_.push_back(std::make_unique<lazy_table<T>>(*table, weight, column, of.lazy_batch));
+      const std::ptrdiff_t parts = lazy_.back()->parts();
+      for (std::ptrdiff_t k = 0; k < parts; ++k) {
+        lazy_tasks_.push_back({nullptr, l, k, {}, {}, lazy_.back().get()});
+        tasks_.push_back(lazy_tasks_.back());
+        costs_.add(net_.cost_of(l) / double(parts));
+      }
+    }
+  }
+}
+
+template <class T>
+void direct_update<T>::plan(const choice& made_for) {
+  const auto& parameters = made_for.parameters;
   tasks_.clear(), packed_.clear(), begins_.clear();
   costs_ = {};
+  std::vector<bool> is_lazy(net_.layers.size());
+  plan_lazy(made_for, is_lazy);
   const auto of = [&](const tensor<T>& p) -> const trained_parameter<T>* {
     for (const trained_parameter<T>& t : parameters)
       if (t.of == &p) return &t;
     return nullptr;
   };
   std::vector<bool> is_packed(net_.layers.size());
-  for (std::size_t l = 0; packed && l < net_.layers.size(); ++l) {
+  for (std::size_t l = 0; made_for.is_packed && l < net_.layers.size(); ++l) {
     auto* linear = dynamic_cast<linear_layer<T>*>(net_.layers[l].get());
     if (!linear || !packed_weights<T>::suits(*linear)) continue;
     const trained_parameter<T>* weight = of(linear->weight);
@@ -40,7 +76,8 @@ void direct_update<T>::plan(const std::vector<trained_parameter<T>>& parameters,
     if (is_packed[part.layer_index]) continue;
     const layer<T>& own = *part.of;
     task of_part{nullptr, part.layer_index, part.number, {}, {}};
-    if (const auto* p = of(own.weight)) of_part.weight = {*p, own.weights_of(part.number)};
+    const auto* weight = is_lazy[part.layer_index] ? nullptr : of(own.weight);
+    if (weight) of_part.weight = {*weight, own.weights_of(part.number)};
     if (const auto* p = of(own.bias)) of_part.bias = {*p, own.outputs_of(part.number)};
     tasks_.push_back(of_part);
     costs_.add(own.learns() ? net_.cost_of(part.layer_index) / double(own.parts()) : 0.0);
@@ -54,7 +91,8 @@ void direct_update<T>::begin_epoch() {
   step_region(
       std::ptrdiff_t(tasks_.size()), net_.cost() * 8,
       [&](std::ptrdiff_t i) {
-        if (!tasks_[i].packed) net_.layers[tasks_[i].layer_index]->pack(tasks_[i].part, true);
+        if (!tasks_[i].packed && !tasks_[i].lazy)
+          net_.layers[tasks_[i].layer_index]->pack(tasks_[i].part, true);
       },
       costs_);
 }
@@ -82,13 +120,31 @@ template <class T>
 void direct_update<T>::unpack() {
   if (is_packed_) each_packed([](packed_weights<T>& p, std::ptrdiff_t part) { p.unpack(part); });
   is_packed_ = false;
+  if (waits_)
+    step_region(std::ptrdiff_t(lazy_tasks_.size()), double(size_) * 2,
+                [&](std::ptrdiff_t i) { lazy_tasks_[i].lazy->make_up(lazy_tasks_[i].part); });
+  waits_ = false;
 }
 
 template <class T>
 void direct_update<T>::unpack_serially() noexcept {
   for (const task& own : tasks_)
     if (is_packed_ && own.packed) own.packed->unpack(own.part);
-  is_packed_ = false;
+  for (const task& own : lazy_tasks_)
+    if (waits_) own.lazy->make_up(own.part);
+  is_packed_ = waits_ = false;
+}
+
+template <class T>
+void direct_update<T>::begin_batch(const matrix_rows<T>& x, const std::int64_t* indices,
+                                   std::ptrdiff_t n) {
+  if (lazy_tasks_.empty()) return;
+  for (const auto& table : lazy_)
+    if (!waits_) table->begin();
+  waits_ = true;
+  step_region(
+      std::ptrdiff_t(lazy_tasks_.size()), 200.0 * double(n) * double(lazy_.size()),
+      [&](std::ptrdiff_t i) { lazy_tasks_[i].lazy->collect(lazy_tasks_[i].part, x, indices, n); });
 }
 
 template <class T>
@@ -105,6 +161,7 @@ void direct_update<T>::each_task(double nanoseconds, const F& f) {
 template <class T>
 void direct_update<T>::run(const optimizer& by, std::ptrdiff_t n, double max_norm) {
   pack();
+  for (const auto& table : lazy_) table->record(by);
   const double products = net_.cost() * double(n), updates = double(size_) * 0.4;
   if (max_norm > 0) {
     const T factor = T(limit_norm(n, max_norm));
@@ -128,7 +185,7 @@ double direct_update<T>::limit_norm(std::ptrdiff_t n, double max_norm) {
     std::ptrdiff_t size = 0;
     for (const task& own : tasks_) {
       begins_.push_back(size);
-      size += own.gradient_size();
+      size += own.most_gradients();
     }
     gradients_.assign(size, T(0));
     gradient_squares_.assign(tasks_.size(), {});
@@ -136,6 +193,7 @@ double direct_update<T>::limit_norm(std::ptrdiff_t n, double max_norm) {
   each_task(net_.cost() * double(n), [&](const task& own, std::ptrdiff_t i) {
     T* const to = gradients_.data() + begins_[i];
     gradient(own, n, to);
+    std::fill(to + own.gradient_size(), to + own.most_gradients(), T(0));
     gradient_squares_[i] = squares_of_gradient(to, own.gradient_size());
   });
   const std::vector<gradient_run<T>> all{{gradients_.data(), std::ptrdiff_t(gradients_.size())}};
@@ -149,6 +207,8 @@ double direct_update<T>::squared_norm() {
 
 template <class T>
 void direct_update<T>::gradient(const task& own, std::ptrdiff_t n, T* to) const {
+  if (own.lazy)
+    return own.lazy->gradient(own.part, passes_.gradients_of(own.layer_index).read(), to);
   if (own.packed)
     return own.packed->gradient(own.part, passes_.gradients_of(own.layer_index).read(),
                                 passes_.inputs_of(own.layer_index).read(),
@@ -161,7 +221,8 @@ void direct_update<T>::gradient(const task& own, std::ptrdiff_t n, T* to) const 
 template <class T>
 void direct_update<T>::update(std::ptrdiff_t i, const optimizer& by, T* gradient, T factor) {
   const task& own = tasks_[i];
-  if (own.packed) own.packed->update(own.part, gradient, by, factor);
+  if (own.lazy) own.lazy->update(own.part, gradient, by, factor);
+  else if (own.packed) own.packed->update(own.part, gradient, by, factor);
   else update_part(own, by, gradient, factor);
   if (by.penalizes()) squares_[i] = squares_after(own, by);
 }
@@ -181,6 +242,7 @@ void direct_update<T>::update_part(const task& own, const optimizer& by, T* grad
 
 template <class T>
 double direct_update<T>::squares_after(const task& own, const optimizer& by) {
+  if (own.lazy) return 0.0;  // no penalty
   if (own.packed) return by.penalizes(own.packed->weight()) ? own.packed->squares(own.part) : 0.0;
   double sum = 0;
   for (const piece* p : {&own.weight, &own.bias})

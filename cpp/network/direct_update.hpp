@@ -2,14 +2,16 @@
 // are one region, and the caches hold both. It cannot be taken back; finite_bounds says whether it
 // has to be.
 //
-// Over a row of steps the weights of wide layers and their state are packed by panels. The arrays
-// of the caller are out of date until they are unpacked.
+// Over a row of steps the weights of wide layers and their state are packed by panels, and of large
+// tables the rows that batches have are updated alone. The arrays of the caller are out of date
+// until they are unpacked.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "network/clip_norm.hpp"
+#include "network/lazy_table.hpp"
 #include "network/packed_weights.hpp"
 #include "network/passes.hpp"
 
@@ -24,8 +26,22 @@ class direct_update {
 
   // Whether all layers allow it.
   bool is_possible() const { return is_possible_; }
-  // Cuts the update of these parameters into tasks. `packed`: by panels where that suits.
-  void plan(const std::vector<trained_parameter<T>>& parameters, bool packed);
+  // What `plan` is made for.
+  struct choice {
+    std::vector<trained_parameter<T>> parameters;
+    bool is_packed = false;           // by panels where that suits
+    std::vector<std::size_t> lazy{};  // tables whose rows wait, among the parameters
+    std::ptrdiff_t lazy_batch = 0;    // most rows of a batch, if there are any
+
+    bool operator==(const choice& other) const {
+      return parameters == other.parameters && is_packed == other.is_packed && lazy == other.lazy &&
+             lazy_batch == other.lazy_batch;
+    }
+  };
+  // Chooses the tables whose rows can wait for batches of up to so many rows.
+  void choose_lazy(choice& of, const optimizer& by, std::ptrdiff_t batch) const;
+  // Cuts the update of these parameters into tasks.
+  void plan(const choice& of);
 
   // Takes over the values of all parameters.
   void begin_epoch();
@@ -33,6 +49,8 @@ class direct_update {
   void unpack();
   // The same on this thread, without any memory: what is left to do as an exception goes by.
   void unpack_serially() noexcept;
+  // Brings up to date what a batch is about to read.
+  void begin_batch(const matrix_rows<T>& x, const std::int64_t* indices, std::ptrdiff_t n);
 
   // Updates by the gradients of n rows. `max_norm`: of all of them; 0: any. With one all gradients
   // come first, in a region of their own, and each thread updates those that it made.
@@ -47,13 +65,18 @@ class direct_update {
     typename layer<T>::range at{0, 0};
   };
   struct task {
-    packed_weights<T>* packed;  // null: a part of a layer
+    packed_weights<T>* packed;  // null: a part of a layer, or of a table
     std::size_t layer_index;
     std::ptrdiff_t part;
     piece weight, bias;  // of a part of a layer
+    lazy_table<T>* lazy = nullptr;
 
     std::ptrdiff_t gradient_size() const {
+      if (lazy) return lazy->gradient_size(part);
       return packed ? packed->gradient_size(part) : weight.at.size() + bias.at.size();
+    }
+    std::ptrdiff_t most_gradients() const {
+      return lazy ? lazy->most_gradients() : gradient_size();
     }
   };
   network<T>& net_;
@@ -62,6 +85,9 @@ class direct_update {
   bool is_packed_ = false;
   std::ptrdiff_t size_ = 0;  // elements of all parameters that are trained
   std::vector<std::unique_ptr<packed_weights<T>>> packed_;
+  std::vector<std::unique_ptr<lazy_table<T>>> lazy_;
+  std::vector<task> lazy_tasks_;
+  bool waits_ = false;  // a row of a table, maybe
   std::vector<task> tasks_;
   std::vector<double> squares_;  // of the parameters of each task
   dealt costs_;
@@ -73,6 +99,7 @@ class direct_update {
 
   template <class F>
   void each_packed(const F& f);
+  void plan_lazy(const choice& of, std::vector<bool>& is_lazy);
   template <class F>
   void each_task(double nanoseconds, const F& f);
   double limit_norm(std::ptrdiff_t n, double max_norm);

@@ -116,9 +116,12 @@ void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   // Several steps have to pay for packing and unpacking.
   const bool packed = !accumulate_ && direct_.is_possible() && epoch.batches >= 8 &&
                       !takes_long(epoch.largest_batch());
-  if (parameters != parameters_ || packed != is_planned_packed_) {
-    parameters_ = std::move(parameters), is_planned_packed_ = packed;
-    direct_.plan(parameters_, packed);
+  typename direct_update<T>::choice wanted{std::move(parameters), packed};
+  if (packed && !epoch.data.x.sparse)
+    direct_.choose_lazy(wanted, epoch.update, epoch.largest_batch());
+  if (!(wanted == planned_)) {
+    planned_ = std::move(wanted), parameters_ = planned_.parameters;
+    direct_.plan(planned_);
   }
   bounds_.begin_epoch(epoch.update);
   measure_squared_norm(epoch.update);
@@ -198,6 +201,7 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   bounds_.begin_batch(blocks);
   if (may_be_direct && !bounds_.parameters_are_bounded())
     bounds_.measure_parameters(parameters_, by);
+  if (may_be_direct) direct_.begin_batch(epoch.data.x, b.indices, n);
   begin_inputs(epoch.data.x, b.indices, n);
   passes_.begin_batch(b.key);
   passes_.forward(

@@ -75,7 +75,7 @@ class training_step {
   rollback_update<T> rollback_;
   finite_bounds<T> bounds_;
   std::vector<trained_parameter<T>> parameters_;
-  bool is_planned_packed_ = false;
+  typename direct_update<T>::choice planned_;
   double squared_norm_ = 0;  // of all parameters with a penalty
   std::vector<std::int64_t> labels_;
   std::vector<T> target_values_;

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn import neural_network as theirs
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -354,3 +354,27 @@ def test_masks_are_not_ignored(kind, which):
     if which == "X":
         with pytest.raises(TypeError, match="X must not be a masked array"):
             estimator.predict(given["X"])
+
+
+@pytest.mark.parametrize("unit", [1e-6, 5e-3])
+def test_targets_of_a_small_unit_are_told(unit):
+    """bofire#305: the unit of y decides whether a fit learns."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3))
+    y = x[:, 0] + x[:, 1]
+    with pytest.warns(
+        UserWarning, match=r"y varies so little that the loss of its mean, .*Scale y"
+    ):
+        MLPRegressor(max_iter=2, random_state=0).fit(x, unit * y)
+    usual = [
+        (unit * y, {"solver": "lbfgs"}),
+        (unit * y, {"tol": 0.0}),
+        (y, {}),
+        (np.full(100, unit), {}),
+        (np.column_stack([unit * y, y]), {}),
+    ]
+    for targets, options in usual:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            MLPRegressor(max_iter=2, random_state=0, **options).fit(x, targets)

@@ -52,6 +52,35 @@ def test_activations(kind, dtype):
     assert np.max(np.abs(y - expected) / np.maximum(1, np.abs(x))) < limit
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("missing", ["error", "category", "zeros"])
+@pytest.mark.parametrize("kind", ["one", "columns", "one-hot"])
+def test_categories(kind, missing, dtype):
+    first = {
+        "one": lambda: dl.Embedding(5, 4, missing=missing),
+        "columns": lambda: dl.CategoricalEmbeddings(
+            [5, 3], [4, 2], columns=[2, 0], in_features=4, missing=missing
+        ),
+        "one-hot": lambda: dl.OneHotLinear([3, 5], 4, bias=missing == "error", missing=missing),
+    }[kind]()
+    model = dl.Sequential(first, dl.ReLU(), dl.Linear(first.out_features, 2), dtype=dtype, seed=0)
+    rng = np.random.default_rng(0)
+    x = rng.integers(3, size=(20, first.in_features)).astype(dtype)
+    if kind == "columns":
+        x[:, 3] = rng.normal(size=20)
+    if missing != "error":
+        x[rng.random(x.shape) < 0.3] = np.nan
+        x[:, 1:4:2] = np.nan_to_num(x[:, 1:4:2]) if kind == "columns" else x[:, 1:4:2]
+    y = outputs_of(dl.to_onnx(model), x)["variable"]
+    assert error(y, model(x)) < (1e-6 if dtype == np.float32 else 1e-14)
+    for bad in (-1, 5):
+        x[7, -1 if kind == "one-hot" else 2 * (kind == "columns")] = bad
+        with pytest.raises(Exception, match="out of"):
+            outputs_of(dl.to_onnx(model), x)
+    with pytest.raises(TypeError, match="codes of categories have no export"):
+        dl.to_c(model, "model")
+
+
 LABELS = {
     "numbers": np.array([3, 5, 9]),
     "text": np.array(["green", "blue", "rot ö"]),

@@ -204,11 +204,16 @@ def to_c(
     check_choice("to_c: dtype", dtype, ("float32", "int8"))
     if dtype == "float32" and calibration is not None:
         raise ValueError('to_c: calibration is for dtype="int8"')
+    from dlcore.export._description import Categories
     from dlcore.export._pipeline import describe
 
     is_float = dtype == "float32"
     options: dict[str, Any] = {"output": output, "classes": classes, "folds": not is_float}
     described = describe("to_c", model, **options)
+    if any(isinstance(step, Categories) for step in described.steps):
+        raise TypeError(
+            "to_c: layers that take codes of categories have no export; to_onnx has one"
+        )
     if described.in_features is None:
         raise ValueError("to_c: the model takes any number of features; begin with a Linear layer")
     if is_float:

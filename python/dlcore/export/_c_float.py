@@ -155,6 +155,7 @@ class _Header:
         elif isinstance(step, description.RowNorm):
             self._row_norm(i, step)
         else:
+            assert isinstance(step, description.Activation)
             self._elementwise(self._activated(step, f"{self._at}[j]"))
 
     def _pad(self, values: Array) -> Array:

@@ -75,6 +75,7 @@ def computed(step: description.Step, x: Array) -> Array:
         root = np.sqrt((x * x).mean(1, keepdims=True) + step.eps)
         y = x / root * step.weight + step.bias
     else:
+        assert isinstance(step, description.Activation)
         y = getattr(functional, step.kernel)(np.ascontiguousarray(x), **step.options)
     return y
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.nn import _layers as nn
+from dlcore.nn._embeddings import CategoricalEmbeddings, CategoryLayer, OneHotLinear
 from dlcore.nn._featurewise import Scale
 from dlcore.nn._transfer import fold_batch_norm
 
@@ -85,7 +86,43 @@ class Activation:
     options: dict[str, Any]
 
 
-Step = Linear | Columns | BatchNorm | RowNorm | Activation
+@dataclass(frozen=True)
+class Categories:
+    """The numbers in some columns, and a row of a table for the code in each of others.
+
+    They lie side by side, or are a sum if there is a ``bias``. NaN has the last row of each table, if
+    it ``has_missing`` ones.
+    """
+
+    numbers: tuple[int, ...]
+    columns: tuple[int, ...]
+    tables: tuple[Array, ...]
+    bias: Array | None
+    has_missing: bool
+
+    @classmethod
+    def of(cls, layer: CategoryLayer | CategoricalEmbeddings) -> Categories:
+        """Describe a layer that takes codes."""
+        numbers: list[int] = []
+        bias = None
+        if isinstance(layer, CategoricalEmbeddings):
+            columns = layer.columns
+            numbers = [c for c in range(layer.in_features or 0) if c not in columns]
+            tables = [own.weight for own in layer._embeddings]
+        else:
+            columns = [*range(len(layer._sizes))]
+            tables = [layer.weight]
+        if isinstance(layer, OneHotLinear):
+            sizes = np.array(layer._sizes) + (layer.missing == "category")
+            tables = np.split(layer.weight.T, np.cumsum(sizes)[:-1])
+            bias = _or_constant(layer.bias, 0, layer.out_features, layer.weight.dtype)
+        if layer.missing == "zeros":
+            tables = [np.vstack([table, np.zeros_like(table[:1])]) for table in tables]
+        copied = tuple(np.array(table, order="C") for table in tables)
+        return cls(tuple(numbers), tuple(columns), copied, bias, layer.missing != "error")
+
+
+Step = Linear | Columns | BatchNorm | RowNorm | Activation | Categories
 
 
 @dataclass(frozen=True)
@@ -183,6 +220,8 @@ def _steps(model: Sequential) -> Iterator[Step]:
         elif isinstance(layer, Scale):
             zero, one = np.zeros_like(layer.weight), np.ones_like(layer.weight)
             yield BatchNorm(zero, one, 0.0, layer.weight.copy(), zero)
+        elif isinstance(layer, CategoryLayer | CategoricalEmbeddings):
+            yield Categories.of(layer)
         elif isinstance(layer, nn.Activation):
             yield Activation(layer.kernel, layer.options)
         elif not isinstance(layer, nn.Dropout):
@@ -196,6 +235,9 @@ def _or_constant(values: Array | None, otherwise: float, width: int, dtype: Any)
 def _rounded(step: Step, dtype: np.dtype[Any]) -> Step:
     if isinstance(step, Columns | Activation):
         return step
+    if isinstance(step, Categories):
+        bias = None if step.bias is None else step.bias.astype(dtype)
+        return replace(step, tables=tuple(t.astype(dtype) for t in step.tables), bias=bias)
     arrays: dict[str, Any] = {
         name: value for name, value in vars(step).items() if isinstance(value, np.ndarray)
     }

@@ -59,10 +59,11 @@ def tensor(value: Array, name: str) -> onnx.TensorProto:
 def to_model(described: Description, opset: int) -> onnx.ModelProto:
     """Make the model."""
     size = sum(
-        value.size * described.dtype.itemsize
+        own.size * described.dtype.itemsize
         for step in described.steps
         for value in vars(step).values()
-        if isinstance(value, np.ndarray)
+        for own in (value if isinstance(value, tuple) else (value,))
+        if isinstance(own, np.ndarray)
     )
     if size > MOST_BYTES:
         raise ValueError(

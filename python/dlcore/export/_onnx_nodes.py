@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,29 @@ class Writer:
             return self._affine(x, step.scale * step.weight, step.bias)
         if isinstance(step, description.RowNorm):
             return self._row_norm(x, step)
+        if isinstance(step, description.Categories):
+            return self._categories(x, step)
         return self._activation(x, step)
+
+    def _categories(self, x: str, step: description.Categories) -> str:
+        """Read rows of tables; any value that is no category is beyond the last row."""
+        add, constant = self.add, self.nodes.constant
+        parts = [self.number(step.bias)] if step.bias is not None else []
+        if step.numbers:
+            parts.append(add("Gather", x, constant(np.array(step.numbers, np.int64)), axis=1))
+        for column, table in zip(step.columns, step.tables, strict=True):
+            code = add("Gather", x, constant(np.array(column, np.int64)), axis=1)
+            size = len(table) - step.has_missing
+            is_low = add("Less", code, self.number(0))
+            is_high = add("Greater", code, self.number(size - 1))
+            code = add("Where", add("Or", is_low, is_high), self.number(len(table)), code)
+            if step.has_missing:
+                code = add("Where", add("IsNaN", code), self.number(size), code)
+            index = cast(self.nodes, code, np.int64)
+            parts.append(add("Gather", self.number(table), index, axis=0))
+        if step.bias is None:
+            return add("Concat", *parts, axis=1)
+        return functools.reduce(functools.partial(add, "Add"), parts)
 
     def columns(self, x: str, step: description.Columns) -> str:
         """Map columns in float64, rounded once, as a normalizer does."""

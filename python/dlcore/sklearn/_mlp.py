@@ -295,6 +295,8 @@ class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStopping
                 self._check_continues(units)
             dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
             self._check_precision(y, dtype, stacklevel=5 + incremental)
+            if not incremental:
+                self._check_spread(y, stacklevel=5)
             targets = self._targets(y, dtype)
             sample_weight = check_weights(sample_weight, X)
             tables = self._class_tables(y, incremental)
@@ -350,6 +352,9 @@ class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStopping
 
     def _check_precision(self, y: Array, dtype: np.dtype[Any], stacklevel: int) -> None:
         """Warn of targets that the dtype does not hold."""
+
+    def _check_spread(self, y: Array, stacklevel: int) -> None:
+        """Warn of targets so close to each other that a fit ends before it has learned."""
 
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
         """Refuse what makes no sense together."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # The steps of a fit change outputs by about 1 or less, which must not be rounded away beside a
 # target; nor must what tells the targets apart, of which a share may be.
 _LARGEST_STEP, _LARGEST_SHARE = 0.5, 0.05
+_DEFAULT_TOL = 1e-4
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -256,6 +257,25 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
                 f"rounded to multiples of {step:g}: small differences are lost, and the fit may "
                 f"end before it has begun. Scale y, such as by TransformedTargetRegressor, or "
                 f"pass X in float64",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _check_spread(self, y: Array, stacklevel: int) -> None:
+        """Warn of targets whose loss is below ``tol`` before there is anything learned."""
+        if self.loss != "squared_error" or self.solver == "lbfgs" or len(y) == 0:
+            return
+        tol = min(self.tol, _DEFAULT_TOL)  # a greater one is meant to end fits early
+        # The variance of n numbers, which takes longer, is at least range^2 / (2 n).
+        spread = float(np.ptp(y))
+        if spread == 0 or spread**2 > 4 * y.size * tol:
+            return
+        loss = float(y.var(axis=0).mean()) / 2
+        if 0 < loss <= tol:
+            warnings.warn(
+                f"y varies so little that the loss of its mean, {loss:.3g}, is below tol={self.tol}: "
+                f"the fit may end before it has learned anything. Scale y, such as by "
+                f"TransformedTargetRegressor, or use TabularRegressor, which does so",
                 UserWarning,
                 stacklevel=stacklevel,
             )

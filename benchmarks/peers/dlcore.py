@@ -83,6 +83,45 @@ def train(case):
     return lambda: trainer.fit(x, y, **options)["loss"][-1]
 
 
+def many(case, members, epochs):
+    """Return calls that train so many networks, each by a rate and a seed of its own."""
+    x, y = case.data()
+    trainers = [_member(case, i) for i in range(members)]
+    options = {"epochs": epochs, "batch_size": case.batch, "verbose": 0}
+
+    def all_of_them():
+        library.fit_many(trainers, x, y, **options)
+
+    return {"beside one": all_of_them, "beside vmap": all_of_them}
+
+
+def _member(case, i):
+    model = network(case)
+    optimizer = library.Adam(
+        model.parameters(), RATES["adam"] * (1 + i / 100), betas=BETAS, eps=EPS
+    )
+    return library.Trainer(model, loss=case.loss, optimizer=optimizer, seed=i)
+
+
+def folds(case, count):
+    """Return calls that validate on each fold: all folds at once, and one after the other."""
+    x, y = case.data()
+    stopping = {"callbacks": [library.EarlyStopping(patience=3)], "verbose": 0}
+    options = {"epochs": 30, "batch_size": case.batch, **stopping}
+
+    def at_once():
+        return library.cross_validate(lambda i: _member(case, i), x, y, folds=count, **options)
+
+    pairs = at_once().folds
+
+    def one_by_one():
+        for i, (train, test) in enumerate(pairs):
+            held = x[test], y[test]
+            _member(case, i).fit(x[train], y[train], validation_data=held, **options)
+
+    return {"at once": at_once, "one by one": one_by_one}
+
+
 def members(case):
     """Return a function that makes the steps of a turn, by AdamW, and returns their mean loss."""
     x, y = case.data()

@@ -189,6 +189,34 @@ def train(case):
     return epochs(case, lambda function: function)
 
 
+def many(case, members, epochs):
+    """Return calls that train one of the networks, and all of them by ``torch.func.vmap``."""
+    one = train(case)
+    x, y = map(torch.from_numpy, case.data())
+    models = [network(case) for _ in range(members)]
+    parameters, _ = torch.func.stack_module_state(models)
+    optimizer = torch.optim.Adam(parameters.values(), RATES["adam"], BETAS, EPS, fused=True)
+
+    def loss_of(own, x, y):
+        return F.cross_entropy(torch.func.functional_call(models[0], own, (x,)), y)
+
+    losses = torch.func.vmap(loss_of)
+
+    def all_of_them():
+        for _ in range(epochs):
+            orders = torch.stack([torch.randperm(case.rows) for _ in range(members)])
+            for index in orders.split(case.batch, dim=1):
+                optimizer.zero_grad()
+                losses(parameters, x[index], y[index]).sum().backward()
+                optimizer.step()
+
+    def one_of_them():
+        for _ in range(epochs):
+            one()
+
+    return {"beside one": one_of_them, "beside vmap": all_of_them}
+
+
 @torch.inference_mode()
 def outputs(model, x):
     return model(x)

@@ -12,4 +12,5 @@ NAMES = (
     "tabular",
     "options",
     "calls",
+    "many",
 )

@@ -7,6 +7,7 @@ from dlcore import (
     functional,
     information,
     init,
+    many,
     nn,
     optim,
     preprocessing,
@@ -24,6 +25,7 @@ from dlcore.callbacks import *
 from dlcore.diagnostics import *
 from dlcore.export import *
 from dlcore.functional import *
+from dlcore.many import *
 from dlcore.nn import *
 from dlcore.optim import *
 from dlcore.preprocessing import *
@@ -51,6 +53,7 @@ __all__ += callbacks.__all__
 __all__ += diagnostics.__all__
 __all__ += export.__all__
 __all__ += functional.__all__
+__all__ += many.__all__
 __all__ += nn.__all__
 __all__ += optim.__all__
 __all__ += preprocessing.__all__

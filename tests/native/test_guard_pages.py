@@ -47,7 +47,8 @@ def test_nothing_beyond_the_arrays_is_touched(family, level, tmp_path):
 
 @each_isa
 @pytest.mark.parametrize(
-    ("family", "least"), [("inference", 4000), ("fits", 400), ("sparse rows", 1000)]
+    ("family", "least"),
+    [("inference", 4000), ("fits", 400), ("sparse rows", 1000), ("tables", 150)],
 )
 def test_a_network_touches_nothing_beyond_its_arrays(family, least, level, tmp_path):
     assert family in guarded_models.FAMILIES

@@ -364,6 +364,30 @@ def test_sparse_rows_of_codes():
     fitted(model, x, y, optimizers()["adam"])
     fitted(other, sparse, y, optimizers()["adam"])
     np.testing.assert_allclose(other.flat, model.flat, rtol=1e-12)
+    x[70, 0] = 40
+    bad = scipy_sparse.csr_matrix(x)
+    for call in (lambda: model(bad), lambda: fitted(model, bad, y, optimizers()["adam"])):
+        with pytest.raises(IndexError, match=r"x\[70, 0\] is 40"):
+            call()
+
+
+def test_codes_that_a_transform_makes():
+    model = of_embeddings(dtype=np.float32)
+    x, y = rows(100, np.float32)
+    raw = x.copy()
+    raw[:, list(COLUMNS)] += 100  # what stands in the table, of which the transform makes codes
+
+    def transform(batch, rng):
+        batch[:, list(COLUMNS)] -= 100
+        return batch
+
+    trainer = dl.Trainer(model, loss="cross_entropy", seed=0)
+    trainer.fit(raw, y, epochs=1, transform=transform, verbose=0)
+    raw[3, 0] = 99
+    with pytest.raises(IndexError, match="is -1, but"):
+        trainer.fit(raw, y, epochs=1, transform=transform, verbose=0)
+    with pytest.raises(IndexError):
+        trainer.fit(raw, y, epochs=1, verbose=0)
 
 
 def test_initialize_leaves_tables():
@@ -423,8 +447,5 @@ def test_layers_keep_their_sizes():
 
 
 def test_float32_has_an_end():
-    layer = dl.Embedding(2**24 + 1, 1)
-    layer._initial_parameters = lambda _: {"weight": np.broadcast_to(0.0, (2**24 + 1, 1))}
-    model = dl.Sequential(layer)
-    with pytest.raises(TypeError, match="16777216"):
-        model(np.zeros((1, 1), np.float32))
+    with pytest.raises(ValueError, match=r"more categories than float32 has codes for, 16,777,216"):
+        dl.Sequential(dl.Embedding(2**24 + 1, 1))

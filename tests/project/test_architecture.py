@@ -33,6 +33,7 @@ FLOORS = (
     "callbacks",
     "training",
     "diagnostics",
+    "many",
     "sklearn",
     "saving",
     "export",

@@ -97,6 +97,14 @@ def test_training(tmp_path):
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.2)
 
 
+def test_many(tmp_path):
+    arguments = ["--rounds", 1, "--peers", ""]
+    printed, names = measured(tmp_path / "figures.json", "many", *arguments)
+    assert "folds of" in printed
+    assert len(names) == 4
+    assert all(rows["dlcore"]["median"] > 0 for rows in names.values())
+
+
 def test_inference(tmp_path):
     arguments = ["--only", "^20-64-64-2 ", *QUICK]
     printed, names = measured(tmp_path / "figures.json", "inference", *arguments)
@@ -130,7 +138,7 @@ def test_options(tmp_path):
         tmp_path / "figures.json", "options", "--rounds", 1, "--quick", "--more"
     )
     assert "batches grow the memory by" in printed
-    assert len(names) == 3 * 8 + 13
+    assert len(names) == 3 * 8 + 2 * 2 + 13
     assert all(rows["dlcore"]["of_plain"] > 0 for rows in names.values())
 
 

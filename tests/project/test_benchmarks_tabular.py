@@ -274,7 +274,15 @@ def test_columns_of_other_rows():
 
 def record(method, name="wine", seed=0, error=0.1, fit=1.0, regression=False):
     errors = {"nrmse": error, "nmae": error} if regression else {"classes": error, "log": error}
-    costs = {"fit": fit, "predict": 0.1, "peak": 100.0, "rise": 10.0, "train": 1000, "test": 100}
+    costs = {
+        "fit": fit,
+        "fit_cpu": fit,
+        "predict": 0.1,
+        "peak": 100.0,
+        "rise": 10.0,
+        "train": 1000,
+        "test": 100,
+    }
     place = {"set": name, "method": method, "seed": seed, "rows": 1000}
     return place | costs | {"errors": errors, "regression": regression, "split": 1}
 
@@ -297,6 +305,7 @@ def test_summary():
     found = summary.summarize(records())
     assert found.errors.shape == (2, 2, 3)
     assert found.metrics == {"wine": "classes", "diabetes": "nrmse"}
+    assert found.first() == "dlcore_mlp"
     assert found.ratio("dlcore_mlp", "other", "fit") == pytest.approx(8)
     (loss,) = summary.lost(found, "dlcore_mlp")
     assert loss.startswith("`diabetes` (nrmse 0.5010): other by 24.")
@@ -319,7 +328,7 @@ def test_what_failed_is_said():
     told = summary.text(found)
     assert "other on breast_cancer, seed 0: no memory" in told
     assert "breast_cancer is left out" in told
-    with pytest.raises(ValueError, match="no set"):
+    with pytest.raises(ValueError, match=r"no set of which .* seed 0: no memory"):
         summary.summarize(failed)
 
 

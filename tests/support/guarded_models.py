@@ -221,4 +221,30 @@ def sparse_rows(note):
     return calls
 
 
-FAMILIES = {"inference": inference, "fits": fits, "sparse rows": sparse_rows}
+def tables(note):
+    """Predict and fit with tables of categories, small ones and one of which rows wait."""
+    calls = 0
+    rng = np.random.default_rng(0)
+    options = itertools.cycle(({}, {"clip_grad_norm": 0.1}))
+    for dtype, width, side, place in itertools.product(DTYPES, (1, 3, 8, 17), SIDES, VIEWS[:2]):
+        for rows, optimizer in itertools.product((1, 33), OPTIMIZERS):
+            option = next(options)
+            note(f"tables of {dtype.__name__}, {width}, {rows} rows, {optimizer}, {option}, {side}")
+            x = rng.normal(size=(rows, FEATURES)).astype(dtype)
+            x[:, [1, 3]] = rng.integers(150, size=rows)[:, np.newaxis] % [150, 4]
+            x[::5, 1] = np.nan
+            x, y = put(x, place), put(targets(rng, None, rows, 3, dtype), side)
+            embeddings = dl.CategoricalEmbeddings(
+                [150, 4], width, columns=[1, 3], in_features=FEATURES, missing="category"
+            )
+            with guarded_allocations(side):
+                model = model_of([embeddings, dl.Linear(3 + 2 * width, 3)], dtype, side)
+                model(x)
+                own = OPTIMIZERS[optimizer](model.parameters())
+                trainer = dl.Trainer(model, loss="mse", optimizer=own, seed=0, **option)
+                trainer.fit(x, y, epochs=1, batch_size=2, verbose=0)
+            calls += 1
+    return calls
+
+
+FAMILIES = {"inference": inference, "fits": fits, "sparse rows": sparse_rows, "tables": tables}

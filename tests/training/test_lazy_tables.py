@@ -116,6 +116,22 @@ def test_updates_that_wait_give_the_bits_of_those_that_do_not(name, make):
     check_same(fitted(make, optimizer, x, y), stepped(make, optimizer, x, y), tolerance)
 
 
+def ensemble_of(dtype=np.float64):
+    """Members that share tables."""
+    embeddings = dl.CategoricalEmbeddings([ROWS, 3], 4, columns=[0, 3])
+    layers = dl.LinearBatchEnsemble(10, 4, 3, scaling_init="normal"), dl.LinearEnsemble(4, 3, 3)
+    return dl.Sequential(embeddings, *layers, dl.EnsembleMean("softmax"), dtype=dtype, seed=0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_members_that_share_tables(name):
+    x, y = rows(ensemble_of)
+    x = np.nan_to_num(x)
+    optimizer = optimizers()[name]
+    a, b = (fit(ensemble_of, optimizer, x, y) for fit in (fitted, stepped))
+    check_same(a, b, 1e-9)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dim", [1, 3, 8, 16, 37])
 def test_any_width(dim, dtype):

@@ -29,7 +29,12 @@ class Tabular(Suite):
     def add_arguments(self, parser):
         add = parser.add_argument
         add("--seeds", dest="rounds", type=int, help=f"as --rounds ({self.rounds})")
-        add("--ours", type=listed, default=list(OURS), help=",".join(OURS))
+        add(
+            "--ours",
+            type=listed,
+            default=list(OURS),
+            help=f"the first is beside all: {','.join(OURS)}",
+        )
         add("--rows", type=int, help=f"the most to train on ({ROWS}; --quick: {QUICK_ROWS})")
         add("--results", type=Path, default=Path("tabular.jsonl"), help="file (%(default)s)")
         add("--data", type=Path, default=HOME, help="where packages are kept (%(default)s)")

@@ -8,7 +8,7 @@ from benchmarks.suites.tabular.statistics import differences, shifted_geometric_
 
 def draw(summary, path):
     """Draw methods by time and error, and for each set how much larger the others' errors are."""
-    ours = summary.best()
+    ours = summary.first()
     figure, (left, right) = plt.subplots(
         1,
         2,
@@ -39,20 +39,23 @@ def by_time(axes, summary):
 def by_set(axes, summary, ours):
     """Draw the ratio of the others' errors to ours, with the interval over the seeds."""
     others = [method for method in summary.methods if method not in summary.ours()]
-    places = np.arange(len(summary.sets))
+    places, means = np.arange(len(summary.sets)), [0.0]
     for j, method in enumerate(others):
         logs = differences(summary.of(method), summary.of(ours))
         y = places + 0.7 * ((j + 0.5) / len(others) - 0.5)
         for place, own in zip(y, logs, strict=True):
             low, high = t_interval(own)
-            axes.plot([100 * (np.exp(own.mean()) - 1)], [place], ".", color=f"C{j}", zorder=3)
+            means.append(100 * (np.exp(own.mean()) - 1))
+            axes.plot([means[-1]], [place], ".", color=f"C{j}", zorder=3)
             if np.isfinite(low):
                 ends = 100 * (np.exp([low, high]) - 1)
                 axes.plot(ends, [place, place], color=f"C{j}", linewidth=0.8)
         axes.plot([], [], ".-", color=f"C{j}", linewidth=0.8, label=method)
     axes.axvline(0, color="black", linewidth=1)
-    axes.axvspan(axes.get_xlim()[0], 0, color=LOST, alpha=0.06, linewidth=0)
-    axes.margins(x=0)
+    low, high = min(means), max(means)
+    beside = 0.1 * (high - low) or 1.0
+    axes.axvspan(low - beside, 0, color=LOST, alpha=0.06, linewidth=0)
+    axes.set_xlim(low - beside, high + beside)  # of few seeds the intervals are wider
     axes.set_yticks(places, summary.sets, fontsize=8)
     axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_xlabel(f"error beside {ours}, % (left of 0: lower than ours)")

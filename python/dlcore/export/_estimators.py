@@ -24,6 +24,11 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
     """Describe an estimator or a pipeline that ends in one; None for what is no estimator."""
     if isinstance(estimator, own.MLPClassifier | own.MLPRegressor):
         check_is_fitted(estimator, "model_")
+        if estimator._has_members:
+            raise TypeError(
+                f"{function}: {type(estimator).__name__} of {len(estimator.estimators_)} members has "
+                f"no export; each of its estimators_ has one"
+            )
         described: Description = estimator._answer(lambda est: _of_network(function, est, folds))
         return described
     if isinstance(estimator, own.TabularClassifier | own.TabularRegressor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,14 @@ def _of_row(layers: Iterable[Layer], begin: int | None) -> Iterator[tuple[int, i
             for first, _, own in layer._branches(layer.in_features or 0):
                 yield from _of_row(own.values(), None if begin is None else begin + first)
         begin = None
+
+
+def check_sizes(layers: Iterable[Layer], dtype: np.dtype[Any]) -> None:
+    """Raise a ValueError for more categories than the dtype of x has integers in a row."""
+    most = 2 ** (np.finfo(dtype).nmant + 1)
+    for _, size, layer in code_columns(layers):
+        if size > most:
+            raise ValueError(f"{layer!r} has more categories than {dtype} has codes for, {most:,}")
 
 
 def check_codes(

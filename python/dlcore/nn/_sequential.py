@@ -15,7 +15,7 @@ from dlcore._common.checks import check_floating
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._chains import check_layers, leaves_of, members_after, members_in_training, widths_of
-from dlcore.nn._codes import check_codes, code_columns
+from dlcore.nn._codes import check_codes, check_sizes
 from dlcore.nn._inference import Inference, Snapshot
 from dlcore.nn._layers import Layer, Linear
 from dlcore.nn._options import changes
@@ -105,7 +105,7 @@ class Sequential:
         self._dtype = check_floating("Sequential: dtype", dtype)
         own, nested = _taken_apart(layers, self._dtype)
         shared = {i for start, model in nested for i in range(start, start + len(model))}
-        _check_given(own, shared)
+        _check_given(own, self._dtype, shared)
         rng = np.random.default_rng(seed)
         initial = [{} if n._is_bound else n._initial_parameters(rng) for n in own]
         size = sum(value.size for parameters in initial for value in parameters.values())
@@ -176,7 +176,7 @@ class Sequential:
         those of the layers: before memory is asked for, since the layers may be of any size.
         """
         own = check_floating("dtype", dtype)
-        _check_given(layers)
+        _check_given(layers, own)
         parameters = {
             f"{i}.{name}": shape
             for i, layer in enumerate(layers)
@@ -751,9 +751,11 @@ def _check_arrays(
         raise ValueError(where + "; ".join(wrong))
 
 
-def _check_given(layers: tuple[Layer, ...], shared: Collection[int] = ()) -> None:
+def _check_given(
+    layers: tuple[Layer, ...], dtype: np.dtype[Any], shared: Collection[int] = ()
+) -> None:
     if not layers:
         raise ValueError("Sequential needs at least one layer")
     check_layers("Sequential", layers, shared)
     members_after(layers)
-    code_columns(layers)
+    check_sizes(layers, dtype)

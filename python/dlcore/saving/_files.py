@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dlcore._common.tree import read_metadata, read_tree, write_tree
+from dlcore.many._ensemble import Ensemble
 from dlcore.nn._sequential import Sequential
 from dlcore.preprocessing._state import NORMALIZERS
 from dlcore.saving._objects import Maker, describe, is_estimator
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "load_metadata", "save"]
 
-_KINDS = ("model", "normalizer", "estimator")
+_KINDS = ("model", "ensemble", "normalizer", "estimator")
 
 
 def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None = None) -> None:
-    """Write a model, a normalizer or an estimator to a file, from which `load` makes it again.
+    """Write a model, an ensemble, a normalizer or an estimator to a file, from which `load` makes it again.
 
     The file is in the safetensors format, with the arrays under the names of ``state_dict`` and all
     else as JSON in its metadata: the safetensors library reads the weights, and no pickle is
@@ -28,7 +29,7 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
 
     Parameters
     ----------
-    obj : Sequential, normalizer such as ZScoreNormalizer, or an estimator of `dlcore.sklearn`
+    obj : Sequential, Ensemble, normalizer such as ZScoreNormalizer, or estimator of `dlcore.sklearn`
         A `Sequential` with its layers and their options, weights, running statistics, dtype and what
         is frozen; an estimator, or a `sklearn.pipeline.Pipeline` of such, with its parameters, what
         it has learned and its optimizer, so that ``partial_fit`` and ``warm_start`` go on.
@@ -62,13 +63,15 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
     """
     if isinstance(obj, Sequential):
         kind = "model"
+    elif type(obj) is Ensemble:
+        kind = "ensemble"
     elif NORMALIZERS.get(type(obj).__name__) is type(obj):
         kind = "normalizer"
     elif is_estimator(obj):
         kind = "estimator"
     else:
         raise TypeError(
-            f"save: a {type(obj).__name__} has no form in a file, but a Sequential, the "
+            f"save: a {type(obj).__name__} has no form in a file, but a Sequential, an Ensemble, the "
             f"normalizers ({', '.join(NORMALIZERS)}) and the estimators of dlcore.sklearn have; "
             f"Trainer.save(path) saves a training"
         )
@@ -78,7 +81,7 @@ def save(obj: Any, path: str | PathLike[str], *, metadata: dict[str, Any] | None
 
 
 def load(path: str | PathLike[str], *, classes: Iterable[type] = ()) -> Any:
-    """Read what `save` wrote: a model, a normalizer or an estimator.
+    """Read what `save` wrote: a model, an ensemble, a normalizer or an estimator.
 
     No code of the file runs, and nothing in it is taken for granted: a file that is damaged, or made
     to do harm, is an error before memory is asked for that its size does not explain.

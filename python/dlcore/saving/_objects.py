@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from dlcore._common.optional import require
+from dlcore.many._ensemble import Ensemble, describe_ensemble, ensemble_of
 from dlcore.nn._architecture import describe_model, model_of
 from dlcore.nn._sequential import Sequential
 from dlcore.optim import _schedules
@@ -32,6 +33,8 @@ def describe(value: Any) -> tuple[str, Any] | None:
             f"{kind.__name__} is a subclass of Sequential, of which a file has no form: "
             f"model[:] is the Sequential of its layers"
         )
+    if kind is Ensemble:
+        return kind.__name__, describe_ensemble(value)
     if NORMALIZERS.get(kind.__name__) is kind:
         return kind.__name__, describe_normalizer(value)
     if _SCHEDULES.get(kind.__name__) is kind:
@@ -74,6 +77,8 @@ class Maker:
             if not isinstance(state, dict):
                 raise TypeError(f"the state of a model is a {type(state).__name__}")
             return model_of(state, self._classes)
+        if name == "Ensemble":
+            return ensemble_of(state)
         if name in NORMALIZERS:
             return normalizer_of(name, state)
         if name in _SCHEDULES:

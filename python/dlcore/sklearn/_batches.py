@@ -14,6 +14,7 @@ from dlcore.nn._layers import Linear
 from dlcore.optim._sgd import SGD
 from dlcore.training import _batches as batches
 from dlcore.training._dataset import Dataset, all_loss_weights
+from dlcore.training._interruption import look_up
 from dlcore.training._rows import dense, rows_at_once
 from dlcore.training._step import TrainingStep
 
@@ -183,6 +184,7 @@ class FullBatch:
 
     def __call__(self, parameters: Array) -> tuple[float, Array]:
         """Compute both for parameters laid out as ``model.flat``."""
+        look_up()
         self._model.flat[...] = parameters
         try:
             plan = self._batches.all_rows()

@@ -101,6 +101,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        members: int = 1,
+        bootstrap: bool = False,
     ) -> None:
         set_parameters(self, locals())
         self.loss = "log_loss"
@@ -134,7 +136,10 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         """
         held = (X_val, y_val, sample_weight_val)
         with self._fitting(goes_on=self.warm_start):
-            self._fit(X, y, sample_weight, validation=held)
+            if self.members > 1:
+                self._fit_members(X, y, sample_weight, held)
+            else:
+                self._fit(X, y, sample_weight, validation=held)
         return self
 
     @available_if(lambda est: est._check_solver())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The networks of scikit-learn.
 _ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 _LOSSES = ("log_loss", "squared_error", "poisson")
-_NETWORK = ("coefs_", "intercepts_", "_optimizer", "model_", "_coefs", "_intercepts", "_shown")
+NETWORK = ("coefs_", "intercepts_", "_optimizer", "model_", "_coefs", "_intercepts", "_shown")
 
 
 class ConversionMixin:
@@ -68,7 +68,7 @@ class ConversionMixin:
         check_is_fitted(estimator)
         made: Any = cls(**estimator.get_params(deep=False))
         given = vars(estimator)
-        vars(made).update({name: value for name, value in given.items() if name not in _NETWORK})
+        vars(made).update({name: value for name, value in given.items() if name not in NETWORK})
         coefs, intercepts = estimator.coefs_, estimator.intercepts_
         made._make_network([len(coefs[0]), *(c.shape[1] for c in coefs)], np.result_type(*coefs))
         made._take_coefs(coefs, intercepts)
@@ -112,7 +112,7 @@ class ConversionMixin:
             made.activation = hidden[0] if len(hidden) else "relu"
         if self.solver == "adamw":
             made.solver = "adam"
-        own = {n: v for n, v in vars(self).items() if n not in _NETWORK and n not in parameters}
+        own = {n: v for n, v in vars(self).items() if n not in NETWORK and n not in parameters}
         known = {"_label_binarizer", "_random_state", "_no_improvement_count"}
         vars(made).update({n: v for n, v in own.items() if n[0] != "_" or n in known})
         for name in ("history_", "validation_loss_curve_"):
@@ -131,6 +131,8 @@ def _class_of_sklearn(kind: type) -> Any:
 
 def _what_sklearn_lacks(estimator: Any) -> str:
     """Say which part of an estimator's network scikit-learn has not."""
+    if estimator._has_members:
+        return "perceptron of several members; each of estimators_ has to_sklearn"
     activations = np.unique(np.ravel(estimator.activation)).tolist()
     other = [name for name in activations if name not in _ACTIVATIONS]
     if other:

@@ -48,6 +48,7 @@ class InferenceMixin(AnsweringMixin):
         list of ndarray of shape (n_samples, n_units)
             One for each of ``hidden_layer_sizes``, in the network's dtype.
         """
+        self._check_one_network("hidden_values")
         values: list[Array] = self._answer(lambda est: est._hidden_values(X))
         return values
 
@@ -83,6 +84,7 @@ class InferenceMixin(AnsweringMixin):
         check_choice("method", method, tuple(_OF_OUTPUTS))
         if not hasattr(type(self), method):
             raise AttributeError(f"{type(self).__name__} has no {method}")
+        self._check_one_network("snapshot")
         made: Snapshot = self._answer(lambda est: Snapshot.of(est, method))
         return made
 
@@ -130,6 +132,8 @@ class InferenceMixin(AnsweringMixin):
         if not self._has_network():
             check_is_fitted(self, "model_")
         model = self._network()
+        if self._has_members:
+            return self._run_network(self._checked(X) if check_input else X)
         if "feature_names_in_" not in self.__dict__ and type(X) is np.ndarray and len(X):
             outputs = model._try_finite(X)  # where scikit-learn's checks have nothing to say
             if outputs is not None:
@@ -139,6 +143,9 @@ class InferenceMixin(AnsweringMixin):
         return self._run_network(self._checked(X) if check_input else X)
 
     def _run_network(self: Any, X: Any) -> Array:
+        if self._has_members:
+            mean: Array = self._mean_of_members(X)
+            return mean
         model: Sequential = self.model_
         return model(self._native_rows(X))
 

@@ -25,6 +25,7 @@ from dlcore.sklearn._coefs import CoefsMixin
 from dlcore.sklearn._conversion import ConversionMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._inference import InferenceMixin
+from dlcore.sklearn._members import MembersMixin
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
@@ -138,7 +139,9 @@ class _Epochs:
         return False
 
 
-class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin):
+class PerceptronMixin(
+    MembersMixin, ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin
+):
     """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
 
     Comes before one of their classes, whose checks of parameters and input it uses.
@@ -358,6 +361,7 @@ class PerceptronMixin(ConversionMixin, InferenceMixin, CoefsMixin, EarlyStopping
 
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
         """Refuse what makes no sense together."""
+        self._check_members(incremental)
         X_val, y_val, weight_val = validation
         if (X_val is None) != (y_val is None) or (X_val is None and weight_val is not None):
             raise ValueError("X_val and y_val must be given together, sample_weight_val with them")

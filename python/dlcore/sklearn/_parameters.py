@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -22,6 +22,8 @@ ADDED_CONSTRAINTS: dict[str, Any] = {
     "clip_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
     "early_stopping_metric": [str, callable, None],
     "callbacks": ["array-like", None],
+    "members": [Interval(Integral, 1, None, closed="left")],
+    "bootstrap": ["boolean"],
 }
 
 ADDED_PARAMETERS = """
@@ -41,7 +43,15 @@ ADDED_PARAMETERS = """
         for the loss where R² has nothing to say, since all targets are the same.
     callbacks : list of dlcore.Callback, default=None
         Called in each fit; they log "loss" and, with rows to validate on, "val_loss" and, with
-        early stopping, "val_score"."""
+        early stopping, "val_score".
+    members : int, default=1
+        Networks that are fitted at once, each on one thread, and predict by the mean of their
+        probabilities or values. Each draws its own parameters, batches and rows to hold out, the
+        first one as a single network with this ``random_state`` does, and stops early by itself.
+        With more than one there is no ``partial_fit`` and no ``warm_start``.
+    bootstrap : bool, default=False
+        Whether each of the members learns from as many rows as there are, drawn with replacement: a
+        row that is drawn twice has twice its ``sample_weight``."""
 
 COMMON = """
     scikit-learn's estimator of this name: its parameters, attributes, methods, warnings and results,
@@ -82,6 +92,11 @@ COMMON_ATTRIBUTES = """
         Loss on the rows to validate on, epoch by epoch.
     history_ : dlcore.History
         What the last fit logged: ``history_.plot()`` draws it.
+    estimators_ : list of estimators
+        With ``members`` > 1 the members, each an estimator of one network, by which
+        ``predict``, ``predict_proba``, ``decision_function`` and ``score`` go. All other
+        attributes, such as ``model_``, ``coefs_``, ``n_iter_`` and ``history_``, are those of
+        the first one.
 
     Notes
     -----

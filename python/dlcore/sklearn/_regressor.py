@@ -110,6 +110,8 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         clip_grad_norm: float | None = None,
         early_stopping_metric: Any = None,
         callbacks: Sequence[Callback] | None = None,
+        members: int = 1,
+        bootstrap: bool = False,
     ) -> None:
         set_parameters(self, locals())
 
@@ -140,7 +142,10 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         """
         held = (X_val, y_val, sample_weight_val)
         with self._fitting(goes_on=self.warm_start):
-            self._fit(X, y, sample_weight, validation=held)
+            if self.members > 1:
+                self._fit_members(X, y, sample_weight, held)
+            else:
+                self._fit(X, y, sample_weight, validation=held)
         return self
 
     @available_if(lambda est: est._check_solver())

@@ -168,7 +168,8 @@ def check_rows(
     if n != len(y):
         raise ValueError(f"{prefix}x has {n} rows, {prefix}y {len(y)}")
     rows = Dataset(x, y, weight, weight, prefix=prefix)
-    _check_codes(model, rows)
+    if not any_dtype:
+        _check_codes(model, rows)
     check_counts(loss, rows, some_count=some_count)
     return rows
 
@@ -176,10 +177,11 @@ def check_rows(
 def _check_codes(model: Sequential, rows: Dataset) -> None:
     """Make sure that values of x are categories where layers take codes.
 
-    Steps look at them as well: a file is not read once more for that.
+    Steps look at them as well: a file is not read once more for that, nor sparse rows made dense.
     """
-    if code_columns(model.layers) and not MappedFile(rows.x):
-        check_codes(model.layers, dense(rows.x), f"{rows.prefix}x")
+    is_here = isinstance(rows.x, np.ndarray) and not MappedFile(rows.x)
+    if is_here and code_columns(model.layers):
+        check_codes(model.layers, rows.x, f"{rows.prefix}x")
 
 
 def _covered(y: Any, name: str, weight: Array, *, by_zeros: bool) -> Any:
@@ -269,27 +271,46 @@ def hold_out(
     rows: Dataset,
     fraction: float,
     seed: np.random.SeedSequence,
+    index: Array | None = None,
 ) -> tuple[Array, Subset | None]:
-    """Return indices of the rows to train on, ascending, and a share of them to validate on."""
-    n = len(rows)
+    """Return indices of the rows to train on and a share of them to validate on, in their order.
+
+    ``index`` are the rows that both come from, by default all.
+    """
+    if index is None:
+        index = np.arange(len(rows))
+    n = len(index)
     if type(fraction) is not float or fraction:  # the default needs no check
         check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
-        return np.arange(n), None
-    if rows.x.dtype != model.dtype:
-        raise ValueError(
-            f"validation_split takes rows of x as they are, {rows.x.dtype}, but the model is "
-            f"{model.dtype}: pass validation_data=(x, y) with x of that dtype"
-        )
+        return index, None
+    _check_as_they_are("validation_split", rows, model.dtype)
     size = max(1, round(n * fraction))
     if size == n:
         raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
     drawn = np.random.default_rng(seed).permutation(n)
-    held = np.sort(drawn[:size])
-    check_counts(loss, rows, held, "validation ")
-    if rows.weight is not None:
-        return np.sort(drawn[size:]), Subset(rows, held[rows.weight[held] > 0])
-    return np.sort(drawn[size:]), Subset(rows, held)
+    held = index[np.sort(drawn[:size])]
+    return index[np.sort(drawn[size:])], _counted(loss, rows, held)
+
+
+def subset_to_validate_on(model: Sequential, loss: Loss, rows: Dataset, index: Array) -> Subset:
+    """Return rows of these indices that count."""
+    _check_as_they_are("validation_rows", rows, model.dtype)
+    return _counted(loss, rows, index)
+
+
+def _check_as_they_are(name: str, rows: Dataset, dtype: np.dtype[Any]) -> None:
+    if rows.x.dtype != dtype:
+        raise ValueError(
+            f"{name} takes rows of x as they are, {rows.x.dtype}, but the model is "
+            f"{dtype}: pass validation_data=(x, y) with x of that dtype"
+        )
+
+
+def _counted(loss: Loss, rows: Dataset, index: Array) -> Subset:
+    """Return the rows of these indices whose weight is not 0, one of which counts."""
+    check_counts(loss, rows, index, "validation ")
+    return Subset(rows, index if rows.weight is None else index[rows.weight[index] > 0])
 
 
 def weigh_classes(

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore.metrics._accumulation import Measurement, of_loss
 from dlcore.training._dataset import Dataset, Subset
+from dlcore.training._interruption import look_up
 from dlcore.training._rows import as_rows
 from dlcore.training._stream import is_batches
 
@@ -40,6 +41,7 @@ def score(
         width = model.out_features or rows.rows.x.shape[1]
         at_once = min(_ROWS, max(_FEWEST_ROWS, _OUTPUTS // width))
         for part in rows.parts(at_once):
+            look_up()
             measured.add(part.y, model(part.x), part.weight)
     if not measured.has_rows:
         raise ValueError("no row of the data to score counts: their weights are all 0")

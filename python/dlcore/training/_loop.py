@@ -11,6 +11,7 @@ from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
+from dlcore.training._interruption import look_up
 from dlcore.training._step_python import Diverged
 from dlcore.training._watch import EndOfRun, Watch
 
@@ -138,6 +139,7 @@ def run_epochs(
     with _told(run, average):
         epoch = run.first_epoch - 1 if run._take_up() else count
         while (epoch := epoch + 1) < count:
+            look_up()
             if average is not None:
                 average.show(run.model, average=False)
             if run._resumed_record is None:  # or the epoch has begun elsewhere
@@ -282,8 +284,9 @@ def run_unwatched(
         log.iteration += updates
 
 
-def go_on(batches: int) -> None:
+def go_on(batches: int) -> None:  # noqa: ARG001
     """Let a native run go on; a signal such as Ctrl-C ends it as Python is entered."""
+    look_up()
 
 
 def _run_part(
@@ -306,6 +309,7 @@ def _run_part(
 
     def between(done: int) -> None:
         nonlocal last
+        look_up()
         mapped.release()
         log.up_to(done)
         before, last = last, done

@@ -38,16 +38,16 @@ def describe(trainer: Any) -> dict[str, Any]:
     names = iter(trained_names(trainer.model, optimizer)) if is_known else iter(())
     return {
         "model": _architecture.describe_architecture(trainer.model),
-        "loss": _described(trainer.loss),
+        "loss": described(trainer.loss),
         "optimizer": {
             "kind": kind.__name__,
             "groups": [[next(names) for _ in g["params"]] for g in optimizer.param_groups],
         }
         if is_known
         else None,
-        "schedule": _described(trainer.schedule),
+        "schedule": described(trainer.schedule),
         "has_schedule": trainer.schedule is not None,
-        "metrics": _described(trainer.metrics),
+        "metrics": described(trainer.metrics),
         "has_metrics": trainer.metrics is not None,
         "seed": trainer._seed,
     }
@@ -74,7 +74,7 @@ def rebuilt(
                 f"Trainer.load: {path} has no form for the {name}, of functions or a class of your "
                 f"own: hand it over, Trainer.load(path, {name}=...)"
             )
-        return made_of[name] if name == "optimizer" else _made(made_of[name], path)
+        return made_of[name] if name == "optimizer" else made(made_of[name], path)
 
     options = {
         "loss": part("loss"),
@@ -103,8 +103,8 @@ def _optimizer(model: Sequential, described: Mapping[str, Any], path: str) -> An
     return kind([{"params": [parameters[n] for n in group]} for group in described["groups"]])
 
 
-def _described(value: Any) -> Any:
-    """Return a value as plain data, None if it has no form."""
+def described(value: Any) -> Any:
+    """Return a loss or a schedule, and what is made of them, as plain data; None if it has no form."""
     try:
         return _plain(value)
     except TypeError:
@@ -127,17 +127,18 @@ def _plain(value: Any) -> Any:
     return {"class": kind.__name__, "options": {n: _plain(getattr(value, n)) for n in names}}
 
 
-def _made(value: Any, path: str) -> Any:
+def made(value: Any, path: str) -> Any:
+    """Make what `described` was given."""
     if isinstance(value, list | tuple):
-        return type(value)(_made(own, path) for own in value)
+        return type(value)(made(own, path) for own in value)
     if not isinstance(value, dict):
         return value
     if value.keys() == {"dict"}:
-        return {name: _made(own, path) for name, own in value["dict"].items()}
+        return {name: made(own, path) for name, own in value["dict"].items()}
     kind = _KNOWN.get(value.get("class", ""))
     if kind is None or value.keys() != {"class", "options"}:
         raise ValueError(f"{path} has {value!r:.100}, which this version does not have")
     try:
-        return kind(**{name: _made(own, path) for name, own in value["options"].items()})
+        return kind(**{name: made(own, path) for name, own in value["options"].items()})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} has a {kind.__name__} with wrong options: {error}") from None

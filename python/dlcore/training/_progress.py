@@ -28,9 +28,13 @@ class Progress:
         The bar needs tqdm; without it there are the lines.
     epochs, steps : int
         Number of epochs, and of steps in an epoch, None if that is not known.
+    name : str
+        What stands before a bar of epochs, by default that of one, before a bar of its steps.
     """
 
-    def __init__(self, verbose: int | str, *, epochs: int, steps: int | None) -> None:
+    def __init__(
+        self, verbose: int | str, *, epochs: int, steps: int | None, name: str = ""
+    ) -> None:
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
         if verbose == "auto":
@@ -41,7 +45,8 @@ class Progress:
         self._epochs = epochs
         self._bar = None
         if verbose == 1:
-            self._bar = _bar(None if steps is None else epochs * steps, f"epoch 1/{epochs}")
+            total = None if steps is None else epochs * steps
+            self._bar = _bar(total, name or f"epoch 1/{epochs}", "epochs" if name else "steps")
 
     @property
     def shows(self) -> bool:
@@ -193,12 +198,12 @@ def _is_terminal(stream: Any) -> bool:
     return bool(getattr(stream, "isatty", bool)())
 
 
-def _bar(total: int | None, name: str) -> Any:
+def _bar(total: int | None, name: str, unit: str) -> Any:
     tqdm = find("tqdm")
     if tqdm is None:
         return None
     return tqdm.tqdm(
-        total=total, desc=name, file=sys.stdout, leave=False, unit=" steps", dynamic_ncols=True
+        total=total, desc=name, file=sys.stdout, leave=False, unit=f" {unit}", dynamic_ncols=True
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,13 @@ from dlcore.training._dataset import (
     check_trains,
     describe_fault,
     hold_out,
+    subset_to_validate_on,
     weigh_classes,
 )
-from dlcore.training._epochs import TrainerEpochs
 from dlcore.training._evaluation import outputs_of, score
-from dlcore.training._loop import go_on, run_epochs
+from dlcore.training._loop import go_on
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
-from dlcore.training._progress import IterationLog, Progress
+from dlcore.training._prepared import PreparedFit
 from dlcore.training._resumable import Resumable
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
@@ -259,12 +259,7 @@ class Trainer(Resumable):
             the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        epochs = check_int("epochs", epochs, least=0)
-        check_positive_int("batch_size", batch_size)
-        check_positive_int("validation_freq", validation_freq)
-        if log_every is not None:
-            check_positive_int("log_every", log_every)
-        source, validation = self._sources(
+        return self._prepare(
             x,
             y,
             epochs=epochs,
@@ -275,8 +270,59 @@ class Trainer(Resumable):
             validation_data=validation_data,
             validation_split=validation_split,
             validation_steps=validation_steps,
+            validation_freq=validation_freq,
+            shuffle=shuffle,
             transform=transform,
             mix=mix,
+            callbacks=callbacks,
+            max_time=max_time,
+            max_iterations=max_iterations,
+            log_every=log_every,
+            resume=resume,
+            verbose=verbose,
+        ).run()
+
+    def _prepare(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int,
+        batch_size: int = 32,
+        validation_freq: int = 1,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] | None = None,
+        max_time: float | timedelta | None = None,
+        max_iterations: int | None = None,
+        log_every: int | None = None,
+        resume: str | PathLike[str] | bool | None = None,
+        verbose: int | str = "auto",
+        rows: Array | None = None,
+        validation_rows: Array | None = None,
+        **options: Any,
+    ) -> PreparedFit:
+        """Check what `fit` is given; change nothing.
+
+        ``rows`` are indices of the rows of x and y to train on, by default all, and
+        ``validation_rows`` of those to validate on. A fit on them has the bits of one on copies.
+        """
+        epochs = check_int("epochs", epochs, least=0)
+        check_positive_int("batch_size", batch_size)
+        check_positive_int("validation_freq", validation_freq)
+        if log_every is not None:
+            check_positive_int("log_every", log_every)
+        source, validation = self._sources(
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            index=rows,
+            validation_index=validation_rows,
+            **options,
         )
         if validation_freq != 1 and validation is None:
             raise ValueError("validation_freq needs validation_data or validation_split")
@@ -287,46 +333,41 @@ class Trainer(Resumable):
         resumed = None if resume is None else self._read_resumed(resume, watchers)
         setup = None
         if resume is not None or (watchers and _saves(watchers)):
+            weighted = options.get("sample_weight") is not None
             setup = self._setup(
                 source,
                 batch_size=batch_size,
-                steps_per_epoch=steps_per_epoch,
-                sample_weight=sample_weight is not None,
-                class_weight=class_weight,
+                steps_per_epoch=options.get("steps_per_epoch"),
+                sample_weight=weighted,
+                class_weight=options.get("class_weight"),
                 validation=validation is not None,
                 validation_split=validation_split,
                 validation_freq=validation_freq,
                 shuffle=shuffle,
-                transform=transform,
-                mix=mix,
+                transform=options.get("transform"),
+                mix=options.get("mix"),
+                **({} if rows is None else {"rows to train on": zlib.crc32(rows.tobytes())}),
             )
         if resumed is not None and setup is not None:
             self._check_resumed(resumed, setup, watchers)
-        with self.model._in_training():
-            step = self._training_step(
-                None if average is None else (average.begin(self.model), average.decay)
-            )
-            steps = steps_per_epoch if isinstance(source, Stream) else len(source)
-            progress = Progress(verbose, epochs=epochs, steps=steps)
-            names = self._names_of_logs(watchers, validation is not None)
-            self._open(watchers, names, max_time=max_time, max_iterations=max_iterations)
-            log = IterationLog(self.history, progress, log_every)
-            self._begin_course(log, setup, resumed)
-            self._source = source
-            work = TrainerEpochs(
-                self, source, step, validation, validation_freq, shuffle, progress, log, average
-            )
-            try:
-                # Threads that change batches end with the fit, however it ends.
-                with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
-                    if resumed is not None:
-                        work.skip(self.first_epoch, validation_steps is not None)
-                    run_epochs(self, work, epochs, self._learning_rates, average)
-                    if (last := self.history.stopped_epoch) is not None:
-                        progress.say(f"stopped after epoch {last + 1}: {self.history.reason}")
-            finally:
-                self._end_course()
-        return self.history
+        return PreparedFit(
+            trainer=self,
+            source=source,
+            validation=validation,
+            epochs=epochs,
+            steps=options.get("steps_per_epoch") if isinstance(source, Stream) else len(source),
+            validation_freq=validation_freq,
+            validation_goes_on=options.get("validation_steps") is not None,
+            shuffle=shuffle,
+            watchers=watchers,
+            average=average,
+            log_names=self._names_of_logs(watchers, validation is not None),
+            limits={"max_time": max_time, "max_iterations": max_iterations},
+            log_every=log_every,
+            setup=setup,
+            resumed=resumed,
+            verbose=verbose,
+        )
 
     def _training_step(self, average: tuple[Array, float] | None) -> TrainingStep:
         """Return the step of all fits, described anew if anything has been changed."""
@@ -497,18 +538,22 @@ class Trainer(Resumable):
         *,
         epochs: int,
         batch_size: int,
-        steps_per_epoch: int | None,
-        sample_weight: Any,
-        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
         validation_data: Any,
         validation_split: float,
-        validation_steps: int | None,
-        transform: Callable[..., Array] | None,
-        mix: Callable[..., tuple[Array, Array]] | None,
+        index: Array | None,
+        validation_index: Array | None,
+        steps_per_epoch: int | None = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
+        validation_steps: int | None = None,
+        transform: Callable[..., Array] | None = None,
+        mix: Callable[..., tuple[Array, Array]] | None = None,
     ) -> tuple[Batches | Stream | AugmentedBatches, Callable[[], Iterable[Subset]] | None]:
         """Return what a fit trains on, and what gives the rows that it validates on."""
         if validation_data is not None and validation_split:
             raise ValueError("fit takes validation_data or validation_split, not both")
+        if validation_index is not None and (validation_data is not None or validation_split):
+            raise ValueError("fit takes validation_data or validation_rows or a split, not two")
         model, loss = self.model, self.loss
         if y is None:
             if transform is not None or mix is not None:
@@ -524,12 +569,15 @@ class Trainer(Resumable):
                 "steps_per_epoch is for an iterable of batches; an epoch of x and y is all rows"
             )
         rows = check_rows(model, loss, x, y, sample_weight, any_dtype=transform is not None)
-        index, held = hold_out(model, loss, rows, validation_split, self._split_seed)
+        given = index
+        index, held = hold_out(model, loss, rows, validation_split, self._split_seed, given)
+        if validation_index is not None:
+            held = subset_to_validate_on(model, loss, rows, validation_index)
         validation = self._validation(
             validation_data if held is None else held, validation_steps, epochs
         )
         weighted = weigh_classes(model, loss, rows, index, class_weight)
-        if weighted is not rows or held is not None:
+        if weighted is not rows or held is not None or given is not None:
             check_trains(loss, weighted, index)
         source = Batches(loss, weighted, index, batch_size, self.accumulate)
         if transform is None and mix is None:

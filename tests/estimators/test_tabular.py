@@ -429,7 +429,8 @@ def test_columns_of_the_network():
     })  # fmt: skip
     encoder = TableEncoder(dtype="float64")
     encoded = encoder.fit_transform(frame)
-    prepare = Preparation.of(encoded, encoder.n_numbers_, encoder.cardinalities_)
+    sizes = (encoder.n_numbers_, encoder.cardinalities_)
+    prepare = Preparation.of(encoded, *sizes, most_one_hot=8)
     x = prepare(encoded)
     assert x.dtype == np.float32
     assert prepare.width == x.shape[1] == 2 + 1 + 1 + 4 + 1
@@ -440,3 +441,27 @@ def test_columns_of_the_network():
     assert (x[:, -1] == 0).all()
     unknown = prepare(encoder.transform(frame.assign(three="new")))
     np.testing.assert_array_equal(unknown[:, 4:8], np.tile(x[:, 4:8].min(axis=0), (6, 1)))
+    assert prepare.blocks == [1, 1, 1, 1, 4, 1]
+    assert prepare.cardinalities == []
+    few = Preparation.of(encoded, *sizes, most_one_hot=3, by_ranks=True)
+    assert few.blocks == [1, 1, 1, 1, 1]
+    assert few.cardinalities == [5]
+    assert few(encoded)[:, -1].tolist() == [1, 2, 3, 4, 1, 1]
+    assert few(encoder.transform(frame.assign(three="new")))[:, -1].tolist() == [0] * 6
+    assert few(encoded)[:, 2].tolist() == [0, 0, 0, 0, 0, 1]  # a gap stays 0 or 1
+
+
+def test_many_categories_are_embedded():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 40, 600)
+    effect = rng.normal(size=40)
+    frame = pd.DataFrame({"shop": [f"shop {code}" for code in codes]})
+    estimator = TabularRegressor(max_epochs=40, random_state=0).fit(frame, effect[codes])
+    assert estimator.score(frame, effect[codes]) > 0.8
+    tables = [own for own in estimator.models_[0].named_parameters().values() if own.ndim == 2]
+    assert tables[0].shape == (41, 8)
+    counts = np.bincount(estimator.prepare(frame)[:, 0].astype(int), minlength=41)
+    assert counts[0] == 0  # of unknown shops, whose embedding is a mean of all
+    low, high = tables[0][1:].min(axis=0), tables[0][1:].max(axis=0)
+    assert ((low < tables[0][0]) & (tables[0][0] < high)).all()
+    assert np.isfinite(estimator.predict(pd.DataFrame({"shop": ["a new shop"]}))).all()

@@ -6,18 +6,22 @@ The figures are those of the packages of the papers: of pytabkit for RealMLP, of
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore.callbacks._scheduled import DropoutSchedule, WeightDecaySchedule
 from dlcore.nn import _layers as nn
-from dlcore.nn._featurewise import Scale
+from dlcore.nn._embeddings import CategoricalEmbeddings
+from dlcore.nn._featurewise import ParametricActivation, Scale
 from dlcore.nn._initialization import initialize
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble
+from dlcore.nn._parameter_groups import parameter_groups
 from dlcore.nn._sequential import Sequential
 from dlcore.optim._adam import AdamW
-from dlcore.optim._schedules import CosLogLR
+from dlcore.optim._schedules import CosLogLR, FlatCosineLR
 
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
@@ -25,9 +29,14 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._members import ScalingInit
     from dlcore.optim._schedules import Schedule
+    from dlcore.sklearn._preparation import Preparation
 
     Mean: TypeAlias = Literal["outputs", "softmax", "sigmoid"]
 
+# Width of what stands for a category.
+_OF_CATEGORY = 8
+# The names of the tables of categories.
+_TABLE = re.compile(r"0\.\d+\.weight")
 _SIGNS: ScalingInit = "random-signs"
 _ONES: ScalingInit = "ones"
 # Rows that initial weights are made of.
@@ -62,11 +71,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network, and what a trainer is told."""
+    """A network, and what a trainer is told.
+
+    Parameters
+    ----------
+    embeddings : list of str
+        The names of the tables of categories, in the order of their columns.
+    """
 
     model: Sequential
     optimizer: Any
     schedule: Schedule | None
+    callbacks: tuple[Any, ...] = ()
+    embeddings: tuple[str, ...] = ()
 
 
 class RealMLP:
@@ -77,39 +94,66 @@ class RealMLP:
     patience: int | None = None  # the schedule goes down to 0 at the end
     label_smoothing = 0.1
     clips_values = True
+    most_one_hot = 8
+    max_categories: int | None = None
+    by_ranks = False
 
     def batch_size(self, rows: int) -> int:
         """Return the rows of a batch: at most 256, and equally many in each."""
         return math.ceil(rows / math.ceil(rows / 256))
 
-    def plan(self, x: Array, task: Task, updates: int, seed: int) -> Plan:
+    def plan(
+        self, prepare: Preparation, x: Array, task: Task, updates: int, epochs: int, seed: int
+    ) -> Plan:
         """Make the network for rows like x, for this many updates."""
         is_regression = task.kind == "values"
-        activation = nn.SiLU if is_regression else nn.ELU
-        layers: list[Any] = [Scale(x.shape[1])]
-        width = x.shape[1]
+        activation = "mish" if is_regression else "selu"
+        layers = self._embedded(prepare)
+        width = sum(layer.out_features for layer in layers) or prepare.width
+        layers.append(Scale(width))
         for _ in range(3):
-            layers += [nn.Linear(width, self.width, parametrization="ntk"), activation()]
-            layers += [nn.Dropout(0.15)]
+            layers += [
+                nn.Linear(width, self.width, parametrization="ntk"),
+                ParametricActivation(self.width, activation),
+                nn.Dropout(0.15),
+            ]
             width = self.width
         layers.append(nn.Linear(width, task.outputs, parametrization="ntk"))
         model = Sequential(*layers, seed=seed)
         rng = np.random.default_rng(seed)
         some = x if len(x) <= _ROWS else x[rng.choice(len(x), _ROWS, replace=False)]
         initialize(model, "unit_variance", bias="he+5", x=some, seed=seed)
-        rate = 0.2 if is_regression else 0.04
-        named = model.named_parameters()
-        scale = named.pop("0.weight")
-        biases = [named.pop(name) for name in list(named) if name.endswith("bias")]
-        optimizer = AdamW(
-            [
-                {"params": list(named.values()), "lr": rate, "weight_decay": 0.02},
-                {"params": [scale], "lr": 6 * rate, "weight_decay": 0.12},
-                {"params": biases, "lr": 0.1 * rate, "weight_decay": 0.0},
-            ],
-            betas=(0.9, 0.95),
+        return Plan(
+            model,
+            self._optimizer(model, 0.2 if is_regression else 0.04),
+            CosLogLR(updates, per="iteration"),
+            (WeightDecaySchedule(FlatCosineLR(epochs)), DropoutSchedule(FlatCosineLR(epochs))),
+            tuple(name for name in model.named_parameters() if _is_table(name)),
         )
-        return Plan(model, optimizer, CosLogLR(updates, per="iteration"))
+
+    def _embedded(self, prepare: Preparation) -> list[Any]:
+        """Return the layer that embeds categories, if there are any."""
+        if not prepare.cardinalities:
+            return []
+        begin = sum(prepare.blocks)
+        columns = range(begin, prepare.width)
+        return [CategoricalEmbeddings(prepare.cardinalities, _OF_CATEGORY, columns=columns)]
+
+    def _optimizer(self, model: Sequential, rate: float) -> AdamW:
+        """Give each kind of parameter its rate and its decay, which AdamW multiplies by the rate."""
+        groups = parameter_groups(
+            model,
+            rate,
+            0.02,
+            lr_factors={"Scale": 6, "bias": 0.1, "ParametricActivation": 0.1},
+            weight_decay_factors={"Scale": 6, "bias": 0, "ParametricActivation": 0.1},
+        )
+        return AdamW(groups, betas=(0.9, 0.95))
+
+
+def _is_table(name: str) -> bool:
+    """Whether a parameter is a table of embeddings: of a branch of the first layer."""
+    return _TABLE.fullmatch(name) is not None
 
 
 class TabM:
@@ -121,6 +165,9 @@ class TabM:
     clips_values = False
     k = 32
     width = 512
+    most_one_hot = 256
+    max_categories: int | None = 256
+    by_ranks = True
 
     def batch_size(self, rows: int) -> int:
         """Return the rows of a batch."""
@@ -129,14 +176,27 @@ class TabM:
                 return size
         return 32
 
-    def plan(self, x: Array, task: Task, updates: int, seed: int) -> Plan:  # noqa: ARG002
+    def plan(
+        self,
+        prepare: Preparation,
+        x: Array,  # noqa: ARG002
+        task: Task,
+        updates: int,  # noqa: ARG002
+        epochs: int,  # noqa: ARG002
+        seed: int,
+    ) -> Plan:
         """Make the network for rows like x."""
         layers: list[Any] = []
-        width, scaling = x.shape[1], _SIGNS
+        width, scaling, chunks = prepare.width, _SIGNS, prepare.blocks
         for _ in range(3):
-            layers += [LinearBatchEnsemble(width, self.width, self.k, scaling_init=scaling)]
-            layers += [nn.ReLU(), nn.Dropout(0.1)]
-            width, scaling = self.width, _ONES
+            layers += [
+                LinearBatchEnsemble(
+                    width, self.width, self.k, scaling_init=scaling, chunks=chunks or None
+                ),
+                nn.ReLU(),
+                nn.Dropout(0.1),
+            ]
+            width, scaling, chunks = self.width, _ONES, []
         layers += [LinearEnsemble(width, task.outputs, self.k), EnsembleMean(task.mean)]
         model = Sequential(*layers, seed=seed)
         named = model.named_parameters()

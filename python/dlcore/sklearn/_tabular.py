@@ -18,15 +18,13 @@ from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.sklearn._checks import check_weights
 from dlcore.sklearn._early_stopping import strata
 from dlcore.sklearn._preparation import Preparation
-from dlcore.sklearn._recipes import RECIPES
+from dlcore.sklearn._recipes import RECIPES, Plan
 from dlcore.sklearn._table_encoder import TableEncoder
 from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
-# Categories of a column that have an encoding of their own.
-_MOST_CATEGORIES = 64
 # Fewer rows are all needed to learn from.
 _FEWEST_ROWS = 5
 # Updates that tell how long one takes, and the share of a time limit that is planned for: what is left is
@@ -100,7 +98,7 @@ class TabularMixin:
     def _fit(self: Any, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
         encoder = TableEncoder(
             categorical_features=self.categorical_features,
-            max_categories=_MOST_CATEGORIES,
+            max_categories=RECIPES[self.recipe].max_categories,
             dtype="float64",
         )
         encoded = encoder.fit_transform(X)
@@ -174,7 +172,13 @@ class TabularMixin:
     ) -> None:
         recipe = RECIPES[self.recipe]
         rows, targets, weight = train
-        prepare = Preparation.of(rows, self.encoder_.n_numbers_, self.encoder_.cardinalities_)
+        prepare = Preparation.of(
+            rows,
+            self.encoder_.n_numbers_,
+            self.encoder_.cardinalities_,
+            most_one_hot=recipe.most_one_hot,
+            by_ranks=recipe.by_ranks,
+        )
         self._prepared = prepare.state()
         self._begin_fit(targets, weight)
         x, y = prepare(rows), self._network_targets(targets)
@@ -194,11 +198,13 @@ class TabularMixin:
                     break
                 left = max(left, 1e-3) / (self.members - member)
                 epochs = min(epochs, self._epochs_within(left, (x, y, weight), size, seed))
-            trainer = self._trainer(x, epochs * math.ceil(len(x) / size), seed)
+            plan = self._plan(x, epochs, size, seed)
+            trainer = self._trainer(plan, seed)
+            callbacks = [*plan.callbacks]
             best = None
             if held is not None:
-                monitor = self._monitor()
-                best = BestEpoch(monitor, patience=recipe.patience or epochs)
+                best = BestEpoch(self._monitor(), patience=recipe.patience or epochs)
+                callbacks.append(best)
             history = trainer.fit(
                 x,
                 y,
@@ -206,11 +212,12 @@ class TabularMixin:
                 batch_size=size,
                 sample_weight=weight,
                 validation_data=held,
-                callbacks=None if best is None else [best],
+                callbacks=callbacks,
                 max_time=left,
                 verbose=int(self.verbose),
             )
-            self.models_.append(trainer.model)
+            _fill_unknown(plan, x)
+            self.models_.append(plan.model)
             last = len(history["loss"])
             self.best_epochs_.append(
                 last if best is None or best.best_epoch is None else best.best_epoch + 1
@@ -218,8 +225,12 @@ class TabularMixin:
             self.history_.append({name: list(history[name]) for name in history})
         self._end_fit(None if held is None else self._logits(held[0]), validation)
 
-    def _trainer(self: Any, x: Array, updates: int, seed: int) -> Trainer:
-        plan = RECIPES[self.recipe].plan(x, self._task(), updates, seed)
+    def _plan(self: Any, x: Array, epochs: int, size: int, seed: int) -> Plan:
+        updates = epochs * math.ceil(len(x) / size)
+        prepare = Preparation(**self._prepared)
+        return RECIPES[self.recipe].plan(prepare, x, self._task(), updates, epochs, seed)
+
+    def _trainer(self: Any, plan: Plan, seed: int) -> Trainer:
         return Trainer(
             plan.model,
             loss=self._loss(),
@@ -234,7 +245,7 @@ class TabularMixin:
     ) -> int:
         """Return how many epochs fit into a time, by what some updates of another network take."""
         x, y, weight = rows
-        trainer = self._trainer(x, _TRIED, seed)
+        trainer = self._trainer(self._plan(x, _TRIED, size, seed), seed)
         begun = time.monotonic()
         with suppress(FloatingPointError):
             trainer.fit(
@@ -264,7 +275,7 @@ class TabularMixin:
         return self._outputs_of(prepare, encoded)
 
     def _outputs_of(self: Any, prepare: Preparation, encoded: Array) -> Array:
-        return np.concatenate([self._logits(x) for x in prepare.blocks(encoded)])
+        return np.concatenate([self._logits(x) for x in prepare.pieces(encoded)])
 
     def prepare(self: Any, X: Any) -> Array:
         """Return what the networks are given of a table, of shape (n_samples, inputs), in float32.
@@ -339,3 +350,14 @@ def _rows(
     encoded: Array, targets: Array, weight: Array | None, index: Array
 ) -> tuple[Array, Array, Array | None]:
     return encoded[index], targets[index], None if weight is None else weight[index]
+
+
+def _fill_unknown(plan: Plan, x: Array) -> None:
+    """Give categories that no row has the mean of the others, weighted by their rows."""
+    named = plan.model.named_parameters()
+    first = x.shape[1] - len(plan.embeddings)
+    for column, name in enumerate(plan.embeddings, first):
+        table = named[name]
+        counts = np.bincount(x[:, column].astype(np.intp), minlength=len(table))
+        if not counts[0]:
+            table[0] = counts @ table.astype(np.float64) / counts.sum()

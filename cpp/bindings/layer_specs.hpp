@@ -193,6 +193,50 @@ inline layer_spec<T> read_layer(py::handle object, bool trains = true) {
     of.end();
     return spec;
   }
+  if (is_spec(object, "FeatureLinearSpec")) {
+    fields of(object, "FeatureLinearSpec");
+    feature_linear_spec<T> spec{};
+    spec.features = of.integer("features");
+    spec.own_in = of.integer("own_in"), spec.own_out = of.integer("own_out");
+    spec.is_shared = of.flag("is_shared");
+    const std::ptrdiff_t matrices = spec.is_shared ? 1 : spec.features;
+    const std::ptrdiff_t outputs = matrices * spec.own_out;
+    spec.weight = of.parameter<T>("weight", "weight_grad", outputs * spec.own_in, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", outputs, trains);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "PeriodicSpec")) {
+    fields of(object, "PeriodicSpec");
+    periodic_spec<T> spec{};
+    spec.features = of.integer("features"), spec.frequencies = of.integer("frequencies");
+    const std::ptrdiff_t size = spec.features * spec.frequencies;
+    spec.weight = of.parameter<T>("weight", "weight_grad", size, trains);
+    if (!spec.weight.value) of.wrong("weight", "an array", py::none());
+    spec.bias = of.parameter<T>("bias", "bias_grad", size, trains);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "PiecewiseLinearSpec")) {
+    fields of(object, "PiecewiseLinearSpec");
+    piecewise_linear_spec<T> spec{};
+    spec.features = of.integer("features"), spec.bins = of.integer("bins");
+    const std::ptrdiff_t size = spec.features * spec.bins;
+    spec.lower = of.required<T>("lower", size, false);
+    spec.scale = of.required<T>("scale", size, false);
+    spec.low = of.required<T>("low", size, false);
+    spec.high = of.required<T>("high", size, false);
+    of.end();
+    return spec;
+  }
+  if (is_spec(object, "MissingSpec")) {
+    fields of(object, "MissingSpec");
+    missing_spec spec{};
+    spec.features = of.integer("features"), spec.indicates = of.flag("indicates");
+    of.end();
+    return spec;
+  }
   if (is_spec(object, "EmbeddingSpec")) return read_embedding<T>(object, trains);
   if (is_spec(object, "DropoutSpec")) {
     fields of(object, "DropoutSpec");

@@ -7,6 +7,7 @@
 #include "network/layer_norm_layer.hpp"
 #include "network/linear_layer.hpp"
 #include "network/member_layers.hpp"
+#include "network/number_layers.hpp"
 #include "network/own_layer.hpp"
 #include "network/parallel_layers.hpp"
 #include "network/parametric_activation_layer.hpp"
@@ -36,6 +37,14 @@ struct layer_maker {
     return make<member_linear_layer<T>>(s);
   }
   pointer operator()(const member_mean_spec& s) const { return make<member_mean_layer<T>>(s); }
+  pointer operator()(const feature_linear_spec<T>& s) const {
+    return make<feature_linear_layer<T>>(s);
+  }
+  pointer operator()(const periodic_spec<T>& s) const { return make<periodic_layer<T>>(s); }
+  pointer operator()(const piecewise_linear_spec<T>& s) const {
+    return make<piecewise_linear_layer<T>>(s);
+  }
+  pointer operator()(const missing_spec& s) const { return make<missing_layer<T>>(s); }
   pointer operator()(const embedding_spec<T>& s) const { return make<embedding_layer<T>>(s); }
   pointer operator()(const own_layer_spec<T>& spec) const { return make<own_layer<T>>(spec); }
   pointer operator()(const parallel_spec<T>&) const { return nullptr; }  // is no layer

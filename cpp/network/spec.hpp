@@ -89,6 +89,34 @@ struct member_mean_spec {
   member_mean mean;
 };
 
+// Of each feature by itself: linear layers, weights of shape (features, own_in, own_out), or one
+// that `is_shared` by all, weights of shape (own_out, own_in).
+template <class T>
+struct feature_linear_spec {
+  std::ptrdiff_t features, own_in, own_out;
+  tensor<T> weight, bias;
+  bool is_shared;
+};
+
+// Weights of shape (features, frequencies), and biases in radians, or none.
+template <class T>
+struct periodic_spec {
+  std::ptrdiff_t features, frequencies;
+  tensor<T> weight, bias;
+};
+
+// Of the bins of each feature.
+template <class T>
+struct piecewise_linear_spec {
+  std::ptrdiff_t features, bins;
+  const T *lower, *scale, *low, *high;
+};
+
+struct missing_spec {
+  std::ptrdiff_t features;
+  bool indicates;  // what is missing, else fills it
+};
+
 // What NaN is in a column of categories: no category; one with a row of its own, after those of the
 // codes; or one of which nothing is read.
 enum class missing_category { error, row, zeros };
@@ -119,10 +147,12 @@ template <class T>
 struct parallel_spec;
 
 template <class T>
-using layer_spec = std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>,
-                                dropout_spec, activation_layer_spec, parametric_activation_spec<T>,
-                                member_scale_spec<T>, member_linear_spec<T>, member_mean_spec,
-                                embedding_spec<T>, own_layer_spec<T>, parallel_spec<T>>;
+using layer_spec =
+    std::variant<linear_spec<T>, layer_norm_spec<T>, batch_norm_spec<T>, dropout_spec,
+                 activation_layer_spec, parametric_activation_spec<T>, member_scale_spec<T>,
+                 member_linear_spec<T>, member_mean_spec, feature_linear_spec<T>, periodic_spec<T>,
+                 piecewise_linear_spec<T>, missing_spec, embedding_spec<T>, own_layer_spec<T>,
+                 parallel_spec<T>>;
 
 // Branches, each of columns [begin, end) of one input, whose outputs are summed, or lie side by
 // side.

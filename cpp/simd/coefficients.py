@@ -4,7 +4,7 @@ Each polynomial interpolates its function at Chebyshev nodes in 60 digits, which
 factor of the minimax error printed beside it.
 """
 
-from mpmath import atanh, chebyfit, erfc, exp, expm1, log, log1p, mp, mpf, nstr, sqrt
+from mpmath import atanh, chebyfit, cos, erfc, exp, expm1, log, log1p, mp, mpf, nstr, pi, sin, sqrt
 
 mp.dps = 60
 
@@ -38,6 +38,21 @@ def log1p_remainder(t):
     return (x - log1p(x)) / x**2
 
 
+def sine_remainder(z):
+    """(sin(pi r / 2) / r - pi / 2) / z with z = r^2, r in quarter turns."""
+    if z < mpf("1e-12"):
+        return -((pi / 2) ** 3) / 6 + z * (pi / 2) ** 5 / 120
+    r = sqrt(z)
+    return (sin(pi * r / 2) / r - pi / 2) / z
+
+
+def cosine_remainder(z):
+    """(cos(pi r / 2) - 1) / z with z = r^2, r in quarter turns."""
+    if z < mpf("1e-12"):
+        return -((pi / 2) ** 2) / 2 + z * (pi / 2) ** 4 / 24
+    return (cos(pi * sqrt(z) / 2) - 1) / z
+
+
 def show(name, function, low, high, terms):
     coefficients, error = chebyfit(function, [low, high], terms, error=True)
     print(f"{name}: error {nstr(error, 3)}")
@@ -45,6 +60,7 @@ def show(name, function, low, high, terms):
 
 
 half = log(2) / 2 * mpf("1.001")  # a little more than half, for arguments rounded to the neighbour
+quarter = mpf(1) / 4 * mpf("1.001")  # the square of half a quarter turn, and a little more
 show("exp_remainder, float", exp_remainder, -half, half, 5)
 show("exp_remainder, double", exp_remainder, -half, half, 10)
 show("normal_tail, float, a <= 15", normal_tail, -1, mpf(15 - 4) / (15 + 4), 11)
@@ -52,3 +68,7 @@ show("normal_tail, double, a <= 39", normal_tail, -1, mpf(39 - 4) / (39 + 4), 22
 show("atanh_remainder, float, f <= 1", atanh_remainder, 0, mpf(1) / 9, 5)
 show("log1p_remainder, float, x <= 1", log1p_remainder, -mpf(1) / 2, mpf(1) / 2, 10)
 show("atanh_remainder, double, f <= 1", atanh_remainder, 0, mpf(1) / 9, 10)
+show("sine_remainder, float", sine_remainder, 0, quarter, 3)
+show("cosine_remainder, float", cosine_remainder, 0, quarter, 4)
+show("sine_remainder, double", sine_remainder, 0, quarter, 7)
+show("cosine_remainder, double", cosine_remainder, 0, quarter, 7)

@@ -68,6 +68,10 @@ class Model(Protocol):
 class OwnerOfLayers(Protocol):
     """The model that layers are part of; `dlcore.Sequential` is one."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its arrays."""
+
     def _describe_anew(self) -> None:
         """Let go of what inference was described by."""
 

@@ -133,6 +133,22 @@ class MemberMeanSpec(NamedTuple):
     mean: str
 
 
+class FeatureLinearSpec(NamedTuple):
+    """A linear layer of each feature, of ``own_in`` to ``own_out`` columns.
+
+    Weights have shape (features, own_in, own_out), or that of a `LinearSpec` where one ``is_shared``.
+    """
+
+    features: int
+    own_in: int
+    own_out: int
+    weight: Array
+    bias: Array | None
+    is_shared: bool
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
 class EmbeddingSpec(NamedTuple):
     """Rows of tables by the codes in columns of x, side by side or added to each other and a bias.
 
@@ -148,6 +164,35 @@ class EmbeddingSpec(NamedTuple):
     is_sum: bool
     weight_grad: Array | None = None
     bias_grad: Array | None = None
+
+
+class PeriodicSpec(NamedTuple):
+    """``cos(2 pi w x)`` and ``sin(2 pi w x)`` of each feature, or, with a bias, ``cos(2 pi w x + b)``."""
+
+    features: int
+    frequencies: int
+    weight: Array
+    bias: Array | None
+    weight_grad: Array | None = None
+    bias_grad: Array | None = None
+
+
+class PiecewiseLinearSpec(NamedTuple):
+    """``(x - lower) * scale`` of each bin of each feature, kept between ``low`` and ``high``."""
+
+    features: int
+    bins: int
+    lower: Array
+    scale: Array
+    low: Array
+    high: Array
+
+
+class MissingSpec(NamedTuple):
+    """NaN as 0 and all else as it is; or, ``indicates``, 1 for NaN and 0 for all else."""
+
+    features: int
+    indicates: bool
 
 
 class OwnLayerSpec(NamedTuple):
@@ -191,6 +236,10 @@ LayerSpec: TypeAlias = (
     | MemberScaleSpec
     | MemberLinearSpec
     | MemberMeanSpec
+    | FeatureLinearSpec
+    | PeriodicSpec
+    | PiecewiseLinearSpec
+    | MissingSpec
     | EmbeddingSpec
     | OwnLayerSpec
     | ParallelSpec

@@ -8,6 +8,8 @@ from dlcore.nn import (
     _losses,
     _members,
     _multi_target,
+    _number_embeddings,
+    _numbers,
     _parallel,
     _parameter_groups,
     _sequential,
@@ -22,6 +24,8 @@ from dlcore.nn._layers import *
 from dlcore.nn._losses import *
 from dlcore.nn._members import *
 from dlcore.nn._multi_target import *
+from dlcore.nn._number_embeddings import *
+from dlcore.nn._numbers import *
 from dlcore.nn._parallel import *
 from dlcore.nn._parameter_groups import *
 from dlcore.nn._sequential import *
@@ -36,6 +40,8 @@ __all__ += _layers.__all__
 __all__ += _losses.__all__
 __all__ += _members.__all__
 __all__ += _multi_target.__all__
+__all__ += _number_embeddings.__all__
+__all__ += _numbers.__all__
 __all__ += _parallel.__all__
 __all__ += _parameter_groups.__all__
 __all__ += _sequential.__all__

@@ -16,13 +16,17 @@ from dlcore._native.specs import (
     BranchSpec,
     DropoutSpec,
     EmbeddingSpec,
+    FeatureLinearSpec,
     LayerNormSpec,
     LinearSpec,
     MemberLinearSpec,
     MemberMeanSpec,
     MemberScaleSpec,
+    MissingSpec,
     ParallelSpec,
     ParametricActivationSpec,
+    PeriodicSpec,
+    PiecewiseLinearSpec,
 )
 from dlcore.nn._codes import check_codes
 from dlcore.nn._embeddings import CategoryLayer, OneHotLinear
@@ -37,6 +41,7 @@ from dlcore.nn._layers import (
     is_own,
 )
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble, MemberLayer
+from dlcore.nn._numbers import Missing, NLinear, OfFeatures, Periodic, PiecewiseLinear
 from dlcore.nn._own_layers import describe_own
 from dlcore.nn._parallel import Branches
 
@@ -136,6 +141,10 @@ class _Description:
         weight_grad, bias_grad = grads.get(f"{name}.weight"), grads.get(f"{name}.bias")
         if isinstance(layer, Scale):
             return MemberScaleSpec(width, 1, layer.weight, None, False, weight_grad=weight_grad)
+        if isinstance(layer, OfFeatures):
+            return _describe_of_features(layer, weight_grad, bias_grad)
+        if isinstance(layer, Missing):
+            return MissingSpec(width, layer.indicates)
         if isinstance(layer, ParametricActivation):
             function = _describe_activation(layer._function, width)
             return ParametricActivationSpec(width, False, layer.weight, function, weight_grad)
@@ -223,6 +232,23 @@ class _Description:
             named = {f"{name}.{start}": child for start, child in own.items()}
             branches.append(BranchSpec(begin, end, self.of(named, end - begin)))
         return ParallelSpec(width, tuple(branches), layer._is_sum)
+
+
+def _describe_of_features(
+    layer: OfFeatures, weight_grad: Array | None, bias_grad: Array | None
+) -> LayerSpec:
+    n = layer.n_features
+    if isinstance(layer, PiecewiseLinear):
+        return PiecewiseLinearSpec(n, layer.d_out, *layer.arrays())
+    if isinstance(layer, Periodic):
+        return PeriodicSpec(
+            n, layer.n_frequencies, layer.weight, layer.bias, weight_grad, bias_grad
+        )
+    is_shared = isinstance(layer, NLinear) and layer.is_shared
+    own_in, own_out = layer.in_features // n, layer.out_features // n
+    return FeatureLinearSpec(
+        n, own_in, own_out, layer.weight, layer.bias, is_shared, weight_grad, bias_grad
+    )
 
 
 def _describe_activation(layer: Activation, width: int) -> ActivationSpec:

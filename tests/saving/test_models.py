@@ -42,6 +42,14 @@ def layers_of(width):
             join="sum",
         ),
         dl.Scale(width),
+        dl.PReLU(width, init=0.5),
+        dl.ParametricActivation(width, "tanh", init=0.5),
+        dl.LinearEmbeddings(width, 1),
+        dl.NLinear(width, 1, 1, bias=False, shared=True),
+        dl.Periodic(width, 1, 0.5, bias=True),
+        dl.PeriodicEmbeddings(width, 1, n_frequencies=3, lite=True, missing=True),
+        dl.PiecewiseLinearEmbeddings([[0, 1, 2]] * width, 1, activation=True, version="A"),
+        dl.Residual(dl.PBLDEmbeddings(width, 2, activation=True), dl.Linear(2 * width, width)),
         dl.LinearBatchEnsemble(width, width, 2, scaling_init="normal", chunks=[width]),
         dl.LinearEnsemble(width, width, 2, bias=False),
         dl.ScaleEnsemble(2, width, init="ones"),
@@ -108,7 +116,7 @@ def test_each_layer_and_its_options(tmp_path, i, dtype):
 
 def test_every_layer_is_among_them():
     names = {type(layer).__name__ for layer in [*layers_of(2), *layers_of_codes(2)]}
-    assert names | {"EnsembleMean", "Embedding"} == set(LAYERS)
+    assert names | {"EnsembleMean", "Embedding", "PBLDEmbeddings"} == set(LAYERS)
 
 
 def test_the_mean_of_members(tmp_path):

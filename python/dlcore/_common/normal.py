@@ -83,7 +83,7 @@ _FAR_TAIL = (
 
 
 def normal_quantile(p: Array) -> Array:
-    """Return the inverse of the normal distribution function, within 4 ULP or 4e-16 of it.
+    """Return the inverse of the normal distribution function, within 7 ULP or 4e-16 of it.
 
     0 and 1 give -inf and inf; NaN gives NaN.
 

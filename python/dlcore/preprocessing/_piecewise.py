@@ -269,7 +269,7 @@ class PiecewiseLinearEncoding(Normalizer):
         Returns
         -------
         ndarray
-            Of shape (rows, n_features_out_) and the dtype of `x`; `out` where it was given. Computed in
+            Of shape (rows, ``n_features_out_``) and the dtype of `x`; `out` where it was given. Computed in
             float64 and rounded once.
 
         Raises

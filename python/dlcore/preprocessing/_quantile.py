@@ -71,8 +71,8 @@ class QuantileNormalizer(InvertibleNormalizer):
     ----------
     n_quantiles_ : int
         How many were kept.
-    quantiles_ : ndarray of float64, shape (n_quantiles_, columns)
-    references_ : ndarray of float64, shape (n_quantiles_,)
+    quantiles_ : ndarray of float64, shape (k, columns)
+    references_ : ndarray of float64, shape (k,)
         The shares of the rows that are below the quantiles.
     stats_ : Quantiles
     n_samples_seen_ : int

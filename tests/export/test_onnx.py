@@ -283,13 +283,16 @@ def test_what_has_no_export_is_named():
 
     x, rng = make_rows()
     y = rng.integers(2, size=len(x))
-    own = estimators.MLPClassifier(max_iter=40, tol=1)
+    own = estimators.MLPClassifier(max_iter=400, tol=1, random_state=0)
     with pytest.raises(NotFittedError):
         dl.to_onnx(own)
     own.fit(x, y)
     with pytest.raises(TypeError, match="RobustScaler has no export; before the network go"):
         dl.to_onnx(make_pipeline(preprocessing.RobustScaler(), own).fit(x, y))
-    for other in (neural_network.MLPClassifier(max_iter=40, tol=1), dummy.DummyClassifier()):
+    for other in (
+        neural_network.MLPClassifier(max_iter=400, tol=1, random_state=0),
+        dummy.DummyClassifier(),
+    ):
         with pytest.raises(TypeError, match=rf"{type(other).__name__} has no export; it takes"):
             dl.to_onnx(other.fit(x, y))
     with pytest.raises(TypeError, match="StandardScaler alone has no export; pass the pipeline"):

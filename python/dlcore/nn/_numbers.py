@@ -216,7 +216,7 @@ class Periodic(OfFeatures):
     >>> import numpy as np, dlcore as dl
     >>> model = dl.Sequential(dl.Periodic(1, 1), seed=0)
     >>> model[0].weight = np.array([[0.25]], np.float32)
-    >>> model(np.array([[0], [1], [4001]], np.float32)).tolist()
+    >>> (model(np.array([[0], [1], [4001]], np.float32)) + 0).tolist()  # no -0.0
     [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     """
 

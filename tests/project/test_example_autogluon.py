@@ -87,7 +87,7 @@ def test_it_fits_and_predicts(example, kind):
     assert kind in example.DlcoreModel.supported_problem_types()
     x, y = table(160, kind)
     metric = "root_mean_squared_error" if kind == "regression" else "log_loss"
-    model = example.DlcoreModel(kind, metric, {"max_epochs": 12})
+    model = example.DlcoreModel(kind, metric, {"max_epochs": 40})
     model.fit(X=x[:100], y=y[:100], X_val=x[100:120], y_val=y[100:120], num_cpus=1, num_gpus=0)
     predicted = model.predict_proba(x[120:])
     assert predicted.shape == ((40, 3) if kind == "multiclass" else (40,))

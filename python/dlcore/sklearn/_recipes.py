@@ -14,10 +14,13 @@ import numpy as np
 
 from dlcore.callbacks._scheduled import DropoutSchedule, WeightDecaySchedule
 from dlcore.nn import _layers as nn
+from dlcore.nn._chains import leaves_of
 from dlcore.nn._embeddings import CategoricalEmbeddings
 from dlcore.nn._featurewise import ParametricActivation, Scale
 from dlcore.nn._initialization import initialize
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble
+from dlcore.nn._number_embeddings import PBLDEmbeddings
+from dlcore.nn._parallel import Parallel
 from dlcore.nn._parameter_groups import parameter_groups
 from dlcore.nn._sequential import Sequential
 from dlcore.optim._adam import AdamW
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 # Width of what stands for a category.
 _OF_CATEGORY = 8
 # The names of the tables of categories.
-_TABLE = re.compile(r"0\.\d+\.weight")
+_TABLE = re.compile(r"0\.\d+\.\d+\.weight")
 _SIGNS: ScalingInit = "random-signs"
 _ONES: ScalingInit = "ones"
 # Rows that initial weights are made of.
@@ -132,21 +135,31 @@ class RealMLP:
         )
 
     def _embedded(self, prepare: Preparation) -> list[Any]:
-        """Return the layer that embeds categories, if there are any."""
-        if not prepare.cardinalities:
+        """Return the layer that embeds numbers and categories, if there are any."""
+        numbers, begin, width = prepare.n_numbers, sum(prepare.blocks), prepare.width
+        branches: list[tuple[Any, slice]] = []
+        if numbers:
+            branches.append((PBLDEmbeddings(numbers), slice(0, numbers)))
+        if begin > numbers:
+            branches.append(([], slice(numbers, begin)))
+        if prepare.cardinalities:
+            tables = CategoricalEmbeddings(prepare.cardinalities, _OF_CATEGORY)
+            branches.append((tables, slice(begin, width)))
+        if not numbers and not prepare.cardinalities:
             return []
-        begin = sum(prepare.blocks)
-        columns = range(begin, prepare.width)
-        return [CategoricalEmbeddings(prepare.cardinalities, _OF_CATEGORY, columns=columns)]
+        layers, columns = zip(*branches, strict=True)
+        return [Parallel(*layers, columns=columns, in_features=width)]
 
     def _optimizer(self, model: Sequential, rate: float) -> AdamW:
         """Give each kind of parameter its rate and its decay, which AdamW multiplies by the rate."""
+        kinds = {type(leaf).__name__ for leaf in leaves_of(model.layers).values()}
+        slow = dict.fromkeys(kinds & {"ParametricActivation", "Periodic", "NLinear"}, 0.1)
         groups = parameter_groups(
             model,
             rate,
             0.02,
-            lr_factors={"Scale": 6, "bias": 0.1, "ParametricActivation": 0.1},
-            weight_decay_factors={"Scale": 6, "bias": 0, "ParametricActivation": 0.1},
+            lr_factors={"Scale": 6, "bias": 0.1} | slow,
+            weight_decay_factors={"Scale": 6, "bias": 0} | slow,
         )
         return AdamW(groups, betas=(0.9, 0.95))
 

@@ -17,6 +17,7 @@ from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities
 from dlcore.sklearn._calibration import temperature
 from dlcore.sklearn._labels import LabelsMixin
+from dlcore.sklearn._parameters import set_parameters
 from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
@@ -83,16 +84,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
-        self.recipe = recipe
-        self.members = members
-        self.max_epochs = max_epochs
-        self.time_limit = time_limit
-        self.validation_fraction = validation_fraction
-        self.validation_metric = validation_metric
-        self.categorical_features = categorical_features
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.verbose = verbose
+        set_parameters(self, locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import finite_targets
+from dlcore.sklearn._parameters import set_parameters
 from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
@@ -69,14 +70,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
-        self.recipe = recipe
-        self.members = members
-        self.max_epochs = max_epochs
-        self.time_limit = time_limit
-        self.validation_fraction = validation_fraction
-        self.categorical_features = categorical_features
-        self.random_state = random_state
-        self.verbose = verbose
+        set_parameters(self, locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

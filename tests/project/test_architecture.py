@@ -13,6 +13,7 @@ import pytest
 
 import dlcore
 from dlcore.functional import _information
+from dlcore.nn._options import ArrayAttribute
 
 PACKAGE = Path(dlcore.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -265,7 +266,7 @@ def test_public_methods_are_documented(name):
         own = any(
             method in vars(kind) and kind.__module__.startswith("dlcore.") for kind in item.__mro__
         )
-        is_method = inspect.isfunction(value) or isinstance(value, property)
+        is_method = inspect.isfunction(value) or isinstance(value, property | ArrayAttribute)
         if own and is_method and not method.startswith("_"):
             assert inspect.getdoc(value), f"{name}.{method}"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlcore._common.checks import check_choice, check_positive_int
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
-from dlcore.nn._options import Fixed
+from dlcore.nn._options import ArrayAttribute, Fixed
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
@@ -46,14 +46,9 @@ class CategoryLayer(BoundLayer):
         """Rows of the tables of all columns."""
         return sum(self._sizes) + (self.missing == "category") * len(self._sizes)
 
-    @property
-    def weight(self) -> Array:
-        """The table; ``layer.weight = w`` changes it in place."""
-        return self._bound["weight"]
-
-    @weight.setter
-    def weight(self, values: Any) -> None:
-        self._fill_in("weight", values)
+    weight: ArrayAttribute[Array] = ArrayAttribute(
+        "The table; ``layer.weight = w`` changes it in place."
+    )
 
 
 class Embedding(CategoryLayer):
@@ -180,14 +175,10 @@ class OneHotLinear(CategoryLayer):
         self.in_features, self.out_features = len(self.cardinalities), out_features
         self.has_bias, self.missing = bias, missing
 
-    @property
-    def bias(self) -> Array | None:
-        """Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place."""
-        return self._bound["bias"] if self.has_bias else None
-
-    @bias.setter
-    def bias(self, values: Any) -> None:
-        self._fill_in("bias", values)
+    bias: ArrayAttribute[Array | None] = ArrayAttribute(
+        "Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place.",
+        or_none=True,
+    )
 
     @property
     def _options(self) -> dict[str, Any]:

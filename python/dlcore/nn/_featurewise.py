@@ -8,7 +8,7 @@ import numpy as np
 
 from dlcore._common.checks import check_finite, check_name, check_positive_int
 from dlcore.nn._layers import ACTIVATIONS, LAYERS, Activation, BoundLayer
-from dlcore.nn._options import Fixed
+from dlcore.nn._options import ArrayAttribute, Fixed
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -32,14 +32,9 @@ class Featurewise(BoundLayer):
         self.in_features = self.out_features = num_features
         self.init = init
 
-    @property
-    def weight(self) -> Array:
-        """The parameter of each feature; ``layer.weight = w`` changes it in place."""
-        return self._bound["weight"]
-
-    @weight.setter
-    def weight(self, values: Any) -> None:
-        self._fill_in("weight", values)
+    weight: ArrayAttribute[Array] = ArrayAttribute(
+        "The parameter of each feature; ``layer.weight = w`` changes it in place."
+    )
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dlcore._common.checks import (
     check_positive,
     check_positive_int,
 )
-from dlcore.nn._options import Fixed, Option, fill_in
+from dlcore.nn._options import ArrayAttribute, Fixed, Option, fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,23 +331,13 @@ class Linear(BoundLayer):
         self.parametrization = parametrization
         self.max_norm = max_norm
 
-    @property
-    def weight(self) -> Array:
-        """Weights of shape (out_features, in_features); ``layer.weight = w`` changes them in place."""
-        return self._bound["weight"]
-
-    @weight.setter
-    def weight(self, values: Any) -> None:
-        self._fill_in("weight", values)
-
-    @property
-    def bias(self) -> Array | None:
-        """Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place."""
-        return self._bound["bias"] if self.has_bias else None
-
-    @bias.setter
-    def bias(self, values: Any) -> None:
-        self._fill_in("bias", values)
+    weight: ArrayAttribute[Array] = ArrayAttribute(
+        "Weights of shape (out_features, in_features); ``layer.weight = w`` changes them in place."
+    )
+    bias: ArrayAttribute[Array | None] = ArrayAttribute(
+        "Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place.",
+        or_none=True,
+    )
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -416,23 +406,12 @@ class Normalization(BoundLayer):
         self.eps = eps
         self.has_weight, self.has_bias = has_weight, has_bias
 
-    @property
-    def weight(self) -> Array | None:
-        """Scale of each feature, or None; ``layer.weight = w`` changes it in place."""
-        return self._bound["weight"] if self.has_weight else None
-
-    @weight.setter
-    def weight(self, values: Any) -> None:
-        self._fill_in("weight", values)
-
-    @property
-    def bias(self) -> Array | None:
-        """Shift of each feature, or None; ``layer.bias = b`` changes it in place."""
-        return self._bound["bias"] if self.has_bias else None
-
-    @bias.setter
-    def bias(self, values: Any) -> None:
-        self._fill_in("bias", values)
+    weight: ArrayAttribute[Array | None] = ArrayAttribute(
+        "Scale of each feature, or None; ``layer.weight = w`` changes it in place.", or_none=True
+    )
+    bias: ArrayAttribute[Array | None] = ArrayAttribute(
+        "Shift of each feature, or None; ``layer.bias = b`` changes it in place.", or_none=True
+    )
 
     @property
     def _settings(self) -> object:
@@ -492,32 +471,13 @@ class BatchNorm1d(Normalization):
         super().__init__(num_features, eps, bool(affine), bool(affine))
         self.momentum = momentum
 
-    @property
-    def running_mean(self) -> Array:
-        """Running mean of each feature."""
-        return self._bound["running_mean"]
-
-    @running_mean.setter
-    def running_mean(self, values: Any) -> None:
-        self._fill_in("running_mean", values)
-
-    @property
-    def running_var(self) -> Array:
-        """Running variance of each feature, unbiased."""
-        return self._bound["running_var"]
-
-    @running_var.setter
-    def running_var(self, values: Any) -> None:
-        self._fill_in("running_var", values)
-
-    @property
-    def num_batches_tracked(self) -> Array:
-        """Batches that went into them, an int64 of shape ()."""
-        return self._bound["num_batches_tracked"]
-
-    @num_batches_tracked.setter
-    def num_batches_tracked(self, values: Any) -> None:
-        self._fill_in("num_batches_tracked", values)
+    running_mean: ArrayAttribute[Array] = ArrayAttribute("Running mean of each feature.")
+    running_var: ArrayAttribute[Array] = ArrayAttribute(
+        "Running variance of each feature, unbiased."
+    )
+    num_batches_tracked: ArrayAttribute[Array] = ArrayAttribute(
+        "Batches that went into them, an int64 of shape ()."
+    )
 
     @property
     def _settings(self) -> object:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlcore._common.checks import check_choice, check_positive_int
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
-from dlcore.nn._options import Fixed
+from dlcore.nn._options import ArrayAttribute, Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,22 +40,6 @@ class MemberLayer(BoundLayer):
         if before not in (1, self.k):
             raise ValueError(f"{self!r} is of {self.k} members, but comes after {before}")
         return self.k
-
-    def __getattr__(self, name: str) -> Any:
-        # The parameters, under their names.
-        if name.startswith("_") or name not in self._parameter_shapes:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return self._bound[name]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _ARRAYS:
-            self._fill_in(name, value)
-        else:
-            super().__setattr__(name, value)
-
-
-# The names of arrays in these layers.
-_ARRAYS = ("weight", "bias", "r", "s")
 
 
 class LinearBatchEnsemble(MemberLayer):
@@ -106,6 +90,10 @@ class LinearBatchEnsemble(MemberLayer):
     3
     """
 
+    weight: ArrayAttribute[Array] = ArrayAttribute("The weights that members share.")
+    bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
+    r: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's inputs.")
+    s: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's outputs.")
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
     scaling_init: Fixed[str] = Fixed(lambda name, value: check_choice(name, value, _SCALINGS))
 
@@ -180,6 +168,8 @@ class LinearEnsemble(MemberLayer):
     (k, in_features, out_features): ``np.swapaxes(weight, 1, 2)`` is the one of the other.
     """
 
+    weight: ArrayAttribute[Array] = ArrayAttribute("The weights of each member.")
+    bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
     has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
 
     def __init__(self, in_features: int, out_features: int, k: int, bias: bool = True) -> None:
@@ -229,6 +219,7 @@ class ScaleEnsemble(MemberLayer):
     Gorishniy, Kotelnikov, Babenko: TabM, ICLR 2025 (TabM-mini).
     """
 
+    weight: ArrayAttribute[Array] = ArrayAttribute("The factors of each member.")
     init: Fixed[str] = Fixed(lambda name, value: check_choice(name, value, _SCALINGS))
 
     def __init__(

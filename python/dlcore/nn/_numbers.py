@@ -9,7 +9,7 @@ import numpy as np
 
 from dlcore._common.checks import check_positive, check_positive_int
 from dlcore.nn._layers import LAYERS, BoundLayer
-from dlcore.nn._options import Fixed
+from dlcore.nn._options import ArrayAttribute, Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,23 +30,13 @@ class OfFeatures(BoundLayer):
         self.n_features = n_features
         self.in_features, self.out_features = self.n_features * d_in, self.n_features * d_out
 
-    @property
-    def weight(self) -> Array:
-        """The weights of each feature; ``layer.weight = w`` changes them in place."""
-        return self._bound["weight"]
-
-    @weight.setter
-    def weight(self, values: Any) -> None:
-        self._fill_in("weight", values)
-
-    @property
-    def bias(self) -> Array | None:
-        """The biases of each feature, or None; ``layer.bias = b`` changes them in place."""
-        return self._bound["bias"] if "bias" in self._parameter_shapes else None
-
-    @bias.setter
-    def bias(self, values: Any) -> None:
-        self._fill_in("bias", values)
+    weight: ArrayAttribute[Array] = ArrayAttribute(
+        "The weights of each feature; ``layer.weight = w`` changes them in place."
+    )
+    bias: ArrayAttribute[Array | None] = ArrayAttribute(
+        "The biases of each feature, or None; ``layer.bias = b`` changes them in place.",
+        or_none=True,
+    )
 
 
 class NLinear(OfFeatures):

@@ -75,6 +75,42 @@ class Fixed(Option[T]):
         super().__set__(layer, value)
 
 
+class ArrayAttribute(Generic[T]):
+    """An array that a layer has in its model; what is assigned is filled in where it is.
+
+    Parameters
+    ----------
+    doc : str
+        What it is.
+    or_none : bool
+        Whether it is None in a layer that is made without it.
+    """
+
+    def __init__(self, doc: str, *, or_none: bool = False) -> None:
+        self.__doc__ = doc
+        self._or_none = or_none
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: object, owner: type) -> T: ...
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        if self._or_none and self._name not in layer._parameter_shapes:
+            return None
+        arrays = layer._bound
+        if self._name not in arrays:
+            raise AttributeError(f"{layer!r} has no {self._name}")
+        return arrays[self._name]
+
+    def __set__(self, layer: Any, values: Any) -> None:
+        layer._fill_in(self._name, values)
+
+
 def options_of(layer: Any) -> dict[str, Any]:
     """Return the options of a layer that can be set while it is part of a model."""
     return {name: getattr(layer, name) for name in _names(layer)}

@@ -1,14 +1,12 @@
 """Layers of several members at once: what they compute, their gradients, and ensembles that train."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlcore as dl
+from support.models import copies_of, slope
 
 
 def of_member(model, m, x):
@@ -95,21 +93,10 @@ def test_any_ensemble_goes_back_as_differences_say(ensemble, n):
     dx = model.backward(dy)
     grads = [g.copy() for g in model.grads()]
     value = lambda: float((of_all(model, k, x).reshape(n * k, width) * dy).sum())
-
-    def slope(array, direction, h=1e-6):
-        array += h * direction
-        above = value()
-        array -= 2 * h * direction
-        below = value()
-        array += h * direction
-        return (above - below) / (2 * h)
-
-    directions = [rng.normal(size=a.shape) for a in model.parameters()]
-    for array, direction, grad in zip(model.parameters(), directions, grads, strict=True):
+    for array, grad in zip([*model.parameters(), x], [*grads, dx], strict=True):
+        direction = rng.normal(size=array.shape)
         exact = float((grad * direction).sum())
-        assert slope(array, direction) == pytest.approx(exact, rel=2e-4, abs=2e-3)
-    direction = rng.normal(size=x.shape)
-    assert slope(x, direction) == pytest.approx(float((dx * direction).sum()), rel=2e-4, abs=2e-3)
+        assert slope(value, array, direction) == pytest.approx(exact, rel=2e-4, abs=2e-3)
 
 
 def tabm(of, width=3, k=4, dtype=np.float64, dropout=0.0):
@@ -280,12 +267,7 @@ def test_copies_pickles_and_files_are_the_same_ensemble(tmp_path):
     x, y = rows(80)
     model = tabm("softmax", dropout=0.1)
     dl.Trainer(model, loss="cross_entropy").fit(x, y, epochs=2, verbose=0)
-    dl.save(model, tmp_path / "model")
-    for other in (
-        copy.deepcopy(model),
-        pickle.loads(pickle.dumps(model)),
-        dl.load(tmp_path / "model"),
-    ):
+    for other in copies_of(model, tmp_path):
         assert repr(other) == repr(model)
         np.testing.assert_array_equal(other(x), model(x))
 

@@ -1,14 +1,12 @@
 """Embeddings of numbers: what they compute, their gradients, and networks that learn with them."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlcore as dl
+from support.models import copies_of, slope
 
 DTYPES = [np.float32, np.float64]
 
@@ -163,22 +161,11 @@ def test_any_goes_back_as_differences_say(name, features, d, n):
     model.forward(x)
     dx = model.backward(dy)
     grads = [g.copy() for g in model.grads()]
-
-    def slope(array, direction, h=1e-6):
-        value = lambda: float((expected(model, x) * dy).sum())
-        array += h * direction
-        above = value()
-        array -= 2 * h * direction
-        below = value()
-        array += h * direction
-        return (above - below) / (2 * h)
-
-    for array, grad in zip(model.parameters(), grads, strict=True):
-        direction = rng.normal(size=array.shape)
+    value = lambda: float((expected(model, x) * dy).sum())
+    for array, grad in zip([*model.parameters(), x], [*grads, dx], strict=True):
+        direction = np.where(np.isnan(array), 0, rng.normal(size=array.shape))
         exact = float((grad * direction).sum())
-        assert slope(array, direction) == pytest.approx(exact, rel=2e-4, abs=2e-3)
-    direction = np.where(np.isnan(x), 0, rng.normal(size=x.shape))
-    assert slope(x, direction) == pytest.approx(float((dx * direction).sum()), rel=2e-4, abs=2e-3)
+        assert slope(value, array, direction) == pytest.approx(exact, rel=2e-4, abs=2e-3)
     assert (dx[np.isnan(x)] == 0).all()
 
 
@@ -229,12 +216,7 @@ def test_a_step_of_training_is_one_by_hand(name):
 def test_copies_pickles_and_files(tmp_path, name):
     model = model_of(name, 3, 5)
     x = rows(model, 9)
-    dl.save(model, tmp_path / "model")
-    for other in (
-        copy.deepcopy(model),
-        pickle.loads(pickle.dumps(model)),
-        dl.load(tmp_path / "model"),
-    ):
+    for other in copies_of(model, tmp_path):
         assert repr(other) == repr(model)
         np.testing.assert_array_equal(other(x), model(x))
         assert other.state_dict().keys() == model.state_dict().keys()

@@ -9,7 +9,7 @@ import numpy as np
 from dlcore.functional._activations import log_softmax, softplus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from dlcore._common.typing import Array
 
@@ -73,3 +73,15 @@ def mean_of(every: Iterable[Array], of: str) -> Array:
     for outputs in every:
         mean.add(outputs)
     return mean.outputs()
+
+
+def mean_by_target(every: Iterable[Array], of: str, widths: Sequence[int]) -> Array:
+    """Return the same where several targets have so many outputs each, side by side."""
+    by_target = zip(*(parts_of(outputs, widths) for outputs in every), strict=True)
+    return np.hstack([mean_of(own, of) for own in by_target])
+
+
+def parts_of(outputs: Array, widths: Sequence[int]) -> list[Array]:
+    """Return the outputs of each target, of which there are so many."""
+    parts = np.split(outputs, np.cumsum(widths)[:-1], axis=1)
+    return [np.ascontiguousarray(own) for own in parts]

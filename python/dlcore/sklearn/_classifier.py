@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn import neural_network as base
 from sklearn.base import _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from dlcore.functional._activations import sigmoid
+from dlcore.many._mean import parts_of
 from dlcore.nn._losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -203,7 +203,7 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
             return ScaledLoss(loss, k, k)
         of_classes = FocalLoss(gamma) if gamma else CrossEntropyLoss(label_smoothing=smoothing)
         if self._has_many_targets:
-            widths = [len(classes) for classes in self.classes_]
+            widths = self._widths()
             return ScaledLoss(MultiTargetLoss([of_classes] * len(widths), widths))
         return ScaledLoss(of_classes)
 
@@ -263,8 +263,7 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
             return of_two(outputs) if self.n_outputs_ == 1 else sigmoid(outputs)
         if not self._has_many_targets:
             return of_classes(outputs)
-        ends = np.cumsum([len(classes) for classes in self.classes_])[:-1]
-        return [of_classes(own) for own in np.split(outputs, ends, axis=1)]
+        return [of_classes(own) for own in parts_of(outputs, self._widths())]
 
     def _activate(self, outputs: Array) -> Array:
         if self.out_activation_ == "logistic":
@@ -274,14 +273,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
 
     def _decide(self, outputs: Array) -> Array:
         """Return the most probable classes."""
-        if self._has_many_targets:
-            ends = np.cumsum([len(classes) for classes in self.classes_])[:-1]
-            parts = np.split(outputs, ends, axis=1)
-            pairs = zip(self.classes_, parts, strict=True)
-            return np.stack([classes[own.argmax(1)] for classes, own in pairs], axis=1)
         if self.out_activation_ == "softmax":
-            classes: Array = self.classes_[outputs.argmax(1)]
-            return classes
+            return self._most_probable(outputs)
         probabilities = sigmoid(outputs)
         decided: Array
         if self.n_outputs_ == 1:
@@ -296,12 +289,6 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
 
     def _score_is_loss(self, y: Array) -> bool:  # noqa: ARG002
         return False
-
-    def _score_function(self, y: Array, decided: Array, sample_weight: Any = None) -> float:
-        if self._has_many_targets:
-            right = (np.asarray(y) == decided).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
-        return float(accuracy_score(y, decided, sample_weight=sample_weight))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean accuracy; with several outputs the share of rows right in all of them."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import (
@@ -15,6 +16,7 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
+from dlcore.many._mean import parts_of
 from dlcore.sklearn._checks import check_target
 
 if TYPE_CHECKING:
@@ -145,9 +147,28 @@ class LabelsMixin:
         )
         return labels
 
+    def _widths(self) -> list[int]:
+        """Return how many outputs each column of classes has."""
+        return [len(own) for own in (self.classes_ if self._has_many_targets else [self.classes_])]
+
+    def _most_probable(self, outputs: Array) -> Array:
+        """Return the class of the largest logit, of each column of classes."""
+        if not self._has_many_targets:
+            classes: Array = self.classes_[outputs.argmax(1)]
+            return classes
+        pairs = zip(self.classes_, parts_of(outputs, self._widths()), strict=True)
+        return np.stack([classes[own.argmax(1)] for classes, own in pairs], axis=1)
+
+    def _score_function(self, y: Any, decided: Array, sample_weight: Any = None) -> float:
+        """Return the share of rows that are right, in all columns of classes."""
+        if self._has_many_targets:
+            right = (np.asarray(y) == decided).all(axis=1)
+            return float(np.average(right, weights=sample_weight))
+        return float(accuracy_score(y, decided, sample_weight=sample_weight))
+
     def _count_outputs(self, y: Array) -> int:  # noqa: ARG002
         if self._has_many_targets:
-            return sum(map(len, self.classes_))
+            return sum(self._widths())
         return 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
 
     def _strata(self, y: Array) -> Array | None:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from dlcore.many._mean import mean_of
+from dlcore.many._mean import mean_by_target, mean_of
 from dlcore.many._workers import run_jobs
 from dlcore.sklearn._answers import without_fit
 from dlcore.sklearn._conversion import NETWORK
@@ -102,9 +102,7 @@ class MembersMixin:
         of = _OF_ACTIVATION[self.out_activation_]
         if not getattr(self, "_has_many_targets", False):
             return mean_of(every, of)
-        ends = np.cumsum([len(classes) for classes in self.classes_])[:-1]
-        by_target = zip(*(np.split(outputs, ends, axis=1) for outputs in every), strict=True)
-        return np.hstack([mean_of(map(np.ascontiguousarray, own), of) for own in by_target])
+        return mean_by_target(every, of, self._widths())
 
 
 def _bootstrapped(members: list[Any], X: Any, sample_weight: Any) -> list[Any]:

@@ -90,7 +90,7 @@ class TabularMixin:
     """Encodes tables, trains the members, and keeps the best epoch of each.
 
     A class says what its targets are: `_take_targets`, `_encode_targets`, `_network_targets`, `_task`,
-    `_loss`, `_monitor` and `_end_fit`.
+    `_loss`, `_monitor`, `_end_fit` and `_mean_of_members`.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
@@ -277,6 +277,13 @@ class TabularMixin:
     def _outputs_of(self: Any, prepare: Preparation, encoded: Array) -> Array:
         return np.concatenate([self._logits(x) for x in prepare.pieces(encoded)])
 
+    def _logits(self: Any, x: Array) -> Array:
+        """Return the outputs of all members together."""
+        if len(self.models_) == 1:
+            return self.models_[0](x)
+        mean: Array = self._mean_of_members(model(x).astype(np.float64) for model in self.models_)
+        return mean
+
     def prepare(self: Any, X: Any) -> Array:
         """Return what the networks are given of a table, of shape (n_samples, inputs), in float32.
 
@@ -313,6 +320,7 @@ class TabularMixin:
             ``importances_std``.
         """
         prepare, encoded = self._prepare(X)
+        y = np.asarray(y)
         check_consistent_length(encoded, y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, encoded)
@@ -320,7 +328,7 @@ class TabularMixin:
 
         def score() -> float:
             decided = self._decide(self._outputs_of(prepare, encoded))
-            value: float = self._score(y, decided, sample_weight)
+            value: float = self._score_function(y, decided, sample_weight)
             return value
 
         whole = score()

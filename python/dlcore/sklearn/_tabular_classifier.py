@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from dlcore.functional._activations import log_softmax, sigmoid
+from dlcore.functional._activations import sigmoid
+from dlcore.many._mean import mean_by_target, parts_of
 from dlcore.nn._losses import BCEWithLogitsLoss, CrossEntropyLoss
 from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities
@@ -22,6 +22,8 @@ from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
@@ -142,14 +144,8 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         by_loss = self.validation_metric == "log_loss"
         return 0.0 if by_loss else RECIPES[self.recipe].label_smoothing
 
-    def _widths(self) -> list[int]:
-        """Return the outputs of each target."""
-        if self._has_many_targets:
-            return [len(own) for own in self.classes_]
-        return [len(self.classes_)]
-
     def _task(self) -> Task:
-        kind = "classes" if self._has_many_targets or not self._is_multilabel else "labels"
+        kind = "labels" if self._is_multilabel else "classes"
         return Task(sum(self._widths()), kind, len(self._widths()))
 
     def _loss(self) -> Loss:
@@ -171,50 +167,31 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
 
     def _end_fit(self, logits: Array | None, validation: Any) -> None:
         """Find the temperatures."""
-        count = 1 if not self._has_many_targets else len(self.classes_)
-        self.temperatures_ = [1.0] * count
+        self.temperatures_ = [1.0] * len(self._widths())
         if logits is None:
             return
         _, targets, weight = validation
-        if not self._has_many_targets and self._is_multilabel:
+        if self._is_multilabel:
             both = np.stack([np.zeros(logits.size), logits.ravel()], axis=1)
             own = None if weight is None else np.repeat(weight, logits.shape[1])
             self.temperatures_ = [temperature(both, targets.ravel().astype(np.intp), own)]
         else:
             columns = targets.reshape(len(targets), -1).T
-            parts = self._parts(logits)
+            parts = parts_of(logits, self._widths())
             pairs = zip(parts, columns, strict=True)
             self.temperatures_ = [temperature(part, own, weight) for part, own in pairs]
 
     # ---- predictions ----
 
-    def _parts(self, logits: Array) -> list[Array]:
-        """Return the logits of each target."""
-        return np.split(logits, np.cumsum(self._widths())[:-1], axis=1)
-
-    def _logits(self, x: Array) -> Array:
+    def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
         """Return the logits of the mean of the members' probabilities."""
-        if len(self.models_) == 1:
-            return self.models_[0](x)
-        outputs = [model(x) for model in self.models_]
-        if not self._has_many_targets and self._is_multilabel:
-            p = np.mean([sigmoid(own) for own in outputs], axis=0, dtype=np.float64)
-            p = np.clip(p, 1e-12, 1 - 1e-12)
-            return np.log(p / (1 - p)).astype(np.float32)
-        parts = []
-        for own in zip(*map(self._parts, outputs), strict=True):
-            logs = [log_softmax(part.astype(np.float64)) for part in own]
-            parts.append(np.logaddexp.reduce(logs) - np.log(len(logs)))
-        return np.hstack(parts).astype(np.float32)
+        of = "sigmoid" if self._is_multilabel else "softmax"
+        return mean_by_target(outputs, of, self._widths()).astype(np.float32)
 
     def _decide(self, logits: Array) -> Array:
-        if self._has_many_targets:
-            pairs = zip(self.classes_, self._parts(logits), strict=True)
-            return np.stack([classes[own.argmax(1)] for classes, own in pairs], axis=1)
         if self._is_multilabel:
             return (logits > 0).astype(np.int64)
-        decided: Array = self.classes_[logits.argmax(1)]
-        return decided
+        return self._most_probable(logits)
 
     def predict(self, X: Any) -> Array:
         """Predict classes: of shape (n_samples,) or, for several targets, (n_samples, n_outputs)."""
@@ -233,7 +210,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         return self._by_target(X, _probabilities.log_class_probabilities, of_labels)
 
     def _by_target(self, X: Any, of_classes: Any, of_labels: Any) -> Any:
-        parts = self._parts(self._outputs(X))
+        parts = parts_of(self._outputs(X), self._widths())
         pairs = zip(parts, self.temperatures_, strict=True)
         scaled = [np.ascontiguousarray(part / np.float32(t)) for part, t in pairs]
         if self._has_many_targets:
@@ -242,13 +219,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean accuracy; with several targets the share of rows right in all of them."""
-        return self._score(y, self.predict(X), sample_weight)
-
-    def _score(self, y: Any, decided: Array, sample_weight: Any) -> float:
-        if decided.ndim == 2:
-            right = (np.asarray(y) == decided).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
-        return float(accuracy_score(np.asarray(y), decided, sample_weight=sample_weight))
+        return self._score_function(np.asarray(y), self.predict(X), sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

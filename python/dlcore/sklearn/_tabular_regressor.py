@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
+from dlcore.many._mean import mean_of
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import finite_targets
 from dlcore.sklearn._parameters import set_parameters
@@ -16,7 +17,7 @@ from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
@@ -151,12 +152,8 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     # ---- predictions ----
 
-    def _logits(self, x: Array) -> Array:
-        if len(self.models_) == 1:
-            return self.models_[0](x)
-        outputs = np.stack([model(x) for model in self.models_])
-        mean: Array = outputs.mean(axis=0, dtype=np.float64)
-        return mean
+    def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
+        return mean_of(outputs, "outputs")
 
     def _values(self, outputs: Array) -> Array:
         values: Array = outputs * self._spread + self._mean
@@ -223,7 +220,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R²."""
-        return self._score(y, self.predict(X), sample_weight)
+        return self._score_function(y, self.predict(X), sample_weight)
 
-    def _score(self, y: Any, predicted: Array, sample_weight: Any) -> float:
+    def _score_function(self, y: Any, predicted: Array, sample_weight: Any) -> float:
         return float(r2_score(np.asarray(y), predicted, sample_weight=sample_weight))

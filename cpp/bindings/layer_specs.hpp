@@ -91,7 +91,7 @@ inline own_layer_spec<T> read_own_layer(py::handle object) {
   spec.forward = [=](rows_of<const T> x, std::ptrdiff_t rows, rows_of<T> y) {
     forward->call([&](const py::object& f) {
       const py::array_t<T> made = f(array_of_rows(x, rows, in));
-      for (std::ptrdiff_t r = 0; r < rows; ++r) std::copy_n(made.data(r, 0), out, y.row(r));
+      copy_rows<T>({made.data(), out}, y, rows, out);
     });
   };
   spec.backward = [=](rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows, T* dx,

@@ -83,11 +83,6 @@ class py_network {
 // ---- training -----------------------------------------------------------------------------------
 
 template <class T>
-void copy_rows(rows_of<const T> from, rows_of<T> to, std::ptrdiff_t n, std::ptrdiff_t width) {
-  for (std::ptrdiff_t r = 0; r < n; ++r) std::copy(from.row(r), from.row(r) + width, to.row(r));
-}
-
-template <class T>
 class step_of {
  public:
   step_of(const py::tuple& layers, std::ptrdiff_t batch_size, const py::object& loss,

@@ -41,7 +41,7 @@ class passes_of {
     try {
       interruptible(net_.cost() * double(n), [&] {
         fine = step_.forward(from, order_.data(), n, key);
-        copy_rows(step_.outputs(), to, rows, width);
+        copy_rows<T>(step_.outputs().read(), to, rows, width);
       });
     } catch (...) {
       step_.undo();
@@ -64,7 +64,7 @@ class passes_of {
       from.gather(order_.data(), n * net_.copies(), step_.output_gradients());
       if (!add) step_.forget();
       step_.backward(n);
-      copy_rows(step_.input_gradients(), to, n, width);
+      copy_rows<T>(step_.input_gradients().read(), to, n, width);
     });
     return std::move(dx);
   }
@@ -78,10 +78,6 @@ class passes_of {
 
   static bool is_matrix(const py::array& x, std::ptrdiff_t width) {
     return is_array_of<T>(x) && x.ndim() == 2 && x.shape(1) == width;
-  }
-
-  static void copy_rows(rows_of<T> from, rows_of<T> to, std::ptrdiff_t n, std::ptrdiff_t width) {
-    for (std::ptrdiff_t r = 0; r < n; ++r) std::copy_n(from.row(r), width, to.row(r));
   }
 };
 

@@ -52,8 +52,7 @@ template <class T>
 inline py::array_t<T> array_of_rows(rows_of<const T> from, std::ptrdiff_t rows,
                                     std::ptrdiff_t width) {
   py::array_t<T> made({rows, width});
-  for (std::ptrdiff_t r = 0; r < rows; ++r)
-    std::copy_n(from.row(r), width, made.mutable_data() + r * width);
+  copy_rows<T>(from, {made.mutable_data(), width}, rows, width);
   return made;
 }
 

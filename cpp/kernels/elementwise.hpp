@@ -65,6 +65,12 @@ inline void map_run(const F& f, T* out, std::ptrdiff_t n, std::ptrdiff_t ahead, 
 template <class T>
 using run_ref = function_ref<void(T*, std::ptrdiff_t, std::ptrdiff_t, const T* const*)>;
 
+// y += x.
+template <class T>
+inline void add_run(const T* x, T* y, std::ptrdiff_t n) {
+  map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, y, n, 0, y, x);
+}
+
 // Applies f to arrays, on several threads where that pays. operands: the inputs, at most two of
 // them, then the output; they are reordered. `cost`: nanoseconds an element of float, roughly.
 template <class T>

@@ -36,7 +36,9 @@ void batch_norm_layer<T>::moments_of(rows_of<const T> x, std::ptrdiff_t rows, st
                                      std::ptrdiff_t lanes, const Read& read,
                                      moments (&of)[K]) const {
   const vec<T> count = T(rows);
-  const auto at = [&](std::ptrdiff_t r, int k) { return read(get(x.row(r) + j + k * w, lanes)); };
+  const auto at = [&](std::ptrdiff_t r, int k) {
+    return read(load_up_to<T>(x.row(r) + j + k * w, lanes));
+  };
   const block_sums<T, 1, K> sums(
       rows, [&](std::ptrdiff_t r, int k) { return std::array<vec<T>, 1>{at(r, k)}; });
   vec<T> mean[K];
@@ -57,7 +59,7 @@ vec<T> batch_norm_layer<T>::factors_of(rows_of<const T> x, std::ptrdiff_t rows, 
                                        std::ptrdiff_t lanes, mask<T> plain) const {
   vec<T> largest = T(0), factor = T(1);
   for (std::ptrdiff_t r = 0; r < rows; ++r)
-    largest = max<T>(largest, abs(get(x.row(r) + j, lanes)));
+    largest = max<T>(largest, abs(load_up_to<T>(x.row(r) + j, lanes)));
   for (std::ptrdiff_t i = 0; i < vec<T>::size; ++i)
     if (!plain.v[i]) factor.v[i] = this->factor_for(double(largest.v[i]));
   return factor;
@@ -91,29 +93,30 @@ void batch_norm_layer<T>::keep(rows_of<const T> x, std::ptrdiff_t rows, std::ptr
     moments_of<1>(x, rows, j, lanes, [&](vec<T> v) { return v * factor; }, of);
   }
   const vec<T> scale = vec<T>(T(1)) / sqrt(of[0].squares / count + eps);
-  put(factor_.data() + j, factor, lanes);
-  put(mean_.data() + j, of[0].mean, lanes);
-  put(scale_.data() + j, scale, lanes);
-  put(shift_.data() + j, -of[0].lost * scale, lanes);
+  store_up_to<T>(factor_.data() + j, factor, lanes);
+  store_up_to<T>(mean_.data() + j, of[0].mean, lanes);
+  store_up_to<T>(scale_.data() + j, scale, lanes);
+  store_up_to<T>(shift_.data() + j, -of[0].lost * scale, lanes);
   if (!running_mean_ || rows < 2) return;  // one row has no variance
   const vec<T> m = T(momentum_ >= 0 ? momentum_ : 1.0 / double(*batches_ + 1));
-  const vec<T> old_mean = get(running_mean_ + j, lanes), old_var = get(running_var_ + j, lanes);
+  const vec<T> old_mean = load_up_to<T>(running_mean_ + j, lanes),
+               old_var = load_up_to<T>(running_var_ + j, lanes);
   const vec<T> mean = of[0].mean / factor;
   // A variance beyond the dtype is its largest number: an infinite one would stay for ever, and
   // turn all that is inferred into 0.
   const vec<T> var =
       min<T>(of[0].squares / vec<T>(T(rows - 1)) / factor / factor, std::numeric_limits<T>::max());
-  put(running_mean_ + j, fma<T>(m, mean - old_mean, old_mean), lanes);
-  put(running_var_ + j, fma<T>(m, var - old_var, old_var), lanes);
+  store_up_to<T>(running_mean_ + j, fma<T>(m, mean - old_mean, old_mean), lanes);
+  store_up_to<T>(running_var_ + j, fma<T>(m, var - old_var, old_var), lanes);
 }
 
 template <class T>
 auto batch_norm_layer<T>::map_of(bool of_batch, std::ptrdiff_t j, std::ptrdiff_t lanes) const
     -> affine {
   if (of_batch)
-    return {get(factor_.data() + j, lanes), get(mean_.data() + j, lanes),
-            get(scale_.data() + j, lanes), get(shift_.data() + j, lanes)};
-  const vec<T> mean = get(running_mean_ + j, lanes), one = T(1);
+    return {load_up_to<T>(factor_.data() + j, lanes), load_up_to<T>(mean_.data() + j, lanes),
+            load_up_to<T>(scale_.data() + j, lanes), load_up_to<T>(shift_.data() + j, lanes)};
+  const vec<T> mean = load_up_to<T>(running_mean_ + j, lanes), one = T(1);
   // From a mean of at most this size, x - mean does not overflow.
   constexpr T most = std::numeric_limits<T>::max() * std::numeric_limits<T>::epsilon() / 4;
   const vec<T> factor = select<T>(abs(mean) > vec<T>(most), vec<T>(T(0.25)), one);
@@ -168,8 +171,8 @@ void batch_norm_layer<T>::each_sum(std::ptrdiff_t part, rows_of<const T> dy, row
     const affines<K> maps(*this, !frozen_, j, lanes);
     maps.with_factors([&](const auto& read) {
       block_sums<T, 2, K> sums(rows, [&](std::ptrdiff_t r, int k) {
-        const vec<T> g = get(dy.row(r) + j + k * w, lanes);
-        const vec<T> x_r = read(get(x.row(r) + j + k * w, lanes), k);
+        const vec<T> g = load_up_to<T>(dy.row(r) + j + k * w, lanes);
+        const vec<T> x_r = read(load_up_to<T>(x.row(r) + j + k * w, lanes), k);
         return std::array<vec<T>, 2>{g, g * maps.normal(x_r, k)};
       });
       for (int k = 0; k < K; ++k) f(j + k * w, lanes, sums.of[0][k].lanes(), sums.of[1][k].lanes());
@@ -181,8 +184,8 @@ template <class T>
 void batch_norm_layer<T>::collect_backward(std::ptrdiff_t part, rows_of<const T> dy,
                                            rows_of<const T> x, std::ptrdiff_t rows) {
   each_sum(part, dy, x, rows, [&](auto j, auto lanes, vec<T> sum, vec<T> dot) {
-    put(sum_.data() + j, sum, lanes);
-    put(dot_.data() + j, dot, lanes);
+    store_up_to<T>(sum_.data() + j, sum, lanes);
+    store_up_to<T>(dot_.data() + j, dot, lanes);
   });
 }
 
@@ -194,8 +197,8 @@ void batch_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& 
     const affines<K> maps(*this, p.training && !frozen_, j, lanes);
     vec<T> weight[K], bias[K];
     for (int k = 0; k < K; ++k) {
-      weight[k] = get(this->scales() + j + k * w, lanes);
-      bias[k] = get(this->shifts() + j + k * w, lanes);
+      weight[k] = load_up_to<T>(this->scales() + j + k * w, lanes);
+      bias[k] = load_up_to<T>(this->shifts() + j + k * w, lanes);
     }
     maps.with_factors([&](const auto& read) {
       const std::ptrdiff_t rows = p.n;
@@ -204,8 +207,8 @@ void batch_norm_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& 
       for (std::ptrdiff_t r = 0; r < rows; ++r, from += x.step, to += y.step)
 #pragma GCC unroll 2
         for (int k = 0; k < K; ++k) {
-          const vec<T> normal = maps.normal(read(get(from + k * w, lanes), k), k);
-          put(to + k * w, max<T>(fma<T>(normal, weight[k], bias[k]), least), lanes);
+          const vec<T> normal = maps.normal(read(load_up_to<T>(from + k * w, lanes), k), k);
+          store_up_to<T>(to + k * w, max<T>(fma<T>(normal, weight[k], bias[k]), least), lanes);
         }
     });
   });
@@ -217,9 +220,9 @@ void batch_norm_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows
   const std::ptrdiff_t rows = p.n;
   if (frozen_) {
     each_register(0, this->in, [&](auto j, auto lanes) {
-      const vec<T> factor = get(this->scales() + j, lanes) * running_scale(j, lanes);
+      const vec<T> factor = load_up_to<T>(this->scales() + j, lanes) * running_scale(j, lanes);
       for (std::ptrdiff_t r = 0; r < rows; ++r)
-        put(dx.row(r) + j, factor * get(dy.row(r) + j, lanes), lanes);
+        store_up_to<T>(dx.row(r) + j, factor * load_up_to<T>(dy.row(r) + j, lanes), lanes);
     });
     return;
   }
@@ -230,8 +233,9 @@ void batch_norm_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows
     vec<T> a[K], b[K], slope[K];
     for (int k = 0; k < K; ++k) {
       const std::ptrdiff_t at = j + k * w;
-      a[k] = get(sum_.data() + at, lanes) / count, b[k] = get(dot_.data() + at, lanes) / count;
-      slope[k] = get(this->scales() + at, lanes) * maps.of[k].scale;
+      a[k] = load_up_to<T>(sum_.data() + at, lanes) / count,
+      b[k] = load_up_to<T>(dot_.data() + at, lanes) / count;
+      slope[k] = load_up_to<T>(this->scales() + at, lanes) * maps.of[k].scale;
     }
     maps.with_factors([&](const auto& read) {
       const T *gradient = dy.first + j, *from = x.first + j;
@@ -239,9 +243,9 @@ void batch_norm_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows
       for (std::ptrdiff_t r = 0; r < rows; ++r, gradient += dy.step, from += x.step, to += dx.step)
 #pragma GCC unroll 2
         for (int k = 0; k < K; ++k) {
-          const vec<T> normal = maps.normal(read(get(from + k * w, lanes), k), k);
-          const vec<T> g = get(gradient + k * w, lanes);
-          put(to + k * w, read(slope[k] * (g - a[k] - normal * b[k]), k), lanes);
+          const vec<T> normal = maps.normal(read(load_up_to<T>(from + k * w, lanes), k), k);
+          const vec<T> g = load_up_to<T>(gradient + k * w, lanes);
+          store_up_to<T>(to + k * w, read(slope[k] * (g - a[k] - normal * b[k]), k), lanes);
         }
     });
   });
@@ -257,7 +261,7 @@ void batch_norm_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, row
   };
   if (frozen_) return each_sum(part, dy, x, rows, write);
   each_register(features.begin, features.end, [&](auto j, auto lanes) {
-    write(j, lanes, get(sum_.data() + j, lanes), get(dot_.data() + j, lanes));
+    write(j, lanes, load_up_to<T>(sum_.data() + j, lanes), load_up_to<T>(dot_.data() + j, lanes));
   });
 }
 

@@ -12,7 +12,7 @@ namespace dlcore {
 template <class T>
 class batch_norm_layer : public normalization_layer<T>, private batch_statistics<T> {
   using base = normalization_layer<T>;
-  using base::each_register, base::get, base::put, base::give, base::w;
+  using base::each_register, base::give, base::w;
 
  public:
   explicit batch_norm_layer(const batch_norm_spec<T>& spec);
@@ -72,7 +72,7 @@ class batch_norm_layer : public normalization_layer<T>, private batch_statistics
   void each_sum(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x, std::ptrdiff_t rows,
                 const F& f) const;
   vec<T> running_scale(std::ptrdiff_t j, std::ptrdiff_t lanes) const {
-    return vec<T>(T(1)) / sqrt(get(running_var_ + j, lanes) + vec<T>(T(this->eps_)));
+    return vec<T>(T(1)) / sqrt(load_up_to<T>(running_var_ + j, lanes) + vec<T>(T(this->eps_)));
   }
 };
 

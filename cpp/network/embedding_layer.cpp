@@ -8,11 +8,6 @@ namespace dlcore {
 
 namespace {
 
-template <class T>
-void add_run(const T* x, T* y, std::ptrdiff_t n) {
-  map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, y, n, 0, y, x);
-}
-
 // Rows ahead whose place in a table is asked for, since the processor cannot know it.
 constexpr std::ptrdiff_t rows_ahead = 8;
 

@@ -107,7 +107,7 @@ void gathering_sparse_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<cons
       if (begin > 0) std::fill_n(to, in, T(0));
       for (std::ptrdiff_t r = begin; r < std::min(rows, begin + some); ++r)
         this->visit(r, [&](const auto& row) { add_scaled(row, dy.row(r)[o], to); });
-      if (begin > 0) map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, dw, in, 0, dw, to);
+      if (begin > 0) add_run<T>(to, dw, in);
     }
   }
   if (db) this->sum_columns(dy, outputs.begin, outputs.size(), rows, db);

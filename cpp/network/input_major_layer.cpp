@@ -68,8 +68,7 @@ void input_major_layer<T>::fresh_gradient(std::ptrdiff_t part, rows_of<const T> 
   T* const sums = thread_buffer<T, tag>(size);
   std::vector<std::ptrdiff_t> block_of_column(part_inputs_, -1);
   const auto end_block = [&](std::ptrdiff_t column) {
-    T* const own = dw + column * out;
-    map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, own, out, 0, own, sums + column * out);
+    add_run(sums + column * out, dw + column * out, out);
   };
   for (; first < last; ++first) {
     const std::ptrdiff_t column = first->column, block = first->row / some;

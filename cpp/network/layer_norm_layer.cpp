@@ -11,7 +11,7 @@ void layer_norm_layer<T>::moments_of(rows_of<const T> x, const Read& read, momen
   const double count = double(this->in);
   const std::ptrdiff_t registers = this->in / w, rest = this->in % w;
   const auto elements = [&](auto lanes) {
-    return [=](std::ptrdiff_t i, int k) { return read(get(x.row(k) + i * w, lanes)); };
+    return [=](std::ptrdiff_t i, int k) { return read(load_up_to<T>(x.row(k) + i * w, lanes)); };
   };
   vec<T> mean[K];
   const auto itself = [&](auto lanes) {
@@ -52,8 +52,12 @@ inline __attribute__((always_inline)) void layer_norm_layer<T>::write_row(const 
   const vec<T> least = this->least(), mean = by.mean, scale = by.scale, shift = by.shift;
   with_factor(by.factor, [&](const auto& read) {
     each_register(0, this->in, [&](auto j, auto lanes) {
-      const vec<T> y_j = normal(read(get(from + j, lanes)), mean, scale, shift);
-      put(to + j, max<T>(fma<T>(y_j, get(weight + j, lanes), get(bias + j, lanes)), least), lanes);
+      const vec<T> y_j = normal(read(load_up_to<T>(from + j, lanes)), mean, scale, shift);
+      store_up_to<T>(
+          to + j,
+          max<T>(fma<T>(y_j, load_up_to<T>(weight + j, lanes), load_up_to<T>(bias + j, lanes)),
+                 least),
+          lanes);
     });
   });
   if (row < 0) return;
@@ -119,10 +123,10 @@ void layer_norm_layer<T>::backward_rows(rows_of<const T> dy, rows_of<const T> x,
   for (int k = 0; k < K; ++k)
     mean[k] = mean_[row + k], scale[k] = scale_[row + k], shift[k] = shift_[row + k];
   const auto gradient = [&](std::ptrdiff_t j, auto lanes, int k) {
-    return get(dy.row(k) + j, lanes) * get(weight + j, lanes);
+    return load_up_to<T>(dy.row(k) + j, lanes) * load_up_to<T>(weight + j, lanes);
   };
   const auto normalized = [&](std::ptrdiff_t j, auto lanes, int k) {
-    return normal(read(get(x.row(k) + j, lanes), k), mean[k], scale[k], shift[k]);
+    return normal(read(load_up_to<T>(x.row(k) + j, lanes), k), mean[k], scale[k], shift[k]);
   };
   const auto both = [&](auto lanes) {
     return [&, lanes](std::ptrdiff_t i, int k) {
@@ -140,7 +144,7 @@ void layer_norm_layer<T>::backward_rows(rows_of<const T> dy, rows_of<const T> x,
   for (int k = 0; k < K; ++k)
     each_register(0, this->in, [&, a = a[k], b = b[k], scale = scale[k]](auto j, auto lanes) {
       const vec<T> g = gradient(j, lanes, k), y_j = normalized(j, lanes, k);
-      put(dx.row(k) + j, read(scale * (g - a - y_j * b), k), lanes);
+      store_up_to<T>(dx.row(k) + j, read(scale * (g - a - y_j * b), k), lanes);
     });
 }
 
@@ -152,8 +156,8 @@ void layer_norm_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, row
     base::template each_group<4>(features.begin, features.end, [&](auto j, auto lanes, auto group) {
       constexpr int K = group();
       block_sums<T, 2, K> sums(rows, [&](std::ptrdiff_t r, int k) {
-        const vec<T> g = get(dy.row(r) + j + k * w, lanes);
-        const vec<T> x_r = read(get(x.row(r) + j + k * w, lanes), r);
+        const vec<T> g = load_up_to<T>(dy.row(r) + j + k * w, lanes);
+        const vec<T> x_r = read(load_up_to<T>(x.row(r) + j + k * w, lanes), r);
         return std::array<vec<T>, 2>{g, g * normal(x_r, mean_[r], scale_[r], shift_[r])};
       });
       for (int k = 0; k < K; ++k) {

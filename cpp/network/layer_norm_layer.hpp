@@ -14,7 +14,7 @@ template <class T>
 class layer_norm_layer : public normalization_layer<T> {
   using base = normalization_layer<T>;
   using whole = typename base::whole;
-  using base::each_register, base::get, base::put, base::give, base::normal, base::w;
+  using base::each_register, base::give, base::normal, base::w;
   using base::with_factor, base::keeps_squares, base::factor_for;
 
  public:

@@ -89,9 +89,7 @@ void lazy_table<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, T* to) co
   const std::ptrdiff_t width = of_.width();
   std::fill_n(to, gradient_size(part), T(0));
   for (const occurrence& own : parts_[std::size_t(part)].occurrences) {
-    T* const sum = to + own.slot * width;
-    map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, sum, width, 0, sum,
-               dy.row(own.row) + of_.outputs_of_column(own.column));
+    add_run<T>(dy.row(own.row) + of_.outputs_of_column(own.column), to + own.slot * width, width);
   }
 }
 

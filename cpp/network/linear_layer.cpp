@@ -167,8 +167,7 @@ void linear_layer<T>::sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std
                                   std::ptrdiff_t rows, T* db) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   for (std::ptrdiff_t j = 0; j < m; j += w) {
-    const std::ptrdiff_t lanes = std::min(w, m - j);
-    const auto get = [&](const T* p) { return lanes == w ? load<T>(p) : load_part<T>(p, lanes); };
+    const auto get = [&](const T* p) { return load_up_to(p, m - j); };
     vec<T> sums[4] = {T(0), T(0), T(0), T(0)};  // enough of them in flight
     std::ptrdiff_t r = 0;
     for (; r + 4 <= rows; r += 4)
@@ -177,9 +176,7 @@ void linear_layer<T>::sum_columns(rows_of<const T> dy, std::ptrdiff_t begin, std
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i)
       if (r + i < rows) sums[i] += get(dy.row(r + i) + begin + j);
-    const vec<T> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    if (lanes == w) store<T>(db + j, all);
-    else store_part<T>(db + j, all, lanes);
+    store_up_to(db + j, (sums[0] + sums[1]) + (sums[2] + sums[3]), m - j);
   }
 }
 

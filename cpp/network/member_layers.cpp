@@ -71,7 +71,7 @@ void member_scale_layer<T>::backward(rows_of<const T> dy, rows_of<const T>, rows
     const T *const from = dy.row(r), *const w = weight + member_of(p.begin * copies + r) * in;
     if (r % copies > 0) {
       if (weight) multiply_add_run(from, w, in, to);
-      else map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, to, in, 0, to, from);
+      else add_run(from, to, in);
     } else if (weight) {
       map_run<T>([](vec<T> a, vec<T> b) { return a * b; }, to, in, 0, from, w);
     } else {
@@ -91,8 +91,8 @@ void member_scale_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, r
     const auto row_of = [&](std::ptrdiff_t i) { return i * members_ + m; };
     // Some columns of all rows at a time, so that the sums stay in registers.
     for (std::ptrdiff_t j = 0; j < in; j += w) {
-      const std::ptrdiff_t n = std::min(w, in - j);
-      const auto get = [&](const T* p) { return n == w ? load<T>(p + j) : load_part<T>(p + j, n); };
+      const std::ptrdiff_t left = in - j;
+      const auto get = [&](const T* p) { return load_up_to(p + j, left); };
       vec<T> products[2] = {T(0), T(0)}, sums[2] = {T(0), T(0)};
       for (std::ptrdiff_t i = 0; i < own; ++i) {
         const vec<T> g = get(dy.row(row_of(i)));
@@ -101,9 +101,8 @@ void member_scale_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, r
       }
       const auto put = [&](T* to, vec<T> sum) {
         to += (m - first) * in + j;
-        if (add) sum += n == w ? load<T>(to) : load_part<T>(to, n);
-        if (n == w) store<T>(to, sum);
-        else store_part<T>(to, sum, n);
+        if (add) sum += load_up_to<T>(to, left);
+        store_up_to(to, sum, left);
       };
       if (dw) put(dw, products[0] + products[1]);
       if (db) put(db, sums[0] + sums[1]);
@@ -194,8 +193,7 @@ void member_linear_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, r
       [&](const linear_layer<T>& member, rows_of<T> to, rows_of<const T> from, const pass& own) {
         member.backward(from, x, is_first ? to : one, own);
         for (std::ptrdiff_t r = 0; !is_first && r < own.n; ++r)
-          map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, to.row(r), in, 0, to.row(r),
-                     one.row(r));
+          add_run<T>(one.row(r), to.row(r), in);
         is_first = false;
       });
 }

@@ -48,13 +48,6 @@ class normalization_layer : public layer<T> {
     this->gradient_growth = {0, most};
   }
 
-  static vec<T> get(const T* p, std::ptrdiff_t lanes) {
-    return lanes >= w ? load<T>(p) : load_part<T>(p, lanes);
-  }
-  static void put(T* p, vec<T> x, std::ptrdiff_t lanes) {
-    if (lanes >= w) store<T>(p, x);
-    else store_part<T>(p, x, lanes);
-  }
   // x less its rounded mean, divided; `shift` is for what the mean lost by rounding: of values far
   // from 0 that is not little beside their spread.
   static vec<T> normal(vec<T> x, vec<T> mean, vec<T> scale, vec<T> shift) {
@@ -90,7 +83,7 @@ class normalization_layer : public layer<T> {
   const T* shifts() const { return this->bias.value ? this->bias.value : zeros_.data(); }
   // Writes sums to a gradient, or adds them to it, unless there is none.
   static void give(T* to, vec<T> sum, std::ptrdiff_t lanes, bool add) {
-    if (to) put(to, add ? sum + get(to, lanes) : sum, lanes);
+    if (to) store_up_to<T>(to, add ? sum + load_up_to<T>(to, lanes) : sum, lanes);
   }
   // f(feature, lanes) of each register, whose lanes are a constant but for the last one.
   using whole = std::integral_constant<std::ptrdiff_t, w>;

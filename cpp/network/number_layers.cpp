@@ -19,16 +19,6 @@ std::ptrdiff_t whole_registers(std::ptrdiff_t n) {
   return ceil_div(n, vec<T>::size) * vec<T>::size;
 }
 
-template <class T>
-vec<T> load_up_to(const T* p, std::ptrdiff_t n) {
-  return n >= vec<T>::size ? load<T>(p) : load_part<T>(p, n);
-}
-template <class T>
-void store_up_to(T* p, vec<T> x, std::ptrdiff_t n) {
-  if (n >= vec<T>::size) store<T>(p, x);
-  else store_part<T>(p, x, n);
-}
-
 // Some rows of y = start + x W, W with rows of whole registers, of which `Registers` from column j
 // on: each element one chain of multiply-adds. Up to `room` columns of y may be written: the first
 // ones with the result, others of their registers with what is written over later.

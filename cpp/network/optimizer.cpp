@@ -129,8 +129,7 @@ double optimizer::reach(const trained_parameter<T>& p) const {
   const auto* a = std::get_if<adam>(&groups[p.group].options);
   if (!a && p.state[0]) largest.take(p.state[0], p.of->size);
   for (std::ptrdiff_t i = 0; a && i < p.of->size; i += w) {
-    const std::ptrdiff_t n = std::min(w, p.of->size - i);
-    const auto get = [&](const T* x) { return n == w ? load<T>(x + i) : load_part<T>(x + i, n); };
+    const auto get = [&](const T* x) { return load_up_to(x + i, p.of->size - i); };
     largest.take(get(p.state[0]) / max<T>(sqrt(get(p.state[1])), T(least_root<T>(*a))));
   }
   return largest.value();

@@ -13,12 +13,6 @@ tensor<T> parameter_of(const own_layer_spec<T>& spec, std::size_t i) {
   return i < spec.parameters.size() ? spec.parameters[i] : tensor<T>{};
 }
 
-template <class T>
-void copy_rows(rows_of<const T> from, rows_of<T> to, std::ptrdiff_t rows, std::ptrdiff_t width) {
-  for (std::ptrdiff_t r = 0; r < rows; ++r)
-    if (from.row(r) != to.row(r)) std::copy_n(from.row(r), width, to.row(r));
-}
-
 }  // namespace
 
 template <class T>

@@ -6,15 +6,6 @@
 
 namespace dlcore {
 
-namespace {
-
-template <class T>
-void add_run(const T* x, T* y, std::ptrdiff_t n) {
-  map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, y, n, 0, y, x);
-}
-
-}  // namespace
-
 template <class T>
 slice_layer<T>::slice_layer(std::ptrdiff_t features, std::ptrdiff_t begin, std::ptrdiff_t end,
                             bool is_last)

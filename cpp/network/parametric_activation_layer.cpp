@@ -126,7 +126,7 @@ void parametric_activation_layer<T>::gradient(std::ptrdiff_t part, rows_of<const
     for (std::ptrdiff_t j = 0; j < n; ++j) sum += double(sums[j]);
     *dw = T(sum);
   } else if (add) {
-    map_run<T>([](vec<T> a, vec<T> b) { return a + b; }, dw, n, 0, dw, sums);
+    add_run<T>(sums, dw, n);
   } else {
     std::copy_n(sums, n, dw);
   }

@@ -1,6 +1,7 @@
 // Rows of a matrix, parameters, and what is said of runs of numbers in them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -20,6 +21,13 @@ struct rows_of {
   rows_of from(std::ptrdiff_t r) const { return {row(r), step}; }
   rows_of<const T> read() const { return {first, step}; }
 };
+
+template <class T>
+inline void copy_rows(rows_of<const T> from, rows_of<T> to, std::ptrdiff_t n,
+                      std::ptrdiff_t width) {
+  for (std::ptrdiff_t r = 0; r < n; ++r)
+    if (from.row(r) != to.row(r)) std::copy_n(from.row(r), width, to.row(r));
+}
 
 // A parameter and its gradient; there is no gradient where it is not trained.
 template <class T>

@@ -15,15 +15,10 @@ template <class T, std::size_t K, class F>
 void each_register(T* const (&arrays)[K], std::ptrdiff_t n, const F& f) {
   constexpr std::ptrdiff_t w = vec<T>::size;
   for (std::ptrdiff_t i = 0; i < n; i += w) {
-    const std::ptrdiff_t lanes = std::min(w, n - i);
     vec<T> x[K];
-    for (std::size_t k = 0; k < K; ++k)
-      x[k] = lanes == w ? load<T>(arrays[k] + i) : load_part<T>(arrays[k] + i, lanes);
+    for (std::size_t k = 0; k < K; ++k) x[k] = load_up_to<T>(arrays[k] + i, n - i);
     f(x);
-    for (std::size_t k = 0; k < K; ++k) {
-      if (lanes == w) store<T>(arrays[k] + i, x[k]);
-      else store_part<T>(arrays[k] + i, x[k], lanes);
-    }
+    for (std::size_t k = 0; k < K; ++k) store_up_to(arrays[k] + i, x[k], n - i);
   }
 }
 

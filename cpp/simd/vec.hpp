@@ -72,6 +72,18 @@ inline void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
   instruction_set::store_part<T>(p, x, n);
 }
 
+// The next register of n elements that are left: all of it, or as many as there are.
+template <class T>
+inline vec<T> load_up_to(const T* p, std::ptrdiff_t n) {
+  return n >= vec<T>::size ? load<T>(p) : load_part<T>(p, n);
+}
+
+template <class T>
+inline void store_up_to(T* p, vec<T> x, std::ptrdiff_t n) {
+  if (n >= vec<T>::size) store<T>(p, x);
+  else store_part<T>(p, x, n);
+}
+
 // Past the caches, for memory too large to be found there again: saves reading the lines first. `p`
 // on a multiple of the register's bytes.
 template <class T>

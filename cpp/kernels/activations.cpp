@@ -186,23 +186,25 @@ struct mish {
   static vec<T> value(vec<T> x, vec<T> e) {
     const vec<T> one = T(1), two = T(2);
     const mask<T> negative = x < vec<T>(T(0));
-    const vec<T> of_tanh = select<T>(negative, e * (e + two), fma<T>(two, e, one));
+    const vec<T> of_tanh = select<T>(negative, fma<T>(e, e, two * e), fma<T>(two, e, one));
     const vec<T> rest = select<T>(negative, two, two * e * e);
     return x * (of_tanh / (of_tanh + rest));
   }
-  // A polynomial in e over the square of the denominator; on the other side its coefficients are in
-  // the other order. Those with x are from x + 1, which is exact near the zero of the slope.
+  // A polynomial in e over the square of the denominator; on the right that is what the slope has
+  // beyond 1, which is little. Those with x are from x + 1, which is exact near the zero of the
+  // slope.
   template <class T>
   static vec<T> slope(vec<T> x, vec<T> e) {
     const vec<T> zero = T(0), one = T(1), two = T(2), four = T(4);
     const mask<T> negative = x < zero;
     const vec<T> of_x = four * (x + one);
-    const vec<T> c[] = {select<T>(negative, zero, one), select<T>(negative, of_x, four), of_x + two,
-                        select<T>(negative, four, of_x), select<T>(negative, one, zero)};
-    vec<T> sum = c[4];
-    for (int i = 3; i >= 0; --i) sum = fma<T>(sum, e, c[i]);
+    const vec<T> c[] = {
+        select<T>(negative, of_x, zero), of_x + select<T>(negative, two, vec<T>(T(-6))),
+        select<T>(negative, four, of_x - vec<T>(T(8))), select<T>(negative, one, -four)};
+    vec<T> sum = c[3];
+    for (int i = 2; i >= 0; --i) sum = fma<T>(sum, e, c[i]);
     const vec<T> root = select<T>(negative, fma<T>(e, e + two, two), fma<T>(two * e, e + one, one));
-    return sum / (root * root);
+    return select<T>(negative, zero, one) + e * sum / (root * root);
   }
 };
 

@@ -1,5 +1,7 @@
 """Every kernel equals its reference, and itself in any memory layout and on any number of threads."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,34 @@ def test_error_and_threads(case, dtype, isa):
         assert [r.shape for r in serial] == [t.shape for t in truth], shape
         error = case.error(serial, inputs, truth)
         assert error <= case.max_ulp(dtype), f"{shape}: {error:.2f} ULP"
+
+
+@each_dtype
+@each_case
+def test_error_of_other_draws(case, dtype, isa):
+    shapes = [shape for shape in case.shapes if np.prod(shape) < 4000][1::2]
+    for shape, seed in product(shapes, range(1, 6)):
+        inputs = case.inputs(shape, dtype, seed)
+        error = case.error(case.run(inputs), inputs)
+        assert error <= case.max_ulp(dtype), f"{shape}, seed {seed}: {error:.2f} ULP"
+
+
+@each_dtype
+@pytest.mark.parametrize("case", [c for c in CASES if c.kind == "activation"], ids=str)
+def test_error_over_the_whole_range(case, dtype, isa):
+    """Of numbers of every size, times gradients of every size and all digits."""
+    rng, size = np.random.default_rng(3), 200_000
+    tiny, most = np.log10([np.finfo(dtype).smallest_normal, 1e3]) * (0.9, 1)
+    exponents = np.where(
+        rng.random(size) < 0.2, rng.uniform(tiny, most, size), rng.uniform(-3, 2, size)
+    )
+    inputs = {"x": (rng.choice([-1, 1], size) * 10**exponents).astype(dtype)}
+    if "dy" in case.inputs((1,), dtype):
+        inputs = {
+            "dy": (rng.uniform(1, 2, size) * 2.0 ** rng.integers(-30, 31, size)).astype(dtype)
+        } | inputs
+    error = case.error(case.run(inputs), inputs)
+    assert error <= case.max_ulp(dtype), f"{error:.2f} ULP"
 
 
 def layout_shapes(case):

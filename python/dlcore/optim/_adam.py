@@ -6,8 +6,8 @@ of terms, in units of the terms); the tests hold them.
 ======  =======  =======
 kernel  float32  float64
 ======  =======  =======
-Adam          4        4
-AdamW         4        4
+Adam          5        5
+AdamW         5        5
 ======  =======  =======
 """
 

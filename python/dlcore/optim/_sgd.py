@@ -6,7 +6,7 @@ of terms, in units of the terms); the tests hold them.
 ======  =======  =======
 kernel  float32  float64
 ======  =======  =======
-SGD           3        3
+SGD           4        4
 ======  =======  =======
 """
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dlcore as dl
-from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes
+from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes, _tabular
 from dlcore.sklearn._calibration import temperature
 from dlcore.sklearn._preparation import Preparation
 from support.sklearn_suite import lenient
@@ -270,6 +270,51 @@ def test_members_predict_by_their_mean(target):
         np.testing.assert_allclose(dl.sigmoid(mean), p, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", ["two", "number"])
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_members_have_the_bits_that_each_has_alone(monkeypatch, target, recipe):
+    weight = RNG.uniform(0.5, 2, ROWS)
+    options = {"recipe": recipe, "max_epochs": 12}
+    together = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+    first = made(target, **options).fit(FRAME, TARGETS[target], weight)
+    np.testing.assert_array_equal(first.models_[0].flat, together.models_[0].flat)
+    with dl.num_threads(1):
+        in_turn = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+
+    def alone(trainers, x, y, **given):
+        for trainer in trainers:
+            trainer.fit(x, y, **given)
+
+    monkeypatch.setattr(_tabular, "fit_many", alone)
+    singles = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+    for other in (in_turn, singles):
+        assert other.best_epochs_ == together.best_epochs_
+        assert other.history_ == together.history_
+        assert answers(other, FRAME) == answers(together, FRAME)
+        for one, two in zip(other.models_, together.models_, strict=True):
+            np.testing.assert_array_equal(one.flat, two.flat)
+
+
+def test_members_stop_each_at_its_own_epoch():
+    y = SIGNAL + RNG.normal(size=ROWS)
+    fitted = made("number", recipe="tabm", members=4, max_epochs=200).fit(FRAME, y)
+    lengths = [len(logs["loss"]) for logs in fitted.history_]
+    for length, best, logs in zip(lengths, fitted.best_epochs_, fitted.history_, strict=True):
+        assert length == best + 16 or length == 200
+        assert logs["val_loss"][best - 1] == min(logs["val_loss"])
+    assert len(set(lengths)) > 1
+
+
+def test_a_member_that_diverges_is_named(monkeypatch):
+    def too_fast(_, model, __):
+        return dl.SGD(model.parameters(), lr=1e30)
+
+    monkeypatch.setattr(_recipes.RealMLP, "_optimizer", too_fast)
+    with pytest.raises(FloatingPointError, match="diverged") as failed:
+        made("number", members=2).fit(FRAME, SIGNAL)
+    assert any("of 2" in note for note in failed.value.__notes__)
+
+
 def test_a_seed_decides():
     a, b = (made("two", max_epochs=2).fit(FRAME, LABELS) for _ in range(2))
     with dl.num_threads(1):
@@ -280,15 +325,22 @@ def test_a_seed_decides():
 
 def test_time_limit():
     begun = time.monotonic()
-    fitted = made("two", max_epochs=10**6, time_limit=0.5, members=2).fit(FRAME, LABELS)
+    fitted = made("two", max_epochs=10**6, time_limit=0.5, members=3).fit(FRAME, LABELS)
     assert time.monotonic() - begun < 60  # and not the hours of so many epochs
+    assert len(fitted.models_) == 3
     assert all(len(logs["loss"]) >= 1 for logs in fitted.history_)
+    # However short the time: each member has learned something.
+    fitted = made("number", time_limit=1e-9, members=3).fit(FRAME, SIGNAL)
+    assert [len(logs["loss"]) for logs in fitted.history_] == [1, 1, 1]
+    assert np.isfinite(fitted.predict(FRAME)).all()
 
 
 def test_progress(capsys):
     made("two", max_epochs=2, verbose=2).fit(FRAME, LABELS)
     assert "val_accuracy" in capsys.readouterr().out
-    made("two", max_epochs=2).fit(FRAME, LABELS)
+    made("two", max_epochs=2, verbose=2, members=2).fit(FRAME, LABELS)
+    assert "member 2/2  epochs 2" in capsys.readouterr().out
+    made("two", max_epochs=2, members=2).fit(FRAME, LABELS)
     assert capsys.readouterr().out == ""
 
 

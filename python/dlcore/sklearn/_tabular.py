@@ -14,7 +14,9 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, column_or_1d
 
+from dlcore._native.threads import get_num_threads, num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
+from dlcore.many._fit_many import fit_many
 from dlcore.sklearn._checks import check_weights
 from dlcore.sklearn._early_stopping import strata
 from dlcore.sklearn._preparation import Preparation
@@ -49,13 +51,14 @@ PARAMETERS = """
         The network and how it is trained: that of RealMLP, which is soon trained, or that of TabM, of
         32 members that share their weights.
     members : int, default=1
-        Networks that are trained from different initial weights and predict by their mean.
+        Networks that are trained at once from different initial weights and predict by their mean.
+        Each has its own batches, dropout and best epoch, and the bits that it has alone.
     max_epochs : int, default=None
         Passes over the rows; None is what the recipe has, 256 for RealMLP, whose schedule ends with
         them, and at most 500 for TabM, which stops where 16 bring nothing.
     time_limit : float, default=None
-        Seconds after which the fit of the networks ends; as many epochs are planned as fit into
-        them. A fit within a limit is not the same each time.
+        Seconds after which the fit of all networks together ends; as many epochs are planned as fit
+        into them. A fit within a limit is not the same each time.
     validation_fraction : float, default=0.2
         Share of the rows that are held out to find the best epoch, in the proportions of the
         classes; 0, or fewer than 5 rows, trains to the last epoch. Not used with ``validation_data``.
@@ -64,7 +67,7 @@ PARAMETERS = """
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are held out, the initial weights, the batches and dropout.
     verbose : int, default=0
-        1 shows a progress bar, 2 a line for each epoch."""
+        1 shows a progress bar, 2 a line for each epoch, or for each of several members."""
 
 ATTRIBUTES = """
     models_ : list of dlcore.Sequential
@@ -188,41 +191,42 @@ class TabularMixin:
         seeds = rng.integers(2**31, size=self.members).tolist()
         epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
         size = recipe.batch_size(len(x))
-        begun = time.monotonic()
-        self.models_, self.best_epochs_, self.history_ = [], [], []
-        for member, seed in enumerate(seeds):
-            left = None
-            if self.time_limit is not None:
-                left = self.time_limit - (time.monotonic() - begun)
-                if left <= 0 and member:
-                    break
-                left = max(left, 1e-3) / (self.members - member)
-                epochs = min(epochs, self._epochs_within(left, (x, y, weight), size, seed))
-            plan = self._plan(x, epochs, size, seed)
-            trainer = self._trainer(plan, seed)
-            callbacks = [*plan.callbacks]
-            best = None
-            if held is not None:
-                best = BestEpoch(self._monitor(), patience=recipe.patience or epochs)
-                callbacks.append(best)
-            history = trainer.fit(
-                x,
-                y,
-                epochs=epochs,
-                batch_size=size,
-                sample_weight=weight,
-                validation_data=held,
-                callbacks=callbacks,
-                max_time=left,
-                verbose=int(self.verbose),
-            )
+        # Each member has the time of all, less that of those that are trained before or after it.
+        at_once = min(self.members, get_num_threads())
+        turns = math.ceil(self.members / at_once)
+        begun, left = time.monotonic(), None
+        if self.time_limit is not None:
+            with num_threads(get_num_threads() // at_once):
+                seconds = self.time_limit / turns
+                epochs = min(epochs, self._epochs_within(seconds, (x, y, weight), size, seeds[0]))
+        plans = [self._plan(x, epochs, size, seed) for seed in seeds]
+        bests = [BestEpoch(self._monitor(), patience=recipe.patience or epochs) for _ in plans]
+        trainers = [
+            self._trainer(plan, seed, () if held is None else (best,))
+            for plan, seed, best in zip(plans, seeds, bests, strict=True)
+        ]
+        if self.time_limit is not None:
+            left = max(self.time_limit - (time.monotonic() - begun), 1e-3) / turns
+        options: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": size,
+            "sample_weight": weight,
+            "validation_data": held,
+            "max_time": left,
+            "verbose": int(self.verbose),
+        }
+        if self.members == 1:  # which shows each epoch
+            trainers[0].fit(x, y, **options)
+        else:
+            fit_many(trainers, x, y, **options)
+        for plan in plans:
             _fill_unknown(plan, x)
-            self.models_.append(plan.model)
-            last = len(history["loss"])
-            self.best_epochs_.append(
-                last if best is None or best.best_epoch is None else best.best_epoch + 1
-            )
-            self.history_.append({name: list(history[name]) for name in history})
+        self.models_ = [plan.model for plan in plans]
+        self.history_ = [{name: list(own) for name, own in t.history.items()} for t in trainers]
+        self.best_epochs_ = [
+            len(logs["loss"]) if best.best_epoch is None else best.best_epoch + 1
+            for logs, best in zip(self.history_, bests, strict=True)
+        ]
         self._end_fit(None if held is None else self._logits(held[0]), validation)
 
     def _plan(self: Any, x: Array, epochs: int, size: int, seed: int) -> Plan:
@@ -230,12 +234,13 @@ class TabularMixin:
         prepare = Preparation(**self._prepared)
         return RECIPES[self.recipe].plan(prepare, x, self._task(), updates, epochs, seed)
 
-    def _trainer(self: Any, plan: Plan, seed: int) -> Trainer:
+    def _trainer(self: Any, plan: Plan, seed: int, callbacks: tuple[Any, ...] = ()) -> Trainer:
         return Trainer(
             plan.model,
             loss=self._loss(),
             optimizer=plan.optimizer,
             metrics=self._metrics(),
+            callbacks=[*plan.callbacks, *callbacks],
             schedule=plan.schedule,
             seed=seed,
         )

@@ -311,7 +311,7 @@ def test_a_member_that_diverges_is_named(monkeypatch):
 
     monkeypatch.setattr(_recipes.RealMLP, "_optimizer", too_fast)
     with pytest.raises(FloatingPointError, match="diverged") as failed:
-        made("number", members=2).fit(FRAME, SIGNAL)
+        made("number", members=2, validation_fraction=0.0).fit(FRAME, SIGNAL)
     assert any("of 2" in note for note in failed.value.__notes__)
 
 

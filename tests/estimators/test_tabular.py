@@ -305,6 +305,88 @@ def test_members_stop_each_at_its_own_epoch():
     assert len(set(lengths)) > 1
 
 
+def greedily(losses_of, count, keep):
+    """Return the members that are chosen one after the other, in ascending order."""
+    chosen = []
+    while len(chosen) < keep:
+        left = [i for i in range(count) if i not in chosen]
+        chosen.append(min(left, key=lambda i: losses_of([*chosen, i])))
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_members_are_pruned_to_the_best_together(target):
+    y = TARGETS[target]
+    rows = {"validation_data": (FRAME[250:], y[250:])}
+    whole = made(target, members=5, max_epochs=3).fit(FRAME[:250], y[:250], **rows)
+    pruned = made(target, members=5, prune_to=2, max_epochs=3).fit(FRAME[:250], y[:250], **rows)
+    x = whole.prepare(FRAME[250:])
+    outputs = [model(x).astype(np.float64) for model in whole.models_]
+    wanted = whole._network_targets(whole._encode_targets(whole._checked_y(y[250:])))
+    loss = dl.Trainer(whole.models_[0], loss=whole._loss()).loss
+
+    def loss_of(members):
+        mean = whole._mean_of_members(outputs[i] for i in members)
+        return float(loss.means(mean.astype(np.float32), wanted, None)[0].sum())
+
+    kept = greedily(loss_of, 5, 2)
+    assert len(pruned.models_) == 2
+    for i, model in zip(kept, pruned.models_, strict=True):
+        np.testing.assert_array_equal(model.flat, whole.models_[i].flat)
+    assert pruned.history_ == [whole.history_[i] for i in kept]
+    assert pruned.best_epochs_ == [whole.best_epochs_[i] for i in kept]
+    if target == "number":
+        assert len(pruned.residuals_) == 150
+        errors = np.sort(y[250:] - pruned.predict(FRAME[250:]))
+        np.testing.assert_allclose(pruned.residuals_[:, 0], errors, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_members_that_share_weights_are_pruned(tmp_path, target):
+    y = TARGETS[target]
+    options = {"recipe": "tabm", "max_epochs": 3, "members": 2}
+    rows = {"validation_data": (FRAME[250:], y[250:])}
+    whole = made(target, **options).fit(FRAME[:250], y[:250], **rows)
+    pruned = made(target, prune_to=2, **options).fit(FRAME[:250], y[:250], **rows)
+    x = whole.prepare(FRAME[250:])
+    wanted = whole._network_targets(whole._encode_targets(whole._checked_y(y[250:])))
+    loss = dl.Trainer(whole.models_[0], loss=whole._loss()).loss
+    mean = {"two": "softmax", "three": "softmax", "multilabel": "sigmoid"}.get(target, "outputs")
+    for before, after in zip(whole.models_, pruned.models_, strict=True):
+        assert [layer.k for layer in after if hasattr(layer, "k")] == [2] * 4
+        each = np.split(before[:-1](x).astype(np.float64), 4, axis=1)
+
+        def outputs_of(members, each=each):
+            own = np.array([each[i] for i in members])
+            if mean == "outputs":
+                return own.mean(axis=0)
+            p = dl.softmax(own, axis=-1) if mean == "softmax" else dl.sigmoid(own)
+            p = p.mean(axis=0)
+            return np.log(p) if mean == "softmax" else np.log(p / (1 - p))
+
+        def loss_of(members, outputs_of=outputs_of):
+            outputs = outputs_of(members).astype(np.float32)
+            return float(loss.means(outputs, wanted, None)[0].sum())
+
+        kept = greedily(loss_of, 4, 2)
+        np.testing.assert_allclose(after(x), outputs_of(kept), atol=1e-5)
+    assert answers(dl_load(tmp_path, pruned), FRAME) == answers(pruned, FRAME)
+
+
+def test_pruning_needs_members_and_rows():
+    for options, words in (
+        ({"prune_to": 2}, "prune_to=2 must be at most 1.*members=1"),
+        ({"recipe": "tabm", "prune_to": 5}, "prune_to=5 must be at most 4.*recipe='tabm'"),
+        ({"members": 2, "prune_to": 1, "validation_fraction": 0.0}, "prune_to=1 needs rows"),
+        ({"prune_to": 0}, "prune_to"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            made("two", **options).fit(FRAME, LABELS)
+    same = made("number", members=2, prune_to=2, max_epochs=2).fit(FRAME, SIGNAL)
+    every = made("number", members=2, max_epochs=2).fit(FRAME, SIGNAL)
+    assert answers(same, FRAME) == answers(every, FRAME)
+
+
 def test_a_member_that_diverges_is_named(monkeypatch):
     def too_fast(_, model, __):
         return dl.SGD(model.parameters(), lr=1e30)

@@ -92,6 +92,7 @@ class Plan:
 class RealMLP:
     """RealMLP-TD of Holzmüller, Grinsztajn, Steinwart (NeurIPS 2024)."""
 
+    k = 1
     width = 256
     epochs = 256
     patience: int | None = None  # the schedule goes down to 0 at the end

@@ -198,6 +198,58 @@ def test_it_beats_the_plain_perceptron():
     assert 1 - ours.score(test, labels[700:]) < 1 - theirs.score(test, labels[700:])
 
 
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+@pytest.mark.parametrize("kind", ["pbld", "pwl", None])
+def test_embeddings_of_numbers(tmp_path, recipe, kind):
+    options = {"recipe": recipe, "num_embeddings": kind, "max_epochs": 3}
+    estimator = made("two", **options).fit(FRAME.assign(same=1.0), LABELS)
+    names = list(estimator.models_[0].named_parameters())
+    kinds = {
+        type(layer).__name__ for layer in dl.nn._chains.leaves_of(estimator.models_[0]).values()
+    }
+    assert ("PiecewiseLinear" in kinds) == (kind == "pwl")
+    assert ("Periodic" in kinds) == (kind == "pbld")
+    assert any(name.startswith("0.0.") for name in names) == (kind is not None)
+    if recipe == "tabm":
+        layers = [layer for layer in estimator.models_[0] if type(layer) is dl.LinearBatchEnsemble]
+        assert len(layers) == (3 if kind is None else 2)
+        assert layers[0].scaling_init == ("random-signs" if kind is None else "normal")
+        width = {"pbld": 4, "pwl": 16, None: 1}[kind]
+        assert layers[0].chunks == [width] * 3 + [1, 4, 1, 3]
+    frame = FRAME.assign(same=2.0)
+    assert answers(dl_load(tmp_path, estimator), frame) == answers(estimator, frame)
+    default = "pbld" if recipe == "realmlp" else None
+    auto = made("two", recipe=recipe, max_epochs=3).fit(FRAME.assign(same=1.0), LABELS)
+    assert (answers(auto, frame) == answers(estimator, frame)) == (kind == default)
+    for own in (
+        FRAME[["kind", "gaps"]],
+        pd.DataFrame({"n": [1.0]}),
+        pd.DataFrame({"n": [1.0, 2, 2]}),
+    ):
+        few = made("number", **options).fit(own, SIGNAL[: len(own)])
+        assert np.isfinite(few.predict(own)).all()
+
+
+def test_bins_of_numbers_are_those_of_the_rows_to_train_on():
+    x = RNG.normal(size=(300, 2))
+    held = (RNG.normal(size=(50, 2)) * 9, RNG.normal(size=50))
+    options = {"recipe": "tabm", "num_embeddings": "pwl", "max_epochs": 2}
+    estimator = made("number", **options).fit(x, x[:, 0], validation_data=held)
+    embeddings = estimator.models_[0][0]._given_branches[0]
+    expected = dl.compute_bins(estimator.prepare(x), 48)
+    for own, bins in zip(embeddings.bins, expected, strict=True):
+        np.testing.assert_array_equal(own, bins)
+    steps = np.sin(40 * np.arange(300) / 300)  # 6 waves: bins follow them
+    frame = pd.DataFrame({"t": np.arange(300)})
+    scores = [
+        made("number", recipe="tabm", num_embeddings=kind, max_epochs=40)
+        .fit(frame, steps)
+        .score(frame, steps)
+        for kind in ("pwl", None)
+    ]
+    assert scores[0] > scores[1] + 0.2
+
+
 # ---- how they are fitted -------------------------------------------------------------------------
 
 
@@ -434,6 +486,7 @@ def test_progress(capsys):
         ({"time_limit": 0}, "time_limit"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"max_epochs": 2.5}, "max_epochs"),
+        ({"num_embeddings": "plr"}, "num_embeddings"),
         ({"categorical_features": [99]}, "categorical_features"),
     ],
 )

@@ -39,6 +39,7 @@ CONSTRAINTS: dict[str, Any] = {
     "recipe": [StrOptions(set(RECIPES))],
     "members": [Interval(Integral, 1, None, closed="left")],
     "prune_to": [Interval(Integral, 1, None, closed="left"), None],
+    "num_embeddings": [StrOptions({"auto", "pbld", "pwl"}), None],
     "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
     "time_limit": [Interval(Real, 0, None, closed="neither"), None],
     "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -60,6 +61,10 @@ PARAMETERS = """
         How many members are kept: those that are best together on the rows to validate on, chosen one
         after the other (Caruana et al., 2004). With the recipe "tabm" so many of the 32 of each
         network, which then predicts sooner. None keeps all.
+    num_embeddings : {"auto", "pbld", "pwl"} or None, default="auto"
+        What the network takes for a number: "pbld", 3 sums of cosines beside it; "pwl", 16 linear
+        functions of its place among at most 48 bins of equally many rows, with which TabM has 2
+        hidden layers in place of 3; None, the number. "auto" is "pbld" for RealMLP and None for TabM.
     max_epochs : int, default=None
         Passes over the rows; None is what the recipe has, 256 for RealMLP, whose schedule ends with
         them, and at most 500 for TabM, which stops where 16 bring nothing.
@@ -266,7 +271,9 @@ class TabularMixin:
     def _plan(self: Any, x: Array, epochs: int, size: int, seed: int) -> Plan:
         updates = epochs * math.ceil(len(x) / size)
         prepare = Preparation(**self._prepared)
-        return RECIPES[self.recipe].plan(prepare, x, self._task(), updates, epochs, seed)
+        recipe, kind = RECIPES[self.recipe], self.num_embeddings
+        numbers = recipe.embeds_numbers if kind == "auto" else kind
+        return recipe.plan(prepare, x, self._task(), updates, epochs, seed, num_embeddings=numbers)
 
     def _trainer(self: Any, plan: Plan, seed: int, callbacks: tuple[Any, ...] = ()) -> Trainer:
         return Trainer(

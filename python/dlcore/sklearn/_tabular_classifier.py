@@ -78,6 +78,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         *,
         members: int = 1,
         prune_to: int | None = None,
+        num_embeddings: str | None = "auto",
         max_epochs: int | None = None,
         time_limit: float | None = None,
         validation_fraction: float = 0.2,

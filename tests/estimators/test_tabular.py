@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dlcore as dl
-from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes
+from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes, _tabular
 from dlcore.sklearn._calibration import temperature
 from dlcore.sklearn._preparation import Preparation
 from support.sklearn_suite import lenient
@@ -198,6 +198,58 @@ def test_it_beats_the_plain_perceptron():
     assert 1 - ours.score(test, labels[700:]) < 1 - theirs.score(test, labels[700:])
 
 
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+@pytest.mark.parametrize("kind", ["pbld", "pwl", None])
+def test_embeddings_of_numbers(tmp_path, recipe, kind):
+    options = {"recipe": recipe, "num_embeddings": kind, "max_epochs": 3}
+    estimator = made("two", **options).fit(FRAME.assign(same=1.0), LABELS)
+    names = list(estimator.models_[0].named_parameters())
+    kinds = {
+        type(layer).__name__ for layer in dl.nn._chains.leaves_of(estimator.models_[0]).values()
+    }
+    assert ("PiecewiseLinear" in kinds) == (kind == "pwl")
+    assert ("Periodic" in kinds) == (kind == "pbld")
+    assert any(name.startswith("0.0.") for name in names) == (kind is not None)
+    if recipe == "tabm":
+        layers = [layer for layer in estimator.models_[0] if type(layer) is dl.LinearBatchEnsemble]
+        assert len(layers) == (3 if kind is None else 2)
+        assert layers[0].scaling_init == ("random-signs" if kind is None else "normal")
+        width = {"pbld": 4, "pwl": 16, None: 1}[kind]
+        assert layers[0].chunks == [width] * 3 + [1, 4, 1, 3]
+    frame = FRAME.assign(same=2.0)
+    assert answers(dl_load(tmp_path, estimator), frame) == answers(estimator, frame)
+    default = "pbld" if recipe == "realmlp" else None
+    auto = made("two", recipe=recipe, max_epochs=3).fit(FRAME.assign(same=1.0), LABELS)
+    assert (answers(auto, frame) == answers(estimator, frame)) == (kind == default)
+    for own in (
+        FRAME[["kind", "gaps"]],
+        pd.DataFrame({"n": [1.0]}),
+        pd.DataFrame({"n": [1.0, 2, 2]}),
+    ):
+        few = made("number", **options).fit(own, SIGNAL[: len(own)])
+        assert np.isfinite(few.predict(own)).all()
+
+
+def test_bins_of_numbers_are_those_of_the_rows_to_train_on():
+    x = RNG.normal(size=(300, 2))
+    held = (RNG.normal(size=(50, 2)) * 9, RNG.normal(size=50))
+    options = {"recipe": "tabm", "num_embeddings": "pwl", "max_epochs": 2}
+    estimator = made("number", **options).fit(x, x[:, 0], validation_data=held)
+    embeddings = estimator.models_[0][0]._given_branches[0]
+    expected = dl.compute_bins(estimator.prepare(x), 48)
+    for own, bins in zip(embeddings.bins, expected, strict=True):
+        np.testing.assert_array_equal(own, bins)
+    steps = np.sin(40 * np.arange(300) / 300)  # 6 waves: bins follow them
+    frame = pd.DataFrame({"t": np.arange(300)})
+    scores = [
+        made("number", recipe="tabm", num_embeddings=kind, max_epochs=40)
+        .fit(frame, steps)
+        .score(frame, steps)
+        for kind in ("pwl", None)
+    ]
+    assert scores[0] > scores[1] + 0.2
+
+
 # ---- how they are fitted -------------------------------------------------------------------------
 
 
@@ -270,6 +322,133 @@ def test_members_predict_by_their_mean(target):
         np.testing.assert_allclose(dl.sigmoid(mean), p, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", ["two", "number"])
+@pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
+def test_members_have_the_bits_that_each_has_alone(monkeypatch, target, recipe):
+    weight = RNG.uniform(0.5, 2, ROWS)
+    options = {"recipe": recipe, "max_epochs": 12}
+    together = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+    first = made(target, **options).fit(FRAME, TARGETS[target], weight)
+    np.testing.assert_array_equal(first.models_[0].flat, together.models_[0].flat)
+    with dl.num_threads(1):
+        in_turn = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+
+    def alone(trainers, x, y, **given):
+        for trainer in trainers:
+            trainer.fit(x, y, **given)
+
+    monkeypatch.setattr(_tabular, "fit_many", alone)
+    singles = made(target, members=3, **options).fit(FRAME, TARGETS[target], weight)
+    for other in (in_turn, singles):
+        assert other.best_epochs_ == together.best_epochs_
+        assert other.history_ == together.history_
+        assert answers(other, FRAME) == answers(together, FRAME)
+        for one, two in zip(other.models_, together.models_, strict=True):
+            np.testing.assert_array_equal(one.flat, two.flat)
+
+
+def test_members_stop_each_at_its_own_epoch():
+    y = SIGNAL + RNG.normal(size=ROWS)
+    fitted = made("number", recipe="tabm", members=4, max_epochs=200).fit(FRAME, y)
+    lengths = [len(logs["loss"]) for logs in fitted.history_]
+    for length, best, logs in zip(lengths, fitted.best_epochs_, fitted.history_, strict=True):
+        assert length == best + 16 or length == 200
+        assert logs["val_loss"][best - 1] == min(logs["val_loss"])
+    assert len(set(lengths)) > 1
+
+
+def greedily(losses_of, count, keep):
+    """Return the members that are chosen one after the other, in ascending order."""
+    chosen = []
+    while len(chosen) < keep:
+        left = [i for i in range(count) if i not in chosen]
+        chosen.append(min(left, key=lambda i: losses_of([*chosen, i])))
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_members_are_pruned_to_the_best_together(target):
+    y = TARGETS[target]
+    rows = {"validation_data": (FRAME[250:], y[250:])}
+    whole = made(target, members=5, max_epochs=3).fit(FRAME[:250], y[:250], **rows)
+    pruned = made(target, members=5, prune_to=2, max_epochs=3).fit(FRAME[:250], y[:250], **rows)
+    x = whole.prepare(FRAME[250:])
+    outputs = [model(x).astype(np.float64) for model in whole.models_]
+    wanted = whole._network_targets(whole._encode_targets(whole._checked_y(y[250:])))
+    loss = dl.Trainer(whole.models_[0], loss=whole._loss()).loss
+
+    def loss_of(members):
+        mean = whole._mean_of_members(outputs[i] for i in members)
+        return float(loss.means(mean.astype(np.float32), wanted, None)[0].sum())
+
+    kept = greedily(loss_of, 5, 2)
+    assert len(pruned.models_) == 2
+    for i, model in zip(kept, pruned.models_, strict=True):
+        np.testing.assert_array_equal(model.flat, whole.models_[i].flat)
+    assert pruned.history_ == [whole.history_[i] for i in kept]
+    assert pruned.best_epochs_ == [whole.best_epochs_[i] for i in kept]
+    if target == "number":
+        assert len(pruned.residuals_) == 150
+        errors = np.sort(y[250:] - pruned.predict(FRAME[250:]))
+        np.testing.assert_allclose(pruned.residuals_[:, 0], errors, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_members_that_share_weights_are_pruned(tmp_path, target):
+    y = TARGETS[target]
+    options = {"recipe": "tabm", "max_epochs": 3, "members": 2}
+    rows = {"validation_data": (FRAME[250:], y[250:])}
+    whole = made(target, **options).fit(FRAME[:250], y[:250], **rows)
+    pruned = made(target, prune_to=2, **options).fit(FRAME[:250], y[:250], **rows)
+    x = whole.prepare(FRAME[250:])
+    wanted = whole._network_targets(whole._encode_targets(whole._checked_y(y[250:])))
+    loss = dl.Trainer(whole.models_[0], loss=whole._loss()).loss
+    mean = {"two": "softmax", "three": "softmax", "multilabel": "sigmoid"}.get(target, "outputs")
+    for before, after in zip(whole.models_, pruned.models_, strict=True):
+        assert [layer.k for layer in after if hasattr(layer, "k")] == [2] * 4
+        each = np.split(before[:-1](x).astype(np.float64), 4, axis=1)
+
+        def outputs_of(members, each=each):
+            own = np.array([each[i] for i in members])
+            if mean == "outputs":
+                return own.mean(axis=0)
+            p = dl.softmax(own, axis=-1) if mean == "softmax" else dl.sigmoid(own)
+            p = p.mean(axis=0)
+            return np.log(p) if mean == "softmax" else np.log(p / (1 - p))
+
+        def loss_of(members, outputs_of=outputs_of):
+            outputs = outputs_of(members).astype(np.float32)
+            return float(loss.means(outputs, wanted, None)[0].sum())
+
+        kept = greedily(loss_of, 4, 2)
+        np.testing.assert_allclose(after(x), outputs_of(kept), atol=1e-5)
+    assert answers(dl_load(tmp_path, pruned), FRAME) == answers(pruned, FRAME)
+
+
+def test_pruning_needs_members_and_rows():
+    for options, words in (
+        ({"prune_to": 2}, "prune_to=2 must be at most 1.*members=1"),
+        ({"recipe": "tabm", "prune_to": 5}, "prune_to=5 must be at most 4.*recipe='tabm'"),
+        ({"members": 2, "prune_to": 1, "validation_fraction": 0.0}, "prune_to=1 needs rows"),
+        ({"prune_to": 0}, "prune_to"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            made("two", **options).fit(FRAME, LABELS)
+    same = made("number", members=2, prune_to=2, max_epochs=2).fit(FRAME, SIGNAL)
+    every = made("number", members=2, max_epochs=2).fit(FRAME, SIGNAL)
+    assert answers(same, FRAME) == answers(every, FRAME)
+
+
+def test_a_member_that_diverges_is_named(monkeypatch):
+    def too_fast(_, model, __):
+        return dl.SGD(model.parameters(), lr=1e30)
+
+    monkeypatch.setattr(_recipes.RealMLP, "_optimizer", too_fast)
+    with pytest.raises(FloatingPointError, match="diverged") as failed:
+        made("number", members=2, validation_fraction=0.0).fit(FRAME, SIGNAL)
+    assert any("of 2" in note for note in failed.value.__notes__)
+
+
 def test_a_seed_decides():
     a, b = (made("two", max_epochs=2).fit(FRAME, LABELS) for _ in range(2))
     with dl.num_threads(1):
@@ -280,15 +459,22 @@ def test_a_seed_decides():
 
 def test_time_limit():
     begun = time.monotonic()
-    fitted = made("two", max_epochs=10**6, time_limit=0.5, members=2).fit(FRAME, LABELS)
+    fitted = made("two", max_epochs=10**6, time_limit=0.5, members=3).fit(FRAME, LABELS)
     assert time.monotonic() - begun < 60  # and not the hours of so many epochs
+    assert len(fitted.models_) == 3
     assert all(len(logs["loss"]) >= 1 for logs in fitted.history_)
+    # However short the time: each member has learned something.
+    fitted = made("number", time_limit=1e-9, members=3).fit(FRAME, SIGNAL)
+    assert [len(logs["loss"]) for logs in fitted.history_] == [1, 1, 1]
+    assert np.isfinite(fitted.predict(FRAME)).all()
 
 
 def test_progress(capsys):
     made("two", max_epochs=2, verbose=2).fit(FRAME, LABELS)
     assert "val_accuracy" in capsys.readouterr().out
-    made("two", max_epochs=2).fit(FRAME, LABELS)
+    made("two", max_epochs=2, verbose=2, members=2).fit(FRAME, LABELS)
+    assert "member 2/2  epochs 2" in capsys.readouterr().out
+    made("two", max_epochs=2, members=2).fit(FRAME, LABELS)
     assert capsys.readouterr().out == ""
 
 
@@ -300,6 +486,7 @@ def test_progress(capsys):
         ({"time_limit": 0}, "time_limit"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"max_epochs": 2.5}, "max_epochs"),
+        ({"num_embeddings": "plr"}, "num_embeddings"),
         ({"categorical_features": [99]}, "categorical_features"),
     ],
 )

@@ -13,8 +13,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dlcore import sklearn as own
-from dlcore.export._description import Columns, Description, Output, after, of_network
+from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
+from dlcore.export._network import of_network
+from dlcore.export._steps import Columns
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array

@@ -68,8 +68,9 @@ def to_onnx(
     ImportError
         The package onnx is not installed.
     TypeError
-        A part has no export, such as another transformer of a pipeline, or `GELU` in float64, of
-        whose error function runtimes know float32 alone; the message names it.
+        A part has no export, such as another transformer of a pipeline, a layer of your own, members
+        that end in no `EnsembleMean`, or `GELU` in float64, of whose error function runtimes know
+        float32 alone; the message names it.
     ValueError
         A part is not fitted, an argument is out of range, or parts do not fit each other.
     OSError
@@ -77,7 +78,9 @@ def to_onnx(
 
     Notes
     -----
-    Normalizers are computed in float64 and rounded once, as dlcore does. `Dropout` is left out.
+    Normalizers are computed in float64 and rounded once, as dlcore does. `Dropout` is left out. The
+    members of an ensemble are one more axis of its products, and only what they give together is an
+    output. `Periodic` takes whole turns away before it rounds: of float32 in float64.
     Outputs agree with those of `predict` to about 1e-6 of their size in float32: sums are added in
     another order.
 

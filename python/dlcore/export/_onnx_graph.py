@@ -9,7 +9,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from dlcore._native import dispatch
-from dlcore.export._onnx_nodes import Nodes, onnx_type, shape_of, write
+from dlcore.export._onnx_nodes import Nodes, onnx_type
+from dlcore.export._onnx_writer import shape_of, write
+from dlcore.export._steps import arrays_of
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -58,13 +60,7 @@ def tensor(value: Array, name: str) -> onnx.TensorProto:
 
 def to_model(described: Description, opset: int) -> onnx.ModelProto:
     """Make the model."""
-    size = sum(
-        own.size * described.dtype.itemsize
-        for step in described.steps
-        for value in vars(step).values()
-        for own in (value if isinstance(value, tuple) else (value,))
-        if isinstance(own, np.ndarray)
-    )
+    size = sum(array.size * described.dtype.itemsize for array in arrays_of(described.steps))
     if size > MOST_BYTES:
         raise ValueError(
             f"to_onnx: the parameters take {size:,} bytes, but a file of ONNX holds less than 2 GiB"

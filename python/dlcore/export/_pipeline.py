@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from dlcore._common.checks import check_floating
-from dlcore.export._description import Columns, Description, Output, after, of_network
+from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
+from dlcore.export._network import of_network
+from dlcore.export._steps import Columns
 from dlcore.nn._sequential import Sequential
 from dlcore.preprocessing._scaling import MinMaxNormalizer, ZScoreNormalizer
 

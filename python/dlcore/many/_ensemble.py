@@ -9,6 +9,7 @@ import numpy as np
 from dlcore._common.checks import check_choice, check_instance, check_positive_int
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.many._mean import Mean, mean_of
+from dlcore.many._selection import selected
 from dlcore.metrics._accumulation import of_loss
 from dlcore.metrics._named import as_metrics, kind_of
 from dlcore.nn._losses import Loss, as_loss
@@ -249,17 +250,7 @@ class Ensemble:
         if method == "best":
             losses = np.array([loss_of(own) for own in outputs])
             return self._some(np.argsort(losses, kind="stable")[:keep].tolist())
-        chosen: list[int] = []
-        left, mean, best = list(range(len(self))), Mean(self.of), np.inf
-        while left and len(chosen) != keep:
-            losses = np.array([loss_of(mean.with_(outputs[i]).outputs()) for i in left])
-            place = int(losses.argmin())
-            if keep is None and chosen and not losses[place] < best:
-                break
-            best, i = losses[place], left.pop(place)
-            mean.add(outputs[i])
-            chosen.append(i)
-        return self._some(chosen)
+        return self._some(selected(outputs, loss_of, Mean(self.of), keep))
 
     def _some(self, indices: Sequence[int]) -> Ensemble:
         some = Ensemble([self.models[i] for i in indices], of=self.of, loss=self.loss)  # type: ignore[arg-type]

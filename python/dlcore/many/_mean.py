@@ -22,16 +22,20 @@ class Mean:
     of : {"outputs", "softmax", "sigmoid", "exp"}
         What is averaged: the outputs; or the probabilities of classes or of yes, whose logits they
         are; or the values whose logarithms they are. The mean is in the outputs' form again.
+    widths : sequence of int, optional
+        Numbers of outputs of several targets side by side, each with classes of its own.
     """
 
-    def __init__(self, of: str) -> None:
-        self._of, self._count = of, 0
+    def __init__(self, of: str, widths: Sequence[int] | None = None) -> None:
+        self._of, self._widths, self._count = of, widths, 0
         self._sums: list[Array] = []
 
     def _parts(self, outputs: Array) -> list[Array]:
         """Return what is summed: values, or their logarithms."""
         if self._of == "softmax":
-            return [log_softmax(outputs)]
+            if self._widths is None or len(self._widths) == 1:
+                return [log_softmax(outputs)]
+            return [np.hstack([log_softmax(own) for own in parts_of(outputs, self._widths)])]
         if self._of == "sigmoid":
             return [-softplus(-outputs), -softplus(outputs)]
         return [outputs]
@@ -50,7 +54,7 @@ class Mean:
 
     def with_(self, outputs: Array) -> Mean:
         """Return the mean with a further member."""
-        other = Mean(self._of)
+        other = Mean(self._of, self._widths)
         other._sums, other._count = [own.copy() for own in self._sums], self._count
         other.add(outputs)
         return other
@@ -67,18 +71,12 @@ class Mean:
         return np.subtract(one, np.log(count), dtype=one.dtype)
 
 
-def mean_of(every: Iterable[Array], of: str) -> Array:
+def mean_of(every: Iterable[Array], of: str, widths: Sequence[int] | None = None) -> Array:
     """Return the mean of the outputs of all members."""
-    mean = Mean(of)
+    mean = Mean(of, widths)
     for outputs in every:
         mean.add(outputs)
     return mean.outputs()
-
-
-def mean_by_target(every: Iterable[Array], of: str, widths: Sequence[int]) -> Array:
-    """Return the same where several targets have so many outputs each, side by side."""
-    by_target = zip(*(parts_of(outputs, widths) for outputs in every), strict=True)
-    return np.hstack([mean_of(own, of) for own in by_target])
 
 
 def parts_of(outputs: Array, widths: Sequence[int]) -> list[Array]:

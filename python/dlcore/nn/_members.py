@@ -35,6 +35,8 @@ class MemberLayer(BoundLayer):
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
     k: Fixed[int] = Fixed(check_positive_int)
+    # What each member has of its own: arrays of shape (k, ...).
+    _of_members: tuple[str, ...] = ("weight", "bias")
 
     def _members_after(self, before: int) -> int:
         if before not in (1, self.k):
@@ -90,6 +92,7 @@ class LinearBatchEnsemble(MemberLayer):
     3
     """
 
+    _of_members = ("r", "s", "bias")
     weight: ArrayAttribute[Array] = ArrayAttribute("The weights that members share.")
     bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
     r: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's inputs.")

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from dlcore.many._mean import mean_by_target, mean_of
+from dlcore.many._mean import mean_of
 from dlcore.many._workers import run_jobs
 from dlcore.sklearn._answers import without_fit
 from dlcore.sklearn._conversion import NETWORK
@@ -100,9 +100,8 @@ class MembersMixin:
         """Return the outputs that stand for the mean of the members' probabilities or values."""
         every = [member._run_network(X) for member in self.estimators_]
         of = _OF_ACTIVATION[self.out_activation_]
-        if not getattr(self, "_has_many_targets", False):
-            return mean_of(every, of)
-        return mean_by_target(every, of, self._widths())
+        has_many = getattr(self, "_has_many_targets", False)
+        return mean_of(every, of, self._widths() if has_many else None)
 
 
 def _bootstrapped(members: list[Any], X: Any, sample_weight: Any) -> list[Any]:

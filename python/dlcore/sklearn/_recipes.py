@@ -19,12 +19,13 @@ from dlcore.nn._embeddings import CategoricalEmbeddings
 from dlcore.nn._featurewise import ParametricActivation, Scale
 from dlcore.nn._initialization import initialize
 from dlcore.nn._members import EnsembleMean, LinearBatchEnsemble, LinearEnsemble
-from dlcore.nn._number_embeddings import PBLDEmbeddings
+from dlcore.nn._number_embeddings import PBLDEmbeddings, PiecewiseLinearEmbeddings
 from dlcore.nn._parallel import Parallel
 from dlcore.nn._parameter_groups import parameter_groups
 from dlcore.nn._sequential import Sequential
 from dlcore.optim._adam import AdamW
 from dlcore.optim._schedules import CosLogLR, FlatCosineLR
+from dlcore.preprocessing._piecewise import compute_bins
 
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 
     Mean: TypeAlias = Literal["outputs", "softmax", "sigmoid"]
 
-# Width of what stands for a category.
-_OF_CATEGORY = 8
+# Width of what stands for a category, and for a number with at most so many bins.
+_OF_CATEGORY, _OF_NUMBER, _BINS = 8, 16, 48
+# Layers of RealMLP that learn at a tenth of the rate.
+_SLOW = {"ParametricActivation", "Periodic", "NLinear", "LinearEmbeddings"}
 # The names of the tables of categories.
 _TABLE = re.compile(r"0\.\d+\.\d+\.weight")
 _SIGNS: ScalingInit = "random-signs"
+_NORMAL: ScalingInit = "normal"
 _ONES: ScalingInit = "ones"
 # Rows that initial weights are made of.
 _ROWS = 8192
@@ -92,6 +96,7 @@ class Plan:
 class RealMLP:
     """RealMLP-TD of Holzmüller, Grinsztajn, Steinwart (NeurIPS 2024)."""
 
+    k = 1
     width = 256
     epochs = 256
     patience: int | None = None  # the schedule goes down to 0 at the end
@@ -100,18 +105,28 @@ class RealMLP:
     most_one_hot = 8
     max_categories: int | None = None
     by_ranks = False
+    embeds_numbers: str | None = "pbld"
 
     def batch_size(self, rows: int) -> int:
         """Return the rows of a batch: at most 256, and equally many in each."""
         return math.ceil(rows / math.ceil(rows / 256))
 
     def plan(
-        self, prepare: Preparation, x: Array, task: Task, updates: int, epochs: int, seed: int
+        self,
+        prepare: Preparation,
+        x: Array,
+        task: Task,
+        updates: int,
+        epochs: int,
+        seed: int,
+        *,
+        num_embeddings: str | None,
     ) -> Plan:
         """Make the network for rows like x, for this many updates."""
         is_regression = task.kind == "values"
         activation = "mish" if is_regression else "selu"
-        layers = self._embedded(prepare)
+        numbers = _embedding_of_numbers(num_embeddings, prepare.n_numbers, x)
+        layers = _embedded(prepare, numbers)
         width = sum(layer.out_features for layer in layers) or prepare.width
         layers.append(Scale(width))
         for _ in range(3):
@@ -134,26 +149,10 @@ class RealMLP:
             tuple(name for name in model.named_parameters() if _is_table(name)),
         )
 
-    def _embedded(self, prepare: Preparation) -> list[Any]:
-        """Return the layer that embeds numbers and categories, if there are any."""
-        numbers, begin, width = prepare.n_numbers, sum(prepare.blocks), prepare.width
-        branches: list[tuple[Any, slice]] = []
-        if numbers:
-            branches.append((PBLDEmbeddings(numbers), slice(0, numbers)))
-        if begin > numbers:
-            branches.append(([], slice(numbers, begin)))
-        if prepare.cardinalities:
-            tables = CategoricalEmbeddings(prepare.cardinalities, _OF_CATEGORY)
-            branches.append((tables, slice(begin, width)))
-        if not numbers and not prepare.cardinalities:
-            return []
-        layers, columns = zip(*branches, strict=True)
-        return [Parallel(*layers, columns=columns, in_features=width)]
-
     def _optimizer(self, model: Sequential, rate: float) -> AdamW:
         """Give each kind of parameter its rate and its decay, which AdamW multiplies by the rate."""
         kinds = {type(leaf).__name__ for leaf in leaves_of(model.layers).values()}
-        slow = dict.fromkeys(kinds & {"ParametricActivation", "Periodic", "NLinear"}, 0.1)
+        slow = dict.fromkeys(kinds & _SLOW, 0.1)
         groups = parameter_groups(
             model,
             rate,
@@ -162,6 +161,34 @@ class RealMLP:
             weight_decay_factors={"Scale": 6, "bias": 0} | slow,
         )
         return AdamW(groups, betas=(0.9, 0.95))
+
+
+def _embedding_of_numbers(kind: str | None, n: int, x: Array) -> Any:
+    """Return the layer that embeds the first n columns of rows like x, None if nothing does."""
+    if not n or kind is None:
+        return None
+    if kind == "pbld":
+        return PBLDEmbeddings(n)
+    bins = compute_bins(x[:, :n], max(2, min(_BINS, len(x) - 1)))
+    return PiecewiseLinearEmbeddings(bins, _OF_NUMBER, activation=False, version="B")
+
+
+def _embedded(prepare: Preparation, numbers: Any) -> list[Any]:
+    """Return the layer that embeds numbers, by a layer or not at all, and categories, if there are any."""
+    begin, width = sum(prepare.blocks), prepare.width
+    branches: list[tuple[Any, slice]] = []
+    last = 0 if numbers is None else prepare.n_numbers
+    if numbers is not None:
+        branches.append((numbers, slice(0, last)))
+    if begin > last:
+        branches.append(([], slice(last, begin)))
+    if prepare.cardinalities:
+        tables = CategoricalEmbeddings(prepare.cardinalities, _OF_CATEGORY)
+        branches.append((tables, slice(begin, width)))
+    if numbers is None and not prepare.cardinalities:
+        return []
+    layers, columns = zip(*branches, strict=True)
+    return [Parallel(*layers, columns=columns, in_features=width)]
 
 
 def _is_table(name: str) -> bool:
@@ -181,6 +208,7 @@ class TabM:
     most_one_hot = 256
     max_categories: int | None = 256
     by_ranks = True
+    embeds_numbers: str | None = None
 
     def batch_size(self, rows: int) -> int:
         """Return the rows of a batch."""
@@ -192,16 +220,23 @@ class TabM:
     def plan(
         self,
         prepare: Preparation,
-        x: Array,  # noqa: ARG002
+        x: Array,
         task: Task,
         updates: int,  # noqa: ARG002
         epochs: int,  # noqa: ARG002
         seed: int,
+        *,
+        num_embeddings: str | None,
     ) -> Plan:
         """Make the network for rows like x."""
-        layers: list[Any] = []
-        width, scaling, chunks = prepare.width, _SIGNS, prepare.blocks
-        for _ in range(3):
+        width, scaling, chunks, blocks = prepare.width, _SIGNS, prepare.blocks, 3
+        numbers = _embedding_of_numbers(num_embeddings, prepare.n_numbers, x)
+        layers = _embedded(prepare, numbers)
+        if numbers is not None:
+            n = prepare.n_numbers
+            width, scaling, blocks = layers[0].out_features, _NORMAL, 2
+            chunks = [numbers.d_embedding] * n + chunks[n:]
+        for _ in range(blocks):
             layers += [
                 LinearBatchEnsemble(
                     width, self.width, self.k, scaling_init=scaling, chunks=chunks or None

@@ -14,10 +14,14 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, column_or_1d
 
+from dlcore._native.threads import get_num_threads, num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
+from dlcore.many._fit_many import fit_many
+from dlcore.many._mean import Mean
 from dlcore.sklearn._checks import check_weights
 from dlcore.sklearn._early_stopping import strata
 from dlcore.sklearn._preparation import Preparation
+from dlcore.sklearn._pruning import best_models, with_best_members
 from dlcore.sklearn._recipes import RECIPES, Plan
 from dlcore.sklearn._table_encoder import TableEncoder
 from dlcore.training._trainer import Trainer
@@ -34,6 +38,8 @@ _TRIED, _SHARE = 64, 0.8
 CONSTRAINTS: dict[str, Any] = {
     "recipe": [StrOptions(set(RECIPES))],
     "members": [Interval(Integral, 1, None, closed="left")],
+    "prune_to": [Interval(Integral, 1, None, closed="left"), None],
+    "num_embeddings": [StrOptions({"auto", "pbld", "pwl"}), None],
     "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
     "time_limit": [Interval(Real, 0, None, closed="neither"), None],
     "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -49,13 +55,22 @@ PARAMETERS = """
         The network and how it is trained: that of RealMLP, which is soon trained, or that of TabM, of
         32 members that share their weights.
     members : int, default=1
-        Networks that are trained from different initial weights and predict by their mean.
+        Networks that are trained at once from different initial weights and predict by their mean.
+        Each has its own batches, dropout and best epoch, and the bits that it has alone.
+    prune_to : int, default=None
+        How many members are kept: those that are best together on the rows to validate on, chosen one
+        after the other (Caruana et al., 2004). With the recipe "tabm" so many of the 32 of each
+        network, which then predicts sooner. None keeps all.
+    num_embeddings : {"auto", "pbld", "pwl"} or None, default="auto"
+        What the network takes for a number: "pbld", 3 sums of cosines beside it; "pwl", 16 linear
+        functions of its place among at most 48 bins of equally many rows, with which TabM has 2
+        hidden layers in place of 3; None, the number. "auto" is "pbld" for RealMLP and None for TabM.
     max_epochs : int, default=None
         Passes over the rows; None is what the recipe has, 256 for RealMLP, whose schedule ends with
         them, and at most 500 for TabM, which stops where 16 bring nothing.
     time_limit : float, default=None
-        Seconds after which the fit of the networks ends; as many epochs are planned as fit into
-        them. A fit within a limit is not the same each time.
+        Seconds after which the fit of all networks together ends; as many epochs are planned as fit
+        into them. A fit within a limit is not the same each time.
     validation_fraction : float, default=0.2
         Share of the rows that are held out to find the best epoch, in the proportions of the
         classes; 0, or fewer than 5 rows, trains to the last epoch. Not used with ``validation_data``.
@@ -64,7 +79,7 @@ PARAMETERS = """
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are held out, the initial weights, the batches and dropout.
     verbose : int, default=0
-        1 shows a progress bar, 2 a line for each epoch."""
+        1 shows a progress bar, 2 a line for each epoch, or for each of several members."""
 
 ATTRIBUTES = """
     models_ : list of dlcore.Sequential
@@ -96,6 +111,7 @@ class TabularMixin:
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
     def _fit(self: Any, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
+        self._check_pruning()
         encoder = TableEncoder(
             categorical_features=self.categorical_features,
             max_categories=RECIPES[self.recipe].max_categories,
@@ -124,6 +140,15 @@ class TabularMixin:
             train = np.arange(len(encoded)) if weight is None else np.flatnonzero(weight > 0)
             validation = self._checked_validation(validation_data)
         self._train(_rows(encoded, targets, weight, train), validation, rng)
+
+    def _check_pruning(self: Any) -> None:
+        shared = RECIPES[self.recipe].k
+        count = shared if shared > 1 else self.members
+        if self.prune_to is not None and self.prune_to > count:
+            of = f"recipe={self.recipe!r}" if shared > 1 else f"members={self.members}"
+            raise ValueError(
+                f"prune_to={self.prune_to} must be at most {count}, which are the members of {of}"
+            )
 
     def _checked_y(self: Any, y: Any) -> Array:
         if y is None:  # in scikit-learn's words
@@ -185,57 +210,78 @@ class TabularMixin:
         held: tuple[Any, ...] | None = None
         if validation is not None:
             held = (prepare(validation[0]), self._network_targets(validation[1]), validation[2])
+        if held is None and self.prune_to is not None:
+            raise ValueError(
+                f"prune_to={self.prune_to} needs rows to validate on: fit with validation_fraction > 0 "
+                f"or validation_data, and at least {_FEWEST_ROWS} rows"
+            )
         seeds = rng.integers(2**31, size=self.members).tolist()
         epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
         size = recipe.batch_size(len(x))
-        begun = time.monotonic()
-        self.models_, self.best_epochs_, self.history_ = [], [], []
-        for member, seed in enumerate(seeds):
-            left = None
-            if self.time_limit is not None:
-                left = self.time_limit - (time.monotonic() - begun)
-                if left <= 0 and member:
-                    break
-                left = max(left, 1e-3) / (self.members - member)
-                epochs = min(epochs, self._epochs_within(left, (x, y, weight), size, seed))
-            plan = self._plan(x, epochs, size, seed)
-            trainer = self._trainer(plan, seed)
-            callbacks = [*plan.callbacks]
-            best = None
-            if held is not None:
-                best = BestEpoch(self._monitor(), patience=recipe.patience or epochs)
-                callbacks.append(best)
-            history = trainer.fit(
-                x,
-                y,
-                epochs=epochs,
-                batch_size=size,
-                sample_weight=weight,
-                validation_data=held,
-                callbacks=callbacks,
-                max_time=left,
-                verbose=int(self.verbose),
-            )
+        # Each member has the time of all, less that of those that are trained before or after it.
+        at_once = min(self.members, get_num_threads())
+        turns = math.ceil(self.members / at_once)
+        begun, left = time.monotonic(), None
+        if self.time_limit is not None:
+            with num_threads(get_num_threads() // at_once):
+                seconds = self.time_limit / turns
+                epochs = min(epochs, self._epochs_within(seconds, (x, y, weight), size, seeds[0]))
+        plans = [self._plan(x, epochs, size, seed) for seed in seeds]
+        bests = [BestEpoch(self._monitor(), patience=recipe.patience or epochs) for _ in plans]
+        trainers = [
+            self._trainer(plan, seed, () if held is None else (best,))
+            for plan, seed, best in zip(plans, seeds, bests, strict=True)
+        ]
+        if self.time_limit is not None:
+            left = max(self.time_limit - (time.monotonic() - begun), 1e-3) / turns
+        options: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": size,
+            "sample_weight": weight,
+            "validation_data": held,
+            "max_time": left,
+            "verbose": int(self.verbose),
+        }
+        if self.members == 1:  # which shows each epoch
+            trainers[0].fit(x, y, **options)
+        else:
+            fit_many(trainers, x, y, **options)
+        for plan in plans:
             _fill_unknown(plan, x)
-            self.models_.append(plan.model)
-            last = len(history["loss"])
-            self.best_epochs_.append(
-                last if best is None or best.best_epoch is None else best.best_epoch + 1
-            )
-            self.history_.append({name: list(history[name]) for name in history})
+        self.models_ = [plan.model for plan in plans]
+        self.history_ = [{name: list(own) for name, own in t.history.items()} for t in trainers]
+        self.best_epochs_ = [
+            len(logs["loss"]) if best.best_epoch is None else best.best_epoch + 1
+            for logs, best in zip(self.history_, bests, strict=True)
+        ]
+        if self.prune_to is not None:
+            self._prune(held)
         self._end_fit(None if held is None else self._logits(held[0]), validation)
+
+    def _prune(self: Any, held: Any) -> None:
+        """Keep the members that are best on these rows."""
+        keep, loss = self.prune_to, self._loss()
+        if RECIPES[self.recipe].k > 1:
+            self.models_ = [with_best_members(own, held, loss, keep) for own in self.models_]
+            return
+        best = best_models(self.models_, held, loss, Mean(*self._averaged()), keep)
+        for name in ("models_", "best_epochs_", "history_"):
+            setattr(self, name, [getattr(self, name)[i] for i in best])
 
     def _plan(self: Any, x: Array, epochs: int, size: int, seed: int) -> Plan:
         updates = epochs * math.ceil(len(x) / size)
         prepare = Preparation(**self._prepared)
-        return RECIPES[self.recipe].plan(prepare, x, self._task(), updates, epochs, seed)
+        recipe, kind = RECIPES[self.recipe], self.num_embeddings
+        numbers = recipe.embeds_numbers if kind == "auto" else kind
+        return recipe.plan(prepare, x, self._task(), updates, epochs, seed, num_embeddings=numbers)
 
-    def _trainer(self: Any, plan: Plan, seed: int) -> Trainer:
+    def _trainer(self: Any, plan: Plan, seed: int, callbacks: tuple[Any, ...] = ()) -> Trainer:
         return Trainer(
             plan.model,
             loss=self._loss(),
             optimizer=plan.optimizer,
             metrics=self._metrics(),
+            callbacks=[*plan.callbacks, *callbacks],
             schedule=plan.schedule,
             seed=seed,
         )

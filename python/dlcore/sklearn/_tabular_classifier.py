@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from dlcore.functional._activations import sigmoid
-from dlcore.many._mean import mean_by_target, parts_of
+from dlcore.many._mean import mean_of, parts_of
 from dlcore.nn._losses import BCEWithLogitsLoss, CrossEntropyLoss
 from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities
@@ -77,6 +77,8 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         recipe: str = "realmlp",
         *,
         members: int = 1,
+        prune_to: int | None = None,
+        num_embeddings: str | None = "auto",
         max_epochs: int | None = None,
         time_limit: float | None = None,
         validation_fraction: float = 0.2,
@@ -185,8 +187,11 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
 
     def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
         """Return the logits of the mean of the members' probabilities."""
-        of = "sigmoid" if self._is_multilabel else "softmax"
-        return mean_by_target(outputs, of, self._widths()).astype(np.float32)
+        return mean_of(outputs, *self._averaged()).astype(np.float32)
+
+    def _averaged(self) -> tuple[str, list[int] | None]:
+        """Return what is averaged over members, and of how many outputs a target has."""
+        return ("sigmoid", None) if self._is_multilabel else ("softmax", self._widths())
 
     def _decide(self, logits: Array) -> Array:
         if self._is_multilabel:

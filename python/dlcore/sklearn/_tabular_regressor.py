@@ -64,6 +64,8 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         recipe: str = "realmlp",
         *,
         members: int = 1,
+        prune_to: int | None = None,
+        num_embeddings: str | None = "auto",
         max_epochs: int | None = None,
         time_limit: float | None = None,
         validation_fraction: float = 0.2,
@@ -153,7 +155,10 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
     # ---- predictions ----
 
     def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
-        return mean_of(outputs, "outputs")
+        return mean_of(outputs, *self._averaged())
+
+    def _averaged(self) -> tuple[str, None]:
+        return "outputs", None
 
     def _values(self, outputs: Array) -> Array:
         values: Array = outputs * self._spread + self._mean

@@ -55,7 +55,7 @@ inline void map_run(const F& f, T* out, std::ptrdiff_t n, std::ptrdiff_t ahead, 
   constexpr std::ptrdiff_t w = vec<T>::size;
   std::ptrdiff_t i = 0;
   for (; i + w <= n; i += w) {
-    (prefetch(in + i, ahead), ...);
+    if (ahead != 0) (prefetch(in + i, ahead), ...);
     store<T>(out + i, f(load<T>(in + i)...));
   }
   if (i < n) store_part<T>(out + i, f(load_part<T>(in + i, n - i)...), n - i);

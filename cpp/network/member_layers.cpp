@@ -50,15 +50,25 @@ member_scale_layer<T>::member_scale_layer(const member_scale_spec<T>& spec)
 }
 
 template <class T>
-void member_scale_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
+template <class F>
+void member_scale_layer<T>::each_row(const pass& p, const F& f) const {
   const std::ptrdiff_t copies = this->expansion;
+  std::ptrdiff_t member = p.begin * copies % members_;
+  for (std::ptrdiff_t i = 0, r = 0; i < p.n; ++i)
+    for (std::ptrdiff_t c = 0; c < copies; ++c, ++r) {
+      f(i, r, member * in);
+      member = member + 1 < members_ ? member + 1 : 0;
+    }
+}
+
+template <class T>
+void member_scale_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
   const T *const weight = this->weight.value, *const bias = this->bias.value;
   const T least = rectifies_outputs_ ? T(0) : finish<T>().least;
-  for (std::ptrdiff_t r = 0; r < p.n * copies; ++r) {
-    const std::ptrdiff_t at = member_of(p.begin * copies + r) * in;
-    scale_run(x.row(r / copies), weight ? weight + at : nullptr, bias ? bias + at : nullptr, in,
-              y.row(r), least);
-  }
+  each_row(p, [&](std::ptrdiff_t i, std::ptrdiff_t r, std::ptrdiff_t at) {
+    scale_run(x.row(i), weight ? weight + at : nullptr, bias ? bias + at : nullptr, in, y.row(r),
+              least);
+  });
 }
 
 template <class T>
@@ -66,47 +76,44 @@ void member_scale_layer<T>::backward(rows_of<const T> dy, rows_of<const T>, rows
                                      const pass& p) const {
   const std::ptrdiff_t copies = this->expansion;
   const T* const weight = this->weight.value;
-  for (std::ptrdiff_t r = 0; r < p.n * copies; ++r) {
-    T* const to = dx.row(r / copies);
-    const T *const from = dy.row(r), *const w = weight + member_of(p.begin * copies + r) * in;
-    if (r % copies > 0) {
-      if (weight) multiply_add_run(from, w, in, to);
+  each_row(p, [&](std::ptrdiff_t i, std::ptrdiff_t r, std::ptrdiff_t at) {
+    const T* const from = dy.row(r);
+    T* const to = dx.row(i);
+    if (r > i * copies) {
+      if (weight) multiply_add_run(from, weight + at, in, to);
       else add_run(from, to, in);
     } else if (weight) {
-      map_run<T>([](vec<T> a, vec<T> b) { return a * b; }, to, in, 0, from, w);
+      map_run<T>([](vec<T> a, vec<T> b) { return a * b; }, to, in, 0, from, weight + at);
     } else {
       std::copy_n(from, in, to);
     }
-  }
+  });
 }
 
 template <class T>
 void member_scale_layer<T>::gradient(std::ptrdiff_t part, rows_of<const T> dy, rows_of<const T> x,
                                      std::ptrdiff_t rows, T* dw, T* db, bool add) const {
-  constexpr std::ptrdiff_t w = vec<T>::size;
   const std::ptrdiff_t copies = this->expansion, own = rows * copies / members_;
   const std::ptrdiff_t first = part * part_members_;
   const std::ptrdiff_t last = std::min(members_, first + part_members_);
+  struct tag;
+  T* const products = thread_buffer<T, tag>(2 * in);
+  T* const sums = products + in;
   for (std::ptrdiff_t m = first; m < last; ++m) {
-    const auto row_of = [&](std::ptrdiff_t i) { return i * members_ + m; };
-    // Some columns of all rows at a time, so that the sums stay in registers.
-    for (std::ptrdiff_t j = 0; j < in; j += w) {
-      const std::ptrdiff_t left = in - j;
-      const auto get = [&](const T* p) { return load_up_to(p + j, left); };
-      vec<T> products[2] = {T(0), T(0)}, sums[2] = {T(0), T(0)};
-      for (std::ptrdiff_t i = 0; i < own; ++i) {
-        const vec<T> g = get(dy.row(row_of(i)));
-        if (dw) products[i & 1] = fma<T>(g, get(x.row(row_of(i) / copies)), products[i & 1]);
-        if (db) sums[i & 1] += g;
-      }
-      const auto put = [&](T* to, vec<T> sum) {
-        to += (m - first) * in + j;
-        if (add) sum += load_up_to<T>(to, left);
-        store_up_to(to, sum, left);
-      };
-      if (dw) put(dw, products[0] + products[1]);
-      if (db) put(db, sums[0] + sums[1]);
+    std::fill_n(products, 2 * in, T(0));
+    // Whole rows one after another, whose sums stay in the first cache.
+    for (std::ptrdiff_t i = 0; i < own; ++i) {
+      const std::ptrdiff_t r = i * members_ + m;
+      if (dw) multiply_add_run(dy.row(r), x.row(copies == 1 ? r : i), in, products);
+      if (db) add_run(dy.row(r), sums, in);
     }
+    const auto give = [&](const T* from, T* to) {
+      to += (m - first) * in;
+      if (add) add_run(from, to, in);
+      else std::copy_n(from, in, to);
+    };
+    if (dw) give(products, dw);
+    if (db) give(sums, db);
   }
 }
 

@@ -39,7 +39,9 @@ class member_scale_layer final : public layer<T> {
   const std::ptrdiff_t members_, part_members_;
   bool rectifies_outputs_ = false;
 
-  std::ptrdiff_t member_of(std::ptrdiff_t row) const { return row % members_; }
+  // f(row, row of a member, where its parameters begin), for the members' rows in order.
+  template <class F>
+  void each_row(const pass& p, const F& f) const;
 };
 
 // y = x W^T + b, of each member its own.

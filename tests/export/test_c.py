@@ -9,7 +9,8 @@ import pytest
 
 import dlcore as dl
 from dlcore.export._c_float import header_of_floats
-from dlcore.export._description import Activation, of_network
+from dlcore.export._network import of_network
+from dlcore.export._steps import Activation
 from dlcore.nn._layers import ACTIVATIONS
 from support.c_compiler import STRICT, Library, compiled, compiler, run, undefined
 from support.exported import make_rows, random_network

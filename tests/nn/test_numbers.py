@@ -355,6 +355,6 @@ def test_what_does_not_fit_is_told(make, message):
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_there_is_no_export(name):
-    with pytest.raises(TypeError, match="has no export"):
+def test_there_is_no_export_to_c(name):
+    with pytest.raises(TypeError, match="have no export to C"):
         dl.to_c(model_of(name, 2, 3, np.float32), "net")

@@ -150,15 +150,14 @@ def table_of_sets(summary):
 
 
 def lost(summary, ours):
-    """Yield for each set on which another has a lower mean error than ours a line that says so."""
+    """Yield for each set on which another's error is lower, by the mean ratio, a line that says so."""
     own = summary.of(ours)
     for i, name in enumerate(summary.sets):
         losses = []
         for method in summary.methods:
-            theirs = summary.of(method)[i]
-            if method in summary.ours() or theirs.mean() >= own[i].mean():
+            logs = differences(own[i], summary.of(method)[i])[0]
+            if method in summary.ours() or logs.mean() <= 0:
                 continue
-            logs = differences(own[i], theirs)[0]
             more = 100 * (np.exp(logs.mean()) - 1)
             sure = ", surely" if t_interval(logs)[0] > 0 else ""
             losses.append((more, f"{method} by {more:.1f} %{sure}"))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlcore._common.checks import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from dlcore.export._description import Description
 
 __all__ = ["to_c"]
 
@@ -204,22 +209,32 @@ def to_c(
     check_choice("to_c: dtype", dtype, ("float32", "int8"))
     if dtype == "float32" and calibration is not None:
         raise ValueError('to_c: calibration is for dtype="int8"')
-    from dlcore.export._description import Categories
     from dlcore.export._pipeline import describe
 
     is_float = dtype == "float32"
     options: dict[str, Any] = {"output": output, "classes": classes, "folds": not is_float}
     described = describe("to_c", model, **options)
-    if any(isinstance(step, Categories) for step in described.steps):
+    if described.table is not None:
         raise TypeError(
-            "to_c: layers that take codes of categories have no export; to_onnx has one"
+            f"to_c: {type(model).__name__} has no export to C, only its networks have: pass one of "
+            f"models_, whose rows are estimator.prepare(X); to_onnx takes all of it"
         )
     if described.in_features is None:
         raise ValueError("to_c: the model takes any number of features; begin with a Linear layer")
     if is_float:
-        from dlcore.export._c_float import header_of_floats
+        from dlcore.export._c_float import STEPS, header_of_floats
 
+        _check_steps(described, STEPS, "C; to_onnx has one")
         return header_of_floats(described, name)
-    from dlcore.export._c_int8 import header_of_integers
+    from dlcore.export._c_int8 import STEPS, header_of_integers
 
+    _check_steps(described, STEPS, 'int8; use dtype="float32" or to_onnx')
     return header_of_integers(described, name, calibration)
+
+
+def _check_steps(described: Description, known: Container[type], where: str) -> None:
+    from dlcore.export._steps import NAMES, all_steps
+
+    for step in all_steps(described.steps):
+        if type(step) not in known:
+            raise TypeError(f"to_c: {NAMES[type(step)]} have no export to {where}")

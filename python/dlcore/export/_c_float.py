@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.export import _description as description
+from dlcore.export import _steps as kinds
 from dlcore.export._c_functions import FUNCTIONS, functions
 from dlcore.export._c_meaning import class_names, decision, parts_of, sorted_lines
 from dlcore.export._c_text import array, floats, header, number
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
+
+# What it writes.
+STEPS = (
+    kinds.Linear,
+    kinds.Affine,
+    kinds.Columns,
+    kinds.BatchNorm,
+    kinds.RowNorm,
+    kinds.Activation,
+)
 
 # Outputs are padded to a multiple of this, and inputs are taken as many at a time.
 _VECTOR, _GROUP = 4, 8
@@ -141,21 +152,23 @@ class _Header:
         self._arrays.append(array("float", full, floats(values, where)))
         return full
 
-    def _step(self, i: int, step: description.Step) -> None:
-        if isinstance(step, description.Linear):
+    def _step(self, i: int, step: kinds.Step) -> None:
+        if isinstance(step, kinds.Linear):
             self._linear(i, step)
-        elif isinstance(step, description.Columns):
+        elif isinstance(step, kinds.Columns):
             self._columns(i, step, f"{self._at}[j]")
-        elif isinstance(step, description.BatchNorm):
+        elif isinstance(step, kinds.Affine):
+            self._scaled(f"{self._at}[j]", i, step.weight, step.bias)
+        elif isinstance(step, kinds.BatchNorm):
             mean = self._constant(f"mean_{i}", self._pad(step.mean), "a running mean")
             scale = self._constant(
                 f"scale_{i}", self._pad(step.scale), "the scale of a BatchNorm1d"
             )
             self._scaled(f"({self._at}[j] - {mean}[j]) * {scale}[j]", i, step.weight, step.bias)
-        elif isinstance(step, description.RowNorm):
+        elif isinstance(step, kinds.RowNorm):
             self._row_norm(i, step)
         else:
-            assert isinstance(step, description.Activation)
+            assert isinstance(step, kinds.Activation)
             self._elementwise(self._activated(step, f"{self._at}[j]"))
 
     def _pad(self, values: Array) -> Array:
@@ -168,7 +181,7 @@ class _Header:
         self._at = to
         self._largest = max(self._largest, self._padded)
 
-    def _linear(self, i: int, step: description.Linear) -> None:
+    def _linear(self, i: int, step: kinds.Linear) -> None:
         outputs, inputs = step.weight.shape
         padded = _padded(outputs)
         weight = np.pad(step.weight.T, ((0, 0), (0, padded - outputs)))
@@ -220,7 +233,7 @@ class _Header:
         shift = self._constant(f"bias_{i}", self._pad(bias), "a bias")
         self._elementwise(self._fma(f"{x}, {w}[j]", f"{shift}[j]"))
 
-    def _columns(self, i: int, step: description.Columns, x: str, to: str = "") -> None:
+    def _columns(self, i: int, step: kinds.Columns, x: str, to: str = "") -> None:
         """Map columns in float64, rounded once, as a normalizer does."""
 
         def named(name: str, values: Array) -> str:
@@ -248,7 +261,7 @@ class _Header:
         else:
             self._elementwise(expression)
 
-    def _row_norm(self, i: int, step: description.RowNorm) -> None:
+    def _row_norm(self, i: int, step: kinds.RowNorm) -> None:
         n, name, add = number(np.float32(self._width)), self._name, self._lines.append
         sum_of = f"{name}_sum({{}}, {self._width}) / {n}"
         self._used |= {"square_sum", "inverse_root"}
@@ -265,7 +278,7 @@ class _Header:
         add(f"    scale = {name}_inverse_root({squares} + {number(np.float32(step.eps))});")
         self._scaled(f"{self._at}[j] * scale", i, step.weight, step.bias)
 
-    def _activated(self, step: description.Activation, x: str) -> str:
+    def _activated(self, step: kinds.Activation, x: str) -> str:
         options: dict[str, Any] = dict(step.options)
         kernel = step.kernel
         if options.pop("approximate", "none") == "tanh":

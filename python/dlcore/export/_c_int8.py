@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.export import _description as description
+from dlcore.export import _steps as kinds
 from dlcore.export._c_meaning import class_names, decision, sorted_lines
 from dlcore.export._c_text import array, floats, header
 from dlcore.export._calibration import (
@@ -78,15 +79,26 @@ def _restored(described: description.Description) -> description.Description:
     if restore is None:
         return described
     *before, last = described.steps
-    if not isinstance(last, description.Linear) or output.kind == "exp":
+    if not isinstance(last, kinds.Linear) or output.kind == "exp":
         raise TypeError(
             'to_c: TransformedTargetRegressor with loss="poisson" has no export to int8; use float32'
         )
     factor = restore.multiply
     weight = last.weight * factor[:, np.newaxis]
     bias = (last.bias - restore.subtract) * factor + restore.add
-    steps = (*before, description.Linear(weight, bias))
+    steps = (*before, kinds.Linear(weight, bias))
     return replace(described, steps=steps, output=replace(output, restore=None))
+
+
+# What it writes.
+STEPS = (
+    kinds.Linear,
+    kinds.Affine,
+    kinds.Columns,
+    kinds.BatchNorm,
+    kinds.RowNorm,
+    kinds.Activation,
+)
 
 
 class _Header:
@@ -97,7 +109,7 @@ class _Header:
         self._api = f"{name.upper()}_API"
         steps = list(described.steps)
         before = 0
-        while before < len(steps) and isinstance(steps[before], description.Columns):
+        while before < len(steps) and isinstance(steps[before], kinds.Columns):
             before += 1
         self._columns, self._steps = steps[:before], steps[before:]
         for step in self._columns:
@@ -117,17 +129,19 @@ class _Header:
         i, unit = 0, None
         while i < len(self._steps):
             step = self._steps[i]
-            if isinstance(step, description.Linear):
+            if isinstance(step, kinds.Linear):
                 if i == len(self._steps) - 1:
                     unit = self._last(i, step)
                     break
                 i += self._linear(i, step)
-            elif isinstance(step, description.BatchNorm):
+            elif isinstance(step, kinds.Affine):
+                self._affine(i, step.weight.astype(np.float64), step.bias)
+            elif isinstance(step, kinds.BatchNorm):
                 factor = step.scale.astype(np.float64) * step.weight
                 self._affine(i, factor, step.bias - step.mean * factor)
-            elif isinstance(step, description.RowNorm):
+            elif isinstance(step, kinds.RowNorm):
                 self._row_norm(i, step)
-            elif isinstance(step, description.Activation):
+            elif isinstance(step, kinds.Activation):
                 self._table(i, step)
             i += 1
         if unit is None:
@@ -184,10 +198,10 @@ class _Header:
 
     # ---- layers ----
 
-    def _linear(self, i: int, step: description.Linear) -> int:
+    def _linear(self, i: int, step: kinds.Linear) -> int:
         """Write a linear layer that gives int8; return how many more steps are part of it."""
         following = self._steps[i + 1]
-        is_relu = isinstance(following, description.Activation) and following.kernel == "relu"
+        is_relu = isinstance(following, kinds.Activation) and following.kernel == "relu"
         # Where a ReLU is the last step, its values are what is asked for.
         values = Quantized.of(self._values[i + is_relu])
         factors = self._sums(i, step)
@@ -204,7 +218,7 @@ class _Header:
         self._store(to, len(step.weight), values)
         return int(is_relu)
 
-    def _last(self, i: int, step: description.Linear) -> float:
+    def _last(self, i: int, step: kinds.Linear) -> float:
         """Write the last layer, which gives int32; return their unit, a power of 2."""
         largest = float(np.abs(self._values[i]).max()) or 1.0
         unit = 2.0 ** (math.frexp(largest)[1] - 24)
@@ -215,7 +229,7 @@ class _Header:
         self._width = len(step.weight)
         return unit
 
-    def _sums(self, i: int, step: description.Linear) -> Array:
+    def _sums(self, i: int, step: kinds.Linear) -> Array:
         """Write the loop up to the sum of an output; return the unit of the sum of each."""
         outputs, inputs = step.weight.shape
         if inputs > _MOST_INPUTS:
@@ -241,7 +255,7 @@ class _Header:
         ]
         return units
 
-    def _table(self, i: int, step: description.Activation) -> None:
+    def _table(self, i: int, step: kinds.Activation) -> None:
         values = Quantized.of(self._values[i])
         inputs = self._now.all_values()[:, np.newaxis]
         table = values.to_integers(computed(step, inputs)[:, 0])
@@ -271,7 +285,7 @@ class _Header:
         rounded = f"((int64_t){x} * {factors}[j] + {shifts}[j]) >> {bits}"
         self._elementwise(f"{self._name}_clamped({rounded}, {LEAST}, {MOST})", values)
 
-    def _row_norm(self, i: int, step: description.RowNorm) -> None:
+    def _row_norm(self, i: int, step: kinds.RowNorm) -> None:
         """Divide a row by its root mean square, times its width, in whose units all are integers."""
         n, x = self._width, self._at
         self._functions["root"] = _ROOT
@@ -394,14 +408,12 @@ def _input_integers(factor: Array, offset: Array) -> tuple[Array, Array, Array]:
     return m, b, bits
 
 
-def _composed(
-    steps: list[description.Step], columns: int
-) -> tuple[Array, Array, Array, Array, Array]:
+def _composed(steps: list[kinds.Step], columns: int) -> tuple[Array, Array, Array, Array, Array]:
     """Return all maps of columns as one: what is subtracted, multiplied by, added, and the bounds."""
     subtract, multiply, add = np.zeros(columns), np.ones(columns), np.zeros(columns)
     low, high = np.full(columns, -np.inf), np.full(columns, np.inf)
     for i, step in enumerate(steps):
-        assert isinstance(step, description.Columns)
+        assert isinstance(step, kinds.Columns)
         if i == 0:
             subtract, multiply, add = step.subtract, step.multiply, step.add
         else:

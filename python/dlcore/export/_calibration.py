@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore import functional
-from dlcore.export import _description as description
+from dlcore.export import _steps as kinds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,26 +61,28 @@ def check_calibration(calibration: Any, features: int) -> Array:
     return rows
 
 
-def computed(step: description.Step, x: Array) -> Array:
+def computed(step: kinds.Step, x: Array) -> Array:
     """Compute a step in float64."""
     y: Array
-    if isinstance(step, description.Linear):
+    if isinstance(step, kinds.Linear):
         y = x @ step.weight.T.astype(np.float64) + step.bias
-    elif isinstance(step, description.Columns):
+    elif isinstance(step, kinds.Affine):
+        y = x * step.weight.astype(np.float64) + step.bias
+    elif isinstance(step, kinds.Columns):
         y = np.clip((x - step.subtract) * step.multiply + step.add, step.low, step.high)
-    elif isinstance(step, description.BatchNorm):
+    elif isinstance(step, kinds.BatchNorm):
         y = (x - step.mean) * (step.scale * step.weight) + step.bias
-    elif isinstance(step, description.RowNorm):
+    elif isinstance(step, kinds.RowNorm):
         x = x - x.mean(1, keepdims=True) if step.is_centered else x
         root = np.sqrt((x * x).mean(1, keepdims=True) + step.eps)
         y = x / root * step.weight + step.bias
     else:
-        assert isinstance(step, description.Activation)
+        assert isinstance(step, kinds.Activation)
         y = getattr(functional, step.kernel)(np.ascontiguousarray(x), **step.options)
     return y
 
 
-def values_after(steps: Sequence[description.Step], x: Array) -> list[Array]:
+def values_after(steps: Sequence[kinds.Step], x: Array) -> list[Array]:
     """Return what each step gives for the rows, each given what the one before gave."""
     values = []
     for step in steps:

@@ -18,7 +18,8 @@ from skl2onnx.proto import onnx_proto
 
 from dlcore import sklearn as estimators
 from dlcore.export._estimators import of_estimator, of_scaler
-from dlcore.export._onnx_nodes import Nodes, Writer, cast, onnx_type, shape_of, write
+from dlcore.export._onnx_nodes import Nodes, cast, onnx_type
+from dlcore.export._onnx_writer import Writer, shape_of, write
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array

@@ -127,7 +127,7 @@ REFUSED = {
     "no rows": (lambda: classifier().fit(FRAME, LABELS).predict(FRAME[:0]), "0 sample.*TabularClassifier"),
     "no repeats": (
         lambda: classifier().fit(FRAME, LABELS).permutation_importance(FRAME, LABELS, n_repeats=0),
-        "n_repeats must be an int of at least 1, not 0",
+        "n_repeats must be",
     ),
 }  # fmt: skip
 

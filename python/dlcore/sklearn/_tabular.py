@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from dlcore._common.checks import check_positive_int
 from dlcore._native.threads import get_num_threads, num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.many._fit_many import fit_many
@@ -384,8 +385,7 @@ class TabularMixin:
             ``importances_std``.
         """
         prepare, encoded = self._prepare(X)
-        if not isinstance(n_repeats, Integral) or n_repeats < 1:
-            raise ValueError(f"n_repeats must be an int of at least 1, not {n_repeats!r}")
+        n_repeats = check_positive_int("n_repeats", n_repeats)
         y = np.asarray(y)
         check_consistent_length(encoded, y)
         if sample_weight is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +32,7 @@ from dlcore.sklearn._frames import Table
 from dlcore.sklearn._preparation import Preparation
 from dlcore.sklearn._pruning import best_models, with_best_members
 from dlcore.sklearn._recipes import RECIPES, Plan
+from dlcore.sklearn._streaming import INTERRUPTED
 from dlcore.sklearn._table_encoder import TableEncoder
 from dlcore.training._trainer import Trainer
 
@@ -255,18 +257,25 @@ class TabularMixin:
             "max_time": left,
             "verbose": int(self.verbose),
         }
-        if self.members == 1:  # which shows each epoch
-            trainers[0].fit(x, y, **options)
-        else:
-            fit_many(trainers, x, y, **options)
-        for plan in plans:
+        try:
+            if self.members == 1:  # which shows each epoch
+                trainers[0].fit(x, y, **options)
+            else:
+                fit_many(trainers, x, y, **options)
+        except KeyboardInterrupt:
+            if not any(trainer.history.epoch for trainer in trainers):
+                raise
+            warnings.warn(INTERRUPTED, stacklevel=5)
+        self.models_, self.history_, self.best_epochs_ = [], [], []
+        for plan, trainer, best in zip(plans, trainers, bests, strict=True):
+            if not trainer.history.epoch:  # interrupted in its first one
+                continue
+            logs = {name: list(own) for name, own in trainer.history.items()}
             _fill_unknown(plan, x)
-        self.models_ = [plan.model for plan in plans]
-        self.history_ = [{name: list(own) for name, own in t.history.items()} for t in trainers]
-        self.best_epochs_ = [
-            len(logs["loss"]) if best.best_epoch is None else best.best_epoch + 1
-            for logs, best in zip(self.history_, bests, strict=True)
-        ]
+            self.models_.append(plan.model)
+            self.history_.append(logs)
+            last = len(logs["loss"])
+            self.best_epochs_.append(last if best.best_epoch is None else best.best_epoch + 1)
         if self.prune_to is not None:
             self._prune(held)
         self._end_fit(None if held is None else self._logits(held[0]), validation)

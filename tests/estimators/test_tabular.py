@@ -599,13 +599,6 @@ def test_a_file_of_other_networks_is_refused(tmp_path):
         dl_load(tmp_path, estimator)
 
 
-@pytest.mark.parametrize("export", [dl.to_onnx, lambda model: dl.to_c(model, "model")])
-def test_exports_say_what_they_lack(export):
-    estimator = made("two", max_epochs=1).fit(FRAME, LABELS)
-    with pytest.raises(TypeError, match=r"TabularClassifier has no export.*dl\.save"):
-        export(estimator)
-
-
 # ---- the columns of the network ------------------------------------------------------------------
 
 

@@ -301,7 +301,7 @@ def test_what_has_no_export_is_named():
         dl.to_onnx(GridSearchCV(own, {"alpha": [0.1]}, cv=2).fit(x, y))
     with pytest.raises(TypeError, match=r"Trainer has no export; pass its model: trainer.model"):
         dl.to_onnx(dl.Trainer(small(), loss="mse"))
-    with pytest.raises(TypeError, match="before a network go MinMaxNormalizer and ZScore"):
+    with pytest.raises(TypeError, match="before a network go MinMaxNormalizer, ZScore"):
         dl.to_onnx([small(), small()])
     with pytest.raises(ValueError, match="ZScoreNormalizer is not fitted yet; call fit first"):
         dl.to_onnx([dl.ZScoreNormalizer(), small()])

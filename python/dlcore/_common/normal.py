@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # The coefficients of Wichura's algorithm AS 241 (PPND16), numerator and denominator, from the highest
 # power on: near the median in 0.425**2 - (p - 0.5)**2, in the tails in sqrt(-log(p)) less a number.
-_CENTER = (
+CENTER = (
     (
         2.50908_09287_30122_6727e3,
         3.34305_75583_58812_8105e4,
@@ -36,7 +36,7 @@ _CENTER = (
         1.0,
     ),
 )
-_TAIL = (
+TAIL = (
     (
         7.74545_01427_83414_07640e-4,
         2.27238_44989_26918_45833e-2,
@@ -58,7 +58,7 @@ _TAIL = (
         1.0,
     ),
 )
-_FAR_TAIL = (
+FAR_TAIL = (
     (
         2.01033_43992_92288_13265e-7,
         2.71155_55687_43487_57815e-5,
@@ -93,14 +93,14 @@ def normal_quantile(p: Array) -> Array:
     """
     q = np.asarray(p, np.float64) - 0.5
     center = 0.180625 - q * q
-    x: Array = q * _ratio(_CENTER, center)
+    x: Array = q * _ratio(CENTER, center)
     (outer,) = np.nonzero(~(np.abs(q) <= 0.425).ravel())
     if len(outer):
         flat, tail = x.reshape(-1), np.asarray(p, np.float64).reshape(-1)[outer]
         with np.errstate(divide="ignore", invalid="ignore"):
             r = np.sqrt(-np.log(np.minimum(tail, 1 - tail)))
-            far = np.where(np.isinf(r), np.inf, _ratio(_FAR_TAIL, r - 5))
-            size = np.where(r <= 5, _ratio(_TAIL, r - 1.6), far)
+            far = np.where(np.isinf(r), np.inf, _ratio(FAR_TAIL, r - 5))
+            size = np.where(r <= 5, _ratio(TAIL, r - 1.6), far)
         flat[outer] = np.copysign(size, tail - 0.5)
     return x
 

@@ -214,6 +214,11 @@ def to_c(
     is_float = dtype == "float32"
     options: dict[str, Any] = {"output": output, "classes": classes, "folds": not is_float}
     described = describe("to_c", model, **options)
+    if described.table is not None:
+        raise TypeError(
+            f"to_c: {type(model).__name__} has no export to C, only its networks have: pass one of "
+            f"models_, whose rows are estimator.prepare(X); to_onnx takes all of it"
+        )
     if described.in_features is None:
         raise ValueError("to_c: the model takes any number of features; begin with a Linear layer")
     if is_float:

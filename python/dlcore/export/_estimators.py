@@ -17,6 +17,7 @@ from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
 from dlcore.export._network import of_network
 from dlcore.export._steps import Columns
+from dlcore.export._tables import of_tabular
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -34,10 +35,7 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
         described: Description = estimator._answer(lambda est: _of_network(function, est, folds))
         return described
     if isinstance(estimator, own.TabularClassifier | own.TabularRegressor):
-        raise TypeError(
-            f"{function}: {type(estimator).__name__} has no export: neither what makes numbers of a "
-            f"table's columns nor the layers of its networks have one; dl.save keeps all of it"
-        )
+        return of_tabular(function, estimator, folds)
     if isinstance(estimator, TransformedTargetRegressor):
         return _of_transformed_target(function, estimator, folds)
     if isinstance(estimator, Pipeline):
@@ -47,6 +45,11 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
         if inner is None:
             raise TypeError(f"{function}: {last!r}, the last step of the pipeline, is no estimator")
         width = inner.in_features
+        if before and inner.table is not None:
+            raise TypeError(
+                f"{function}: {type(last).__name__} has an export where no step of a pipeline comes "
+                f"before it, not after {type(before[-1]).__name__}"
+            )
         columns = [of_scaler(function, step, inner.dtype, width) for step in before]
         names = getattr(estimator, "feature_names_in_", None) if before else None
         names = inner.feature_names if names is None else tuple(map(str, names))
@@ -150,7 +153,8 @@ def _of_transformed_target(function: str, estimator: Any, folds: bool) -> Descri
     check_is_fitted(estimator)
     inner = of_estimator(function, estimator.regressor_, folds)
     transformer = estimator.transformer_
-    if inner is None or inner.output.is_class or estimator.func is not None:
+    is_other = inner is None or inner.output.is_class or inner.table is not None
+    if inner is None or is_other or estimator.func is not None:
         raise TypeError(
             f"{function}: TransformedTargetRegressor has an export with StandardScaler or "
             f"MinMaxScaler as transformer and dlcore's MLPRegressor, not with functions"

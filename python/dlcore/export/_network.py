@@ -109,7 +109,7 @@ class _Layers:
         for start, stop, own in layer._branches(width):
             steps, _ = self.in_a_row(own.values(), stop - start, members)
             made.append(kinds.Branch(None if (start, stop) == (0, width) else (start, stop), steps))
-        return kinds.Branches(tuple(made), layer._is_sum)
+        return kinds.Branches(tuple(made), "sum" if layer._is_sum else "concat")
 
     def _of_members(self, layer: _members.MemberLayer) -> Iterator[kinds.Step]:
         """Give steps with arrays of each member; a single one is like a network without members."""

@@ -35,8 +35,8 @@ def to_onnx(
     model : Sequential, estimator, Pipeline or sequence
         A `Sequential`; a fitted `MLPClassifier` or `MLPRegressor` of `dlcore.sklearn`; a fitted
         scikit-learn `Pipeline` of `StandardScaler` and `MinMaxScaler`, dlcore's or scikit-learn's
-        own, and such an estimator; a `TransformedTargetRegressor` of these; or fitted normalizers
-        and a `Sequential` in a list.
+        own, and such an estimator; a `TransformedTargetRegressor` of these; fitted normalizers
+        and a `Sequential` in a list; or a fitted `TabularClassifier` or `TabularRegressor`.
     path : str or path, optional
         Where to write it: a file ending in ".onnx", which is replaced as a whole or not at all.
     output : {"identity", "softmax", "sigmoid", "exp"}, optional
@@ -46,12 +46,14 @@ def to_onnx(
         sigmoid of one output. By default 0, 1, 2...
     dtype : dtype, optional
         float32 or float64, of X and of the parameters; by default that of the network, which for
-        estimators is that of X in `fit`. Runtimes are fastest with float32.
+        estimators is that of X in `fit`. Runtimes are fastest with float32. Networks for tables have
+        parameters of float32 by default, and take numbers of float64.
     fold_batch_norm : bool
         Whether `BatchNorm1d` becomes part of `Linear` layers as far as it can, as by
         `fold_batch_norm`.
     opset : int
-        Version of the operators, at least 13, which has all that are needed: of ai.onnx alone.
+        Version of the operators, at least 13, which has all that are needed: of ai.onnx alone, but
+        for the `LabelEncoder` of ai.onnx.ml that looks texts of tables up.
 
     Returns
     -------
@@ -63,6 +65,12 @@ def to_onnx(
         (batch, outputs); for several columns of classes it has a column for each, and there are
         "probabilities_0", "probabilities_1" and so on.
 
+        A `TabularClassifier` or a `TabularRegressor` has the one input "X" where all columns are
+        numbers. Otherwise each column is an input of its name, or "x0", "x1"..., of shape (batch, 1),
+        but for those without a value in `fit`: numbers, NaN where one is missing, or the texts of
+        `encoder_.categories_`, empty where one is missing, such as "1" and "True" for what was a
+        number or a flag. Probabilities are those at the temperature, values those in the units of y.
+
     Raises
     ------
     ImportError
@@ -70,9 +78,10 @@ def to_onnx(
     TypeError
         A part has no export, such as another transformer of a pipeline, a layer of your own, members
         that end in no `EnsembleMean`, or `GELU` in float64, of whose error function runtimes know
-        float32 alone; the message names it.
+        float32 alone, or a column of dates; the message names it.
     ValueError
-        A part is not fitted, an argument is out of range, or parts do not fit each other.
+        A part is not fitted, an argument is out of range, parts do not fit each other, or a column of
+        a table is called as an output is.
     OSError
         The file cannot be written; one that was there stays as it was.
 

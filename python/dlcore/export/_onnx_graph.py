@@ -10,10 +10,13 @@ from onnx import helper, numpy_helper
 
 from dlcore._native import dispatch
 from dlcore.export._onnx_nodes import Nodes, onnx_type
+from dlcore.export._onnx_tables import ML_DOMAIN, ML_OPSET, inputs_of
 from dlcore.export._onnx_writer import shape_of, write
 from dlcore.export._steps import arrays_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dlcore._common.typing import Array
     from dlcore.export._description import Description
 
@@ -60,7 +63,10 @@ def tensor(value: Array, name: str) -> onnx.TensorProto:
 
 def to_model(described: Description, opset: int) -> onnx.ModelProto:
     """Make the model."""
-    size = sum(array.size * described.dtype.itemsize for array in arrays_of(described.steps))
+    size = sum(
+        array.size * described.dtype.itemsize
+        for array in arrays_of((described.steps, described.table))
+    )
     if size > MOST_BYTES:
         raise ValueError(
             f"to_onnx: the parameters take {size:,} bytes, but a file of ONNX holds less than 2 GiB"
@@ -75,12 +81,20 @@ def to_model(described: Description, opset: int) -> onnx.ModelProto:
             dtype = output.classes[0].dtype if output.classes else np.dtype(np.int64)
         shape = shape_of(name, output, described.out_features)
         outputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), [_ROWS, *shape]))
-    features = [described.in_features]
-    x = helper.make_tensor_value_info("X", onnx_type(described.dtype), [_ROWS, *features])
+    given: dict[str, tuple[Any, int | None]] = {"X": (described.dtype, described.in_features)}
     imports = [helper.make_opsetid("", opset)]
+    if described.table is not None:
+        given = {**inputs_of(described.table)}
+        _check_names(given, graph)
+        if not described.table.is_matrix:
+            imports.append(helper.make_opsetid(ML_DOMAIN, ML_OPSET))
+    inputs = [
+        helper.make_tensor_value_info(name, onnx_type(dtype), [_ROWS, width])
+        for name, (dtype, width) in given.items()
+    ]
     version = str(dispatch.core.version)
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "dlcore", [x], outputs, graph.constants),
+        helper.make_graph(graph.nodes, "dlcore", inputs, outputs, graph.constants),
         opset_imports=imports,
         ir_version=helper.find_min_ir_version_for(imports),
         producer_name="dlcore",
@@ -91,3 +105,14 @@ def to_model(described: Description, opset: int) -> onnx.ModelProto:
         properties["dlcore.feature_names"] = "\n".join(described.feature_names)
     helper.set_model_props(model, properties)
     return model
+
+
+def _check_names(given: Iterable[str], graph: Graph) -> None:
+    """Raise a ValueError for a column that is called as something else in the graph."""
+    taken = {result for node in graph.nodes for result in node.output}
+    taken |= {constant.name for constant in graph.constants}
+    for name in given:
+        if name in taken:
+            raise ValueError(
+                f"to_onnx: a column is called {name!r}, as a result of the graph is: rename it"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from dlcore.export import _steps as kinds
 from dlcore.export._onnx_activations import Activations
 from dlcore.export._onnx_nodes import cast
+from dlcore.export._onnx_quantiles import QuantileNodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,16 +50,28 @@ class Steps(Activations):
     def columns(self, x: str, step: kinds.Columns) -> str:
         """Map columns in float64, rounded once, as a normalizer does."""
         add, constant = self.add, self.nodes.constant
-        y = x if self._is_double else cast(self.nodes, x, np.float64)
+        y = self._widened(x)
         if step.subtract.any():
             y = add("Sub", y, constant(step.subtract))
         y = add("Mul", y, constant(step.multiply))
         if step.add.any():
             y = add("Add", y, constant(step.add))
         for operator, bound in (("Max", step.low), ("Min", step.high)):
-            if math.isfinite(bound):
+            if np.isfinite(bound).all():
                 y = add(operator, y, constant(np.asarray(bound, np.float64)))
-        return y if self._is_double else cast(self.nodes, y, np.float32)
+        return self._narrowed(y)
+
+    def _smooth_clip(self, x: str, step: kinds.SmoothClip) -> str:
+        bound = self.nodes.constant(np.asarray(step.bound, np.float64))
+        z = self.add("Div", self._widened(x), bound)
+        for operator, far in (("Max", -1e100), ("Min", 1e100)):  # whose squares are numbers
+            z = self.add(operator, z, self.nodes.constant(np.asarray(far)))
+        one = self.nodes.constant(np.asarray(1.0))
+        root = self.add("Sqrt", self.add("Add", self.add("Mul", z, z), one))
+        return self._narrowed(self.add("Mul", self.add("Div", z, root), bound))
+
+    def _quantiles(self, x: str, step: kinds.Quantiles) -> str:
+        return self._narrowed(QuantileNodes(self.nodes, step.values).normal(self._widened(x)))
 
     # ---- normalizations ----
 
@@ -127,13 +140,11 @@ class Steps(Activations):
         add, constant = self.add, self.nodes.constant
         n, k = step.weight.shape
         x = self._reshaped(x, n, 1)
-        x = x if self._is_double else cast(self.nodes, x, np.float64)
-        turns = add("Mul", x, constant(step.weight.astype(np.float64)))
+        turns = add("Mul", self._widened(x), constant(step.weight.astype(np.float64)))
         if step.bias is not None:
             turns = add("Add", turns, constant(step.bias.astype(np.float64) / (2 * np.pi)))
         turns = add("Sub", turns, add("Round", turns))
-        angle = add("Mul", turns, constant(np.asarray(2 * np.pi)))
-        angle = angle if self._is_double else cast(self.nodes, angle, np.float32)
+        angle = self._narrowed(add("Mul", turns, constant(np.asarray(2 * np.pi))))
         waves = add("Cos", angle)
         if step.bias is None:
             waves = add("Concat", waves, add("Sin", angle), axis=-1)
@@ -145,6 +156,9 @@ class Steps(Activations):
         x = self.add("Mul", x, self.number(step.scale))
         x = self.add("Max", x, self.number(step.low))
         return self._reshaped(self.add("Min", x, self.number(step.high)), n * bins)
+
+    def _take(self, x: str, step: kinds.Take) -> str:
+        return self.add("Gather", x, self._axes(*step.columns), axis=-1)
 
     def _missing(self, x: str, step: kinds.Missing) -> str:
         is_missing = self.add("IsNaN", x)
@@ -159,9 +173,16 @@ class Steps(Activations):
         for branch in step.branches:
             columns = x if branch.columns is None else self._sliced(x, *branch.columns)
             results.append(self.in_a_row(columns, branch.steps))
-        if step.is_sum:
+        if step.join == "sum":
             return functools.reduce(functools.partial(self.add, "Add"), results)
-        return self.add("Concat", *results, axis=-1)
+        if step.join == "concat":
+            return self.add("Concat", *results, axis=-1)
+        apart = [self.add("Unsqueeze", own, self._axes(0)) for own in results]
+        x = self.add("Concat", *apart, axis=0)
+        ends = np.cumsum(step.widths).tolist()
+        parts = [self._sliced(x, *pair) for pair in pairwise([0, *ends])] or [x]
+        means = [self._mean_of_members(part, step.join) for part in parts]
+        return self.add("Squeeze", self.add("Concat", *means, axis=-1), self._axes(0))
 
     def _members(self, x: str, step: kinds.Members) -> str:
         is_within, self._is_of_members = self._is_of_members, True
@@ -189,6 +210,12 @@ class Steps(Activations):
         return self.add("Add", largest, self.add("Log", mean))
 
     # ---- parts of steps ----
+
+    def _widened(self, x: str) -> str:
+        return x if self._is_double else cast(self.nodes, x, np.float64)
+
+    def _narrowed(self, x: str) -> str:
+        return x if self._is_double else cast(self.nodes, x, np.float32)
 
     def _scaled(self, x: str, weight: Array, bias: Array) -> str:
         if (weight != 1).any():
@@ -223,6 +250,9 @@ _METHODS: dict[Any, str] = {
     kinds.Linear: "_linear",
     kinds.Affine: "_affine",
     kinds.Columns: "columns",
+    kinds.SmoothClip: "_smooth_clip",
+    kinds.Quantiles: "_quantiles",
+    kinds.Take: "_take",
     kinds.BatchNorm: "_batch_norm",
     kinds.RowNorm: "_row_norm",
     kinds.Parametric: "_parametric",

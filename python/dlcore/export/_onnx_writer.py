@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore.export._onnx_nodes import cast
 from dlcore.export._onnx_steps import Steps
+from dlcore.export._onnx_tables import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +80,13 @@ class Writer(Steps):
 
 
 def write(nodes: Nodes, x: str, described: Description) -> dict[str, str]:
-    """Write a description of rows ``x``; return the names of what it gives, by what it is."""
+    """Write a description of rows ``x``; return the names of what it gives, by what it is.
+
+    Those of a table are the inputs that it has.
+    """
     writer = Writer(nodes, described.dtype)
+    if described.table is not None:
+        x = rows_of(nodes, described.table, described.dtype)
     return writer.outputs(writer.in_a_row(x, described.steps), described.output)
 
 

@@ -12,9 +12,8 @@ from dlcore._common.checks import check_floating
 from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
 from dlcore.export._network import of_network
-from dlcore.export._steps import Columns
+from dlcore.export._normalizers import of_normalizer
 from dlcore.nn._sequential import Sequential
-from dlcore.preprocessing._scaling import MinMaxNormalizer, ZScoreNormalizer
 
 # What `output=` may make of the outputs of a network that is no estimator's.
 OUTPUTS = ("identity", "softmax", "sigmoid", "exp")
@@ -64,8 +63,8 @@ def _described(function: str, model: Any, folds: bool) -> Description:
     if isinstance(model, list | tuple):
         *before, last = model or (None,)
         described = _described(function, last, folds)
-        columns = [of_normalizer(function, part) for part in before]
-        return after(columns, described, function)
+        maps = [step for part in before for step in of_normalizer(function, part)]
+        return after(maps, described, function)
     if "sklearn" in sys.modules:
         from dlcore.export._estimators import of_estimator
 
@@ -84,22 +83,9 @@ def _remedy(model: Any) -> str:
     )
 
 
-def of_normalizer(function: str, normalizer: Any) -> Columns:
-    """Return the step that a fitted normalizer is."""
-    if not isinstance(normalizer, MinMaxNormalizer | ZScoreNormalizer):
-        raise TypeError(
-            f"{function}: before a network go MinMaxNormalizer and ZScoreNormalizer, "
-            f"not {type(normalizer).__name__}; apply it to the rows before"
-        )
-    name = type(normalizer).__name__
-    if not hasattr(normalizer, "stats_"):
-        raise ValueError(f"{function}: the {name} is not fitted yet; call fit first")
-    return Columns.of(normalizer._maps()[0], f"{function}: the {name}")
-
-
 def _with_output(function: str, described: Description, output: Any, classes: Any) -> Description:
     """Say what the outputs of a network mean that is no estimator's."""
-    if described.output.kind != "identity" or described.feature_names:
+    if described.output != Output() or described.feature_names or described.table is not None:
         raise ValueError(
             f"{function}: output and classes are for a Sequential; the estimator says what its "
             f"outputs mean"

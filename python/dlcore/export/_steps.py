@@ -35,24 +35,41 @@ class Affine:
 
 @dataclass(frozen=True)
 class Columns:
-    """``(x - subtract) * multiply + add`` of each column, in float64, kept between two bounds."""
+    """``(x - subtract) * multiply + add`` of each column, in float64, kept between two bounds.
+
+    The bounds are those of all columns, or of each.
+    """
 
     subtract: Array
     multiply: Array
     add: Array
-    low: float = -np.inf
-    high: float = np.inf
+    low: float | Array = -np.inf
+    high: float | Array = np.inf
 
     @classmethod
     def of(cls, column_map: ColumnMap, name: str) -> Columns:
         """Take over the map of a normalizer of this name."""
         if column_map.exponent is not None:
-            raise ValueError(
-                f"{name} has columns of a size near the limits of float64, which have no export: "
-                f"scale them before"
-            )
+            raise beyond_float64(name)
         subtract, multiply, add = column_map.table
         return cls(subtract, multiply, add, column_map.low, column_map.high)
+
+
+@dataclass(frozen=True)
+class SmoothClip:
+    """``x / sqrt(1 + (x / bound)**2)``, in float64."""
+
+    bound: float
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """What has the same share of the normal distribution below it as x has of each column, in float64.
+
+    The quantiles have the shape (levels, columns), and are those of evenly spaced levels.
+    """
+
+    values: Array
 
 
 @dataclass(frozen=True)
@@ -153,6 +170,13 @@ class Piecewise:
 
 
 @dataclass(frozen=True)
+class Take:
+    """Some of the columns."""
+
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Missing:
     """NaN as 0 and all else as it is, or 1 for NaN and 0 for all else."""
 
@@ -169,10 +193,15 @@ class Branch:
 
 @dataclass(frozen=True)
 class Branches:
-    """Branches over the same rows, whose results are added or lie side by side."""
+    """Branches over the same rows, and what their results become.
+
+    They lie side by side, "concat", are added, "sum", or have a mean as that of `Members`, "outputs",
+    "softmax" or "sigmoid"; the probabilities are those of targets with so many classes each.
+    """
 
     branches: tuple[Branch, ...]
-    is_sum: bool
+    join: str
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +221,8 @@ Step = (
     Linear
     | Affine
     | Columns
+    | SmoothClip
+    | Quantiles
     | BatchNorm
     | RowNorm
     | Activation
@@ -201,6 +232,7 @@ Step = (
     | FeatureLinear
     | Periodic
     | Piecewise
+    | Take
     | Missing
     | Branches
     | Members
@@ -209,6 +241,8 @@ Step = (
 
 # The layers that a kind of step is of, for messages: of those that not every export takes.
 NAMES: dict[type, str] = {
+    SmoothClip: "normalizers such as RobustNormalizer",
+    Quantiles: "normalizers such as QuantileNormalizer",
     Parametric: "layers of ParametricActivation",
     PReLU: "layers of PReLU",
     Categories: "layers that take codes of categories",
@@ -219,6 +253,14 @@ NAMES: dict[type, str] = {
     Branches: "branches, such as those of Residual and Parallel,",
     Members: "layers of members, such as LinearEnsemble,",
 }
+
+
+def beyond_float64(name: str) -> ValueError:
+    """Return the error for a normalizer of columns that need an exponent of their own."""
+    return ValueError(
+        f"{name} has columns of a size near the limits of float64, which have no export: scale them "
+        f"before"
+    )
 
 
 def all_steps(steps: Iterable[Step]) -> Iterator[Step]:
@@ -232,12 +274,12 @@ def all_steps(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def with_arrays(part: Any, change: Callable[[Array], Array]) -> Any:
-    """Return a step, or several, with other arrays, but for the maps of columns."""
+    """Return a step, or several, with other arrays, but for what is computed in float64."""
     if isinstance(part, np.ndarray):
         return change(part)
     if isinstance(part, tuple):
         return tuple(with_arrays(own, change) for own in part)
-    if is_dataclass(part) and not isinstance(part, Columns):
+    if is_dataclass(part) and not isinstance(part, Columns | Quantiles):
         own = {field.name: getattr(part, field.name) for field in fields(part)}
         return replace(part, **{n: with_arrays(v, change) for n, v in own.items()})  # type: ignore[type-var]
     return part

@@ -26,9 +26,9 @@ __all__ = ["QuantileNormalizer"]
 
 # Shares nearer to 0 or 1 are taken for it, as in scikit-learn: infinities would be no numbers to learn
 # from.
-_NEAREST = 1e-7
+NEAREST = 1e-7
 _LOW, _HIGH = normal_quantile(
-    np.array([_NEAREST - np.spacing(1.0), 1 - (_NEAREST - np.spacing(1.0))])
+    np.array([NEAREST - np.spacing(1.0), 1 - (NEAREST - np.spacing(1.0))])
 ).tolist()
 
 
@@ -219,8 +219,8 @@ class _FromShares(NamedTuple):
             missing = np.isnan(share)
             if self.is_normal:
                 share = normal_cdf(share)
-                share[share < _NEAREST] = 0
-                share[share > 1 - _NEAREST] = 1
+                share[share < NEAREST] = 0
+                share[share > 1 - NEAREST] = 1
             column = np.interp(share, self.levels, quantiles)
             if self.exponent is not None:
                 column = np.ldexp(column, self.exponent[j])

@@ -10,11 +10,6 @@ namespace dlcore {
 
 namespace {
 
-// What w is multiplied by.
-template <class T>
-vec<T> beyond(vec<T> f, vec<T> x) {
-  return select<T>(f == x, vec<T>(T(0)), f - x);
-}
 template <class T>
 vec<T> below_zero(vec<T> x) {
   return select<T>(x > vec<T>(T(0)), vec<T>(T(0)), x);
@@ -68,9 +63,13 @@ void parametric_activation_layer<T>::forward(rows_of<const T> x, rows_of<T> y,
       map_row([](vec<T> v, vec<T> w) { return select<T>(v > vec<T>(T(0)), v, w * v); }, to, from);
       continue;
     }
-    forward_run_(activation_->options, to, in, 0, from);
-    map_row([](vec<T> f, vec<T> v, vec<T> w) { return select<T>(f == v, v, fma<T>(w, f - v, v)); },
-            to, static_cast<const T*>(to), from);
+    T* const beyond = p.training && !beyond_.empty() ? beyond_.data() + (p.begin + r) * in : to;
+    forward_run_(activation_->options, beyond, in, 0, from);
+    map_run<T>([](vec<T> f, vec<T> v) { return select<T>(f == v, vec<T>(T(0)), f - v); }, beyond,
+               in, 0, beyond, from);
+    map_row([](vec<T> d, vec<T> v,
+               vec<T> w) { return select<T>(d == vec<T>(T(0)), v, fma<T>(w, d, v)); },
+            to, static_cast<const T*>(beyond), from);
   }
 }
 
@@ -95,19 +94,15 @@ template <class T>
 void parametric_activation_layer<T>::sum_columns(rows_of<const T> dy, rows_of<const T> x,
                                                  std::ptrdiff_t rows, std::ptrdiff_t begin,
                                                  std::ptrdiff_t n, T* sums) const {
-  struct tag;
-  T* const f = thread_buffer<T, tag>(n);
   std::fill_n(sums, n, T(0));
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const T *const g = dy.row(r) + begin, *const from = x.row(r) + begin;
-    if (!activation_) {
+    const T* const g = dy.row(r) + begin;
+    if (activation_)
+      map_run<T>([](vec<T> s, vec<T> d, vec<T> f) { return fma<T>(d, f, s); }, sums, n, 0, sums, g,
+                 static_cast<const T*>(beyond_.data() + r * in + begin));
+    else
       map_run<T>([](vec<T> s, vec<T> d, vec<T> v) { return fma<T>(d, below_zero<T>(v), s); }, sums,
-                 n, 0, sums, g, from);
-      continue;
-    }
-    forward_run_(activation_->options, f, n, 0, from);
-    map_run<T>([](vec<T> s, vec<T> d, vec<T> a, vec<T> v) { return fma<T>(d, beyond<T>(a, v), s); },
-               sums, n, 0, sums, g, f, from);
+                 n, 0, sums, g, x.row(r) + begin);
   }
 }
 

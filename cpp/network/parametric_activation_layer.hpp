@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "network/layer.hpp"
 
@@ -26,6 +27,9 @@ class parametric_activation_layer final : public layer<T> {
     if (is_shared()) return {0, 1};
     return layer<T>::outputs_of(part);
   }
+  void reserve(std::ptrdiff_t batch) override {
+    if (activation_ && this->learns()) beyond_.resize(std::size_t(batch * in));
+  }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                 const pass& p) const override;
@@ -36,6 +40,8 @@ class parametric_activation_layer final : public layer<T> {
   std::optional<activation_spec> activation_;
   activation_forward_run<T> forward_run_ = nullptr;
   activation_backward_run<T> backward_run_ = nullptr;
+  // f(x) - x of a batch, row by row, which the gradient of w is made of: f costs more than memory.
+  mutable std::vector<T> beyond_;
 
   bool is_shared() const { return this->weight.size == 1; }
   // y[j] = f(a[j]..., the weight of feature j) of a row.

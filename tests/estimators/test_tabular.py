@@ -439,6 +439,32 @@ def test_pruning_needs_members_and_rows():
     assert answers(same, FRAME) == answers(every, FRAME)
 
 
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_fit_that_is_interrupted_has_its_best_epochs(monkeypatch, members):
+    kept = made("number", members=members, max_epochs=4).fit(FRAME, SIGNAL)
+    see = _tabular.BestEpoch.on_epoch_begin
+
+    def interrupt(self, epoch):
+        if epoch == stops_at:
+            raise KeyboardInterrupt
+        see(self, epoch)
+
+    monkeypatch.setattr(_tabular.BestEpoch, "on_epoch_begin", interrupt)
+    stops_at = 0
+    with pytest.raises(KeyboardInterrupt):
+        made("number", members=members).fit(FRAME, SIGNAL)
+    stops_at = 4
+    with pytest.warns(UserWarning, match="interrupted"):
+        fitted = made("number", members=members, max_epochs=4 + 1).fit(FRAME, SIGNAL)
+    assert 1 <= len(fitted.models_) == len(fitted.history_) == len(fitted.best_epochs_) <= members
+    for best, logs in zip(fitted.best_epochs_, fitted.history_, strict=True):
+        assert 1 <= len(logs["loss"]) <= 4
+        assert logs["val_loss"][best - 1] == min(logs["val_loss"])
+    assert np.isfinite(fitted.predict(FRAME)).all()
+    assert np.isfinite(fitted.predict_quantiles(FRAME)).all()
+    assert kept.predict(FRAME).shape == fitted.predict(FRAME).shape
+
+
 def test_a_member_that_diverges_is_named(monkeypatch):
     def too_fast(_, model, __):
         return dl.SGD(model.parameters(), lr=1e30)

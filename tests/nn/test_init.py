@@ -310,6 +310,25 @@ def test_unit_variance_keeps_outputs_that_do_not_vary():
     np.testing.assert_array_equal(model[0].weight, drawn)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unit_variance_takes_rounding_for_no_variance(dtype):
+    def made(x):
+        layers = [dl.Linear(40, 70), dl.ReLU(), dl.Linear(70, 30)]
+        model = dl.Sequential(*layers, seed=0, dtype=dtype)
+        initialize(model, "unit_variance", bias="he+5", seed=0, x=x)
+        return model
+
+    row = np.random.default_rng(0).normal(size=40).astype(dtype)
+    same = made(np.tile(row, (999, 1)))
+    # As they are drawn.
+    assert 0.9 < np.std(same.state_dict()["0.weight"]) * np.sqrt(40) < 1.1
+    assert 0.9 < np.std(same.state_dict()["2.weight"]) * np.sqrt(70) < 1.1
+    other = np.tile(row, (999, 1)) * (1 + 1e-4 * np.random.default_rng(1).normal(size=(999, 1)))
+    model = made(other.astype(dtype))
+    z = other.astype(dtype).astype(np.float64) @ model.state_dict()["0.weight"].T.astype(np.float64)
+    np.testing.assert_allclose(z.std(axis=0), 1, rtol=1e-2)
+
+
 def test_layers_between_see_the_biases_of_data():
     x = np.random.default_rng(3).normal(size=(300, 6))
     model = dl.Sequential(dl.Linear(6, 8), dl.ReLU(), dl.Linear(8, 2), dtype=np.float64)

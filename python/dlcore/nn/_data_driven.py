@@ -103,7 +103,9 @@ def _of_layer(
     with np.errstate(all="ignore"):
         z = x.astype(np.float64) @ own.T * layer._factor
         if is_scaled:
-            spread = _SPREADS[method](z, f"initialize: the outputs of layer {i}, {layer!r}, have")
+            terms = np.abs(x).max(0, initial=0).astype(np.float64) @ np.abs(own.T) * layer._factor
+            said = f"initialize: the outputs of layer {i}, {layer!r}, have"
+            spread = _SPREADS[method](z, terms, said)
             found[weight] = own / spread.T
             z /= spread
         if is_shifted:
@@ -116,7 +118,7 @@ def _of_layer(
     return found
 
 
-def _spread_of_all(z: Array, said: str) -> Array:
+def _spread_of_all(z: Array, terms: Array, said: str) -> Array:  # noqa: ARG001
     variance = float(np.var(z)) if len(z) else 0.0
     if not 0 < variance < np.inf:
         raise ValueError(
@@ -125,13 +127,14 @@ def _spread_of_all(z: Array, said: str) -> Array:
     return np.full((1, 1), math.sqrt(variance))
 
 
-def _spread_of_each(z: Array, said: str) -> Array:
+def _spread_of_each(z: Array, terms: Array, said: str) -> Array:
     spread: Array = z.std(0, keepdims=True) if len(z) else np.full((1, z.shape[1]), np.nan)
     if not np.isfinite(spread).all():
         raise ValueError(
             f"{said} no finite variance for these x; 'unit_variance' needs one of each output"
         )
-    spread[spread == 0] = 1  # there is nothing that the weights could be measured by
+    # Of equal rows there is nothing that the weights could be measured by but rounding.
+    spread[:, np.ptp(z, axis=0) <= 1e-14 * terms] = 1
     return spread
 
 

@@ -95,7 +95,8 @@ def initialize(
     division suffices.) The layers in between compute as in inference.
 
     "unit_variance" draws standard normal weights and divides those of each output by the standard
-    deviation of this output; where all rows give the same, they stay as they are drawn. "he+5" takes
+    deviation of this output; where all rows give the same, but for rounding, they stay as they are
+    drawn. "he+5" takes
     for each output five rows at random, and as its bias the negative of a random mean of the outputs
     for these, weighted by a uniform point of the simplex: so the units of a ReLU have their kinks
     where there are data.

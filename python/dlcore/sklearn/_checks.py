@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from dlcore._common.arrays import first_true, without_mask
+from dlcore.sklearn._frames import is_missing
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -68,6 +69,52 @@ def check_target(
     return X, y
 
 
+def plain_targets(y: Any) -> Any:
+    """Return y as an array; of one of objects, what they are: numbers, booleans or texts.
+
+    Raises
+    ------
+    ValueError
+        A value is missing.
+    TypeError
+        Some are texts and some are not.
+    """
+    if not hasattr(y, "__array__") and not isinstance(y, list | tuple):
+        return y
+    try:
+        values = np.asarray(y)
+    except ValueError:  # lists that are not all as long, of which scikit-learn says so
+        return y
+    if isinstance(y, list | tuple) and values.dtype.kind in "US":
+        values = np.asarray(y, dtype=object)
+    if values.dtype.kind not in "Of" or values.ndim not in (1, 2):
+        return values
+    if values.dtype.kind == "f":
+        _check_complete(values, np.isnan(values))
+        return values
+    missing = [is_missing(value) for value in values.ravel()]
+    _check_complete(values, np.reshape(missing, values.shape))
+    kinds = {type(value) for value in values.ravel()}
+    if kinds <= {bool, np.bool_} and kinds:
+        return values.astype(bool)
+    texts = {kind for kind in kinds if issubclass(kind, str)}
+    if texts and kinds != texts:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(
+            f"y holds values of several types ({names}): make all of them texts, or none"
+        )
+    return np.asarray(y) if isinstance(y, list | tuple) else values
+
+
+def _check_complete(y: Array, missing: Array) -> None:
+    """Raise a ValueError, in scikit-learn's words, that names the first missing target."""
+    place = first_true(missing)
+    if place is not None:
+        what = "NaN" if y.dtype.kind == "f" else y[place]
+        where = ", ".join(map(str, place))
+        raise ValueError(f"Input y contains {what}, at y[{where}]: leave out rows without a target")
+
+
 def finite_targets(y: Any) -> Array:
     """Return y in float64; dates, durations and text are no numbers."""
     y = np.asarray(y)
@@ -87,6 +134,7 @@ def check_weights(weight: Any, X: Any) -> Array | None:
     if weight is None:
         return None
     without_mask(weight, "sample_weight")
+    _check_numbers("sample_weight", weight)
     try:
         weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
     except ValueError as error:
@@ -140,11 +188,20 @@ def _first_not_finite(name: str, values: Any, dtype: Any) -> str:
     return f"The first is {entries[found]} at {name}[{where}]{column}."
 
 
+def _check_numbers(name: str, values: Any) -> None:
+    """Raise a TypeError that names what holds texts or the like; others say what else is wrong."""
+    try:
+        _as_numbers(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers: {error}") from None
+
+
 def _as_numbers(values: Any) -> Array:
     try:
         return np.asarray(values, np.float64)
-    except (TypeError, ValueError):  # such as a frame with pandas.NA
-        dense: Array = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        return dense
-    except AttributeError as error:
-        raise TypeError(str(error)) from None
+    except (TypeError, ValueError):
+        if not hasattr(values, "to_numpy"):
+            raise
+    # Such as a frame with pandas.NA.
+    dense: Array = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return dense

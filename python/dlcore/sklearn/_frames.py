@@ -6,6 +6,7 @@ the library that they are of, and imports none itself. Columns are read one by o
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -131,10 +132,11 @@ def check_no_infinity(values: Array, name: str) -> None:
 
 def _as_frame(X: Any) -> Any:
     """Return a frame of Narwhals, or None for what is no frame."""
-    if nw.dependencies.is_into_dataframe(X):
+    if nw.dependencies.is_into_dataframe(X) or isinstance(X, nw.DataFrame):
+        _check_names(X)
         return nw.from_native(X, eager_only=True)
-    if isinstance(X, nw.DataFrame):
-        return X
+    if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
+        raise TypeError(f"X is a {type(X).__name__}, which is not read yet: give X.collect()")
     if hasattr(X, "__arrow_c_stream__") and not hasattr(X, "__array__"):
         for library in ("pyarrow", "polars"):
             if find(library) is not None:
@@ -146,9 +148,24 @@ def _as_frame(X: Any) -> Any:
     return None
 
 
+def _check_names(X: Any) -> None:
+    """Raise a ValueError for two columns of one name, by which a frame could not be read."""
+    given = getattr(X, "column_names", X.columns)  # of Arrow
+    counts = Counter(given)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"X has {counts[twice[0]]} columns with the name {twice[0]!r}: rename them"
+        )
+
+
 def _as_values(X: Any, estimator: Any) -> Array:
     """Return what is no frame as an array of two dimensions; of objects where columns may differ."""
     if not scipy.sparse.issparse(X) and not hasattr(X, "dtype"):
+        if isinstance(X, list | tuple) and X and isinstance(X[0], dict):
+            raise TypeError(
+                "X is a list of dicts: a frame of them, such as pandas.DataFrame(X), is read"
+            )
         if isinstance(X, str | bytes | dict):
             raise TypeError(f"X must be a frame or an array of two dimensions, not {X!r:.50}")
         plain = np.asarray(X) if _is_of_numbers(X) else None
@@ -217,7 +234,7 @@ def of_values(values: list[Any], *, is_category: bool = False) -> Column:
     """
     kinds = {type(value) for value in values}
     if float in kinds or any(kind.__module__ not in ("builtins", "datetime") for kind in kinds):
-        values = [None if _is_missing(value) else value for value in values]
+        values = [None if is_missing(value) else value for value in values]
         kinds = {type(value) for value in values}
     kinds.discard(type(None))
     if not kinds:
@@ -274,7 +291,8 @@ def _is_complex(kind: type) -> bool:
     return issubclass(kind, complex | np.complexfloating)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, NaT or NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, Real | Decimal | np.generic) and not value == value  # noqa: PLR0124, SIM201

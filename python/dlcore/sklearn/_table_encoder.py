@@ -142,7 +142,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             the dtype; the message names it.
         """
         check_is_fitted(self, "kinds_")
-        return self._encode(Table(X, self))
+        table = Table(X, self)
+        validate_data(self, table.native, reset=False, skip_check_array=True)
+        return self._encode(table)
 
     def fit_transform(self, X: Any, y: Any = None) -> Array:  # noqa: ARG002
         """Fit to a table and encode it, reading it once where that takes no more memory."""
@@ -217,7 +219,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         )
 
     def _encode(self, table: Table) -> Array:
-        validate_data(self, table.native, reset=False, skip_check_array=True)
         if table.matrix is not None and set(self.kinds_) == {"number"}:
             for i in range(table.n_columns):
                 check_no_infinity(table.matrix[:, i], table.name(i))

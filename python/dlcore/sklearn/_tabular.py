@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,17 +13,26 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
+from dlcore._common.checks import check_positive_int
 from dlcore._native.threads import get_num_threads, num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.many._fit_many import fit_many
 from dlcore.many._mean import Mean
-from dlcore.sklearn._checks import check_weights
+from dlcore.sklearn._checks import check_sum, check_weights, plain_targets
 from dlcore.sklearn._early_stopping import strata
+from dlcore.sklearn._frames import Table
 from dlcore.sklearn._preparation import Preparation
 from dlcore.sklearn._pruning import best_models, with_best_members
 from dlcore.sklearn._recipes import RECIPES, Plan
+from dlcore.sklearn._streaming import INTERRUPTED
 from dlcore.sklearn._table_encoder import TableEncoder
 from dlcore.training._trainer import Trainer
 
@@ -117,22 +127,22 @@ class TabularMixin:
             max_categories=RECIPES[self.recipe].max_categories,
             dtype="float64",
         )
-        encoded = encoder.fit_transform(X)
+        table = Table(X, self)
+        encoder._learn(table)
+        encoded = encoder._encode(table)
         if not encoded.shape[1]:
             raise ValueError("X has no column with a value to learn from")
         y = self._checked_y(y)
         check_consistent_length(encoded, y)
         weight = check_weights(sample_weight, encoded)
+        # From here on it is fitted anew, or not at all.
+        vars(self).pop("models_", None)
+        validate_data(self, table.native, skip_check_array=True)
         self.encoder_ = encoder
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
-            elif hasattr(self, name):
-                delattr(self, name)
         self._take_targets(y)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         targets = self._encode_targets(y)
-        weight = self._weigh(weight, targets)
+        weight = self._weighed(weight, targets)
         if validation_data is None:
             train, held = self._split(targets, weight, rng)
             validation = _rows(encoded, targets, weight, held) if len(held) else None
@@ -156,7 +166,7 @@ class TabularMixin:
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is "
                 f"None."
             )
-        y = _check_y(np.asarray(y) if hasattr(y, "__array__") else y, multi_output=True)
+        y = _check_y(plain_targets(y), multi_output=True)
         return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _checked_validation(self: Any, data: Any) -> tuple[Array, Array, Array | None]:
@@ -167,13 +177,18 @@ class TabularMixin:
             )
         X, y, weight = (*data, None)[:3]
         try:
-            encoded, y = self.encoder_.transform(X), self._checked_y(y)
+            encoded, y = self._encoded(X), self._checked_y(y)
             check_consistent_length(encoded, y)
             weight = check_weights(weight, encoded)
             targets = self._encode_targets(y)
+            return encoded, targets, self._weighed(weight, targets)
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation_data: {error}") from None
-        return encoded, targets, self._weigh(weight, targets)
+
+    def _weighed(self: Any, weight: Array | None, targets: Array) -> Array | None:
+        """Return the weights of rows times those of their classes, some of which are above 0."""
+        weight = self._weigh(weight, targets)
+        return None if weight is None else check_sum(weight)
 
     def _split(
         self: Any, targets: Array, weight: Array | None, rng: np.random.Generator
@@ -215,7 +230,7 @@ class TabularMixin:
                 f"prune_to={self.prune_to} needs rows to validate on: fit with validation_fraction > 0 "
                 f"or validation_data, and at least {_FEWEST_ROWS} rows"
             )
-        seeds = rng.integers(2**31, size=self.members).tolist()
+        seeds = rng.integers(2**31, size=int(self.members)).tolist()
         epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
         size = recipe.batch_size(len(x))
         # Each member has the time of all, less that of those that are trained before or after it.
@@ -242,18 +257,25 @@ class TabularMixin:
             "max_time": left,
             "verbose": int(self.verbose),
         }
-        if self.members == 1:  # which shows each epoch
-            trainers[0].fit(x, y, **options)
-        else:
-            fit_many(trainers, x, y, **options)
-        for plan in plans:
+        try:
+            if self.members == 1:  # which shows each epoch
+                trainers[0].fit(x, y, **options)
+            else:
+                fit_many(trainers, x, y, **options)
+        except KeyboardInterrupt:
+            if not any(trainer.history.epoch for trainer in trainers):
+                raise
+            warnings.warn(INTERRUPTED, stacklevel=5)
+        self.models_, self.history_, self.best_epochs_ = [], [], []
+        for plan, trainer, best in zip(plans, trainers, bests, strict=True):
+            if not trainer.history.epoch:  # interrupted in its first one
+                continue
+            logs = {name: list(own) for name, own in trainer.history.items()}
             _fill_unknown(plan, x)
-        self.models_ = [plan.model for plan in plans]
-        self.history_ = [{name: list(own) for name, own in t.history.items()} for t in trainers]
-        self.best_epochs_ = [
-            len(logs["loss"]) if best.best_epoch is None else best.best_epoch + 1
-            for logs, best in zip(self.history_, bests, strict=True)
-        ]
+            self.models_.append(plan.model)
+            self.history_.append(logs)
+            last = len(logs["loss"])
+            self.best_epochs_.append(last if best.best_epoch is None else best.best_epoch + 1)
         if self.prune_to is not None:
             self._prune(held)
         self._end_fit(None if held is None else self._logits(held[0]), validation)
@@ -313,7 +335,13 @@ class TabularMixin:
 
     def _prepare(self: Any, X: Any) -> tuple[Preparation, Array]:
         check_is_fitted(self, "models_")
-        return Preparation(**self._prepared), self.encoder_.transform(X)
+        return Preparation(**self._prepared), self._encoded(X)
+
+    def _encoded(self: Any, X: Any) -> Array:
+        table = Table(X, self)
+        validate_data(self, table.native, reset=False, skip_check_array=True)
+        encoded: Array = self.encoder_._encode(table)
+        return encoded
 
     def _outputs(self: Any, X: Any) -> Array:
         """Compute the outputs of all members together, some rows at a time."""
@@ -366,6 +394,7 @@ class TabularMixin:
             ``importances_std``.
         """
         prepare, encoded = self._prepare(X)
+        n_repeats = check_positive_int("n_repeats", n_repeats)
         y = np.asarray(y)
         check_consistent_length(encoded, y)
         if sample_weight is not None:

@@ -109,6 +109,11 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         Returns
         -------
         self
+
+        Warns
+        -----
+        UserWarning
+            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
         """
         self._fit(X, y, sample_weight, validation_data)
         return self

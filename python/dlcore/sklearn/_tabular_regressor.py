@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
+from dlcore._common.arrays import first_true
 from dlcore.many._mean import mean_of
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import finite_targets
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
+
+
+# In standard deviations; the sum of the squares of many is a number in float32.
+_FARTHEST = 1e16
 
 
 class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
@@ -92,6 +97,11 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         self
+
+        Warns
+        -----
+        UserWarning
+            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
         """
         self._fit(X, y, sample_weight, validation_data)
         return self
@@ -126,7 +136,14 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         self._spread = np.where(spread > 1e-14, spread, 1.0) * size
 
     def _network_targets(self, targets: Array) -> Array:
-        return ((targets - self._mean) / self._spread).astype(np.float32)
+        scaled = (targets - self._mean) / self._spread
+        far = first_true(np.abs(scaled) > _FARTHEST)
+        if far is not None:
+            raise ValueError(
+                f"y: {targets[far]} lies {abs(scaled[far]):.0e} standard deviations from the mean of the "
+                f"rows to train on: its square is too large for float32"
+            )
+        return scaled.astype(np.float32)
 
     def _task(self) -> Task:
         return Task(self.n_outputs_, "values", self.n_outputs_)

@@ -192,7 +192,7 @@ def test_normalizers_keep_the_digits_of_large_values(tmp_path):
 # ---- compilers
 
 
-def everything():
+def everything(dtype):
     """Give a header that has every function, and is small enough for any chip."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 5)).astype(np.float32)
@@ -211,6 +211,15 @@ def everything():
         dl.Softplus(),
         dl.LogSigmoid(),
     ]
+    if dtype == "float32":
+        hidden += [
+            dl.ParametricActivation(6, "mish"),
+            dl.PReLU(6),
+            dl.Residual(dl.PBLDEmbeddings(6, 2, missing=True), dl.Linear(12, 6)),
+            *(dl.LinearBatchEnsemble(6, 5, 2), dl.EnsembleMean("sigmoid")),
+            dl.PiecewiseLinearEmbeddings([[0, 1, 2]] * 5, 2, activation=False),
+            *(dl.LinearEnsemble(10, 6, 2), dl.EnsembleMean("softmax")),
+        ]
     model = dl.Sequential(dl.Linear(5, 6), *hidden, dl.Linear(6, 3), seed=0)
     normalizer = dl.ZScoreNormalizer().fit(x)
     return [normalizer, model], x
@@ -247,7 +256,7 @@ TARGETS = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_compilers_have_nothing_to_say(target, dtype, tmp_path):
     cc, nm, *options = TARGETS[target]
-    pipeline, x = everything()
+    pipeline, x = everything(dtype)
     calibration = x if dtype == "int8" else None
     header = dl.to_c(
         pipeline, "net", dtype, calibration, output="softmax", classes=["a", "b", "ö*/"]
@@ -271,7 +280,7 @@ def test_compilers_have_nothing_to_say(target, dtype, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_cpp_may_include_it(dtype, tmp_path):
-    pipeline, x = everything()
+    pipeline, x = everything(dtype)
     header = dl.to_c(pipeline, "net", dtype, x if dtype == "int8" else None, output="softmax")
     (tmp_path / "net.h").write_text(header)
     source = tmp_path / "main.cpp"

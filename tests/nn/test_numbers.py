@@ -352,9 +352,3 @@ def test_names_are_those_of_rtdl_num_embeddings():
 def test_what_does_not_fit_is_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_there_is_no_export_to_c(name):
-    with pytest.raises(TypeError, match="have no export to C"):
-        dl.to_c(model_of(name, 2, 3, np.float32), "net")

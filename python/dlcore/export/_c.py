@@ -129,7 +129,7 @@ def to_c(
     Parameters
     ----------
     model : Sequential, estimator, Pipeline or sequence
-        As in `to_onnx`.
+        As in `to_onnx`, but for estimators of tables.
     name : str
         What the names in the header begin with, an identifier of C. Macros have it in capitals.
     dtype : {"float32", "int8"}
@@ -151,7 +151,9 @@ def to_c(
     Raises
     ------
     TypeError
-        A part has no export, such as another transformer of a pipeline; the message names it.
+        A part has no export, such as another transformer of a pipeline, a layer that takes codes of
+        categories, a `TabularClassifier` (whose networks have one) or, to int8, embeddings of numbers,
+        branches and members; the message names it.
     ValueError
         The name is no identifier of C; the calibration is missing, has no rows, other columns or
         numbers that are not finite; a part is not fitted; parameters are not finite in float32.
@@ -183,6 +185,10 @@ def to_c(
     other activations, logits differ by 4 ULP of the largest of them at most. (In ULP of each logit
     there is no bound: it may be a difference of terms of any size.) `LayerNorm` and `RMSNorm`
     multiply what rounding left.
+
+    The members of an ensemble are computed one after the other, so that what a row takes on the stack
+    does not grow with them. `Periodic` takes whole turns away in double, and is within 2e-7 where a
+    double has 53 bits.
 
     In int8, weights have a scale for each output, activations one for each layer (Jacob et al.,
     2018), activations other than ReLU are tables, and `BatchNorm1d` is folded where it can be.

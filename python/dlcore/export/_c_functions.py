@@ -109,6 +109,55 @@ static inline float @_inverse_root(float x) {
     return r;
 }""",
     ),
+    "copy": (
+        (),
+        """\
+/* In two turns, of which compilers make no call of memcpy. */
+static inline void @_copy(float *to, const float *x, int n) {
+    int i;
+    for (i = 0; i < n; i += 2) to[i] = x[i];
+    for (i = 1; i < n; i += 2) to[i] = x[i];
+}""",
+    ),
+    "fill": (
+        (),
+        """\
+/* In two turns, of which compilers make no call of memset. */
+static inline void @_fill(float *to, float value, int n) {
+    int i;
+    for (i = 0; i < n; i += 2) to[i] = value;
+    for (i = 1; i < n; i += 2) to[i] = value;
+}""",
+    ),
+    "turn": (
+        (),
+        """\
+/* What is left of turns less the nearest whole number of them. */
+static inline float @_turn(double turns) {
+    const double size = turns < 0 ? -turns : turns;
+    double rest;
+    if (!(size < 4503599627370496.0)) return (float)(turns - turns);
+    rest = size - (double)(int64_t)(size + 0.5);
+    return (float)(turns < 0 ? -rest : rest);
+}""",
+    ),
+    "cosine": (
+        (),
+        """\
+/* The cosine of an angle of at most half a turn less so many quarters: with 1 the sine. */
+static inline float @_cosine(float turn, int32_t quarters) {
+    const float z = turn == turn ? 4.0f * turn : 0.0f;
+    const int32_t n = (int32_t)(z < 0.0f ? z - 0.5f : z + 0.5f);
+    const float r = z - (float)n, q = r * r;
+    const float s = ((-0.00462190732f * q + 0.0796870201f) * q - 0.64596402f) * q * r +
+                    (r * -4.37113900e-08f + r * 1.57079637f);
+    const float c =
+        (((0.000906727458f * q - 0.0208613515f) * q + 0.25366941f) * q - 1.23370055f) * q + 1.0f;
+    const int32_t k = (n + 4 - quarters) & 3;
+    const float w = (k & 1) ? s : c;
+    return turn == turn ? (((k + 1) & 2) ? -w : w) : turn;
+}""",
+    ),
     "sum": (
         (),
         """\
@@ -208,6 +257,39 @@ static inline float @_softplus(float x, float beta, float threshold) {
         """\
 static inline float @_log_sigmoid(float x) {
     return (x < 0.0f ? x : 0.0f) - @_log1p(@_exp(-@_abs(x)));
+}""",
+    ),
+    "log": (
+        ("bits", "log1p"),
+        """\
+/* For x from 1 on. */
+static inline float @_log(float x) {
+    @_bits b;
+    float n;
+    b.f = x;
+    n = (float)((int32_t)(b.u >> 23) - 127);
+    b.u = (b.u & 0x007fffffu) | 0x3f800000u;
+    return x == x ? n * 0.693147182f + @_log1p(b.f - 1.0f) : x;
+}""",
+    ),
+    "log_sum": (
+        ("exp", "log"),
+        """\
+/* The logarithm of the sum of what these are the logarithms of. */
+static inline float @_log_sum(const float *x, int n) {
+    float largest = x[0], sum = 0.0f;
+    int i;
+    for (i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    for (i = 0; i < n; ++i) sum += @_exp(x[i] - largest);
+    return largest + @_log(sum);
+}""",
+    ),
+    "log_add": (
+        ("exp", "log1p", "abs"),
+        """\
+/* The logarithm of the sum of what two are the logarithms of. */
+static inline float @_log_add(float x, float y) {
+    return (x > y ? x : y) + @_log1p(@_exp(-@_abs(x - y)));
 }""",
     ),
     "gelu": (

@@ -91,7 +91,7 @@ def _restored(described: description.Description) -> description.Description:
 
 
 # What it writes.
-STEPS = (
+STEPS: tuple[type, ...] = (
     kinds.Linear,
     kinds.Affine,
     kinds.Columns,

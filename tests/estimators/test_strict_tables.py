@@ -94,6 +94,15 @@ REFUSED = {
     "columns of two types": (
         of_labels(pd.DataFrame({"u": LABELS, "v": np.arange(ROWS) % 3})), r"y holds.*\(int, str\)",
     ),
+    "dates for labels": (
+        of_labels(np.array([dt.date(2020, 1, 1), dt.date(2021, 1, 1)] * (ROWS // 2))),
+        "y must hold numbers, booleans or texts, not date objects",
+    ),
+    "intervals for labels": (of_labels(pd.cut(FRAME["a"], 3)), "y must hold .*, not Interval objects"),
+    "one column of several labels to validate on": (
+        lambda: classifier().fit(FRAME, np.eye(ROWS, 2, dtype=int), validation_data=(FRAME, LABELS)),
+        "validation_data: y must have 2 columns of 0 and 1",
+    ),
     "numbers for labels": (of_labels(VALUES), "Unknown label type: continuous"),
     "labels of other rows": (of_labels(LABELS[:3]), r"inconsistent.*\[60, 3\]"),
     "texts for numbers": (of_values(LABELS), "y must hold numbers"),
@@ -220,6 +229,14 @@ def test_labels_that_are_taken(y, fitted):
     estimator = classifier().fit(FRAME, y)
     assert estimator.predict(FRAME).tolist() == fitted.predict(FRAME).tolist()
     assert estimator.score(FRAME, y) == fitted.score(FRAME, LABELS)
+
+
+def test_objects_that_are_integers_are_labels():
+    labels = (FRAME["a"] > 0).astype(int)
+    estimator = classifier().fit(FRAME, labels.astype(object))
+    assert estimator.classes_.dtype.kind == "i"
+    expected = classifier().fit(FRAME, labels).predict(FRAME)
+    np.testing.assert_array_equal(estimator.predict(FRAME), expected)
 
 
 def test_booleans_for_labels_and_numbers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,8 @@ def plain_targets(y: Any) -> Any:
     kinds = {type(value) for value in values.ravel()}
     if kinds <= {bool, np.bool_} and kinds:
         return values.astype(bool)
+    if kinds and all(issubclass(kind, Integral) for kind in kinds):
+        return np.array(values.tolist())
     texts = {kind for kind in kinds if issubclass(kind, str)}
     if texts and kinds != texts:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))

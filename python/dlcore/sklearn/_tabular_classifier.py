@@ -121,6 +121,11 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
     # ---- targets ----
 
     def _take_targets(self, y: Array) -> None:
+        if y.dtype.kind == "O" and y.size and not isinstance(y.flat[0], str):
+            raise TypeError(
+                f"y must hold numbers, booleans or texts, not {type(y.flat[0]).__name__} objects: "
+                f"convert it, such as by y.astype(str)"
+            )
         check_classification_targets(y)
         if y.ndim == 2 and type_of_target(y) == "multiclass-multioutput":
             self.classes_ = [np.unique(column) for column in y.T]
@@ -130,6 +135,10 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
             self.classes_ = self._label_binarizer.classes_
 
     def _encode_targets(self, y: Array) -> Array:
+        if self._is_multilabel and y.shape[1:] != (len(self.classes_),):
+            raise ValueError(
+                f"y must have {len(self.classes_)} columns of 0 and 1, got the shape {y.shape}"
+            )
         return self._encode(y)
 
     def _weigh(self, weight: Array | None, targets: Array) -> Array | None:

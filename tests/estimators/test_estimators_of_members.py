@@ -155,9 +155,6 @@ def test_what_is_refused_leaves_the_estimator_as_it_was():
         clf.hidden_values(X)
     with pytest.raises(ValueError, match="several members"):
         clf.to_sklearn()
-    for export in (lambda m: dl.to_c(m, "net"), dl.to_onnx):
-        with pytest.raises(TypeError, match="of 2 members has no export"):
-            export(clf)
     assert clf.estimators_[1].snapshot()(X).shape == (N,)
 
 

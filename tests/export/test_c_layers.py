@@ -27,6 +27,36 @@ def test_what_the_layers_compute(name, features, tmp_path):
         assert np.array_equal(np.isnan(y), np.isnan(model(x)))
 
 
+CATEGORIES = {
+    "one": lambda missing: dl.Embedding(5, 4, missing=missing),
+    "columns": lambda missing: dl.CategoricalEmbeddings(
+        [5, 3], [4, 2], columns=[2, 0], in_features=4, missing=missing
+    ),
+    "one-hot": lambda missing: dl.OneHotLinear([5, 3], 4, bias=missing == "error", missing=missing),
+}
+
+
+@pytest.mark.parametrize("missing", ["error", "category", "zeros"])
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_categories(name, missing, tmp_path):
+    first = CATEGORIES[name](missing)
+    model = dl.Sequential(first, dl.ReLU(), dl.Linear(first.out_features, 2), seed=0)
+    place = 2 if name == "columns" else 0
+    x = np.random.default_rng(0).integers(3, size=(20, first.in_features)).astype(np.float32)
+    x[3, place] = 4
+    library = Library(dl.to_c(model, "net"), tmp_path)
+    if missing != "error":
+        x[::4, place] = np.nan
+    assert error(library.rows("logits", x, 2), model(x)) < 2e-6
+    # What is no code has no embedding.
+    none = np.tile(x[:1], (6, 1))
+    none[:, place] = [-1, 5, 1.5, np.inf, 1e30, np.nan if missing == "error" else -0.5]
+    embedded = dl.Sequential(CATEGORIES[name](missing), seed=0)
+    width = embedded.out_features
+    y = Library(dl.to_c(embedded, "net"), tmp_path).rows("logits", none, width)
+    assert (np.isnan(y).sum(axis=1) == 4).all()
+
+
 def test_waves_to_a_few_ulp_of_their_largest(tmp_path):
     model = dl.Sequential(dl.Periodic(1, 1, bias=False))
     model[0].weight[...] = 1
@@ -76,7 +106,7 @@ def test_what_has_no_export_is_named():
     for layer, name in [
         (dl.PReLU(), "layers of PReLU"),
         (dl.ParametricActivation(2), "layers of ParametricActivation"),
-        (dl.PBLDEmbeddings(2), "branches, such as those of Residual and Parallel,"),
+        (dl.PBLDEmbeddings(2), "branches, such as those of Residual and Parallel, and ensembles"),
         (dl.LinearEmbeddings(2, 1), "embeddings of numbers"),
     ]:
         with pytest.raises(TypeError, match=rf"{name} have no export to int8; use dtype="):
@@ -84,9 +114,9 @@ def test_what_has_no_export_is_named():
     model = dl.Sequential(dl.LinearEnsemble(2, 1, 3), dl.EnsembleMean())
     with pytest.raises(TypeError, match="layers of members, such as LinearEnsemble, have no"):
         dl.to_c(model, "net", "int8", x)
-    inside = dl.Sequential(dl.Parallel(dl.Embedding(3, 2), dl.ReLU(), columns=[(0, 1), (1, 2)]))
-    with pytest.raises(TypeError, match="codes of categories have no export to C"):
-        dl.to_c(inside, "net")
+    inside = dl.Sequential(dl.OneHotLinear([3, 2], 2))
+    with pytest.raises(TypeError, match="codes of categories have no export to int8"):
+        dl.to_c(inside, "net", "int8", x)
     with pytest.raises(TypeError, match="RobustNormalizer have no export to C; to_onnx has one"):
         dl.to_c([dl.RobustNormalizer().fit(x), dl.Sequential(dl.Linear(2, 1))], "net")
 

@@ -77,8 +77,6 @@ def test_categories(kind, missing, dtype):
         x[7, -1 if kind == "one-hot" else 2 * (kind == "columns")] = bad
         with pytest.raises(Exception, match="out of"):
             outputs_of(dl.to_onnx(model), x)
-    with pytest.raises(TypeError, match="codes of categories have no export to C"):
-        dl.to_c(model, "model")
 
 
 LABELS = {

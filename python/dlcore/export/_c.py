@@ -151,9 +151,8 @@ def to_c(
     Raises
     ------
     TypeError
-        A part has no export, such as another transformer of a pipeline, a layer that takes codes of
-        categories, a `TabularClassifier` (whose networks have one) or, to int8, embeddings of numbers,
-        branches and members; the message names it.
+        A part has no export, such as another transformer of a pipeline, a `TabularClassifier` (whose
+        networks have one) or, to int8, embeddings, branches and members; the message names it.
     ValueError
         The name is no identifier of C; the calibration is missing, has no rows, other columns or
         numbers that are not finite; a part is not fitted; parameters are not finite in float32.
@@ -187,7 +186,7 @@ def to_c(
     multiply what rounding left.
 
     The members of an ensemble are computed one after the other, so that what a row takes on the stack
-    does not grow with them. `Periodic` takes whole turns away in double, and is within 2e-7 where a
+    does not grow with them. A code that is none of a layer's categories gives NaN. `Periodic` takes whole turns away in double, and is within 2e-7 where a
     double has 53 bits.
 
     In int8, weights have a scale for each output, activations one for each layer (Jacob et al.,

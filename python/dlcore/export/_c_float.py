@@ -25,6 +25,7 @@ STEPS: tuple[type, ...] = (
     kinds.Activation,
     kinds.Parametric,
     kinds.PReLU,
+    kinds.Categories,
     kinds.FeatureLinear,
     kinds.Periodic,
     kinds.Piecewise,

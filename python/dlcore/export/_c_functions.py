@@ -129,6 +129,27 @@ static inline void @_fill(float *to, float value, int n) {
     for (i = 1; i < n; i += 2) to[i] = value;
 }""",
     ),
+    "nan": (
+        ("bits",),
+        """\
+static inline float @_nan(void) {
+    @_bits b;
+    b.u = 0x7fc00000u;
+    return b.f;
+}""",
+    ),
+    "code": (
+        (),
+        """\
+/* The code that a number is, of so many, or -1. */
+static inline int @_code(float x, int size, int missing) {
+    int code;
+    if (x != x) return missing;
+    if (!(x >= 0.0f && x < (float)size)) return -1;
+    code = (int)x;
+    return (float)code == x ? code : -1;
+}""",
+    ),
     "turn": (
         (),
         """\

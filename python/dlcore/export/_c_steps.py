@@ -84,6 +84,8 @@ class Statements:
         elif isinstance(step, kinds.Missing):
             there, missing = ("0.0f", "1.0f") if step.indicates else (f"{self._at}[j]", "0.0f")
             self._elementwise(f"{self._at}[j] == {self._at}[j] ? {there} : {missing}")
+        elif isinstance(step, kinds.Categories):
+            self._categories(i, step)
         elif isinstance(step, kinds.FeatureLinear):
             self._feature_linear(i, step)
         elif isinstance(step, kinds.Periodic):
@@ -264,7 +266,29 @@ class Statements:
         self._each(f, f"{f}[j] == {x}[j] ? {x}[j] : {between}", self._padded)
         self._holds(f, self._width, self._padded)
 
-    # ---- embeddings of numbers ----
+    # ---- categories and embeddings of numbers ----
+
+    def _categories(self, i: int, step: kinds.Categories) -> None:
+        """Write rows of tables by their codes; a code that is none gives NaN."""
+        self._used |= {"code", "nan"}
+        self._indices.add("i")
+        x, y, name = self._at, self._next(), self._name
+        self._lines += [f"    {y}[{to}] = {x}[{column}];" for to, column in enumerate(step.numbers)]
+        begin = len(step.numbers)
+        for n, (column, table) in enumerate(zip(step.columns, step.tables, strict=True)):
+            size, width = len(table) - step.has_missing, table.shape[1]
+            t = self._constant(f"table_{i}_{n}", table, "an embedding")
+            missing = size if step.has_missing else -1
+            self._lines.append(f"    i = {name}_code({x}[{column}], {size}, {missing});")
+            row = f"i < 0 ? {name}_nan() : {t}[i][j]"
+            if step.bias is None:
+                self._each(f"({y} + {begin})" if begin else y, row, width)
+                begin += width
+            else:
+                added = self._constant(f"bias_{i}", step.bias, "a bias") if n == 0 else y
+                self._each(y, f"{added}[j] + ({row})", width)
+                begin = width
+        self._holds(y, begin, begin)
 
     def _of_features(self, features: int, width: int, lines: Iterable[str], **parts: Any) -> None:
         """Write a loop over features, each of which becomes so many values at y."""
@@ -327,8 +351,9 @@ class Statements:
 
     def _branches(self, step: kinds.Branches) -> None:
         given, kept = (self._at, self._width, self._padded), self._kept
-        to = self._next()
-        self._kept = kept | {_base(self._at), to}
+        is_mean = step.join not in ("concat", "sum")
+        to, *rest = self._sums(step.join if is_mean else "")
+        self._kept = kept | {_base(self._at), to, *rest}
         begin = 0
         for i, branch in enumerate(step.branches):
             self._at, self._width, self._padded = given
@@ -337,64 +362,86 @@ class Statements:
                 self._at = f"({self._at} + {start})" if start else self._at
                 self._width = self._padded = stop - start
             self.write(branch.steps)
-            if step.join == "sum" and i:
+            if is_mean:
+                if i == 0:
+                    begin = self._width
+                    self._begin_mean(step.join, [to, *rest])
+                self._add_member(step.join, [to, *rest], step.widths)
+            elif step.join == "sum" and i:
                 self._each(to, f"{to}[j] + {self._at}[j]", self._width)
-                continue
-            self._used.add("copy")
-            place = f"{to} + {begin}" if begin else to
-            self._lines.append(f"    {self._name}_copy({place}, {self._at}, {self._width});")
-            begin += self._width
+            else:
+                self._used.add("copy")
+                place = f"{to} + {begin}" if begin else to
+                self._lines.append(f"    {self._name}_copy({place}, {self._at}, {self._width});")
+                begin += self._width
         self._kept = kept
         self._holds(to, begin, begin)
+        if is_mean:
+            self._end_mean(step.join, [to, *rest], len(step.branches))
 
     def _members(self, step: kinds.Members) -> None:
         """Write a loop over members, whose results are added up."""
         kept, lines = self._kept, self._lines
-        to = self._next()
-        rest = self._free(_base(self._at), to)
-        sums = [to, rest] if step.mean_of == "sigmoid" else [to]
+        sums = self._sums(step.mean_of)
         self._kept = kept | {_base(self._at), *sums}
         index = f"m{len(self._of_members)}"
         self._indices.add(index)
         self._of_members.append(index)
         self._lines = []
         self.write(step.steps)
-        width = self._width
         self._add_member(step.mean_of, sums)
         inner, self._lines = self._lines, lines
         self._of_members.pop()
-        self._used.add("fill")
-        zero = "0.0f" if step.mean_of == "outputs" else "-3.4028235e38f"
-        self._lines += [f"    {self._name}_fill({own}, {zero}, {width});" for own in sums]
+        self._begin_mean(step.mean_of, sums)
         self._lines.append(f"    for ({index} = 0; {index} < {step.k}; ++{index}) {{")
         self._lines += [f"    {line}" for line in inner]
         self._lines.append("    }")
         self._kept = kept
-        for own in sums:
-            self._holds(own, width, width)
-        self._holds(to, width, width)
-        if step.mean_of == "sigmoid":
-            self._elementwise(f"{to}[j] - {rest}[j]")
-        elif step.mean_of == "softmax":
-            self._elementwise(f"{to}[j] - {number(np.float32(np.log(step.k)))}")
-        else:
-            self._elementwise(f"{to}[j] / {number(np.float32(step.k))}")
+        self._end_mean(step.mean_of, sums, step.k)
 
-    def _add_member(self, mean_of: str, sums: list[str]) -> None:
-        """Add the outputs of a member, or add up what its logarithms of probabilities stand for."""
-        y, name, width = f"{self._at}[j]", self._name, self._width
+    def _sums(self, mean_of: str) -> list[str]:
+        """Return the buffers in which members are added up: two for yes and no."""
+        first = self._next()
+        return [first, self._free(_base(self._at), first)] if mean_of == "sigmoid" else [first]
+
+    def _begin_mean(self, mean_of: str, sums: list[str]) -> None:
+        self._used.add("fill")
+        zero = "0.0f" if mean_of == "outputs" else "-3.4028235e38f"
+        self._lines += [f"    {self._name}_fill({own}, {zero}, {self._width});" for own in sums]
+
+    def _add_member(self, mean_of: str, sums: list[str], widths: tuple[int, ...] = ()) -> None:
+        """Add outputs of a member, or add up what its logarithms of probabilities stand for."""
+        at, name, width = self._at, self._name, self._width
         if mean_of == "outputs":
-            self._each(sums[0], f"{sums[0]}[j] + {y}", width)
+            self._each(sums[0], f"{sums[0]}[j] + {at}[j]", width)
             return
-        self._used |= {"log_add", "log_sigmoid"} if mean_of == "sigmoid" else {"log_add", "log_sum"}
+        self._used.add("log_add")
         if mean_of == "softmax":
+            self._used.add("log_sum")
             self._numbers.add("total")
-            self._lines.append(f"    total = {name}_log_sum({self._at}, {width});")
-            logarithms = [f"{y} - total"]
+            ends = np.cumsum(widths or (width,)).tolist()
+            for start, stop in itertools.pairwise([0, *ends]):
+                own, to = (f"({array} + {start})" if start else array for array in (at, sums[0]))
+                self._lines.append(f"    total = {name}_log_sum({own}, {stop - start});")
+                self._each(to, f"{name}_log_add({to}[j], {own}[j] - total)", stop - start)
+            return
+        logarithms = [f"{at}[j]"]
+        if mean_of == "sigmoid":
+            self._used.add("log_sigmoid")
+            logarithms = [f"{name}_log_sigmoid({sign}{at}[j])" for sign in ("", "-")]
+        for to, logarithm in zip(sums, logarithms, strict=True):
+            self._each(to, f"{name}_log_add({to}[j], {logarithm})", width)
+
+    def _end_mean(self, mean_of: str, sums: list[str], count: int) -> None:
+        to, *rest = sums
+        for own in (*rest, to):
+            self._holds(own, self._width, self._width)
+        if mean_of == "outputs":
+            self._elementwise(f"{to}[j] / {number(np.float32(count))}")
+        elif mean_of == "sigmoid":
+            self._elementwise(f"{to}[j] - {rest[0]}[j]")
         else:
-            logarithms = [f"{name}_log_sigmoid({sign}{y})" for sign in ("", "-")]
-        for own, logarithm in zip(sums, logarithms, strict=True):
-            self._each(own, f"{name}_log_add({own}[j], {logarithm})", width)
+            self._elementwise(f"{to}[j] - {number(np.float32(np.log(count)))}")
 
 
 def _base(at: str) -> str:

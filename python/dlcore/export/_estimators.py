@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from dlcore import sklearn as own
 from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
-from dlcore.export._network import of_network
+from dlcore.export._network import of_network, together
 from dlcore.export._steps import Columns
 from dlcore.export._tables import of_tabular
+from dlcore.sklearn._members import OF_ACTIVATION
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -27,11 +28,6 @@ def of_estimator(function: str, estimator: Any, folds: bool) -> Description | No
     """Describe an estimator or a pipeline that ends in one; None for what is no estimator."""
     if isinstance(estimator, own.MLPClassifier | own.MLPRegressor):
         check_is_fitted(estimator, "model_")
-        if estimator._has_members:
-            raise TypeError(
-                f"{function}: {type(estimator).__name__} of {len(estimator.estimators_)} members has "
-                f"no export; each of its estimators_ has one"
-            )
         described: Description = estimator._answer(lambda est: _of_network(function, est, folds))
         return described
     if isinstance(estimator, own.TabularClassifier | own.TabularRegressor):
@@ -122,10 +118,14 @@ def _float64(values: Any) -> Array:
 
 
 def _of_network(function: str, estimator: Any, folds: bool) -> Description:
-    model = estimator._network()
+    described = of_network(estimator._network(), folds)
+    if estimator._has_members:
+        networks = [of_network(member._network(), folds) for member in estimator.estimators_]
+        widths = estimator._widths() if getattr(estimator, "_has_many_targets", False) else None
+        described = together(networks, OF_ACTIVATION[estimator.out_activation_], widths)
     names = getattr(estimator, "feature_names_in_", ())
     return replace(
-        of_network(model, folds),
+        described,
         output=_output(function, estimator),
         feature_names=tuple(map(str, names)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dlcore.nn._parallel import Branches
 from dlcore.nn._transfer import fold_batch_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
@@ -35,6 +36,14 @@ def of_network(model: Sequential, folds: bool = False) -> Description:
             f"append one"
         )
     return Description(steps, model.dtype, model.in_features, model.out_features, Output())
+
+
+def together(
+    networks: Sequence[Description], mean_of: str, widths: Sequence[int] | None
+) -> Description:
+    """Describe several networks over the same rows by the mean of what they give."""
+    branches = tuple(kinds.Branch(None, own.steps) for own in networks)
+    return replace(networks[0], steps=(kinds.Branches(branches, mean_of, tuple(widths or ())),))
 
 
 class _Layers:

@@ -36,7 +36,7 @@ def to_onnx(
         A `Sequential`; a fitted `MLPClassifier` or `MLPRegressor` of `dlcore.sklearn`; a fitted
         scikit-learn `Pipeline` of `StandardScaler` and `MinMaxScaler`, dlcore's or scikit-learn's
         own, and such an estimator; a `TransformedTargetRegressor` of these; fitted normalizers
-        and a `Sequential` in a list; or a fitted `TabularClassifier` or `TabularRegressor`.
+        and a `Sequential` in a list; an `Ensemble` in the place of a `Sequential`; or a fitted `TabularClassifier` or `TabularRegressor`.
     path : str or path, optional
         Where to write it: a file ending in ".onnx", which is replaced as a whole or not at all.
     output : {"identity", "softmax", "sigmoid", "exp"}, optional

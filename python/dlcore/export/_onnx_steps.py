@@ -198,6 +198,8 @@ class Steps(Activations):
             return self._reduced("ReduceMean", x, 0)
         if of == "softmax":
             return self._log_of_mean(self.add("LogSoftmax", x, axis=-1))
+        if of == "exp":
+            return self._log_of_mean(x)
         minus = self.add("Neg", x)
         yes = self._log_of_mean(self.add("Neg", self._smooth(minus)))
         return self.add("Sub", yes, self._log_of_mean(self.add("Neg", self._smooth(x))))

@@ -11,8 +11,9 @@ import numpy as np
 from dlcore._common.checks import check_floating
 from dlcore.export._description import Description, Output, after
 from dlcore.export._labels import as_labels
-from dlcore.export._network import of_network
+from dlcore.export._network import of_network, together
 from dlcore.export._normalizers import of_normalizer
+from dlcore.many._ensemble import Ensemble
 from dlcore.nn._sequential import Sequential
 
 # What `output=` may make of the outputs of a network that is no estimator's.
@@ -60,6 +61,9 @@ def describe(
 def _described(function: str, model: Any, folds: bool) -> Description:
     if isinstance(model, Sequential):
         return of_network(model, folds)
+    if isinstance(model, Ensemble):
+        networks = [of_network(member, folds) for member in model.models]
+        return together(networks, model.of, None)
     if isinstance(model, list | tuple):
         *before, last = model or (None,)
         described = _described(function, last, folds)

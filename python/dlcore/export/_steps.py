@@ -196,7 +196,8 @@ class Branches:
     """Branches over the same rows, and what their results become.
 
     They lie side by side, "concat", are added, "sum", or have a mean as that of `Members`, "outputs",
-    "softmax" or "sigmoid"; the probabilities are those of targets with so many classes each.
+    "softmax" or "sigmoid", or "exp", of the values whose logarithms they are; the probabilities are
+    those of targets with so many classes each.
     """
 
     branches: tuple[Branch, ...]
@@ -250,7 +251,7 @@ NAMES: dict[type, str] = {
     Periodic: "embeddings of numbers",
     Piecewise: "embeddings of numbers",
     Missing: "embeddings of numbers",
-    Branches: "branches, such as those of Residual and Parallel,",
+    Branches: "branches, such as those of Residual and Parallel, and ensembles",
     Members: "layers of members, such as LinearEnsemble,",
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dlcore.export import _steps as kinds
-from dlcore.export._description import Description, Output, Table, TableColumn
+from dlcore.export._description import Output, Table, TableColumn
 from dlcore.export._labels import as_labels
-from dlcore.export._network import of_network
+from dlcore.export._network import of_network, together
 from dlcore.export._normalizers import first_columns, of_normalizer
 from dlcore.sklearn._preparation import Preparation
 from dlcore.sklearn._recipes import RECIPES
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dlcore._common.typing import Array
+    from dlcore.export._description import Description
     from dlcore.sklearn._table_encoder import TableEncoder
 
 
@@ -31,24 +33,22 @@ def of_tabular(function: str, estimator: Any, folds: bool) -> Description:
     prepare = Preparation(**estimator._prepared)
     prepared = _prepared(function, prepare, encoder.cardinalities_)
     networks = [of_network(model, folds) for model in estimator.models_]
-    steps = networks[0].steps
+    described = networks[0]
     if len(networks) > 1:
-        mean_of, widths = estimator._averaged()
-        branches = tuple(kinds.Branch(None, own.steps) for own in networks)
-        steps = (kinds.Branches(branches, mean_of, tuple(widths or ())),)
+        described = together(networks, *estimator._averaged())
+    steps = described.steps
     if isinstance(estimator, TabularRegressor):
         output = _values(estimator)
     else:
         output = _classes(function, estimator)
         steps = (*steps, _temperatures(estimator))
-    return Description(
-        steps,
-        networks[0].dtype,
-        len(columns),
-        networks[0].out_features,
-        output,
-        tuple(map(str, getattr(estimator, "feature_names_in_", ()))),
-        Table(columns, prepared, np.dtype(np.float64)),
+    return replace(
+        described,
+        steps=steps,
+        in_features=len(columns),
+        output=output,
+        feature_names=tuple(map(str, getattr(estimator, "feature_names_in_", ()))),
+        table=Table(columns, prepared, np.dtype(np.float64)),
     )
 
 

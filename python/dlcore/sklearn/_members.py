@@ -19,7 +19,7 @@ from dlcore.sklearn._streaming import INTERRUPTED
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
-_OF_ACTIVATION = {"softmax": "softmax", "logistic": "sigmoid", "identity": "outputs", "exp": "exp"}
+OF_ACTIVATION = {"softmax": "softmax", "logistic": "sigmoid", "identity": "outputs", "exp": "exp"}
 
 
 class MembersMixin:
@@ -99,7 +99,7 @@ class MembersMixin:
     def _mean_of_members(self: Any, X: Any) -> Array:
         """Return the outputs that stand for the mean of the members' probabilities or values."""
         every = [member._run_network(X) for member in self.estimators_]
-        of = _OF_ACTIVATION[self.out_activation_]
+        of = OF_ACTIVATION[self.out_activation_]
         has_many = getattr(self, "_has_many_targets", False)
         return mean_of(every, of, self._widths() if has_many else None)
 

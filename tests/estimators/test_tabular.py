@@ -533,6 +533,9 @@ def test_targets_of_regression_are_scaled_and_not_exceeded():
         assert r2_score(SIGNAL, estimator.predict(FRAME) / factor) > 0.5
         predicted = estimator.predict(FRAME.assign(size=1e9))
         assert y.min() <= predicted.min() <= predicted.max() <= y.max()
+        # Parameters are of the next fit.
+        estimator.set_params(recipe="tabm", members=4, num_embeddings=None)
+        np.testing.assert_array_equal(estimator.predict(FRAME.assign(size=1e9)), predicted)
 
 
 # ---- what they tell ------------------------------------------------------------------------------

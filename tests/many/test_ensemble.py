@@ -196,9 +196,6 @@ def test_what_does_not_fit_is_told():
         ensemble.prune(x, y, keep=None, method="best")
     with pytest.raises(IndexError):
         ensemble.prune(x, y + 3)
-    for export in (lambda m: dl.to_c(m, "net"), dl.to_onnx):
-        with pytest.raises(TypeError, match="Ensemble"):
-            export(ensemble)
 
 
 @pytest.mark.parametrize("loss", [None, "mse", dl.HuberLoss(0.5)])

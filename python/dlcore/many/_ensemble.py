@@ -244,11 +244,10 @@ class Ensemble:
         metric = of_loss(self.loss)
 
         def loss_of(some: Array) -> float:
-            value = metric(part.y, some, part.weight)
-            return value if value == value else np.inf  # noqa: PLR0124 - NaN
+            return metric(part.y, some, part.weight)
 
         if method == "best":
-            losses = np.array([loss_of(own) for own in outputs])
+            losses = [loss_of(own) for own in outputs]  # of which NaN is sorted last
             return self._some(np.argsort(losses, kind="stable")[:keep].tolist())
         return self._some(selected(outputs, loss_of, Mean(self.of), keep))
 

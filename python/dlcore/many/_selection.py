@@ -23,7 +23,7 @@ def selected(
     outputs : sequence of ndarray of shape (N, out_features)
         Of each member.
     loss_of : callable
-        The loss of outputs, which is no NaN.
+        The loss of outputs; NaN is the worst.
     mean : Mean
         Of no outputs yet.
     keep : int or None
@@ -42,6 +42,7 @@ def selected(
     left, best = list(range(len(outputs))), np.inf
     while left and len(chosen) != keep:
         losses = np.array([loss_of(mean.with_(outputs[i]).outputs()) for i in left])
+        losses[np.isnan(losses)] = np.inf  # which `argmin` would take for the least
         place = int(losses.argmin())
         if keep is None and chosen and not losses[place] < best:
             break

@@ -59,7 +59,7 @@ def _best(
     metric = of_loss(loss)
 
     def loss_of(some: Array) -> float:
-        return float(np.nan_to_num(metric(y, some, weight), nan=np.inf))
+        return metric(y, some, weight)
 
     return sorted(selected(outputs, loss_of, mean, keep))
 

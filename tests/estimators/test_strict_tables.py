@@ -24,6 +24,7 @@ FRAME = pd.DataFrame({
     "a": RNG.normal(size=ROWS), "k": RNG.choice(list("xyz"), ROWS), "b": RNG.choice([True, False], ROWS)
 })  # fmt: skip
 LABELS = np.where(FRAME["a"] > 0, "p", "q")
+THREE = np.where(FRAME["a"] > 1, "r", LABELS)
 VALUES = 2 * FRAME["a"].to_numpy()
 
 
@@ -134,6 +135,28 @@ REFUSED = {
         "X has 2 features, but TabularClassifier is expecting 3",
     ),
     "no rows": (lambda: classifier().fit(FRAME, LABELS).predict(FRAME[:0]), "0 sample.*TabularClassifier"),
+    "quantiles of texts": (
+        lambda: regressor().fit(FRAME, VALUES).predict_quantiles(FRAME, ["low"]),
+        "quantiles must hold numbers.*'low'",
+    ),
+    "a score of no targets": (lambda: regressor().fit(FRAME, VALUES).score(FRAME, None), "requires y"),
+    "a score of rows without a target": (
+        lambda: classifier().fit(FRAME, LABELS).score(FRAME, [None, *LABELS[1:]]), r"y contains None, at y\[0\]",
+    ),
+    "a score of other columns": (
+        lambda: classifier().fit(FRAME, np.stack([LABELS, THREE], axis=1)).score(FRAME, LABELS),
+        r"y must have the shape \(60, 2\), got \(60,\)",
+    ),
+    "weights of texts for a score": (
+        lambda: classifier().fit(FRAME, LABELS).score(FRAME, LABELS, ["much"] * ROWS),
+        "sample_weight must hold numbers.*'much'",
+    ),
+    "a negative weight for importances": (
+        lambda: regressor().fit(FRAME, VALUES).permutation_importance(
+            FRAME, VALUES, sample_weight=-np.ones(ROWS)
+        ),
+        r"sample_weight.*\s.*-1.0 at sample_weight\[0\]",
+    ),
     "no repeats": (
         lambda: classifier().fit(FRAME, LABELS).permutation_importance(FRAME, LABELS, n_repeats=0),
         "n_repeats must be",
@@ -237,6 +260,13 @@ def test_objects_that_are_integers_are_labels():
     assert estimator.classes_.dtype.kind == "i"
     expected = classifier().fit(FRAME, labels).predict(FRAME)
     np.testing.assert_array_equal(estimator.predict(FRAME), expected)
+    right = np.mean(expected == labels)
+    for y in (labels, labels.astype(object), labels.astype("Int64"), labels.to_frame()):
+        assert estimator.score(FRAME, y) == pytest.approx(right)
+        options = {"n_repeats": 2, "random_state": 0}
+        found = estimator.permutation_importance(FRAME, y, **options).importances
+        plain = estimator.permutation_importance(FRAME, labels, **options).importances
+        np.testing.assert_array_equal(found, plain)
 
 
 def test_booleans_for_labels_and_numbers():

@@ -138,7 +138,7 @@ def check_weights(weight: Any, X: Any) -> Array | None:
     if weight is None:
         return None
     without_mask(weight, "sample_weight")
-    _check_numbers("sample_weight", weight)
+    check_numbers("sample_weight", weight)
     try:
         weights: Array = _check_sample_weight(weight, X, ensure_non_negative=True)
     except ValueError as error:
@@ -192,7 +192,7 @@ def _first_not_finite(name: str, values: Any, dtype: Any) -> str:
     return f"The first is {entries[found]} at {name}[{where}]{column}."
 
 
-def _check_numbers(name: str, values: Any) -> None:
+def check_numbers(name: str, values: Any) -> None:
     """Raise a TypeError that names what holds texts or the like; others say what else is wrong."""
     try:
         _as_numbers(values)

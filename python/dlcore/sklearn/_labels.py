@@ -162,8 +162,10 @@ class LabelsMixin:
     def _score_function(self, y: Any, decided: Array, sample_weight: Any = None) -> float:
         """Return the share of rows that are right, in all columns of classes."""
         if self._has_many_targets:
-            right = (np.asarray(y) == decided).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
+            y = np.asarray(y)
+            if y.shape != decided.shape:
+                raise ValueError(f"y must have the shape {decided.shape}, got {y.shape}")
+            return float(np.average((y == decided).all(axis=1), weights=sample_weight))
         return float(accuracy_score(y, decided, sample_weight=sample_weight))
 
     def _count_outputs(self, y: Array) -> int:  # noqa: ARG002

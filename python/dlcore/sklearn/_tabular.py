@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
-    _check_sample_weight,
     _check_y,
     check_is_fitted,
     column_or_1d,
@@ -160,14 +159,14 @@ class TabularMixin:
                 f"prune_to={self.prune_to} must be at most {count}, which are the members of {of}"
             )
 
-    def _checked_y(self: Any, y: Any) -> Array:
+    def _checked_y(self: Any, y: Any, *, warn: bool = True) -> Array:
         if y is None:  # in scikit-learn's words
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is "
                 f"None."
             )
         y = _check_y(plain_targets(y), multi_output=True)
-        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        return column_or_1d(y, warn=warn) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _checked_validation(self: Any, data: Any) -> tuple[Array, Array, Array | None]:
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
@@ -372,6 +371,22 @@ class TabularMixin:
         mean: Array = self._mean_of_members(model(x).astype(np.float64) for model in self.models_)
         return mean
 
+    def _score(self: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        prepare, encoded = self._prepare(X)
+        y, weight = self._checked_to_score(encoded, y, sample_weight)
+        score: float = self._score_function(
+            y, self._decide(self._outputs_of(prepare, encoded)), weight
+        )
+        return score
+
+    def _checked_to_score(
+        self: Any, encoded: Array, y: Any, sample_weight: Any
+    ) -> tuple[Array, Array | None]:
+        """Return targets and weights as `fit` takes them, of as many rows as were encoded."""
+        y = self._checked_y(y, warn=False)  # as scikit-learn's scores
+        check_consistent_length(encoded, y)
+        return y, check_weights(sample_weight, encoded)
+
     def prepare(self: Any, X: Any) -> Array:
         """Return what the networks are given of a table, of shape (n_samples, inputs), in float32.
 
@@ -409,15 +424,12 @@ class TabularMixin:
         """
         prepare, encoded = self._prepare(X)
         n_repeats = check_positive_int("n_repeats", n_repeats)
-        y = np.asarray(y)
-        check_consistent_length(encoded, y)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, encoded)
+        y, weight = self._checked_to_score(encoded, y, sample_weight)
         rng = check_random_state(random_state)
 
         def score() -> float:
             decided = self._decide(self._outputs_of(prepare, encoded))
-            value: float = self._score_function(y, decided, sample_weight)
+            value: float = self._score_function(y, decided, weight)
             return value
 
         whole = score()

@@ -238,7 +238,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean accuracy; with several targets the share of rows right in all of them."""
-        return self._score_function(np.asarray(y), self.predict(X), sample_weight)
+        return self._score(X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

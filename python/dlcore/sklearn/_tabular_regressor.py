@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from dlcore._common.arrays import first_true
 from dlcore.many._mean import mean_of
 from dlcore.nn._losses import MSELoss
-from dlcore.sklearn._checks import finite_targets
+from dlcore.sklearn._checks import check_numbers, finite_targets
 from dlcore.sklearn._parameters import set_parameters
 from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
@@ -209,6 +209,8 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            quantiles are no numbers.
         ValueError
             An order is not in [0, 1], or the fit had no rows to validate on.
 
@@ -218,6 +220,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         regression, JASA 2018.
         """
         check_is_fitted(self, "models_")
+        check_numbers("quantiles", quantiles)
         orders = np.asarray(quantiles, np.float64)
         if orders.ndim != 1 or not ((orders >= 0) & (orders <= 1)).all():
             raise ValueError(f"quantiles must be numbers from 0 to 1, not {quantiles!r:.100}")
@@ -241,7 +244,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R²."""
-        return self._score_function(y, self.predict(X), sample_weight)
+        return self._score(X, y, sample_weight)
 
     def _score_function(self, y: Any, predicted: Array, sample_weight: Any) -> float:
-        return float(r2_score(np.asarray(y), predicted, sample_weight=sample_weight))
+        return float(r2_score(y, predicted, sample_weight=sample_weight))

@@ -184,8 +184,6 @@ def test_what_has_no_export_is_named():
     pipeline = make_pipeline(StandardScaler(), estimator).fit(numbers, SIGNAL)
     with pytest.raises(TypeError, match=r"no step .* before it, not after StandardScaler"):
         dl.to_onnx(pipeline)
-    with pytest.raises(TypeError, match=r"TabularRegressor has no export to C, only its networks"):
-        dl.to_c(pipeline[-1], "net")
     with pytest.raises(ValueError, match="the estimator says what its outputs mean"):
         dl.to_onnx(pipeline[-1], output="exp")
     named = FRAME.rename(columns={"size": "label"})

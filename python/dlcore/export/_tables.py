@@ -132,7 +132,5 @@ def _classes(function: str, estimator: Any) -> Output:
 
 
 def _temperatures(estimator: Any) -> kinds.Affine:
-    temperatures = np.array(estimator.temperatures_, np.float32)
-    if not estimator._is_multilabel:
-        temperatures = np.repeat(temperatures, estimator._widths())
+    temperatures = np.repeat(np.array(estimator.temperatures_, np.float32), estimator._widths())
     return kinds.Affine(1 / temperatures, np.zeros_like(temperatures))

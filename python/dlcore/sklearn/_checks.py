@@ -93,9 +93,10 @@ def plain_targets(y: Any) -> Any:
     if values.dtype.kind == "f":
         _check_complete(values, np.isnan(values))
         return values
-    missing = [is_missing(value) for value in values.ravel()]
-    _check_complete(values, np.reshape(missing, values.shape))
-    kinds = {type(value) for value in values.ravel()}
+    kinds = set(map(type, values.ravel()))
+    if not kinds <= {str, np.str_}:
+        missing = [is_missing(value) for value in values.ravel()]
+        _check_complete(values, np.reshape(missing, values.shape))
     if kinds <= {bool, np.bool_} and kinds:
         return values.astype(bool)
     if kinds and all(issubclass(kind, Integral) for kind in kinds):

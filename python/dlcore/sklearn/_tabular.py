@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from contextlib import suppress
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +21,7 @@ from sklearn.utils.validation import (
 )
 
 from dlcore._common.checks import check_positive_int
-from dlcore._native.threads import get_num_threads, num_threads
+from dlcore._native.threads import get_num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.many._fit_many import fit_many
 from dlcore.many._mean import Mean
@@ -80,7 +79,8 @@ PARAMETERS = """
         them, and at most 500 for TabM, which stops where 16 bring nothing.
     time_limit : float, default=None
         Seconds after which the fit of all networks together ends; as many epochs are planned as fit
-        into them. A fit within a limit is not the same each time.
+        into them, and fewer members where they do not last for an epoch of each. A fit within a
+        limit is not the same each time.
     validation_fraction : float, default=0.2
         Share of the rows that are held out to find the best epoch, in the proportions of the
         classes; 0, or fewer than 5 rows, trains to the last epoch. Not used with ``validation_data``.
@@ -233,14 +233,10 @@ class TabularMixin:
         seeds = rng.integers(2**31, size=int(self.members)).tolist()
         epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
         size = recipe.batch_size(len(x))
-        # Each member has the time of all, less that of those that are trained before or after it.
-        at_once = min(self.members, get_num_threads())
-        turns = math.ceil(self.members / at_once)
         begun, left = time.monotonic(), None
         if self.time_limit is not None:
-            with num_threads(get_num_threads() // at_once):
-                seconds = self.time_limit / turns
-                epochs = min(epochs, self._epochs_within(seconds, (x, y, weight), size, seeds[0]))
+            count, most = self._within_limit((x, y, weight), size, seeds)
+            seeds, epochs = seeds[:count], min(epochs, most)
         plans = [self._plan(x, epochs, size, seed) for seed in seeds]
         bests = [BestEpoch(self._monitor(), patience=recipe.patience or epochs) for _ in plans]
         trainers = [
@@ -248,6 +244,7 @@ class TabularMixin:
             for plan, seed, best in zip(plans, seeds, bests, strict=True)
         ]
         if self.time_limit is not None:
+            turns = math.ceil(len(seeds) / self._at_once())
             left = max(self.time_limit - (time.monotonic() - begun), 1e-3) / turns
         options: dict[str, Any] = {
             "epochs": epochs,
@@ -258,7 +255,7 @@ class TabularMixin:
             "verbose": int(self.verbose),
         }
         try:
-            if self.members == 1:  # which shows each epoch
+            if len(trainers) == 1:  # which shows each epoch
                 trainers[0].fit(x, y, **options)
             else:
                 fit_many(trainers, x, y, **options)
@@ -308,28 +305,45 @@ class TabularMixin:
             seed=seed,
         )
 
-    def _epochs_within(
-        self: Any, seconds: float, rows: tuple[Array, Array, Array | None], size: int, seed: int
-    ) -> int:
-        """Return how many epochs fit into a time, by what some updates of another network take."""
+    def _at_once(self: Any) -> int:
+        """Return how many members are trained at a time."""
+        return min(int(self.members), get_num_threads())
+
+    def _within_limit(
+        self: Any, rows: tuple[Array, Array, Array | None], size: int, seeds: list[int]
+    ) -> tuple[int, int]:
+        """Return how many members, and of how many epochs, the time limit lasts for.
+
+        It is told by what some updates take, of as many other networks as are trained at a time.
+        """
         x, y, weight = rows
-        trainer = self._trainer(self._plan(x, _TRIED, size, seed), seed)
-        begun = time.monotonic()
-        with suppress(FloatingPointError):
-            trainer.fit(
-                x,
-                y,
-                epochs=_TRIED,
-                batch_size=size,
-                sample_weight=weight,
-                max_iterations=_TRIED,
-                max_time=max(0.1 * seconds, 1e-3),
-                log_every=1,
-                verbose=0,
-            )
-        done = max(1, len(trainer.history.iterations.get("loss", ())))
-        each = (time.monotonic() - begun) / done
-        return max(1, int(_SHARE * seconds / (each * math.ceil(len(x) / size))))
+        at_once, begun = self._at_once(), time.monotonic()
+        trainers = [
+            self._trainer(self._plan(x, _TRIED, size, seed), seed) for seed in seeds[:at_once]
+        ]
+        made = (time.monotonic() - begun) / at_once
+        turns = math.ceil(len(seeds) / at_once)
+        tried = time.monotonic()
+        fit_many(
+            trainers,
+            x,
+            y,
+            epochs=_TRIED,
+            batch_size=size,
+            sample_weight=weight,
+            max_iterations=_TRIED,
+            max_time=max(0.1 * self.time_limit / turns, 1e-3),
+            log_every=1,
+            on_error="continue",
+            verbose=0,
+        )
+        done = sum(len(own.history.iterations.get("loss", ())) for own in trainers) / at_once
+        each = (time.monotonic() - tried) / max(1, done)
+        epoch = each * math.ceil(len(x) / size)
+        left = _SHARE * self.time_limit - (time.monotonic() - begun)
+        count = min(len(seeds), max(1, int(left / (made + epoch / at_once))))
+        turns = math.ceil(count / at_once)
+        return count, max(1, int((left - count * made) / (turns * epoch)))
 
     # ---- predictions ----
 

@@ -126,6 +126,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     def _begin_fit(self, targets: Array, weight: Array | None) -> None:
         """Learn what the targets are scaled by."""
+        self._clips = RECIPES[self.recipe].clips_values
         self._low, self._high = targets.min(axis=0), targets.max(axis=0)
         size = np.maximum(np.abs(self._low), np.abs(self._high))
         size = np.where(size > 0, size, 1.0)  # whose squares are numbers
@@ -179,9 +180,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     def _values(self, outputs: Array) -> Array:
         values: Array = outputs * self._spread + self._mean
-        return (
-            np.clip(values, self._low, self._high) if RECIPES[self.recipe].clips_values else values
-        )
+        return np.clip(values, self._low, self._high) if self._clips else values
 
     def _decide(self, outputs: Array) -> Array:
         values = self._values(outputs)

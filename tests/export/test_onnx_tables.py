@@ -198,6 +198,13 @@ def test_what_has_no_export_is_named():
             dl.to_onnx([normalizer.fit(tiny), dl.Sequential(dl.Linear(1, 1))])
 
 
+def test_values_are_clipped_by_the_recipe_of_the_fit():
+    estimator, rows = fitted("number"), new_rows()
+    estimator.set_params(recipe="tabm")
+    estimator._low, estimator._high = estimator._low + 1, estimator._high - 1
+    check(estimator, answers_of(dl.to_onnx(estimator), columns_of(rows)), rows)
+
+
 def test_a_network_of_an_estimator_takes_what_prepare_gives():
     estimator = fitted("three")
     x = estimator.prepare(new_rows())

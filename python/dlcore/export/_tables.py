@@ -14,7 +14,6 @@ from dlcore.export._labels import as_labels
 from dlcore.export._network import of_network, together
 from dlcore.export._normalizers import first_columns, of_normalizer
 from dlcore.sklearn._preparation import Preparation
-from dlcore.sklearn._recipes import RECIPES
 from dlcore.sklearn._tabular_regressor import TabularRegressor
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def _made(prepare: Preparation, rows: Array) -> Array:
 
 def _values(estimator: TabularRegressor) -> Output:
     low, high = -np.inf, np.inf
-    if RECIPES[estimator.recipe].clips_values:
+    if estimator._clips:
         low, high = estimator._low, estimator._high
     spread, mean = estimator._spread, estimator._mean
     return Output(restore=kinds.Columns(np.zeros_like(mean), spread, mean, low, high))

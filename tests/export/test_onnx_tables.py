@@ -184,8 +184,6 @@ def test_what_has_no_export_is_named():
     pipeline = make_pipeline(StandardScaler(), estimator).fit(numbers, SIGNAL)
     with pytest.raises(TypeError, match=r"no step .* before it, not after StandardScaler"):
         dl.to_onnx(pipeline)
-    with pytest.raises(TypeError, match=r"TabularRegressor has no export to C, only its networks"):
-        dl.to_c(pipeline[-1], "net")
     with pytest.raises(ValueError, match="the estimator says what its outputs mean"):
         dl.to_onnx(pipeline[-1], output="exp")
     named = FRAME.rename(columns={"size": "label"})
@@ -198,6 +196,13 @@ def test_what_has_no_export_is_named():
     for normalizer in (dl.QuantileNormalizer(), dl.RobustNormalizer()):
         with pytest.raises(ValueError, match="near the limits of float64"):
             dl.to_onnx([normalizer.fit(tiny), dl.Sequential(dl.Linear(1, 1))])
+
+
+def test_values_are_clipped_by_the_recipe_of_the_fit():
+    estimator, rows = fitted("number"), new_rows()
+    estimator.set_params(recipe="tabm")
+    estimator._low, estimator._high = estimator._low + 1, estimator._high - 1
+    check(estimator, answers_of(dl.to_onnx(estimator), columns_of(rows)), rows)
 
 
 def test_a_network_of_an_estimator_takes_what_prepare_gives():

@@ -129,7 +129,8 @@ def to_c(
     Parameters
     ----------
     model : Sequential, estimator, Pipeline or sequence
-        As in `to_onnx`, but for estimators of tables.
+        As in `to_onnx`. Of a `TabularClassifier` or a `TabularRegressor` it is what follows its
+        encoder: rows are those of ``estimator.encoder_.transform(X)``, numbers and then codes.
     name : str
         What the names in the header begin with, an identifier of C. Macros have it in capitals.
     dtype : {"float32", "int8"}
@@ -151,8 +152,9 @@ def to_c(
     Raises
     ------
     TypeError
-        A part has no export, such as another transformer of a pipeline, a `TabularClassifier` (whose
-        networks have one) or, to int8, embeddings, branches and members; the message names it.
+        A part has no export, such as another transformer of a pipeline, `QuantileNormalizer` and
+        with it the numbers of recipe="tabm", or, to int8, embeddings, branches and members; the
+        message names it.
     ValueError
         The name is no identifier of C; the calibration is missing, has no rows, other columns or
         numbers that are not finite; a part is not fitted; parameters are not finite in float32.
@@ -219,11 +221,7 @@ def to_c(
     is_float = dtype == "float32"
     options: dict[str, Any] = {"output": output, "classes": classes, "folds": not is_float}
     described = describe("to_c", model, **options)
-    if described.table is not None:
-        raise TypeError(
-            f"to_c: {type(model).__name__} has no export to C, only its networks have: pass one of "
-            f"models_, whose rows are estimator.prepare(X); to_onnx takes all of it"
-        )
+    described = described.of_encoded_rows()
     if described.in_features is None:
         raise ValueError("to_c: the model takes any number of features; begin with a Linear layer")
     if is_float:

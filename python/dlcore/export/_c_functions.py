@@ -179,6 +179,17 @@ static inline float @_cosine(float turn, int32_t quarters) {
     return turn == turn ? (((k + 1) & 2) ? -w : w) : turn;
 }""",
     ),
+    "smooth_clip": (
+        ("inverse_root",),
+        """\
+/* x / sqrt(1 + (x / bound)^2) */
+static inline float @_smooth_clip(float x, float bound) {
+    const float z = x / bound;
+    const float low = z < -1e18f ? -1e18f : z; /* whose square is a number */
+    const float c = low > 1e18f ? 1e18f : low;
+    return bound * (c * @_inverse_root(1.0f + c * c));
+}""",
+    ),
     "sum": (
         (),
         """\

@@ -65,6 +65,12 @@ class Statements:
             self._linear(i, step)
         elif isinstance(step, kinds.Columns):
             self._columns(i, step, f"{self._at}[j]")
+        elif isinstance(step, kinds.SmoothClip):
+            self._used.add("smooth_clip")
+            bound = number(np.float32(step.bound))
+            self._elementwise(f"{self._name}_smooth_clip({self._at}[j], {bound})")
+        elif isinstance(step, kinds.Take):
+            self._take(i, step)
         elif isinstance(step, kinds.Affine):
             self._scaled(f"{self._at}[j]", i, step.weight, step.bias)
         elif isinstance(step, kinds.BatchNorm):
@@ -130,6 +136,7 @@ class Statements:
         self._lines.append(f"    for (j = 0; j < {count}; ++j) {to}[j] = {expression};")
 
     def _pad(self, values: Array) -> Array:
+        assert values.shape[-1] == self._width
         rows = [(0, 0)] * (values.ndim - 1)
         return np.pad(values, [*rows, (0, self._padded - values.shape[-1])])
 
@@ -216,10 +223,13 @@ class Statements:
         if step.add.any():
             mapped += f" + {named('add', step.add)}"
         self._store(f"(float)({mapped})", to)
-        for comparison, bound in (("<", step.low), (">", step.high)):
+        for comparison, kind, bound in (("<", "low", step.low), (">", "high", step.high)):
             if np.isfinite(bound).all():
                 place = f"{to or self._at}[j]"
-                limit = number(np.float32(bound))
+                if isinstance(bound, np.ndarray):
+                    limit = f"{self._constant(f'{kind}_{i}', bound, 'a bound')}[j]"
+                else:
+                    limit = number(np.float32(bound))
                 self._store(f"{place} {comparison} {limit} ? {limit} : {place}", to)
 
     def _store(self, expression: str, to: str) -> None:
@@ -227,6 +237,13 @@ class Statements:
             self._lines.append(f"    for (j = 0; j < {self._width}; ++j) {to}[j] = {expression};")
         else:
             self._elementwise(expression)
+
+    def _take(self, i: int, step: kinds.Take) -> None:
+        places, x, y = f"{self._name}_columns_{i}", self._at, self._next()
+        self._arrays.append(array("int", places, np.array(step.columns)))
+        width = len(step.columns)
+        self._each(y, f"{x}[{places}[j]]", width)
+        self._holds(y, width, width)
 
     def _row_norm(self, i: int, step: kinds.RowNorm) -> None:
         n, name, add = number(np.float32(self._width)), self._name, self._lines.append

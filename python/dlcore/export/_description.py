@@ -96,6 +96,14 @@ class Description:
     feature_names: tuple[str, ...] = ()
     table: Table | None = None
 
+    def of_encoded_rows(self) -> Description:
+        """Take the numbers and codes of a table for the rows, where this is of one."""
+        if self.table is None:
+            return self
+        width = sum(not column.is_empty for column in self.table.columns)
+        steps = (*self.table.steps, *self.steps)
+        return replace(self, steps=steps, in_features=width, table=None)
+
     def of_dtype(self, dtype: np.dtype[Any]) -> Description:
         """Round the parameters to another dtype."""
         steps = with_arrays(self.steps, lambda array: array.astype(dtype))

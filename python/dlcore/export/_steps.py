@@ -243,7 +243,7 @@ Step = (
 # The layers that a kind of step is of, for messages: of those that not every export takes.
 NAMES: dict[type, str] = {
     SmoothClip: "normalizers such as RobustNormalizer",
-    Quantiles: "normalizers such as QuantileNormalizer",
+    Quantiles: "normalizers such as QuantileNormalizer, by which recipe='tabm' takes numbers,",
     Parametric: "layers of ParametricActivation",
     PReLU: "layers of PReLU",
     Categories: "layers that take codes of categories",

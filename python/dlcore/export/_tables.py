@@ -14,7 +14,6 @@ from dlcore.export._labels import as_labels
 from dlcore.export._network import of_network, together
 from dlcore.export._normalizers import first_columns, of_normalizer
 from dlcore.sklearn._preparation import Preparation
-from dlcore.sklearn._recipes import RECIPES
 from dlcore.sklearn._tabular_regressor import TabularRegressor
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def _made(prepare: Preparation, rows: Array) -> Array:
 
 def _values(estimator: TabularRegressor) -> Output:
     low, high = -np.inf, np.inf
-    if RECIPES[estimator.recipe].clips_values:
+    if estimator._clips:
         low, high = estimator._low, estimator._high
     spread, mean = estimator._spread, estimator._mean
     return Output(restore=kinds.Columns(np.zeros_like(mean), spread, mean, low, high))
@@ -132,7 +131,5 @@ def _classes(function: str, estimator: Any) -> Output:
 
 
 def _temperatures(estimator: Any) -> kinds.Affine:
-    temperatures = np.array(estimator.temperatures_, np.float32)
-    if not estimator._is_multilabel:
-        temperatures = np.repeat(temperatures, estimator._widths())
+    temperatures = np.repeat(np.array(estimator.temperatures_, np.float32), estimator._widths())
     return kinds.Affine(1 / temperatures, np.zeros_like(temperatures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -29,7 +30,25 @@ class Changes:
 changes = Changes()
 
 
-class Option(Generic[T]):
+class Attribute(ABC, Generic[T]):
+    """An attribute of layers, under the name that it has in their class."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: object, owner: type) -> T: ...
+    def __get__(self, layer: Any, owner: type) -> Any:
+        return self if layer is None else self._of(layer)
+
+    @abstractmethod
+    def _of(self, layer: Any) -> T:
+        """Return what a layer has."""
+
+
+class Option(Attribute[T]):
     """An option of a layer, checked whenever it is set; training and inference follow.
 
     Parameters
@@ -41,16 +60,7 @@ class Option(Generic[T]):
     def __init__(self, check: Callable[[str, Any], T]) -> None:
         self._check = check
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, layer: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, layer: object, owner: type) -> T: ...
-    def __get__(self, layer: Any, owner: type) -> Any:
-        if layer is None:
-            return self
+    def _of(self, layer: Any) -> Any:
         if self._name not in layer.__dict__:
             raise AttributeError(self._name)
         return layer.__dict__[self._name]
@@ -75,7 +85,7 @@ class Fixed(Option[T]):
         super().__set__(layer, value)
 
 
-class ArrayAttribute(Generic[T]):
+class ArrayAttribute(Attribute[T]):
     """An array that a layer has in its model; what is assigned is filled in where it is.
 
     Parameters
@@ -90,16 +100,7 @@ class ArrayAttribute(Generic[T]):
         self.__doc__ = doc
         self._or_none = or_none
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, layer: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, layer: object, owner: type) -> T: ...
-    def __get__(self, layer: Any, owner: type) -> Any:
-        if layer is None:
-            return self
+    def _of(self, layer: Any) -> Any:
         if self._or_none and self._name not in layer._parameter_shapes:
             return None
         arrays = layer._bound

@@ -5,7 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.checks import check_name, check_positive_int
+from dlcore._common.checks import check_flag, check_name, check_positive_int
+from dlcore._common.ranks import Ranks
 from dlcore._common.representation import shown
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.metrics._named import as_metrics
@@ -46,6 +47,10 @@ class Configured(Run):
     _given_metrics: Any = None
     _clip_grad_norm: float | None = None
     _clip_grad_value: float | None = None
+    _ranks: Ranks | None = None
+    _sharded = False
+    _average_every: int | None = None
+    _comm: Any = None
     _shuffle_rng: np.random.Generator
     _layer_rng: np.random.Generator
 
@@ -153,6 +158,38 @@ class Configured(Run):
         self._check_clipping("clip_grad_value", limit, self._clip_grad_norm)
         self._clip_grad_value = limit
 
+    @property
+    def comm(self) -> Any:
+        """The communicator of the ranks that train together; can be set between two fits."""
+        return self._comm
+
+    @comm.setter
+    def comm(self, comm: Any) -> None:
+        self._refuse_in_fit("comm")
+        self._ranks = None if comm is None else Ranks(comm)
+        self._comm = comm
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank has rows of its own; can be set between two fits."""
+        return self._sharded
+
+    @sharded.setter
+    def sharded(self, sharded: bool) -> None:
+        self._refuse_in_fit("sharded")
+        self._sharded = check_flag("sharded", sharded)
+
+    @property
+    def average_every(self) -> int | None:
+        """Updates after which the ranks take the mean of their weights; None: they never differ."""
+        return self._average_every
+
+    @average_every.setter
+    def average_every(self, updates: int | None) -> None:
+        if updates is not None:
+            updates = check_positive_int("average_every", updates)
+        self._average_every = updates
+
     @staticmethod
     def _check_clipping(name: str, limit: float | None, other: float | None) -> None:
         if limit is not None and not limit > 0:
@@ -200,6 +237,9 @@ class Configured(Run):
             "clip_grad_norm": self.clip_grad_norm,
             "clip_grad_value": self.clip_grad_value,
             "schedule": self.schedule,
+            "comm": self.comm,
+            "sharded": self.sharded or None,
+            "average_every": self.average_every,
         }
         given = [f"{name}={shown(own)}" for name, own in options.items() if own is not None]
         given.insert(1, f"optimizer={shown_optimizer(self.optimizer, self.model)}")

@@ -85,6 +85,16 @@ class Trainer(Resumable):
         iterations; one for each group of the optimizer; `ReduceLROnPlateau`, or a function
         ``schedule(epoch) -> lr``, called before each epoch. Epochs and iterations are counted from 0 over all fits of this trainer. The learning
         rate is logged as "lr", those of further groups as "lr_1" and so on.
+    comm : communicator, optional
+        Ranks that train together, such as ``mpi4py.MPI.COMM_WORLD``: processes that make the same
+        calls. Each is given the same rows and computes its share of every batch; the result has
+        the bits of one process, whatever the number of ranks.
+    sharded : bool
+        Whether each rank is given rows of its own instead; ``batch_size`` is that of all ranks
+        together.
+    average_every : int, optional
+        Let each rank learn by itself from its share of the batches, and take the mean of the
+        weights and of the optimizer's state over the ranks after every so many updates.
 
     Attributes
     ----------
@@ -117,7 +127,11 @@ class Trainer(Resumable):
         | ReduceLROnPlateau
         | Callable[[int], float]
         | None = None,
+        comm: Any = None,
+        sharded: bool = False,
+        average_every: int | None = None,
     ) -> None:
+        self.comm, self.sharded, self.average_every = comm, sharded, average_every
         self.model = model
         self.loss = loss
         self.metrics = metrics

@@ -1,0 +1,140 @@
+"""Ranks: processes, maybe on several machines, that work on one thing and exchange what they made.
+
+What moves arrays between them is a communicator of MPI, such as ``mpi4py.MPI.COMM_WORLD``, or any
+object with ``rank``, ``size``, ``Allreduce``, ``Bcast`` and ``Allgather`` that take arrays as those
+of mpi4py do. All ranks make the same calls in the same order.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dlcore._common.typing import Array
+
+__all__ = ["RankError", "Ranks"]
+
+_NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
+
+
+class RankError(RuntimeError):
+    """Something failed on another rank; the message says where and what."""
+
+
+class Ranks:
+    """The ranks of a communicator.
+
+    Parameters
+    ----------
+    comm : communicator
+        Such as ``mpi4py.MPI.COMM_WORLD``.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank, counted from 0, and how many there are.
+
+    Raises
+    ------
+    TypeError
+        If ``comm`` is no communicator.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        missing = [name for name in _NEEDED if not hasattr(comm, name)]
+        if missing:
+            raise TypeError(
+                f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, with "
+                f"{', '.join(_NEEDED)}; {comm!r} has no {', '.join(missing)}"
+            )
+        self._comm = comm
+        self.rank, self.size = int(comm.rank), int(comm.size)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which reports and writes files."""
+        return self.rank == 0
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, which have the same shape and dtype, stacked."""
+        array = np.ascontiguousarray(array)
+        out = np.empty((self.size, *array.shape), array.dtype)
+        self._comm.Allgather(_bytes(array), _bytes(out))
+        return out
+
+    def sum(self, array: Array) -> Array:
+        """Return the sum over all ranks of arrays of the same shape and dtype."""
+        array = np.ascontiguousarray(array)
+        out = np.empty_like(array)
+        self._comm.Allreduce(array, out)
+        return out
+
+    def of_first(self, value: Any) -> Any:
+        """Return what rank 0 gave."""
+        return self._exchange(value, sends=self.is_first)[0]
+
+    def of_each(self, value: Any) -> list[Any]:
+        """Return what each rank gave."""
+        return self._exchange(value, sends=True)
+
+    def _exchange(self, value: Any, *, sends: bool) -> list[Any]:
+        """Return what the ranks that send gave, in their order."""
+        own = np.frombuffer(pickle.dumps(value) if sends else b"", np.uint8)
+        sizes = self.all_gather(np.array([own.size], np.int64)).ravel().tolist()
+        padded = np.zeros(max(sizes), np.uint8)
+        padded[: own.size] = own
+        if sizes.count(0) == self.size - 1 and sizes[0]:
+            self._comm.Bcast(padded, root=0)
+            return [pickle.loads(padded)]
+        parts = self.all_gather(padded)
+        return [pickle.loads(part[:size]) for part, size in zip(parts, sizes, strict=True) if size]
+
+    @contextmanager
+    def all_or_none(self, what: str) -> Iterator[None]:
+        """Do something that may fail on one rank, without exchanges, and fail on all ranks then.
+
+        Raises
+        ------
+        RankError
+            Where it did not fail on this rank.
+        """
+        error = None
+        try:
+            yield
+        except Exception as caught:  # noqa: BLE001 - raised once all ranks know
+            error = caught
+        failures = self.of_each(None if error is None else described(error))
+        if error is not None:
+            raise error
+        for rank, failure in enumerate(failures):
+            if failure is not None:
+                raise RankError(f"{what} failed on rank {rank} of {self.size}: {failure}")
+
+    def end_job(self, error: BaseException) -> None:
+        """Say what failed on this rank, and end all others, which wait for it."""
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write(
+            f"{text}dlcore: rank {self.rank} of {self.size} failed and ends the job: "
+            f"{described(error)}\n"
+        )
+        sys.stderr.flush()
+        if abort := getattr(self._comm, "Abort", None):
+            abort(1)
+
+
+def described(error: BaseException) -> str:
+    """Return an error as the last line of a traceback has it."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _bytes(array: Array) -> Array:
+    """Return an array as bytes, which communicators move whatever its dtype is."""
+    return array.reshape(-1).view(np.uint8)

@@ -9,6 +9,7 @@ import pytest
 import dlcore as dl
 from dlcore.metrics._accumulation import Measurement, of_loss
 from dlcore.metrics._named import as_metrics
+from support.ranks import each_of
 
 RNG = np.random.default_rng(0)
 N = 1000
@@ -54,6 +55,27 @@ def test_blocks_give_what_all_rows_give(name, weight, size):
     metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
     expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
     assert by_blocks(metrics, y, outputs, weight, size) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ends", [(600,), (0, 1), (N,)], ids=["two", "first empty", "last empty"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_give_what_all_rows_give(name, weight, ends):
+    loss, y, outputs, names = CASES[name]
+    metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
+    expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
+
+    def measure(ranks):
+        measured, some = Measurement(metrics), slice(*[*(0, *ends, N)[ranks.rank :]][:2])
+        for i in range(some.start, some.stop, 100):
+            own = slice(i, min(i + 100, some.stop))
+            measured.add(y[own], outputs[own], None if weight is None else weight[own])
+        measured.merge(ranks)
+        return measured.values()
+
+    of_ranks = each_of(len(ends) + 1, measure)
+    assert of_ranks[0] == pytest.approx(expected, rel=1e-12)
+    assert all(values == of_ranks[0] for values in of_ranks)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])

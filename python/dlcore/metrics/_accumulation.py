@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dlcore._common.protocols import Metric
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
 
 
@@ -66,6 +68,12 @@ class Measurement:
         for name, metric in self._metrics.items():
             state = metric.begin(y_true, outputs, weight)
             self._states[name] = metric.join(self._states[name], state)
+
+    def merge(self, ranks: Ranks) -> None:
+        """Take the rows of all ranks, in their order, in the place of those of this one."""
+        of_each = ranks.of_each(self._states)
+        for name, metric in self._metrics.items():
+            self._states[name] = reduce(metric.join, [states[name] for states in of_each])
 
     @property
     def has_rows(self) -> bool:

@@ -93,9 +93,11 @@ class Ranks:
         padded[: own.size] = own
         if sizes.count(0) == self.size - 1 and sizes[0]:
             self._comm.Bcast(padded, root=0)
-            return [pickle.loads(padded)]
+            return [pickle.loads(padded.data)]
         parts = self.all_gather(padded)
-        return [pickle.loads(part[:size]) for part, size in zip(parts, sizes, strict=True) if size]
+        return [
+            pickle.loads(part[:size].data) for part, size in zip(parts, sizes, strict=True) if size
+        ]
 
     @contextmanager
     def all_or_none(self, what: str) -> Iterator[None]:

@@ -1,89 +1,80 @@
-"""Ranks that are threads of this process, so that many cases of several ranks run quickly."""
+"""Ranks without MPI: threads of one process, with a communicator as `mpi4py` has."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dlcore._common.ranks import Ranks
 
-# Seconds after which ranks that wait for each other are taken for stuck.
-_PATIENCE = 60
-
-
-class Together:
-    """What the ranks of one communicator share."""
+class Meeting:
+    """Where so many threads exchange arrays."""
 
     def __init__(self, size):
         self.size = size
-        self.barrier = threading.Barrier(size, timeout=_PATIENCE)
-        self.sent = [None] * size
+        self._changed = threading.Condition()
+        self._exchanges = {}  # by number: arrays by rank
+        self._ended = set()  # ranks that come to no exchange any more
+
+    def exchange(self, number, rank, array):
+        """Return copies of the arrays of all ranks."""
+        with self._changed:
+            arrays = self._exchanges.setdefault(number, {})
+            arrays[rank] = np.array(array)
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: len(arrays) == self.size or self._ended - arrays.keys(), timeout=60
+            )
+        if len(arrays) < self.size:
+            raise RuntimeError(f"rank {rank} waits for others in vain, of whom {self._ended} ended")
+        of_each = [arrays[own] for own in range(self.size)]
+        kinds = {(own.dtype, own.shape) for own in of_each}
+        if len(kinds) > 1:
+            raise RuntimeError(f"the ranks exchange different arrays: {kinds}")
+        return of_each
+
+    def end(self, rank):
+        with self._changed:
+            self._ended.add(rank)
+            self._changed.notify_all()
 
 
-class ThreadComm:
-    """A communicator as those of mpi4py, for one of several threads.
+class ThreadCommunicator:
+    """The communicator of one of them."""
 
-    Ranks that do not make the same call of arrays of the same kind are an error on all of them.
-    """
+    def __init__(self, rank, meeting):
+        self.rank, self.size = rank, meeting.size
+        self._meeting, self._number = meeting, 0
 
-    def __init__(self, together, rank):
-        self._together, self.rank, self.size = together, rank, together.size
-        self.calls = 0
+    def Allgather(self, array, out):
+        parts = [own.reshape(-1) for own in self._exchange(array)]
+        out[...] = np.concatenate(parts).reshape(out.shape)
 
-    def _exchange(self, call, array):
-        assert array.flags.c_contiguous
-        together = self._together
-        self.calls += 1
-        together.sent[self.rank] = (call, array.dtype, array.shape, array.copy())
-        together.barrier.wait()
-        of_each = list(together.sent)
-        together.barrier.wait()
-        kinds = {kind[:3] for kind in of_each}
-        assert len(kinds) == 1, f"the ranks make different calls: {kinds}"
-        return [array for *_, array in of_each]
-
-    def Allreduce(self, sent, received):
-        arrays = self._exchange("Allreduce", sent)
-        received[...] = sum(arrays[1:], arrays[0])
-
-    def Allgather(self, sent, received):
-        received[...] = np.concatenate([a.reshape(-1) for a in self._exchange("Allgather", sent)])
+    def Allreduce(self, array, out):
+        out[...] = sum(self._exchange(array))
 
     def Bcast(self, array, root=0):
-        array[...] = self._exchange("Bcast", array)[root]
+        array[...] = self._exchange(array)[root]
 
-    def Abort(self, code=1):  # noqa: ARG002
-        self._together.barrier.abort()
-
-
-def outcomes_on_ranks(size, function):
-    """Return what ``function(comm)`` returns or raises on each rank.
-
-    All ranks end where one has failed and the others wait for it.
-    """
-    together = Together(size)
-
-    def run(rank):
-        try:
-            return function(ThreadComm(together, rank))
-        except Exception as error:  # noqa: BLE001 - it is returned
-            together.barrier.abort()
-            return error
-
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(run, range(size)))
+    def _exchange(self, array):
+        self._number += 1
+        return self._meeting.exchange(self._number, self.rank, array)
 
 
 def on_ranks(size, function):
-    """Return what ``function(comm)`` returns on each rank, which must not fail on any."""
-    outcomes = outcomes_on_ranks(size, function)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    waited = threading.BrokenBarrierError
-    for error in sorted(errors, key=lambda error: isinstance(error, waited)):
-        raise error
-    return outcomes
+    """Call ``function(comm)`` on so many ranks; return what each gave, or the exception it raised."""
+    meeting = Meeting(size)
+    results = [None] * size
 
+    def run(rank):
+        try:
+            results[rank] = function(ThreadCommunicator(rank, meeting))
+        except Exception as error:  # noqa: BLE001 - for the test to look at
+            results[rank] = error
+        finally:
+            meeting.end(rank)
 
-def each_of(size, function):
-    """As `on_ranks`, of ``function(ranks)``."""
-    return on_ranks(size, lambda comm: function(Ranks(comm)))
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

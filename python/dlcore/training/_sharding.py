@@ -182,14 +182,8 @@ def _factors(parts: list[_Part], total: float) -> Array | None:
 
 def check_alike(ranks: Ranks, **given: Any) -> None:
     """Raise a ValueError on all ranks where something that must be the same is not."""
-    of_each = ranks.of_each(given)
-    for name, first in of_each[0].items():
-        for rank, own in enumerate(of_each):
-            if own[name] != first:
-                raise ValueError(
-                    f"{name} must be the same on all ranks: {first} on rank 0, "
-                    f"{own[name]} on rank {rank}"
-                )
+    for name, own in given.items():
+        ranks.check_same(name, repr(own))
 
 
 def check_counts_of_all(

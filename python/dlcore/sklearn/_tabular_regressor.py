@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from dlcore._common.arrays import first_true
-from dlcore.many._mean import mean_of
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import check_numbers, finite_targets
 from dlcore.sklearn._parameters import set_parameters
@@ -18,7 +17,7 @@ from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
@@ -63,6 +62,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = dict(CONSTRAINTS)
+    _mean_dtype = np.dtype(np.float64)
 
     def __init__(
         self,
@@ -79,32 +79,6 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         verbose: int = 0,
     ) -> None:
         set_parameters(self, locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
-    ) -> Self:
-        """Fit the networks.
-
-        Parameters
-        ----------
-        X : frame or array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,), default=None
-        validation_data : (X, y) or (X, y, sample_weight), default=None
-            Rows to find the best epoch by; none of X is held out then.
-
-        Returns
-        -------
-        self
-
-        Warns
-        -----
-        UserWarning
-            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
-        """
-        self._fit(X, y, sample_weight, validation_data)
-        return self
 
     # ---- targets ----
 
@@ -171,9 +145,6 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         self._residual_weights = (np.ones(len(errors)) if weight is None else weight)[order]
 
     # ---- predictions ----
-
-    def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
-        return mean_of(outputs, *self._averaged())
 
     def _averaged(self) -> tuple[str, None]:
         return "outputs", None

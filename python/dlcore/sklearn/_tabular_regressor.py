@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from dlcore._common.arrays import first_true
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import check_numbers, finite_targets
+from dlcore.sklearn._clipping import ClippingMixin
 from dlcore.sklearn._parameters import set_parameters
 from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _FARTHEST = 1e16
 
 
-class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
+class TabularRegressor(TabularMixin, ClippingMixin, RegressorMixin, BaseEstimator):
     __doc__ = f"""A network that predicts numbers from tables, good without tuning.
 
     X is a frame of pandas, polars or Arrow, or an array, with numbers, texts, categories, booleans,
@@ -101,7 +102,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
     def _begin_fit(self, targets: Array, weight: Array | None) -> None:
         """Learn what the targets are scaled by."""
         self._clips = RECIPES[self.recipe].clips_values
-        self._low, self._high = targets.min(axis=0), targets.max(axis=0)
+        self._take_range(targets)
         size = np.maximum(np.abs(self._low), np.abs(self._high))
         size = np.where(size > 0, size, 1.0)  # whose squares are numbers
         unit = targets / size
@@ -150,8 +151,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         return "outputs", None
 
     def _values(self, outputs: Array) -> Array:
-        values: Array = outputs * self._spread + self._mean
-        return np.clip(values, self._low, self._high) if self._clips else values
+        return self._clipped(outputs * self._spread + self._mean)
 
     def _decide(self, outputs: Array) -> Array:
         values = self._values(outputs)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore._common.ranks import Ranks
 from dlcore.metrics._accumulation import Measurement, of_loss
-from dlcore.metrics._named import as_metrics
+from dlcore.metrics._named import as_metrics, metric_named
+from support.ranks import on_ranks
 
 RNG = np.random.default_rng(0)
 N = 1000
@@ -54,6 +56,27 @@ def test_blocks_give_what_all_rows_give(name, weight, size):
     metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
     expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
     assert by_blocks(metrics, y, outputs, weight, size) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ends", [(600,), (0, 1), (N,)], ids=["two", "first empty", "last empty"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_of_ranks_give_what_all_rows_give(name, weight, ends):
+    loss, y, outputs, names = CASES[name]
+    metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
+    expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
+
+    def measure(comm):
+        measured, (start, stop) = Measurement(metrics), [*(0, *ends, N)[comm.rank :]][:2]
+        for i in range(start, stop, 100):
+            own = slice(i, min(i + 100, stop))
+            measured.add(y[own], outputs[own], None if weight is None else weight[own])
+        measured.merge(Ranks(comm))
+        return measured.values()
+
+    of_ranks = on_ranks(len(ends) + 1, measure)
+    assert of_ranks[0] == pytest.approx(expected, rel=1e-12)
+    assert all(values == of_ranks[0] for values in of_ranks)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
@@ -151,3 +174,34 @@ def test_no_more_than_a_block_of_outputs_is_kept(weighted):
     assert peak_of(lambda: t.evaluate(*given)) < 45e6
     fit = {"epochs": 1, "batch_size": 500, "verbose": 0, "validation_data": given}
     assert peak_of(lambda: t.fit(x, y, **fit)) < 75e6
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_rows_of_several_ranks(name, weight):
+    loss, y, outputs, names = CASES[name]
+    cuts = [0, 300, 300, 301, N]  # one rank has no row
+
+    def on_rank(comm, metric):
+        some = slice(cuts[comm.rank], cuts[comm.rank + 1])
+        own = None if weight is None else weight[some]
+        return metric(y[some], outputs[some], own, comm=comm)
+
+    for metric in as_metrics(names, loss).values():
+        values = on_ranks(4, lambda comm, metric=metric: on_rank(comm, metric))
+        assert len(set(values)) == 1
+        assert values[0] == pytest.approx(metric(y, outputs, weight), rel=1e-12)
+
+
+def test_no_row_of_any_rank():
+    metric = metric_named("f1", dl.CrossEntropyLoss())
+    values = on_ranks(2, lambda comm: metric(LABELS[:0], OUTPUTS[:0], comm=comm))
+    assert np.isnan(values).all()
+
+
+def test_a_metric_that_fails_on_one_rank_fails_on_all():
+    metric = metric_named("r2", dl.MSELoss())
+    first, second = on_ranks(2, lambda comm: metric(VALUES[:, : 4 - comm.rank], OUTPUTS, comm=comm))
+    assert isinstance(second, ValueError)
+    assert "rank 1 of 2" in str(first)
+    assert str(second) in str(first)

@@ -180,6 +180,11 @@ class Configured(Run):
         self._sharded = check_flag("sharded", sharded)
 
     @property
+    def _shards(self) -> Ranks | None:
+        """The ranks that have rows of their own each; None where all have the same ones."""
+        return self._ranks if self._sharded and self._ranks and self._ranks.size > 1 else None
+
+    @property
     def average_every(self) -> int | None:
         """Updates after which the ranks take the mean of their weights; None: they never differ."""
         return self._average_every

@@ -408,3 +408,62 @@ def test_arguments_are_refused_on_all(name):
     for outcome in outcomes_of_fits(**given):
         with pytest.raises(kind, match=text):
             raise outcome
+
+
+def test_a_mean_of_epochs_has_the_statistics_of_all_rows():
+    def fit(comm=None, rank=None):
+        callbacks = [dl.StochasticWeightAveraging(start=0)]
+        own = slice(None) if rank is None else rows_of(rank)
+        trainer = trainer_of(
+            network(dl.BatchNorm1d(8)),
+            comm,
+            optimizer=lambda params: dl.SGD(params, lr=0.0),
+            sharded=comm is not None,
+            callbacks=callbacks,
+        )
+        trainer.fit(X[own], LABELS[own], epochs=2, batch_size=30, verbose=0)
+        return trainer
+
+    norm = fits_on_ranks(3, lambda comm: fit(comm, comm.rank))[0].model.layers[1]
+    expected = fit().model.layers[1]
+    np.testing.assert_allclose(norm.running_mean, expected.running_mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(norm.running_var, expected.running_var, rtol=1e-9)
+
+
+def test_batches_of_a_loop_of_ones_own():
+    expected = trainer_of(network())
+
+    def run(comm):
+        trainer = trainer_of(network(), comm, sharded=True)
+        own = rows_of(comm.rank)
+        return trainer, [trainer.train_on_batch(X[own], LABELS[own]) for _ in range(3)]
+
+    outcomes = returned(on_ranks(3, run))
+    losses = [expected.train_on_batch(X, LABELS) for _ in range(3)]
+    for trainer, own in outcomes:
+        np.testing.assert_allclose(own, losses, rtol=1e-12)
+        np.testing.assert_array_equal(trainer.model.flat, outcomes[0][0].model.flat)
+    np.testing.assert_allclose(
+        outcomes[0][0].model.flat, expected.model.flat, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_states_within_an_epoch_are_refused(tmp_path):
+    def callbacks():
+        return [dl.ModelCheckpoint(tmp_path / "state", unit="batches", every=2)]
+
+    outcomes = outcomes_of_fits(
+        lambda _: X[:20], lambda _: LABELS[:20], batch_size=4, callbacks=callbacks()
+    )
+    for outcome in outcomes:
+        with pytest.raises(ValueError, match="unit='epochs'"):
+            raise outcome
+
+
+def test_fits_at_once_are_those_of_one_process():
+    def run(comm):
+        dl.fit_many([trainer_of(network(), comm)], X, LABELS, epochs=1)
+
+    for outcome in on_ranks(2, run):
+        with pytest.raises(ValueError, match=r"trainers\[0\] has comm="):
+            raise outcome

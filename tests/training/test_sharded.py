@@ -132,6 +132,23 @@ def test_float32():
     np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-4, atol=1e-5)
 
 
+def test_epochs_of_so_many_batches_go_on_with_those_that_follow():
+    counts = 48, 52  # 12 and 13 batches, of which each epoch takes 5
+    expected = trainer_of(network())
+    batches = batches_of_all((X, LABELS), 8, counts)
+    expected.fit(iter(batches[:10]), epochs=2, steps_per_epoch=5, verbose=0)
+
+    def fit(comm):
+        trainer, own = trainer_of(network(), comm, sharded=True), rows_of(comm.rank, counts)
+        starts = range(own.start, own.stop, 4)
+        given = ((X[i : i + 4], LABELS[i : i + 4]) for i in starts)
+        trainer.fit(given, epochs=2, steps_per_epoch=5, verbose=0)
+        return trainer
+
+    flat = fits_on_ranks(2, fit)[0].model.flat
+    np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-9, atol=1e-12)
+
+
 def test_sparse_rows_and_mapped_ones(tmp_path):
     sparse = pytest.importorskip("scipy.sparse")
     x = np.where(np.abs(X) > 1, X, 0)

@@ -134,7 +134,7 @@ class Trainer(Resumable):
     In the mean over ranks that learn apart a rank counts by the updates that it has made since the
     last one. It is taken of the parameters that are not frozen, of running averages and statistics
     and of the arrays of the optimizer, which must be a `dlcore.Optimizer`. An epoch logs the mean
-    loss of the rows of all ranks, each as its rank saw it.
+    loss of the rows of all ranks, each as its rank saw it; ``log_every`` logs that of a rank's own.
 
     References
     ----------

@@ -185,28 +185,33 @@ def test_the_same_ranks_come_to_the_same_bits():
     assert first[0]._shuffle_rng.bit_generator.state == first[2]._shuffle_rng.bit_generator.state
 
 
+class Watching(dl.Loss):
+    """Keeps what it is given, and wants nothing changed."""
+
+    def __init__(self):
+        self.seen = []
+
+    def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
+        self.seen.append(np.hstack([outputs, y]))
+        return np.zeros(outputs.shape), np.zeros_like(outputs)
+
+
 def test_ranks_drop_out_and_shuffle_by_themselves():
-    seen = {}
-
-    class Watching(dl.Loss):
-        def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
-            seen.setdefault(self.rank, []).append(outputs.copy())
-            return np.zeros(outputs.shape), np.zeros_like(outputs)
-
-        def check(self, y, name, width, dtype):  # noqa: ARG002
-            return y
-
     def fit(comm):
         loss = Watching()
-        loss.rank = comm.rank
-        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(FEATURES, 1), dtype=np.float64, seed=0)
+        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(40, 1), dtype=np.float64, seed=0)
         trainer = trainer_of(model, comm, loss=loss, sharded=True)
-        x = np.repeat(np.arange(1.0, 41)[:, np.newaxis], FEATURES, axis=1)
-        trainer.fit(x, np.zeros((40, 1)), epochs=1, batch_size=20, verbose=0)
-        return trainer
+        y = np.arange(20.0)[:, np.newaxis]
+        for shuffle in False, True:
+            trainer.fit(np.ones((20, 40)), y, epochs=1, batch_size=40, shuffle=shuffle, verbose=0)
+        return loss.seen
 
-    returned(on_ranks(2, fit))
-    assert not np.allclose(np.vstack(seen[0]), np.vstack(seen[1]))
+    of_ranks = returned(on_ranks(2, fit))
+    masked = [np.vstack(seen[:1])[:, 0] for seen in of_ranks]
+    assert not np.isclose(masked[0], masked[1]).any()
+    orders = [np.vstack(seen[1:])[:, 1] for seen in of_ranks]
+    assert (np.sort(orders[0]) == np.arange(20)).all()
+    assert (orders[0] != orders[1]).any()
 
 
 def test_running_statistics_are_the_mean_over_the_rows_of_each_rank():

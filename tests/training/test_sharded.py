@@ -11,7 +11,6 @@ from support.ranks import on_ranks
 from support.sharded_fits import (
     CLASSES,
     COUNTS,
-    FEATURES,
     LABELS,
     VALUES,
     WEIGHT,

@@ -279,3 +279,12 @@ def test_small_batches_leave_some_ranks_without_rows():
     assert trainer.history.batches == [4, 4]
     assert np.isfinite(trainer.model.flat).all()
     assert trainer.model.layers[0].in_features == FEATURES
+
+
+def test_loops_of_ones_own_take_no_means():
+    def run(comm):
+        trainer_of(network(), comm, average_every=2).train_on_batch(X, LABELS)
+
+    for outcome in on_ranks(2, run):
+        with pytest.raises(ValueError, match="takes no means"):
+            raise outcome

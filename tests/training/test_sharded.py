@@ -11,7 +11,6 @@ from support.ranks import on_ranks
 from support.sharded_fits import (
     CLASSES,
     COUNTS,
-    FEATURES,
     LABELS,
     VALUES,
     WEIGHT,
@@ -132,6 +131,23 @@ def test_float32():
     np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-4, atol=1e-5)
 
 
+def test_epochs_of_so_many_batches_go_on_with_those_that_follow():
+    counts = 48, 52  # 12 and 13 batches, of which each epoch takes 5
+    expected = trainer_of(network())
+    batches = batches_of_all((X, LABELS), 8, counts)
+    expected.fit(iter(batches[:10]), epochs=2, steps_per_epoch=5, verbose=0)
+
+    def fit(comm):
+        trainer, own = trainer_of(network(), comm, sharded=True), rows_of(comm.rank, counts)
+        starts = range(own.start, own.stop, 4)
+        given = ((X[i : i + 4], LABELS[i : i + 4]) for i in starts)
+        trainer.fit(given, epochs=2, steps_per_epoch=5, verbose=0)
+        return trainer
+
+    flat = fits_on_ranks(2, fit)[0].model.flat
+    np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-9, atol=1e-12)
+
+
 def test_sparse_rows_and_mapped_ones(tmp_path):
     sparse = pytest.importorskip("scipy.sparse")
     x = np.where(np.abs(X) > 1, X, 0)
@@ -168,28 +184,33 @@ def test_the_same_ranks_come_to_the_same_bits():
     assert first[0]._shuffle_rng.bit_generator.state == first[2]._shuffle_rng.bit_generator.state
 
 
+class Watching(dl.Loss):
+    """Keeps what it is given, and wants nothing changed."""
+
+    def __init__(self):
+        self.seen = []
+
+    def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
+        self.seen.append(np.hstack([outputs, y]))
+        return np.zeros(outputs.shape), np.zeros_like(outputs)
+
+
 def test_ranks_drop_out_and_shuffle_by_themselves():
-    seen = {}
-
-    class Watching(dl.Loss):
-        def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
-            seen.setdefault(self.rank, []).append(outputs.copy())
-            return np.zeros(outputs.shape), np.zeros_like(outputs)
-
-        def check(self, y, name, width, dtype):  # noqa: ARG002
-            return y
-
     def fit(comm):
         loss = Watching()
-        loss.rank = comm.rank
-        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(FEATURES, 1), dtype=np.float64, seed=0)
+        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(40, 1), dtype=np.float64, seed=0)
         trainer = trainer_of(model, comm, loss=loss, sharded=True)
-        x = np.repeat(np.arange(1.0, 41)[:, np.newaxis], FEATURES, axis=1)
-        trainer.fit(x, np.zeros((40, 1)), epochs=1, batch_size=20, verbose=0)
-        return trainer
+        y = np.arange(20.0)[:, np.newaxis]
+        for shuffle in False, True:
+            trainer.fit(np.ones((20, 40)), y, epochs=1, batch_size=40, shuffle=shuffle, verbose=0)
+        return loss.seen
 
-    returned(on_ranks(2, fit))
-    assert not np.allclose(np.vstack(seen[0]), np.vstack(seen[1]))
+    of_ranks = returned(on_ranks(2, fit))
+    masked = [np.vstack(seen[:1])[:, 0] for seen in of_ranks]
+    assert not np.isclose(masked[0], masked[1]).any()
+    orders = [np.vstack(seen[1:])[:, 1] for seen in of_ranks]
+    assert (np.sort(orders[0]) == np.arange(20)).all()
+    assert (orders[0] != orders[1]).any()
 
 
 def test_running_statistics_are_the_mean_over_the_rows_of_each_rank():
@@ -407,4 +428,63 @@ def test_arguments_are_refused_on_all(name):
     given = {"x": lambda _: X[:20], "y": lambda _: LABELS[:20], "batch_size": 4} | changed
     for outcome in outcomes_of_fits(**given):
         with pytest.raises(kind, match=text):
+            raise outcome
+
+
+def test_a_mean_of_epochs_has_the_statistics_of_all_rows():
+    def fit(comm=None, rank=None):
+        callbacks = [dl.StochasticWeightAveraging(start=0)]
+        own = slice(None) if rank is None else rows_of(rank)
+        trainer = trainer_of(
+            network(dl.BatchNorm1d(8)),
+            comm,
+            optimizer=lambda params: dl.SGD(params, lr=0.0),
+            sharded=comm is not None,
+            callbacks=callbacks,
+        )
+        trainer.fit(X[own], LABELS[own], epochs=2, batch_size=30, verbose=0)
+        return trainer
+
+    norm = fits_on_ranks(3, lambda comm: fit(comm, comm.rank))[0].model.layers[1]
+    expected = fit().model.layers[1]
+    np.testing.assert_allclose(norm.running_mean, expected.running_mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(norm.running_var, expected.running_var, rtol=1e-9)
+
+
+def test_batches_of_a_loop_of_ones_own():
+    expected = trainer_of(network())
+
+    def run(comm):
+        trainer = trainer_of(network(), comm, sharded=True)
+        own = rows_of(comm.rank)
+        return trainer, [trainer.train_on_batch(X[own], LABELS[own]) for _ in range(3)]
+
+    outcomes = returned(on_ranks(3, run))
+    losses = [expected.train_on_batch(X, LABELS) for _ in range(3)]
+    for trainer, own in outcomes:
+        np.testing.assert_allclose(own, losses, rtol=1e-12)
+        np.testing.assert_array_equal(trainer.model.flat, outcomes[0][0].model.flat)
+    np.testing.assert_allclose(
+        outcomes[0][0].model.flat, expected.model.flat, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_states_within_an_epoch_are_refused(tmp_path):
+    def callbacks():
+        return [dl.ModelCheckpoint(tmp_path / "state", unit="batches", every=2)]
+
+    outcomes = outcomes_of_fits(
+        lambda _: X[:20], lambda _: LABELS[:20], batch_size=4, callbacks=callbacks()
+    )
+    for outcome in outcomes:
+        with pytest.raises(ValueError, match="unit='epochs'"):
+            raise outcome
+
+
+def test_fits_at_once_are_those_of_one_process():
+    def run(comm):
+        dl.fit_many([trainer_of(network(), comm)], X, LABELS, epochs=1)
+
+    for outcome in on_ranks(2, run):
+        with pytest.raises(ValueError, match=r"trainers\[0\] has comm="):
             raise outcome

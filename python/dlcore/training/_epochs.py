@@ -89,9 +89,14 @@ class TrainerEpochs:
 
     def _begin_averaging(self) -> Averaging | None:
         """Return what takes the means of an epoch in which the ranks learn apart; None if they do not."""
-        trainer, every, ranks = self._trainer, self._trainer.average_every, self._trainer._ranks
-        if ranks is None or ranks.size == 1:
+        trainer, every, ranks = self._trainer, self._trainer._means_every, self._trainer._ranks
+        if ranks is None or (trainer._shards is None and every is None):
             return None
+        if trainer._watch.may_save:
+            raise ValueError(
+                "ModelCheckpoint saves at the ends of epochs, unit='epochs', where ranks have rows of "
+                "their own or take means: within an epoch each has something that is in no file"
+            )
         if trainer._shards is not None:
             self._source.is_apart = every is not None
         if every is None:

@@ -18,7 +18,7 @@ from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
-from dlcore.training._agreement import raised_on_all
+from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
     Dataset,
@@ -40,6 +40,7 @@ from dlcore.training._sharding import (
     ShardedStream,
     check_alike,
     check_counts_of_all,
+    key_of_rank,
 )
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
@@ -97,11 +98,17 @@ class Trainer(Resumable):
         calls. Each is given the same rows and computes its share of every batch; the result has
         the bits of one process, whatever the number of ranks.
     sharded : bool
-        Whether each rank is given rows of its own instead; ``batch_size`` is that of all ranks
-        together.
+        Whether each rank is given rows of its own instead, to train and to validate on: as many as
+        it has, maybe none. ``batch_size``, at least the number of ranks, is that of all of them
+        together; a rank that has no further rows takes part with empty batches. Each update is that
+        of the rows of all ranks, which end with the same weights, and so are the losses, the metrics
+        and "balanced" weights of classes. See Notes.
     average_every : int, optional
         Let each rank learn by itself from its share of the batches, and take the mean of the
-        weights and of the optimizer's state over the ranks after every so many updates.
+        weights and of the optimizer's state over the ranks after every so many updates and at the
+        end of each epoch. Fewer messages: for networks whose step is shorter than one. What is
+        assigned at the end of an epoch, None among it, acts from the next one on (post-local SGD).
+        See Notes.
 
     Attributes
     ----------
@@ -113,6 +120,25 @@ class Trainer(Resumable):
         Those of the last fit.
     first_epoch : int
         The epoch that the last fit began with: not 0 where it went on from a file.
+
+    Notes
+    -----
+    Where ranks have rows of their own, the gradients and losses are summed over them, weighted as
+    those of one batch, before they are clipped and used for the same update on each. What depends on
+    a whole batch is computed of a rank's own part: `BatchNorm1d` normalizes by its statistics, as in
+    PyTorch's data parallel training, and a loss of one's own is asked for ``reduction="none"``.
+    Running statistics are averaged over the ranks at the end of each epoch, weighted by their rows.
+    `Dropout` and the order of the rows are drawn by each rank for itself. A number of ranks gives
+    the same bits each time; another number gives other batches.
+
+    In the mean over ranks that learn apart a rank counts by the updates that it has made since the
+    last one. It is taken of the parameters that are not frozen, of running averages and statistics
+    and of the arrays of the optimizer, which must be a `dlcore.Optimizer`. An epoch logs the mean
+    loss of the rows of all ranks, each as its rank saw it; ``log_every`` logs that of a rank's own.
+
+    References
+    ----------
+    Lin, Stich, Patel, Jaggi: Don't use large mini-batches, use local SGD, 2020.
     """
 
     def __init__(
@@ -463,8 +489,18 @@ class Trainer(Resumable):
                 "train_on_batch has no epochs for the schedule to count: use one of iterations "
                 "(per='iteration'), or set optimizer.lr"
             )
-        rows = check_rows(self.model, self.loss, x, y, sample_weight)
-        plan = plan_batch(self.loss, rows, key)
+        shards = self._shards
+        if self._means_every is not None:
+            raise ValueError(
+                "average_every is for fits: train_on_batch takes no means over the ranks"
+            )
+        with raised_on_all(shards):
+            rows = self._check_rows(x, y, sample_weight)
+        plan = plan_batch(
+            self.loss, rows, key if shards is None else key_of_rank(key, shards), shards
+        )
+        if shards is not None and not plan.normalizers[0] > 0:
+            raise ValueError("no row of the batch counts on any rank")
         with self.model._in_training():
             step = self._training_step(None)
             losses, lrs = np.zeros(1), rates.of_updates(1)
@@ -478,12 +514,13 @@ class Trainer(Resumable):
                     between=go_on,
                 )
             except Diverged as error:
-                fault = describe_fault(self.loss, rows, plan.order)
+                fault = first_of(shards, describe_fault(self.loss, rows, plan.order))
                 raise FloatingPointError(
                     f"{fault or 'the training diverged'}: {error}; the step was undone"
                 ) from None
             rates.end_updates(updates, lrs)
-        self._quick = None if rates.schedule is not None else step.quick_step()
+        is_plain = rates.schedule is None and shards is None
+        self._quick = step.quick_step() if is_plain else None
         return float(losses[0])
 
     def training_inputs(self) -> Iterator[Array]:

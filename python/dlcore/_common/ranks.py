@@ -10,17 +10,14 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dlcore._common.typing import Array
 
-__all__ = ["RankError", "Ranks"]
+E = TypeVar("E", bound=BaseException)
 
 _NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
 
@@ -70,6 +67,10 @@ class Ranks:
         self._comm.Allgather(_bytes(array), _bytes(out))
         return out
 
+    def gather_bytes(self, own: Any, out: Any) -> None:
+        """Give ``out`` the bytes of all ranks, one after the other."""
+        self._comm.Allgather(np.frombuffer(own, np.uint8), np.frombuffer(out, np.uint8))
+
     def sum(self, array: Array) -> Array:
         """Return the sum over all ranks of arrays of the same shape and dtype."""
         array = np.ascontiguousarray(array)
@@ -93,30 +94,9 @@ class Ranks:
         padded[: own.size] = own
         if sizes.count(0) == self.size - 1 and sizes[0]:
             self._comm.Bcast(padded, root=0)
-            return [pickle.loads(padded)]
+            return [pickle.loads(padded.tobytes())]
         parts = self.all_gather(padded)
-        return [pickle.loads(part[:size]) for part, size in zip(parts, sizes, strict=True) if size]
-
-    @contextmanager
-    def all_or_none(self, what: str) -> Iterator[None]:
-        """Do something that may fail on one rank, without exchanges, and fail on all ranks then.
-
-        Raises
-        ------
-        RankError
-            Where it did not fail on this rank.
-        """
-        error = None
-        try:
-            yield
-        except Exception as caught:  # noqa: BLE001 - raised once all ranks know
-            error = caught
-        failures = self.of_each(None if error is None else described(error))
-        if error is not None:
-            raise error
-        for rank, failure in enumerate(failures):
-            if failure is not None:
-                raise RankError(f"{what} failed on rank {rank} of {self.size}: {failure}")
+        return [pickle.loads(part[:size].tobytes()) for part, size in zip(parts, sizes, strict=True) if size]
 
     def end_job(self, error: BaseException) -> None:
         """Say what failed on this rank, and end all others, which wait for it."""
@@ -128,6 +108,17 @@ class Ranks:
         sys.stderr.flush()
         if abort := getattr(self._comm, "Abort", None):
             abort(1)
+
+
+def on_all(error: E) -> E:
+    """Mark an error as one that all ranks raise, and return it."""
+    error._is_on_all_ranks = True  # type: ignore[attr-defined]
+    return error
+
+
+def is_on_all(error: BaseException) -> bool:
+    """Whether all ranks raise an error, so that none of them waits for this one."""
+    return getattr(error, "_is_on_all_ranks", False)
 
 
 def described(error: BaseException) -> str:

@@ -47,7 +47,6 @@ class Configured(Run):
     _given_metrics: Any = None
     _clip_grad_norm: float | None = None
     _clip_grad_value: float | None = None
-    _ranks: Ranks | None = None
     _sharded = False
     _average_every: int | None = None
     _comm: Any = None
@@ -215,7 +214,14 @@ class Configured(Run):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is native, or of a fit under way, stays here; a copy makes its own.
-        state = self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        state = self.__dict__ | {
+            "_step": None,
+            "_quick": None,
+            "_source": None,
+            "_work": None,
+            "_ranks": None,
+            "_comm": None,
+        }
         for name in ("_watch", "_metrics", "_course", "_resumed", "_resumed_record"):
             state.pop(name, None)
         return state

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import describe_fault
@@ -242,9 +243,11 @@ class TrainerEpochs:
         self, error: Diverged, plan: BatchPlan, epoch: int, step: int
     ) -> FloatingPointError:
         fault = describe_fault(self._trainer.loss, plan.rows, plan.indices(error.batch))
-        return FloatingPointError(
-            f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
-            f"that step was undone"
+        return on_all(
+            FloatingPointError(
+                f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
+                f"that step was undone"
+            )
         )
 
     def validate(self) -> dict[str, float]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
     from dlcore.training._dataset import Dataset
+    from dlcore.training._ranks import SharedWork
 
 __all__ = ["Diverged", "TrainingStep", "trained_names"]
 
@@ -76,6 +77,8 @@ class TrainingStep:
     average : (ndarray, float), optional
         Where running averages of the parameters go, laid out as ``model.flat``, and their decay:
         after each update ``average = decay * average + (1 - decay) * parameters``.
+    shared : SharedWork, optional
+        How ranks that make the same runs share the work of each batch.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class TrainingStep:
         max_norm: float | None = None,
         clip_value: float | None = None,
         average: tuple[Array, float] | None = None,
+        shared: SharedWork | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "optimizer": optimizer,
@@ -95,6 +99,7 @@ class TrainingStep:
             "max_norm": max_norm,
             "clip_value": clip_value,
             "average": average,
+            "shared": shared,
         }
         self._model, self._loss = model, loss
         self._begin()
@@ -245,6 +250,8 @@ class TrainingStep:
             loss,
             self._accumulate,
         )
+        if self._given["shared"] is not None:
+            self._given["shared"].attach(self._native)
         if waiting is not None and waiting.is_pending:
             self._native.resume()
         self._python = PythonStep(

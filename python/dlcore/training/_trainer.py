@@ -33,6 +33,7 @@ from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._prepared import PreparedFit
+from dlcore.training._ranks import SharedWork, fit_together
 from dlcore.training._resumable import Resumable
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
@@ -148,6 +149,7 @@ class Trainer(Resumable):
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
         self._source: Batches | Stream | AugmentedBatches | None = None
+        self._work: SharedWork | None = None
         self._step: TrainingStep | None = None  # of the last fit or batch
         self._quick: QuickStep | None = None  # goes on from the last batch
         self._seed = seed
@@ -273,7 +275,8 @@ class Trainer(Resumable):
             the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        return self._prepare(
+        prepare = partial(
+            self._prepare,
             x,
             y,
             epochs=epochs,
@@ -294,7 +297,10 @@ class Trainer(Resumable):
             log_every=log_every,
             resume=resume,
             verbose=verbose,
-        ).run()
+        )
+        if self._ranks is not None and self._ranks.size > 1:
+            return fit_together(self, self._ranks, prepare)
+        return prepare().run()
 
     def _prepare(
         self,
@@ -390,6 +396,7 @@ class Trainer(Resumable):
             "max_norm": self.clip_grad_norm,
             "clip_value": self.clip_grad_value,
             "average": average,
+            "shared": self._shared_work(),
         }
         step, self._quick = self._step, None
         if step is None or not step.is_of(self.model, self.loss):
@@ -398,6 +405,15 @@ class Trainer(Resumable):
             step.refresh(optimizer=self.optimizer, **options)
             step.forget()
         return step
+
+    def _shared_work(self) -> SharedWork | None:
+        """Return how steps share the work of each batch with other ranks, if they do."""
+        ranks = self._ranks
+        if ranks is None or ranks.size == 1 or self.sharded or self.average_every is not None:
+            return None
+        if self._work is None or self._work.ranks is not ranks:
+            self._work = SharedWork.measured(ranks)
+        return self._work
 
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Learn from one batch: forward, loss, back and update in one native step.

@@ -150,6 +150,8 @@ REGRESSORS = {
     "two": {},
     "poisson": {"loss": "poisson"},
     "quantiles": {"loss": "quantile", "quantile": [0.9, 0.1, 0.5]},
+    "clipped": {"clip_outputs": True},
+    "clipped poisson": {"loss": "poisson", "clip_outputs": True},
 }
 
 

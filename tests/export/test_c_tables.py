@@ -8,38 +8,21 @@ from support.c_compiler import Library
 from support.ulp import ulp_distance
 
 pytest.importorskip("sklearn", "1.9")
-pd = pytest.importorskip("pandas")
+pytest.importorskip("pandas")
 
-from dlcore.sklearn import TabularClassifier, TabularRegressor, _recipes
+from dlcore.sklearn import TabularRegressor
+from support import tables
 
-ROWS = 200
-RNG = np.random.default_rng(0)
-FRAME = pd.DataFrame({
-    "size": RNG.normal(50, 3.0, ROWS),
-    "kind": RNG.choice(["a", "b", "c"], ROWS),
-    "town": [f"town {i % 23}" for i in range(ROWS)],
-    "count": [np.nan if i % 7 == 0 else i % 5 for i in range(ROWS)],
-    "nothing": [None] * ROWS,
-})  # fmt: skip
-SIGNAL = (FRAME["size"] - 50 + 2.0 * (FRAME["kind"] == "a")).to_numpy()
-TARGETS = {
-    "two": np.where(SIGNAL > 1, "yes", "no"),
-    "questions": np.stack([np.digitize(SIGNAL, [0, 2]), np.arange(ROWS) % 4], axis=1),
-    "labels": np.stack([SIGNAL > 0, SIGNAL > 2], axis=1).astype(int),
-    "numbers": np.stack([SIGNAL, 1e6 - 1e5 * SIGNAL], axis=1),
-}
+FRAME, TARGETS = tables.make_table(50)
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
-    monkeypatch.setattr(_recipes.RealMLP, "width", 16)
-    monkeypatch.setattr(_recipes.TabM, "k", 3)
-    monkeypatch.setattr(_recipes.TabM, "width", 8)
+    tables.shrink_networks(monkeypatch)
 
 
 def fitted(target, recipe="realmlp", X=FRAME, **options):
-    kind = TabularRegressor if target == "numbers" else TabularClassifier
-    return kind(recipe, random_state=0, max_epochs=3, **options).fit(X, TARGETS[target])
+    return tables.fitted(X, TARGETS, target, recipe, **options)
 
 
 def check(estimator, X, folder):
@@ -63,12 +46,9 @@ def check(estimator, X, folder):
 
 
 @pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["two", "questions", "labels", "numbers"])
 def test_from_the_rows_of_the_encoder(target, members, tmp_path):
-    rows = FRAME.iloc[:60].copy()
-    rows.loc[3, ["kind", "town"]] = "other"
-    rows.loc[4, "size"], rows.loc[5, "size"] = 1e9, np.nan
-    check(fitted(target, members=members), rows, tmp_path)
+    check(fitted(target, members=members), tables.new_rows(FRAME), tmp_path)
 
 
 def test_texts_alone_by_either_recipe(tmp_path):
@@ -86,7 +66,9 @@ def test_what_has_no_export_is_named():
 
 @pytest.mark.parametrize("clip", [True, 0.5, False])
 def test_a_robust_normalizer_before_a_network(clip, tmp_path):
-    x = RNG.normal(size=(200, 3)).astype(np.float32) * np.array([1, 1e6, 1e-6], np.float32)
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32) * np.array(
+        [1, 1e6, 1e-6], np.float32
+    )
     normalizer = dl.RobustNormalizer(clip).fit(x)
     x = np.concatenate([x, 100 * x, -1e20 * x])
     x[0, 1] = np.nan

@@ -134,6 +134,8 @@ REGRESSORS = {
     "two": {},
     "poisson": {"loss": "poisson"},
     "quantiles": {"loss": "quantile", "quantile": [0.9, 0.1, 0.5]},
+    "clipped": {"clip_outputs": True},
+    "clipped poisson": {"loss": "poisson", "clip_outputs": True},
 }
 
 
@@ -165,12 +167,15 @@ def test_scaled_targets_are_brought_back(columns):
 
     x, rng = make_rows(dtype=np.float64)
     y = rng.normal(1e4, 300, (len(x), columns))[:, slice(None) if columns > 1 else 0]
-    network = make_pipeline(
-        estimators.StandardScaler(), estimators.MLPRegressor(max_iter=5, random_state=0)
-    )
-    model = TransformedTargetRegressor(network, transformer=estimators.StandardScaler()).fit(x, y)
-    found = outputs_of(dl.to_onnx(model), x)["variable"]
-    np.testing.assert_allclose(found, model.predict(x).reshape(len(x), -1), rtol=1e-13)
+    for clip in (False, True):
+        network = make_pipeline(
+            estimators.StandardScaler(),
+            estimators.MLPRegressor(max_iter=5, random_state=0, clip_outputs=clip),
+        )
+        transformer = estimators.StandardScaler()
+        model = TransformedTargetRegressor(network, transformer=transformer).fit(x, y)
+        found = outputs_of(dl.to_onnx(model), 9 * x)["variable"]
+        np.testing.assert_allclose(found, model.predict(9 * x).reshape(len(x), -1), rtol=1e-13)
 
 
 def test_normalizers_before_a_network():

@@ -13,42 +13,21 @@ pd = pytest.importorskip("pandas")
 
 from sklearn.pipeline import make_pipeline
 
-from dlcore.sklearn import StandardScaler, TabularClassifier, TabularRegressor, _recipes
+from dlcore.sklearn import StandardScaler, TabularRegressor
+from support import tables
 
-ROWS = 240
 RNG = np.random.default_rng(0)
-FRAME = pd.DataFrame({
-    "size": RNG.normal(1e6, 3.0, ROWS),
-    "kind": RNG.choice(["a", "b", "größer"], ROWS),
-    "town": [f"town {i % 23}" for i in range(ROWS)],
-    "flag": RNG.choice([True, False], ROWS),
-    "count": [np.nan if i % 7 == 0 else i % 5 for i in range(ROWS)],
-    "gaps": [None if i % 3 == 0 else ["x", "y"][i % 2] for i in range(ROWS)],
-    "nothing": [None] * ROWS,
-    "same": [2.5] * ROWS,
-})  # fmt: skip
+FRAME, TARGETS = tables.make_table(1e6)
 TEXTS = ("kind", "town", "flag", "gaps")
-SIGNAL = FRAME["size"].to_numpy() - 1e6 + 2.0 * (FRAME["kind"] == "a") + FRAME["count"].fillna(4)
-TARGETS = {
-    "two": np.where(SIGNAL > 1, "yes", "no"),
-    "three": np.digitize(SIGNAL, [0, 2]),
-    "labels": np.stack([SIGNAL > 1, FRAME["flag"]], axis=1).astype(int),
-    "questions": np.stack([np.digitize(SIGNAL, [0, 2]), np.arange(ROWS) % 4], axis=1),
-    "number": SIGNAL.to_numpy(),
-    "numbers": np.stack([SIGNAL, 1e6 - 1e5 * SIGNAL], axis=1),
-}
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
-    monkeypatch.setattr(_recipes.TabM, "k", 4)
-    monkeypatch.setattr(_recipes.TabM, "width", 16)
-    monkeypatch.setattr(_recipes.RealMLP, "width", 24)
+    tables.shrink_networks(monkeypatch)
 
 
 def fitted(target, recipe="realmlp", X=FRAME, **options):
-    kind = TabularRegressor if target.startswith("number") else TabularClassifier
-    return kind(recipe, random_state=0, **{"max_epochs": 2, **options}).fit(X, TARGETS[target])
+    return tables.fitted(X, TARGETS, target, recipe, **options)
 
 
 def columns_of(frame, texts=TEXTS, dtype=np.float64):
@@ -65,13 +44,7 @@ def columns_of(frame, texts=TEXTS, dtype=np.float64):
 
 
 def new_rows():
-    """Rows as those of the fit, and such with what was not there."""
-    rows = FRAME.iloc[:50].copy()
-    rows.loc[3, ["kind", "town", "gaps"]] = "other"
-    rows.loc[4, "size"], rows.loc[5, "size"] = 2e6, np.nan
-    rows.loc[6, ["kind", "town"]] = None
-    rows.loc[7, "same"] = 7.0
-    return rows
+    return tables.new_rows(FRAME)
 
 
 def answers_of(proto, given):
@@ -117,7 +90,7 @@ def test_other_embeddings_and_fewer_members(recipe):
 
 @pytest.mark.parametrize("recipe", ["realmlp", "tabm"])
 def test_a_matrix_of_numbers_is_one_input(recipe):
-    X = RNG.normal(size=(ROWS, 5)) * [1, 10, 1e3, 1, 1]
+    X = RNG.normal(size=(len(FRAME), 5)) * [1, 10, 1e3, 1, 1]
     X[::4, 1], X[:, 3] = np.nan, np.nan
     X[:, 4] = np.round(X[:, 4])
     estimator = fitted("number", recipe, X)
@@ -176,12 +149,12 @@ def test_normalizers_before_a_network(normalizer, dtype):
 
 
 def test_what_has_no_export_is_named():
-    dated = FRAME.assign(sold=pd.date_range("2020-01-01", periods=ROWS))
+    dated = FRAME.assign(sold=pd.date_range("2020-01-01", periods=len(FRAME)))
     with pytest.raises(TypeError, match="column 'sold' holds dates, which have no export"):
         dl.to_onnx(fitted("two", X=dated, max_epochs=1))
     numbers = FRAME[["size", "count"]]
     estimator = TabularRegressor(max_epochs=1)
-    pipeline = make_pipeline(StandardScaler(), estimator).fit(numbers, SIGNAL)
+    pipeline = make_pipeline(StandardScaler(), estimator).fit(numbers, TARGETS["number"])
     with pytest.raises(TypeError, match=r"no step .* before it, not after StandardScaler"):
         dl.to_onnx(pipeline)
     with pytest.raises(ValueError, match="the estimator says what its outputs mean"):

@@ -8,7 +8,8 @@ import pytest
 
 import dlcore as dl
 from dlcore.metrics._accumulation import Measurement, of_loss
-from dlcore.metrics._named import as_metrics
+from dlcore.metrics._named import as_metrics, metric_named
+from support.ranks import on_ranks
 
 RNG = np.random.default_rng(0)
 N = 1000
@@ -151,3 +152,34 @@ def test_no_more_than_a_block_of_outputs_is_kept(weighted):
     assert peak_of(lambda: t.evaluate(*given)) < 45e6
     fit = {"epochs": 1, "batch_size": 500, "verbose": 0, "validation_data": given}
     assert peak_of(lambda: t.fit(x, y, **fit)) < 75e6
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_rows_of_several_ranks(name, weight):
+    loss, y, outputs, names = CASES[name]
+    cuts = [0, 300, 300, 301, N]  # one rank has no row
+
+    def on_rank(comm, metric):
+        some = slice(cuts[comm.rank], cuts[comm.rank + 1])
+        own = None if weight is None else weight[some]
+        return metric(y[some], outputs[some], own, comm=comm)
+
+    for metric in as_metrics(names, loss).values():
+        values = on_ranks(4, lambda comm, metric=metric: on_rank(comm, metric))
+        assert len(set(values)) == 1
+        assert values[0] == pytest.approx(metric(y, outputs, weight), rel=1e-12)
+
+
+def test_no_row_of_any_rank():
+    metric = metric_named("f1", dl.CrossEntropyLoss())
+    values = on_ranks(2, lambda comm: metric(LABELS[:0], OUTPUTS[:0], comm=comm))
+    assert np.isnan(values).all()
+
+
+def test_a_metric_that_fails_on_one_rank_fails_on_all():
+    metric = metric_named("r2", dl.MSELoss())
+    first, second = on_ranks(2, lambda comm: metric(VALUES[:, : 4 - comm.rank], OUTPUTS, comm=comm))
+    assert isinstance(second, ValueError)
+    assert "rank 1 of 2" in str(first)
+    assert str(second) in str(first)

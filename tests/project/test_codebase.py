@@ -52,9 +52,9 @@ PUBLIC = {
 
 
 def parameters(function):
-    """Kinds and defaults by name, less `out`."""
-    signature = inspect.signature(function)
-    return {p.name: (p.kind, p.default) for p in signature.parameters.values() if p.name != "out"}
+    """Kinds and defaults by name, less where results go and whose rows are meant."""
+    own = inspect.signature(function).parameters.values()
+    return {p.name: (p.kind, p.default) for p in own if p.name not in ("out", "comm")}
 
 
 @pytest.mark.parametrize("name", PUBLIC)

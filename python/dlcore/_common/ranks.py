@@ -10,16 +10,22 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
+from contextlib import contextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from dlcore._common.typing import Array
 
 E = TypeVar("E", bound=BaseException)
 
 _NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
+# Bytes of a message, which MPI before its version 4 counts in an int.
+_MESSAGE = 1 << 30
 
 
 class RankError(RuntimeError):
@@ -94,9 +100,65 @@ class Ranks:
         padded[: own.size] = own
         if sizes.count(0) == self.size - 1 and sizes[0]:
             self._comm.Bcast(padded, root=0)
-            return [pickle.loads(padded.tobytes())]
+            return [pickle.loads(padded.data)]
         parts = self.all_gather(padded)
-        return [pickle.loads(part[:size].tobytes()) for part, size in zip(parts, sizes, strict=True) if size]
+        return [
+            pickle.loads(part[:size].data) for part, size in zip(parts, sizes, strict=True) if size
+        ]
+
+    def merged(self, part: Any, merge: Callable[[Any, Any], Any]) -> Any:
+        """Return what the parts of all ranks merge to, neighbours first: the same bits on each."""
+        parts = self.of_each(part)
+        while len(parts) > 1:
+            parts = [reduce(merge, parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return parts[0]
+
+    def stacked(self, rows: Array) -> Array:
+        """Return the rows of all ranks, in their order; they have the same dtype and width."""
+        ends = np.cumsum(self.all_gather(np.array([len(rows)], np.int64))).tolist()
+        out = np.empty((ends[-1], *rows.shape[1:]), rows.dtype)
+        out[ends[self.rank] - len(rows) : ends[self.rank]] = rows
+        self.share(out, [0, *ends])
+        return out
+
+    def share(self, rows: Array, starts: Sequence[int]) -> None:
+        """Give all ranks the rows of a contiguous array that rank r has: starts[r] to starts[r + 1]."""
+        for root in range(self.size):
+            part = _bytes(rows[starts[root] : starts[root + 1]])
+            for begin in range(0, len(part), _MESSAGE):
+                self._comm.Bcast(part[begin : begin + _MESSAGE], root=root)
+
+    def check_same(self, what: str, value: Any) -> None:
+        """Raise a ValueError on all ranks where they have several values; None counts for none."""
+        given = {rank: own for rank, own in enumerate(self.of_each(value)) if own is not None}
+        first = next(iter(given), 0)
+        for rank, own in given.items():
+            if own != given[first]:
+                raise ValueError(
+                    f"{what} must be the same on all ranks: {given[first]} on rank {first}, "
+                    f"{own} on rank {rank}"
+                )
+
+    @contextmanager
+    def all_or_none(self, what: str) -> Iterator[None]:
+        """Do something that may fail on one rank, without exchanges, and fail on all ranks then.
+
+        Raises
+        ------
+        RankError
+            Where it did not fail on this rank.
+        """
+        error = None
+        try:
+            yield
+        except Exception as caught:  # noqa: BLE001 - raised once all ranks know
+            error = caught
+        failures = self.of_each(None if error is None else described(error))
+        if error is not None:
+            raise on_all(error)
+        for rank, failure in enumerate(failures):
+            if failure is not None:
+                raise on_all(RankError(f"{what} failed on rank {rank} of {self.size}: {failure}"))
 
     def end_job(self, error: BaseException) -> None:
         """Say what failed on this rank, and end all others, which wait for it."""

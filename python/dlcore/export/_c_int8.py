@@ -78,6 +78,8 @@ def _restored(described: description.Description) -> description.Description:
     restore = output.restore
     if restore is None:
         return described
+    if np.isfinite(restore.low).any():
+        raise TypeError("to_c: clip_outputs=True has no export to int8; use float32")
     *before, last = described.steps
     if not isinstance(last, kinds.Linear) or output.kind == "exp":
         raise TypeError(

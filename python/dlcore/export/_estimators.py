@@ -133,10 +133,14 @@ def _of_network(function: str, estimator: Any, folds: bool) -> Description:
 
 def _output(function: str, estimator: Any) -> Output:
     if isinstance(estimator, own.MLPRegressor):
+        clip, bounds = None, estimator._bounds()
+        if bounds is not None:
+            zeros = np.zeros(estimator.n_outputs_)
+            clip = Columns(zeros, zeros + 1, zeros, *bounds)
         if not estimator._has_many_quantiles:
-            return Output(estimator.out_activation_)
+            return Output(estimator.out_activation_, restore=clip)
         order = np.argsort(estimator.quantile, kind="stable")
-        return Output("quantiles", places=np.argsort(order, kind="stable"))
+        return Output("quantiles", places=np.argsort(order, kind="stable"), restore=clip)
     if estimator._has_many_targets:
         targets = tuple(as_labels(function, classes) for classes in estimator.classes_)
         return Output("softmax", targets)
@@ -164,4 +168,11 @@ def _of_transformed_target(function: str, estimator: Any, folds: bool) -> Descri
         parts = (restore.subtract, restore.multiply, restore.add)
         subtract, multiply, add = (np.repeat(part, inner.out_features or 1) for part in parts)
         restore = Columns(subtract, multiply, add)
+    clip = inner.output.restore
+    if clip is not None:  # values of targets that were transformed
+        low, high = (
+            (bound - restore.subtract) * restore.multiply + restore.add
+            for bound in (clip.low, clip.high)
+        )
+        restore = replace(restore, low=low, high=high)
     return replace(inner, output=replace(inner.output, restore=restore))

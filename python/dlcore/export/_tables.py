@@ -116,11 +116,9 @@ def _made(prepare: Preparation, rows: Array) -> Array:
 
 
 def _values(estimator: TabularRegressor) -> Output:
-    low, high = -np.inf, np.inf
-    if estimator._clips:
-        low, high = estimator._low, estimator._high
     spread, mean = estimator._spread, estimator._mean
-    return Output(restore=kinds.Columns(np.zeros_like(mean), spread, mean, low, high))
+    bounds = estimator._bounds() or (-np.inf, np.inf)
+    return Output(restore=kinds.Columns(np.zeros_like(mean), spread, mean, *bounds))
 
 
 def _classes(function: str, estimator: Any) -> Output:

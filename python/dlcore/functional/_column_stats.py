@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _exponent(size: Array) -> Array:
     return np.where(size == 0, np.int32(-3000), np.frexp(size)[1])
 
 
-def column_stats(x: Array) -> ColumnStats:
+def column_stats(x: Array, *, comm: Any = None) -> ColumnStats:
     """Count, mean, variance, minimum and maximum of each column, in one pass over memory.
 
     Sums are float64 and relative to an element of the column, so that values of 1e8 +- 1 keep their
@@ -180,6 +181,9 @@ def column_stats(x: Array) -> ColumnStats:
     Parameters
     ----------
     x : ndarray of float32 or float64, shape (rows, columns)
+    comm : communicator, optional
+        Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, maybe none. All
+        get the statistics of the rows of all, to the same bits: neighbours are merged first.
 
     Returns
     -------
@@ -190,13 +194,23 @@ def column_stats(x: Array) -> ColumnStats:
     TypeError
         If `x` is not a float32 or float64 array.
     ValueError
-        If `x` has not two dimensions.
+        If `x` has not two dimensions, or other columns on another rank.
+    RankError
+        If there is an error on another rank.
 
     References
     ----------
     Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Stat. 37, 1983.
     """
-    return stats_of(column_stats.__name__, x)
+    name = column_stats.__name__
+    if comm is None:
+        return stats_of(name, x)
+    ranks = Ranks(comm)
+    with ranks.all_or_none(name):
+        stats = stats_of(name, x)
+    ranks.check_same(f"{name}: the number of columns of x", len(stats.count))
+    merged: ColumnStats = ranks.merged(stats, ColumnStats.merge)
+    return merged
 
 
 def stats_of(function: str, x: Any, *, finite: bool = False) -> ColumnStats:

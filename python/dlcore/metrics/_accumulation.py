@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import Ranks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -33,9 +35,16 @@ class AccumulatedMetric:
     merge: Callable[[Any, Any], Any]
     compute: Callable[[Any], float]
 
-    def __call__(self, y_true: Array, outputs: Array, weight: Array | None) -> float:
-        """Compute the metric of all rows at once; NaN of none."""
-        return self.of_state(self.begin(y_true, outputs, weight))
+    def __call__(
+        self, y_true: Array, outputs: Array, weight: Array | None = None, *, comm: Any = None
+    ) -> float:
+        """Compute the metric of all rows at once, those of all ranks of a communicator; NaN of none."""
+        if comm is None:
+            return self.of_state(self.begin(y_true, outputs, weight))
+        ranks = Ranks(comm)
+        with ranks.all_or_none("metric"):
+            state = self.begin(y_true, outputs, weight)
+        return self.of_state(ranks.merged(state, self.join))
 
     def join(self, state: Any, following: Any) -> Any:
         """Merge two states, each of which may be None."""

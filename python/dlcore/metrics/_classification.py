@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Counts(NamedTuple):
-    """Weights of the rows by class or output, each of shape (classes,), and of all rows.
+    """Weights of the rows by class or output, each of shape (classes,).
 
     ``among`` says over which of them a score is averaged, ``of_labels`` that these are yes-or-no
     outputs.
@@ -20,7 +20,7 @@ class Counts(NamedTuple):
     hits: Array  # true positives
     predicted: Array
     true: Array
-    total: float
+    false: Array  # summed by itself: exactly 0 where all rows are of the class
     among: Array
     of_labels: bool
 
@@ -28,14 +28,15 @@ class Counts(NamedTuple):
 def count_classes(true: Array, outputs: Array, weight: Array) -> Counts:
     """Count one of several classes; of two, class 1 is the positive one."""
     classes, predicted = outputs.shape[1], outputs.argmax(1)
+    by_class = np.bincount(true, weight, classes)
     right = predicted == true
     occurs = np.zeros(classes, np.bool_)
     occurs[true] = occurs[predicted] = True
     return Counts(
         np.bincount(true[right], weight[right], classes),
         np.bincount(predicted, weight, classes),
-        np.bincount(true, weight, classes),
-        float(weight.sum()),
+        by_class,
+        weight.sum() - by_class,
         np.array([False, True]) if classes == 2 else occurs,
         False,
     )
@@ -48,7 +49,7 @@ def count_labels(true: Array, logits: Array, weight: Array) -> Counts:
         weight @ (predicted & true),
         weight @ predicted,
         weight @ true,
-        float(weight.sum()),
+        weight @ ~true,
         np.ones(logits.shape[1], np.bool_),
         True,
     )
@@ -60,7 +61,7 @@ def add_counts(a: Counts, b: Counts) -> Counts:
         a.hits + b.hits,
         a.predicted + b.predicted,
         a.true + b.true,
-        a.total + b.total,
+        a.false + b.false,
         a.among | b.among,
         a.of_labels,
     )
@@ -85,7 +86,7 @@ def balanced_recall(counts: Counts) -> Array:
     """Recall of the classes that occur, or of yes and no, as far as they do, of each output."""
     if not counts.of_labels:
         return quotient(counts.hits, counts.true)[counts.true > 0]
-    rows = np.stack([counts.true, counts.total - counts.true])
+    rows = np.stack([counts.true, counts.false])
     hits = np.stack([counts.hits, rows[1] - counts.predicted + counts.hits])
     mean: Array = quotient(hits, rows).sum(0) / (rows > 0).sum(0)
     return mean

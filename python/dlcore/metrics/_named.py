@@ -99,7 +99,9 @@ def metric_named(name: str, loss: Loss) -> AccumulatedMetric:
     Returns
     -------
     callable
-        ``metric(y_true, outputs, weight or None) -> float``.
+        ``metric(y_true, outputs, weight=None, *, comm=None) -> float``; with a communicator, such
+        as ``mpi4py.MPI.COMM_WORLD``, each rank gives rows of its own, maybe none, and all get the
+        metric of the rows of all.
 
     Raises
     ------

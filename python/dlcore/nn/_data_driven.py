@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dlcore.nn._layers import Layer
     from dlcore.nn._sequential import Sequential
 
+# Those by which the weights are scaled.
+_SCALING = ("lsuv", "unit_variance")
+
 
 class Hinges:
     """Random means of a few outputs: of each output so many rows and their weights.
@@ -68,7 +71,7 @@ def of_data(
     hinges : mapping of str to Hinges
         What the biases are made of, by name.
     """
-    name = method if method in _SPREADS else "he+5"
+    name = method if method in _SCALING else "he+5"
     for layer in model.layers:
         _check_in_a_row(layer, name)
     model = copy.deepcopy(model)
@@ -95,7 +98,7 @@ def _of_layer(
 ) -> dict[str, Array]:
     found = {}
     weight, bias = f"{i}.weight", f"{i}.bias"
-    is_scaled = weight in values and method in _SPREADS
+    is_scaled = weight in values and method in _SCALING
     is_shifted = bias in values and bias in hinges
     if not is_scaled and not is_shifted:
         return {}
@@ -103,9 +106,12 @@ def _of_layer(
     with np.errstate(all="ignore"):
         z = x.astype(np.float64) @ own.T * layer._factor
         if is_scaled:
-            terms = np.abs(x).max(0, initial=0).astype(np.float64) @ np.abs(own.T) * layer._factor
             said = f"initialize: the outputs of layer {i}, {layer!r}, have"
-            spread = _SPREADS[method](z, terms, said)
+            if method == "lsuv":
+                spread = _spread_of_all(z, said)
+            else:
+                largest = np.abs(x).max(0, initial=0).astype(np.float64)
+                spread = _spread_of_each(z, largest @ np.abs(own.T) * layer._factor, said)
             found[weight] = own / spread.T
             z /= spread
         if is_shifted:
@@ -118,7 +124,7 @@ def _of_layer(
     return found
 
 
-def _spread_of_all(z: Array, terms: Array, said: str) -> Array:  # noqa: ARG001
+def _spread_of_all(z: Array, said: str) -> Array:
     variance = float(np.var(z)) if len(z) else 0.0
     if not 0 < variance < np.inf:
         raise ValueError(
@@ -136,9 +142,6 @@ def _spread_of_each(z: Array, terms: Array, said: str) -> Array:
     # Of equal rows there is nothing that the weights could be measured by but rounding.
     spread[:, np.ptp(z, axis=0) <= 1e-14 * terms] = 1
     return spread
-
-
-_SPREADS = {"lsuv": _spread_of_all, "unit_variance": _spread_of_each}
 
 
 def _check_in_a_row(layer: Layer, name: str) -> None:

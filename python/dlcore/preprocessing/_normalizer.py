@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 
 from dlcore._common.arrays import as_array
+from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
-from dlcore.functional._column_stats import extremes_of
+from dlcore.functional._column_stats import extremes_of, stats_of
 from dlcore.preprocessing._column_map import far_exponent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dlcore._common.typing import Array
 
@@ -47,17 +48,24 @@ class Normalizer:
         """Return what is to be known of the columns of `x`, which may be packed."""
         raise NotImplementedError
 
+    def _statistics_of_ranks(self, function: str, x: Any, ranks: Ranks) -> tuple[Any, int]:
+        """Return what is to be known of the columns of all ranks, and how many rows they have."""
+        raise NotImplementedError
+
     def _maps(self) -> tuple[Map, ...]:
         """Return the map of transform, and that of inverse_transform where there is one."""
         raise NotImplementedError
 
-    def fit(self, x: Any) -> Self:
+    def fit(self, x: Any, *, comm: Any = None) -> Self:
         """Take the statistics of `x`, forgetting earlier ones.
 
         Parameters
         ----------
         x : ndarray of float32 or float64, shape (rows, columns)
             At least one row. NaN is left out.
+        comm : communicator, optional
+            Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, some of them
+            maybe none. All take the statistics of the rows of all, to the same bits.
 
         Returns
         -------
@@ -69,9 +77,14 @@ class Normalizer:
             If `x` is not a float32 or float64 array.
         ValueError
             If `x` has not two dimensions, no rows, or an infinity: the message has its column and
-            row.
+            row. If another rank has other columns.
+        RankError
+            If there is an error on another rank.
         """
-        return self._take(self._statistics(self._names["fit"], x), len(x))
+        name = self._names["fit"]
+        if comm is None:
+            return self._take(self._statistics(name, x), len(x))
+        return self._take(*self._statistics_of_ranks(name, x, Ranks(comm)))
 
     def _take(self, stats: Any, rows: int) -> Self:
         self._stats = stats
@@ -116,7 +129,7 @@ class Normalizer:
     _names: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls) -> None:
-        methods = ("fit", "partial_fit", "transform", "inverse_transform")
+        methods = ("fit", "partial_fit", "merge", "transform", "inverse_transform")
         cls._names = {method: f"{cls.__name__}.{method}" for method in methods}
 
 
@@ -128,13 +141,71 @@ class InvertibleNormalizer(Normalizer):
         return self._apply("inverse_transform", 1, x, out)
 
 
-def columns_of(function: str, x: Any) -> Iterator[Array]:
-    """Yield each column as float64, less what is NaN; the errors are those of `Normalizer.fit`."""
-    extremes_of(function, x)
+class ColumnwiseNormalizer(Normalizer):
+    """A normalizer that needs all values of a column at once: parts do not tell their quantiles.
+
+    Where the rows are those of several ranks, each is sent the columns, one after the other.
+    """
+
+    def _of_columns(self, rows: int, columns: Iterator[Array]) -> Any:
+        """Return what is to be known of columns, of which there are so many rows."""
+        raise NotImplementedError
+
+    def _statistics(self, function: str, x: Any) -> Any:
+        return self._of_columns(*columns_of(function, x))
+
+    def _statistics_of_ranks(self, function: str, x: Any, ranks: Ranks) -> tuple[Any, int]:
+        rows, columns = columns_of(function, x, ranks)
+        return self._of_columns(rows, columns), rows
+
+
+def columns_of(function: str, x: Any, ranks: Ranks | None = None) -> tuple[int, Iterator[Array]]:
+    """Return the number of rows, and each column as float64, less what is NaN, those of all ranks.
+
+    Errors are those of `Normalizer.fit`.
+    """
+    if ranks is None:
+        extremes_of(function, x)
+        rows = len(x)
+    else:
+        _, rows = known_of_ranks(function, x, ranks, extremes_of)
+    return rows, (less_nan(column) for column in whole_columns(function, x, ranks))
+
+
+def whole_columns(function: str, x: Any, ranks: Ranks | None) -> Iterator[Array]:
+    """Give each column as float64, of the rows of all ranks."""
     for column in as_array(x, f"{function}: x").T:
-        values = column.astype(np.float64)
-        missing = np.isnan(values)
-        yield values[~missing] if missing.any() else values
+        own = column.astype(np.float64)
+        yield own if ranks is None else ranks.stacked(own)
+
+
+def less_nan(values: Array) -> Array:
+    """Return the values that are not NaN."""
+    missing = np.isnan(values)
+    return values[~missing] if missing.any() else values
+
+
+def known_of_ranks(
+    function: str, x: Any, ranks: Ranks, known: Callable[[str, Any], Any]
+) -> tuple[Any, int]:
+    """Return what is known of the rows of this rank, None of no rows, and how many all ranks have.
+
+    An error of one rank is one of all.
+    """
+    own = None
+    with ranks.all_or_none(function):
+        array = as_array(x, f"{function}: x")
+        if array.shape[:1] == (0,):
+            stats_of(function, x)  # which checks it
+        else:
+            own = known(function, x)
+    ranks.check_same(f"{function}: the number of columns of x", array.shape[1])
+    rows = sum(ranks.of_each(len(array)))
+    if not rows:
+        raise ValueError(
+            f"{function}: x must have at least one row on some rank, got the shape {array.shape}"
+        )
+    return own, rows
 
 
 def quantiles_of(values: Array, levels: Array) -> Array:

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_int
 from dlcore._common.optional import require
+from dlcore._common.ranks import Ranks
 from dlcore.functional._column_stats import extremes_of
 from dlcore.preprocessing._column_map import far_exponent
 from dlcore.preprocessing._normalizer import (
     Map,
     Normalizer,
-    columns_of,
     copied,
+    known_of_ranks,
+    less_nan,
     quantiles_of,
     size_of,
+    whole_columns,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def compute_bins(
     >>> [own.tolist() for own in dl.compute_bins(x, 2, tree_kwargs={}, y=target, regression=True)]
     [[0.0, 16.0, 40.0], [3.0]]
     """
-    return _bins("compute_bins", x, n_bins, tree_kwargs, y, regression)
+    return _bins("compute_bins", x, n_bins, tree_kwargs, y, regression)[0]
 
 
 def _bins(
@@ -115,31 +117,53 @@ def _bins(
     tree_kwargs: Mapping[str, Any] | None,
     y: Any,
     regression: bool | None,
-) -> list[Array]:
+    ranks: Ranks | None = None,
+) -> tuple[list[Array], int]:
+    """Return `compute_bins` of the rows, or of those of all ranks, and their number."""
     n_bins = check_int(f"{function}: n_bins", n_bins, 2)
+
+    def target_of(function: str, x: Any) -> Array | None:
+        return _checked_target(function, x, tree_kwargs, y, regression)
+
+    if ranks is None:
+        target, rows = target_of(function, x), len(x)
+    else:
+        target, rows = known_of_ranks(function, x, ranks, target_of)
+    columns = whole_columns(function, x, ranks)
+    if tree_kwargs is None:
+        levels = np.linspace(0, 1, n_bins + 1)
+        return [np.unique(quantiles_of(less_nan(column), levels)) for column in columns], rows
+    if ranks is not None:
+        target = np.concatenate([own for own in ranks.of_each(target) if own is not None])
+    tree = require("sklearn.tree", function, "bins by trees")
+    kind = tree.DecisionTreeRegressor if regression else tree.DecisionTreeClassifier
+    own = {"random_state": 0} | dict(tree_kwargs) | {"max_leaf_nodes": n_bins}
+    return [_leaves(kind(**own), column, target) for column in columns], rows
+
+
+def _checked_target(
+    function: str, x: Any, tree_kwargs: Mapping[str, Any] | None, y: Any, regression: bool | None
+) -> Array | None:
+    """Check x, and return the target for trees, None for quantiles."""
     if tree_kwargs is None:
         if y is not None or regression is not None:
             raise ValueError(f"{function}: y and regression are for trees: tree_kwargs is None")
-        levels = np.linspace(0, 1, n_bins + 1)
-        return [np.unique(quantiles_of(column, levels)) for column in columns_of(function, x)]
+        extremes_of(function, x)
+        return None
     if y is None or regression is None:
         raise ValueError(f"{function}: with tree_kwargs, y and regression must be given")
     if "max_leaf_nodes" in tree_kwargs:
         raise ValueError(f"{function}: tree_kwargs must not hold 'max_leaf_nodes': it is n_bins")
-    extremes_of(function, x)  # which checks it
-    rows = as_array(x, f"{function}: x")
+    extremes_of(function, x)
     target = np.asarray(y)
-    if target.shape != (len(rows),):
-        raise ValueError(f"{function}: y must have shape ({len(rows)},), got {target.shape}")
-    tree = require("sklearn.tree", function, "bins by trees")
-    kind = tree.DecisionTreeRegressor if regression else tree.DecisionTreeClassifier
-    own = {"random_state": 0} | dict(tree_kwargs) | {"max_leaf_nodes": n_bins}
-    return [_leaves(kind(**own), column, target) for column in rows.T]
+    if target.shape != (len(x),):
+        raise ValueError(f"{function}: y must have shape ({len(x)},), got {target.shape}")
+    return target
 
 
-def _leaves(tree: Any, column: Array, target: Array) -> Array:
-    known = ~np.isnan(column)
-    values = column[known].astype(np.float64)
+def _leaves(tree: Any, values: Array, target: Any) -> Array:
+    known = ~np.isnan(values)
+    values = values[known]
     if not len(values):
         return np.zeros(1)
     least, largest = values.min(), values.max()
@@ -185,7 +209,9 @@ class PiecewiseLinearEncoding(Normalizer):
     Notes
     -----
     `transform` gives NaN in all columns of a NaN. There is no ``inverse_transform``, and no
-    ``partial_fit``: quantiles of parts do not give those of all rows.
+    ``partial_fit``: quantiles of parts do not give those of all rows. A `fit` of the rows of several ranks
+    gathers them, one column at a time, which must fit the memory of each, and has the bits of one of all
+    rows, in the order of the ranks.
 
     References
     ----------
@@ -220,7 +246,7 @@ class PiecewiseLinearEncoding(Normalizer):
         self.tree_kwargs = None if tree_kwargs is None else dict(tree_kwargs)
         self.regression = None if regression is None else bool(regression)
 
-    def fit(self, x: Any, y: Any = None) -> Self:
+    def fit(self, x: Any, y: Any = None, *, comm: Any = None) -> Self:
         """Find the bins of `x`, forgetting earlier ones.
 
         Parameters
@@ -229,6 +255,9 @@ class PiecewiseLinearEncoding(Normalizer):
             At least one row. NaN is left out.
         y : ndarray of shape (rows,), optional
             The target, for trees.
+        comm : communicator, optional
+            Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, some of them
+            maybe none. All find the bins of the rows of all, to the same bits.
 
         Returns
         -------
@@ -241,10 +270,16 @@ class PiecewiseLinearEncoding(Normalizer):
         TypeError
             If `x` is not a float32 or float64 array.
         ValueError
-            If `x` has not two dimensions, no rows, or an infinity, or `y` does not go with it.
+            If `x` has not two dimensions, no rows, or an infinity, or `y` does not go with it. If
+            another rank has other columns.
+        RankError
+            If there is an error on another rank.
         """
-        found = _bins(self._names["fit"], x, self.n_bins, self.tree_kwargs, y, self.regression)
-        return self._take(Bins.of(found), len(x))
+        ranks = None if comm is None else Ranks(comm)
+        found, rows = _bins(
+            self._names["fit"], x, self.n_bins, self.tree_kwargs, y, self.regression, ranks
+        )
+        return self._take(Bins.of(found), rows)
 
     @property
     def bins_(self) -> list[Array]:

@@ -8,18 +8,19 @@ import numpy as np
 
 from dlcore._common.checks import check_choice, check_int, check_not_negative, check_positive_int
 from dlcore._common.normal import normal_cdf, normal_quantile
-from dlcore.functional._column_stats import extremes_of
 from dlcore.preprocessing._column_map import far_exponent
 from dlcore.preprocessing._normalizer import (
+    ColumnwiseNormalizer,
     InvertibleNormalizer,
     Map,
-    columns_of,
     copied,
     quantiles_of,
     size_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dlcore._common.typing import Array
 
 __all__ = ["QuantileNormalizer"]
@@ -46,7 +47,7 @@ class Quantiles(NamedTuple):
         return np.linspace(0, 1, len(self.values))
 
 
-class QuantileNormalizer(InvertibleNormalizer):
+class QuantileNormalizer(ColumnwiseNormalizer, InvertibleNormalizer):
     """Maps each column by its quantiles to a normal distribution, or to a uniform one.
 
     The share of the rows of `fit` that are below a value, interpolated between the quantiles, becomes
@@ -88,7 +89,9 @@ class QuantileNormalizer(InvertibleNormalizer):
     two exceptions: values within 1e-7 of the ends count as the ends there, whatever the unit of the
     column, and constant columns become -5.2.
 
-    There is no ``partial_fit``: quantiles of parts do not give those of all rows.
+    There is no ``partial_fit``: quantiles of parts do not give those of all rows. A `fit` of the rows of
+    several ranks gathers them, one column at a time, which must fit the memory of each, and has the bits
+    of one of all rows, in the order of the ranks.
 
     References
     ----------
@@ -124,13 +127,12 @@ class QuantileNormalizer(InvertibleNormalizer):
         self.noise = check_not_negative(f"{name}: noise", noise)
         self.seed = check_int(f"{name}: seed", seed, 0)
 
-    def _statistics(self, function: str, x: Any) -> Quantiles:
-        columns, rows = len(extremes_of(function, x).min), len(x)
+    def _of_columns(self, rows: int, columns: Iterator[Array]) -> Quantiles:
         wanted = max(min(rows // 30, 1000), 10) if self.n_quantiles is None else self.n_quantiles
         levels = np.linspace(0, 1, min(wanted, rows))
         rng = np.random.default_rng(self.seed)
-        found = [quantiles_of(self._noisy(own, rng), levels) for own in columns_of(function, x)]
-        return Quantiles(np.reshape(found, (columns, len(levels))).T.copy())
+        found = [quantiles_of(self._noisy(own, rng), levels) for own in columns]
+        return Quantiles(np.reshape(found, (len(found), len(levels))).T.copy())
 
     def _noisy(self, values: Array, rng: np.random.Generator) -> Array:
         if not self.noise or not len(values):

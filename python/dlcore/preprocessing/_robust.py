@@ -10,14 +10,16 @@ from dlcore._common.arrays import as_array
 from dlcore._common.checks import check_positive
 from dlcore.preprocessing._column_map import ColumnMap, far_exponent
 from dlcore.preprocessing._normalizer import (
+    ColumnwiseNormalizer,
     InvertibleNormalizer,
     Map,
-    columns_of,
     quantiles_of,
     size_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dlcore._common.typing import Array
 
 __all__ = ["RobustNormalizer"]
@@ -39,7 +41,7 @@ class Quartiles(NamedTuple):
     max: Array
 
 
-class RobustNormalizer(InvertibleNormalizer):
+class RobustNormalizer(ColumnwiseNormalizer, InvertibleNormalizer):
     """Maps each column by its median and the distance of its quartiles, and squeezes outliers.
 
     ``z = (x - median) / (q75 - q25)``, and then ``z / sqrt(1 + (z / bound)**2)``, which is near z for
@@ -67,7 +69,9 @@ class RobustNormalizer(InvertibleNormalizer):
 
     Notes
     -----
-    There is no ``partial_fit``: quantiles of parts do not give those of all rows. An infinity, which
+    There is no ``partial_fit``: quantiles of parts do not give those of all rows. A `fit` of the rows of
+    several ranks gathers them, one column at a time, which must fit the memory of each, and has the bits
+    of one of all rows, in the order of the ranks. An infinity, which
     `transform` may be given, becomes ±bound. `inverse_transform` gives what is at the bound or beyond
     as an infinity, and constant columns their value.
 
@@ -96,9 +100,9 @@ class RobustNormalizer(InvertibleNormalizer):
             else check_positive("RobustNormalizer: smooth_clip", smooth_clip)
         )
 
-    def _statistics(self, function: str, x: Any) -> Quartiles:
+    def _of_columns(self, rows: int, columns: Iterator[Array]) -> Quartiles:  # noqa: ARG002
         levels = np.array([0, 0.25, 0.5, 0.75, 1])
-        found = [quantiles_of(column, levels) for column in columns_of(function, x)]
+        found = [quantiles_of(column, levels) for column in columns]
         return Quartiles(*np.reshape(found, (-1, 5)).T.copy())
 
     @property

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import as_stats, extremes_of, far_stats_of
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
-from dlcore.preprocessing._normalizer import InvertibleNormalizer
+from dlcore.preprocessing._normalizer import InvertibleNormalizer, known_of_ranks
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -54,6 +55,45 @@ class _StreamingNormalizer(InvertibleNormalizer):
         if len(new.min) != len(seen.min):
             raise ValueError(f"{name}: x must have {len(seen.min)} columns, got {len(new.min)}")
         return self._take(seen.merge(new), self.n_samples_seen_ + len(x))
+
+    def merge(self, comm: Any) -> Self:
+        """Take the statistics of all ranks together, each of which has had `partial_fit` of its rows.
+
+        The ranks may have had any number of rows, some of them none. Statistics that were merged are
+        those of all ranks: a second call would count them once for each rank.
+
+        Parameters
+        ----------
+        comm : communicator
+            The ranks, such as ``mpi4py.MPI.COMM_WORLD``.
+
+        Returns
+        -------
+        self
+            With the same bits on all ranks.
+
+        Raises
+        ------
+        ValueError
+            If no rank has fitted anything, or the numbers of columns differ.
+        """
+        name, ranks = self._names["merge"], Ranks(comm)
+        own = self.stats_ if hasattr(self, "_stats") else None
+        rows = sum(ranks.of_each(0 if own is None else self.n_samples_seen_))
+        if not rows:
+            raise ValueError(f"{name}: no rank has fitted anything yet; call partial_fit first")
+        return self._take(_merged(name, ranks, own), rows)
+
+    def _statistics_of_ranks(self, function: str, x: Any, ranks: Ranks) -> tuple[Any, int]:
+        own, rows = known_of_ranks(function, x, ranks, self._statistics)
+        return _merged(function, ranks, None if own is None else self._unpacked(own)), rows
+
+
+def _merged(function: str, ranks: Ranks, own: Any) -> Any:
+    """Merge the statistics of ranks, None of one without rows."""
+    columns = None if own is None else len(own.min)
+    ranks.check_same(f"{function}: the number of columns", columns)
+    return ranks.merged(own, lambda a, b: b if a is None else a if b is None else a.merge(b))
 
 
 class MinMaxNormalizer(_StreamingNormalizer):

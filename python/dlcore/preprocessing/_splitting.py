@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.optional import require
+from dlcore._common.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def train_val_test_split(
     stratify: Any = None,
     groups: Any = None,
     seed: int = 0,
+    comm: Any = None,
 ) -> Split:
     """Split rows at random into those to train on, to validate on and to test with.
 
@@ -59,6 +61,10 @@ def train_val_test_split(
         sizes are then met as nearly as the groups allow.
     seed : int
         The same seed gives the same parts.
+    comm : communicator, optional
+        Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, maybe none. The
+        rows of all are split, and each gets those of its rows that are in the parts: sizes, classes
+        and groups are those of all ranks together.
 
     Returns
     -------
@@ -74,10 +80,15 @@ def train_val_test_split(
         If x, y, stratify or groups cannot be read without a copy.
     ValueError
         If the lengths differ, the sizes are not as described, or there are too few rows of a class
-        or too few groups.
+        or too few groups. If ranks have other sizes or another seed.
+    RankError
+        If there is an error on another rank.
 
     Notes
     -----
+    Together the parts of the ranks are those that one process gets of all rows, in the order of the
+    ranks. Each rank is sent the classes and groups of all, and draws a number for each row.
+
     By `train_test_split`, twice, for shares of the rows; by `GroupShuffleSplit` for groups, of up
     to 180 draws the one that comes nearest to the sizes; by `StratifiedGroupKFold` for both, as few
     folds as can be given to the parts within 0.02 of the shares.
@@ -95,6 +106,21 @@ def train_val_test_split(
     ([6, 2, 2, 6, 2, 2], [1, 0])
     """
     require("sklearn.model_selection", "train_val_test_split()")
+    if comm is None:
+        x, y, classes, groups = _checked(x, y, stratify, groups)
+        parts = _parts(_length(x), sizes, classes, groups, seed)
+    else:
+        ranks = Ranks(comm)
+        with ranks.all_or_none("train_val_test_split"):
+            x, y, classes, groups = _checked(x, y, stratify, groups)
+        parts = _parts_of_rank(ranks, _length(x), sizes, classes, groups, seed)
+    return Split(*(_taken(x, part) for part in parts), *(_taken(y, part) for part in parts))
+
+
+def _checked(
+    x: Any, y: Any, stratify: Any, groups: Any
+) -> tuple[Any, Any, Array | None, Array | None]:
+    """Return the rows, their classes and their groups."""
     x, y = _rows(x, "x"), _rows(y, "y")
     n = _length(x)
     if _length(y) != n:
@@ -104,17 +130,45 @@ def train_val_test_split(
         classes = _column(y, "y, with stratify=True,", n)
     elif stratify is not None:
         classes = _column(stratify, "stratify", n)
-    groups = None if groups is None else _column(groups, "groups", n)
+    return x, y, classes, None if groups is None else _column(groups, "groups", n)
+
+
+def _parts_of_rank(
+    ranks: Ranks,
+    n: int,
+    sizes: Sequence[float],
+    classes: Array | None,
+    groups: Array | None,
+    seed: int,
+) -> list[Array]:
+    """Draw the parts of the rows of all ranks; return which of the own rows are in them."""
+    settings = tuple(sizes), seed, classes is not None, groups is not None
+    ranks.check_same(
+        "train_val_test_split: (sizes, seed, whether there is stratify, and groups)", settings
+    )
+    of_each = ranks.of_each((n, classes, groups))
+    counts, *columns = zip(*of_each, strict=True)
+    classes, groups = (
+        None if own is None else np.concatenate(column)
+        for own, column in zip((classes, groups), columns, strict=True)
+    )
+    start = sum(counts[: ranks.rank])
+    parts = _parts(sum(counts), sizes, classes, groups, seed)
+    return [part[(part >= start) & (part < start + n)] - start for part in parts]
+
+
+def _parts(
+    n: int, sizes: Sequence[float], classes: Array | None, groups: Array | None, seed: int
+) -> list[Array]:
+    """Draw which of n rows are in the three parts."""
     counts = _counts(sizes, n)
     if counts[0] == n:
-        parts = [np.random.default_rng(seed).permutation(n), *np.empty((2, 0), np.int64)]
-    elif groups is None:
-        parts = _of_rows(counts, classes, seed)
-    elif classes is None:
-        parts = _of_groups(counts, groups, seed)
-    else:
-        parts = _of_folds(counts, classes, groups, seed)
-    return Split(*(_taken(x, part) for part in parts), *(_taken(y, part) for part in parts))
+        return [np.random.default_rng(seed).permutation(n), *np.empty((2, 0), np.int64)]
+    if groups is None:
+        return _of_rows(counts, classes, seed)
+    if classes is None:
+        return _of_groups(counts, groups, seed)
+    return _of_folds(counts, classes, groups, seed)
 
 
 def _rows(array: Any, name: str) -> Any:

@@ -143,6 +143,8 @@ def _what_sklearn_lacks(estimator: Any) -> str:
         return "layer normalization"
     if estimator.loss not in _LOSSES:
         return f"loss {estimator.loss!r}"
+    if getattr(estimator, "_clips", False):
+        return "clipping of outputs"
     if isinstance(getattr(estimator, "classes_", None), list):
         return "classifier of several columns of classes"
     return ""

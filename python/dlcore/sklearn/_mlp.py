@@ -302,6 +302,7 @@ class PerceptronMixin(
                 self._check_spread(y, stacklevel=5)
             targets = self._targets(y, dtype)
             sample_weight = check_weights(sample_weight, X)
+            self._see_targets(targets, sample_weight, first_pass)
             tables = self._class_tables(y, incremental)
             weight = self._weigh_classes(sample_weight, y, tables)
             if tables is not None:
@@ -358,6 +359,9 @@ class PerceptronMixin(
 
     def _check_spread(self, y: Array, stacklevel: int) -> None:
         """Warn of targets so close to each other that a fit ends before it has learned."""
+
+    def _see_targets(self, targets: Array, weight: Array | None, first_pass: bool) -> None:
+        """Keep what predictions need of the targets that the network is about to learn."""
 
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
         """Refuse what makes no sense together."""

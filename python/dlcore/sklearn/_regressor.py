@@ -24,6 +24,7 @@ from dlcore.nn._losses import (
 )
 from dlcore.sklearn._batches import ScaledLoss
 from dlcore.sklearn._checks import are_finite, check_target, finite_targets
+from dlcore.sklearn._clipping import ClippingMixin
 from dlcore.sklearn._mlp import PerceptronMixin
 from dlcore.sklearn._parameters import (
     ADDED_CONSTRAINTS,
@@ -49,7 +50,7 @@ _DEFAULT_TOL = 1e-4
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-class MLPRegressor(PerceptronMixin, base.MLPRegressor):
+class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
     __doc__ = f"""Multi-layer perceptron for regression.
 {COMMON}
     loss : str, default="squared_error"
@@ -59,7 +60,11 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         outputs of `predict`, for y of one column. They are sorted in each row, so that they never
         cross (Chernozhukov et al., 2010).
     huber_delta : float, default=1.0
-        Error up to which ``loss="huber"`` is quadratic.{ADDED_PARAMETERS}
+        Error up to which ``loss="huber"`` is quadratic.
+    clip_outputs : bool, default=False
+        Whether predictions are kept between the least and the largest y of the fit, column by column
+        and but for rows of weight 0. ``partial_fit`` and ``warm_start`` widen the range by what they
+        bring, and raise if the fits before them had ``clip_outputs=False`` and kept none.{ADDED_PARAMETERS}
 {COMMON_ATTRIBUTES}
     """
 
@@ -71,6 +76,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         ],
         "quantile": [Interval(Real, 0, 1, closed="both"), "array-like"],
         "huber_delta": [Interval(Real, 0, None, closed="neither")],
+        "clip_outputs": ["boolean"],
     }
 
     def __init__(
@@ -102,6 +108,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         max_fun: int = 15000,
         quantile: float | Sequence[float] = 0.5,
         huber_delta: float = 1.0,
+        clip_outputs: bool = False,
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool = False,
         layer_norm: bool = False,
@@ -144,6 +151,8 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         with self._fitting(goes_on=self.warm_start):
             if self.members > 1:
                 self._fit_members(X, y, sample_weight, held)
+                if self._clips:
+                    self._take_range(np.vstack([own._bounds() for own in self.estimators_]))
             else:
                 self._fit(X, y, sample_weight, validation=held)
         return self
@@ -285,6 +294,19 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
                 stacklevel=stacklevel,
             )
 
+    def _see_targets(self, targets: Array, weight: Array | None, first_pass: bool) -> None:
+        """Take the range of the targets, or widen that of a network that learns on."""
+        if self.clip_outputs and not first_pass and not self._clips:
+            raise ValueError(
+                "clip_outputs=True needs the range of all y that the network has learnt, which fits "
+                "with clip_outputs=False do not keep: set it back, or fit anew with warm_start=False"
+            )
+        self._clips = bool(self.clip_outputs)
+        if self._clips:
+            self._take_range(
+                targets if weight is None else targets[weight > 0], widens=not first_pass
+            )
+
     def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:
         targets = y.reshape(len(y), -1).astype(dtype)
         if self.loss == "poisson" and (targets < 0).any():
@@ -325,6 +347,7 @@ class MLPRegressor(PerceptronMixin, base.MLPRegressor):
         if self._has_many_quantiles:
             places = np.argsort(np.argsort(self.quantile, kind="stable"), kind="stable")
             values = np.sort(values, axis=1)[:, places]
+        values = self._clipped(values)
         return values.ravel() if values.shape[1] == 1 else values
 
     def _score_is_loss(self, y: Array) -> bool:

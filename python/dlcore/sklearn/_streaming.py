@@ -72,6 +72,7 @@ def can_stream(estimator: Any) -> bool:
         and not (estimator.early_stopping or estimator.verbose or estimator.callbacks)
         and isinstance(estimator.learning_rate, str)
         and getattr(estimator, "class_weight", None) is None
+        and not getattr(estimator, "clip_outputs", False)
         and "feature_names_in_" not in own
         and all(_is_constant(own.get(name, own)) for name in estimator._get_param_names())
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from sklearn.base import _fit_context
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_y,
@@ -19,29 +19,29 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from dlcore._common.checks import check_positive_int
 from dlcore._native.threads import get_num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.many._fit_many import fit_many
-from dlcore.many._mean import Mean
+from dlcore.many._mean import Mean, mean_of
 from dlcore.sklearn._checks import check_sum, check_weights, plain_targets
 from dlcore.sklearn._early_stopping import strata
 from dlcore.sklearn._frames import Table
+from dlcore.sklearn._importances import ImportancesMixin
 from dlcore.sklearn._preparation import Preparation
 from dlcore.sklearn._pruning import best_models, with_best_members
 from dlcore.sklearn._recipes import RECIPES, Plan
 from dlcore.sklearn._streaming import INTERRUPTED
 from dlcore.sklearn._table_encoder import TableEncoder
+from dlcore.sklearn._time_limit import TimeLimit
 from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dlcore._common.typing import Array
 
 # Fewer rows are all needed to learn from.
 _FEWEST_ROWS = 5
-# Updates that tell how long one takes, and the share of a time limit that is planned for: what is left is
-# for rows to validate on.
-_TRIED, _SHARE = 64, 0.8
 
 CONSTRAINTS: dict[str, Any] = {
     "recipe": [StrOptions(set(RECIPES))],
@@ -110,16 +110,40 @@ class BestEpoch(EarlyStopping):
         return value == reference or super()._improves(value, reference)
 
 
-class TabularMixin:
+class TabularMixin(ImportancesMixin):
     """Encodes tables, trains the members, and keeps the best epoch of each.
 
     A class says what its targets are: `_take_targets`, `_encode_targets`, `_network_targets`, `_task`,
-    `_loss`, `_monitor`, `_end_fit` and `_mean_of_members`.
+    `_loss`, `_monitor`, `_end_fit`, `_averaged` and `_mean_dtype`.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
-    def _fit(self: Any, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self: Any, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> Any:
+        """Fit the networks.
+
+        Parameters
+        ----------
+        X : frame or array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers, or class labels: several columns of 0 and 1 are labels of their own, several
+            columns of more classes so many questions.
+        sample_weight : array-like of shape (n_samples,), default=None
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            Rows to find the best epoch by; none of X is held out then.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        UserWarning
+            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
+        """
         self._check_pruning()
         encoder = TableEncoder(
             categorical_features=self.categorical_features,
@@ -149,6 +173,7 @@ class TabularMixin:
             train = np.arange(len(encoded)) if weight is None else np.flatnonzero(weight > 0)
             validation = self._checked_validation(validation_data)
         self._train(_rows(encoded, targets, weight, train), validation, rng)
+        return self
 
     def _check_pruning(self: Any) -> None:
         shared = RECIPES[self.recipe].k
@@ -232,9 +257,15 @@ class TabularMixin:
         seeds = rng.integers(2**31, size=int(self.members)).tolist()
         epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
         size = recipe.batch_size(len(x))
-        begun, left = time.monotonic(), None
+        limit = None
         if self.time_limit is not None:
-            count, most = self._within_limit((x, y, weight), size, seeds)
+            limit = TimeLimit(self.time_limit, min(len(seeds), get_num_threads()))
+            count, most = limit.lasts_for(
+                lambda seed, epochs: self._trainer(self._plan(x, epochs, size, seed), seed),
+                (x, y, weight),
+                size,
+                seeds,
+            )
             seeds, epochs = seeds[:count], min(epochs, most)
         plans = [self._plan(x, epochs, size, seed) for seed in seeds]
         bests = [BestEpoch(self._monitor(), patience=recipe.patience or epochs) for _ in plans]
@@ -242,15 +273,12 @@ class TabularMixin:
             self._trainer(plan, seed, () if held is None else (best,))
             for plan, seed, best in zip(plans, seeds, bests, strict=True)
         ]
-        if self.time_limit is not None:
-            turns = math.ceil(len(seeds) / self._at_once())
-            left = max(self.time_limit - (time.monotonic() - begun), 1e-3) / turns
         options: dict[str, Any] = {
             "epochs": epochs,
             "batch_size": size,
             "sample_weight": weight,
             "validation_data": held,
-            "max_time": left,
+            "max_time": None if limit is None else limit.left_for_each(len(seeds)),
             "verbose": int(self.verbose),
         }
         try:
@@ -261,7 +289,7 @@ class TabularMixin:
         except KeyboardInterrupt:
             if not any(trainer.history.epoch for trainer in trainers):
                 raise
-            warnings.warn(INTERRUPTED, stacklevel=5)
+            warnings.warn(INTERRUPTED, stacklevel=4)
         self.models_, self.history_, self.best_epochs_ = [], [], []
         for plan, trainer, best in zip(plans, trainers, bests, strict=True):
             if not trainer.history.epoch:  # interrupted in its first one
@@ -304,46 +332,6 @@ class TabularMixin:
             seed=seed,
         )
 
-    def _at_once(self: Any) -> int:
-        """Return how many members are trained at a time."""
-        return min(int(self.members), get_num_threads())
-
-    def _within_limit(
-        self: Any, rows: tuple[Array, Array, Array | None], size: int, seeds: list[int]
-    ) -> tuple[int, int]:
-        """Return how many members, and of how many epochs, the time limit lasts for.
-
-        It is told by what some updates take, of as many other networks as are trained at a time.
-        """
-        x, y, weight = rows
-        at_once, begun = self._at_once(), time.monotonic()
-        trainers = [
-            self._trainer(self._plan(x, _TRIED, size, seed), seed) for seed in seeds[:at_once]
-        ]
-        made = (time.monotonic() - begun) / at_once
-        turns = math.ceil(len(seeds) / at_once)
-        tried = time.monotonic()
-        fit_many(
-            trainers,
-            x,
-            y,
-            epochs=_TRIED,
-            batch_size=size,
-            sample_weight=weight,
-            max_iterations=_TRIED,
-            max_time=max(0.1 * self.time_limit / turns, 1e-3),
-            log_every=1,
-            on_error="continue",
-            verbose=0,
-        )
-        done = sum(len(own.history.iterations.get("loss", ())) for own in trainers) / at_once
-        each = (time.monotonic() - tried) / max(1, done)
-        epoch = each * math.ceil(len(x) / size)
-        left = _SHARE * self.time_limit - (time.monotonic() - begun)
-        count = min(len(seeds), max(1, int(left / (made + epoch / at_once))))
-        turns = math.ceil(count / at_once)
-        return count, max(1, int((left - count * made) / (turns * epoch)))
-
     # ---- predictions ----
 
     def _prepare(self: Any, X: Any) -> tuple[Preparation, Array]:
@@ -371,6 +359,10 @@ class TabularMixin:
         mean: Array = self._mean_of_members(model(x).astype(np.float64) for model in self.models_)
         return mean
 
+    def _mean_of_members(self: Any, outputs: Iterable[Array]) -> Array:
+        """Return the outputs that stand for the mean of the members' probabilities or values."""
+        return mean_of(outputs, *self._averaged()).astype(self._mean_dtype, copy=False)
+
     def _score(self: Any, X: Any, y: Any, sample_weight: Any) -> float:
         prepare, encoded = self._prepare(X)
         y, weight = self._checked_to_score(encoded, y, sample_weight)
@@ -394,57 +386,6 @@ class TabularMixin:
         """
         preparation, encoded = self._prepare(X)
         return preparation(encoded)
-
-    def permutation_importance(
-        self: Any,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        n_repeats: int = 5,
-        random_state: Any = None,
-    ) -> Bunch:
-        """Measure by how much the score falls where a column is shuffled (Breiman, 2001).
-
-        As scikit-learn's function of this name, for any kind of table, which is encoded once.
-
-        Parameters
-        ----------
-        X, y : rows that were not learnt from
-        sample_weight : array-like of shape (n_samples,), default=None
-        n_repeats : int, default=5
-            Times that each column is shuffled.
-        random_state : int, RandomState instance or None, default=None
-
-        Returns
-        -------
-        Bunch
-            ``importances`` of shape (n_features, n_repeats), ``importances_mean`` and
-            ``importances_std``.
-        """
-        prepare, encoded = self._prepare(X)
-        n_repeats = check_positive_int("n_repeats", n_repeats)
-        y, weight = self._checked_to_score(encoded, y, sample_weight)
-        rng = check_random_state(random_state)
-
-        def score() -> float:
-            decided = self._decide(self._outputs_of(prepare, encoded))
-            value: float = self._score_function(y, decided, weight)
-            return value
-
-        whole = score()
-        importances = np.zeros((self.n_features_in_, n_repeats))
-        for i, places in enumerate(self.encoder_.output_places()):
-            kept = encoded[:, places].copy()
-            for repeat in range(n_repeats if places else 0):
-                encoded[:, places] = kept[rng.permutation(len(kept))]
-                importances[i, repeat] = whole - score()
-            encoded[:, places] = kept
-        return Bunch(
-            importances=importances,
-            importances_mean=importances.mean(axis=1),
-            importances_std=importances.std(axis=1),
-        )
 
     def __sklearn_tags__(self: Any) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from dlcore.functional._activations import sigmoid
-from dlcore.many._mean import mean_of, parts_of
+from dlcore.many._mean import parts_of
 from dlcore.nn._losses import BCEWithLogitsLoss, CrossEntropyLoss
 from dlcore.nn._multi_target import MultiTargetLoss
 from dlcore.sklearn import _probabilities
@@ -22,8 +22,6 @@ from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
@@ -70,6 +68,7 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
         "validation_metric": [StrOptions({"accuracy", "log_loss"})],
     }
+    _mean_dtype = np.dtype(np.float32)
     warm_start = False
 
     def __init__(
@@ -89,34 +88,6 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         verbose: int = 0,
     ) -> None:
         set_parameters(self, locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
-    ) -> Self:
-        """Fit the networks.
-
-        Parameters
-        ----------
-        X : frame or array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels; several columns of 0 and 1 are labels of their own, several columns of
-            more classes so many questions.
-        sample_weight : array-like of shape (n_samples,), default=None
-        validation_data : (X, y) or (X, y, sample_weight), default=None
-            Rows to find the best epoch by; none of X is held out then.
-
-        Returns
-        -------
-        self
-
-        Warns
-        -----
-        UserWarning
-            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
-        """
-        self._fit(X, y, sample_weight, validation_data)
-        return self
 
     # ---- targets ----
 
@@ -198,10 +169,6 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
             self.temperatures_ = [temperature(part, own, weight) for part, own in pairs]
 
     # ---- predictions ----
-
-    def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
-        """Return the logits of the mean of the members' probabilities."""
-        return mean_of(outputs, *self._averaged()).astype(np.float32)
 
     def _averaged(self) -> tuple[str, list[int] | None]:
         """Return what is averaged over members, and of how many outputs a target has."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from dlcore._common.arrays import first_true
-from dlcore.many._mean import mean_of
 from dlcore.nn._losses import MSELoss
 from dlcore.sklearn._checks import check_numbers, finite_targets
+from dlcore.sklearn._clipping import ClippingMixin
 from dlcore.sklearn._parameters import set_parameters
 from dlcore.sklearn._recipes import RECIPES, Task
 from dlcore.sklearn._tabular import ATTRIBUTES, CONSTRAINTS, PARAMETERS, TabularMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FARTHEST = 1e16
 
 
-class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
+class TabularRegressor(TabularMixin, ClippingMixin, RegressorMixin, BaseEstimator):
     __doc__ = f"""A network that predicts numbers from tables, good without tuning.
 
     X is a frame of pandas, polars or Arrow, or an array, with numbers, texts, categories, booleans,
@@ -63,6 +63,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = dict(CONSTRAINTS)
+    _mean_dtype = np.dtype(np.float64)
 
     def __init__(
         self,
@@ -79,32 +80,6 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
         verbose: int = 0,
     ) -> None:
         set_parameters(self, locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
-    ) -> Self:
-        """Fit the networks.
-
-        Parameters
-        ----------
-        X : frame or array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,), default=None
-        validation_data : (X, y) or (X, y, sample_weight), default=None
-            Rows to find the best epoch by; none of X is held out then.
-
-        Returns
-        -------
-        self
-
-        Warns
-        -----
-        UserWarning
-            Ctrl-C has ended the fit: the networks have the parameters of their best epochs up to then.
-        """
-        self._fit(X, y, sample_weight, validation_data)
-        return self
 
     # ---- targets ----
 
@@ -127,7 +102,7 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
     def _begin_fit(self, targets: Array, weight: Array | None) -> None:
         """Learn what the targets are scaled by."""
         self._clips = RECIPES[self.recipe].clips_values
-        self._low, self._high = targets.min(axis=0), targets.max(axis=0)
+        self._take_range(targets)
         size = np.maximum(np.abs(self._low), np.abs(self._high))
         size = np.where(size > 0, size, 1.0)  # whose squares are numbers
         unit = targets / size
@@ -172,15 +147,11 @@ class TabularRegressor(TabularMixin, RegressorMixin, BaseEstimator):
 
     # ---- predictions ----
 
-    def _mean_of_members(self, outputs: Iterable[Array]) -> Array:
-        return mean_of(outputs, *self._averaged())
-
     def _averaged(self) -> tuple[str, None]:
         return "outputs", None
 
     def _values(self, outputs: Array) -> Array:
-        values: Array = outputs * self._spread + self._mean
-        return np.clip(values, self._low, self._high) if self._clips else values
+        return self._clipped(outputs * self._spread + self._mean)
 
     def _decide(self, outputs: Array) -> Array:
         values = self._values(outputs)

@@ -16,6 +16,7 @@ from dlcore.nn._codes import check_codes
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
+from dlcore.nn._members import means_end
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
 from dlcore.training._rows import dense
@@ -114,6 +115,11 @@ class TrainingStep:
         if members_after(model.layers) > 1:
             raise ValueError(
                 "a model of several members needs an EnsembleMean at its end to be trained"
+            )
+        if not means_end(model.layers):
+            raise ValueError(
+                "an EnsembleMean can be trained as the last layer of a model, not before others or in "
+                "a branch: each member has a loss of its own"
             )
         self.draws = any(isinstance(n, Dropout) for n in leaves_of(model.layers).values())
         self.size = model.flat.size

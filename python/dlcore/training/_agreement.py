@@ -6,7 +6,7 @@ import builtins
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dlcore._common.ranks import RankError, described, on_all
+from dlcore._common.ranks import RankError, described, is_on_all, on_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,9 @@ def raised_on_all(ranks: Ranks | None) -> Iterator[None]:
     error = None
     try:
         yield
-    except Exception as caught:  # noqa: BLE001 - raised once all ranks know
+    except Exception as caught:
+        if is_on_all(caught):
+            raise
         error = caught
     agree_on(ranks, error)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore.metrics._accumulation import Measurement, of_loss
+from dlcore.training._agreement import raised_on_all
 from dlcore.training._dataset import Dataset, Subset
 from dlcore.training._interruption import look_up
 from dlcore.training._rows import as_rows
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dlcore._common.protocols import Metric
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
@@ -25,11 +27,16 @@ _ROWS, _FEWEST_ROWS, _OUTPUTS = 4096, 128, 2**21
 
 
 def score(
-    model: Sequential, loss: Loss, metrics: dict[str, Metric], data: Iterable[Subset]
+    model: Sequential,
+    loss: Loss,
+    metrics: dict[str, Metric],
+    data: Iterable[Subset],
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Compute the loss and the metrics of the model as it is now.
 
-    No more is kept of a block of rows than what the metrics need.
+    No more is kept of a block of rows than what the metrics need. With ranks, each has rows of its
+    own, and what is computed is that of all of them.
 
     Raises
     ------
@@ -37,12 +44,15 @@ def score(
         No row counts.
     """
     measured = Measurement({"loss": of_loss(loss)} | metrics)
-    for rows in data:
-        width = model.out_features or rows.rows.x.shape[1]
-        at_once = min(_ROWS, max(_FEWEST_ROWS, _OUTPUTS // width))
-        for part in rows.parts(at_once):
-            look_up()
-            measured.add(part.y, model(part.x), part.weight)
+    with raised_on_all(ranks):
+        for rows in data:
+            width = model.out_features or rows.rows.x.shape[1]
+            at_once = min(_ROWS, max(_FEWEST_ROWS, _OUTPUTS // width))
+            for part in rows.parts(at_once):
+                look_up()
+                measured.add(part.y, model(part.x), part.weight)
+    if ranks is not None:
+        measured.merge(ranks)
     if not measured.has_rows:
         raise ValueError("no row of the data to score counts: their weights are all 0")
     return measured.values()

@@ -124,7 +124,8 @@ def _share_state(trainer: Any, ranks: Ranks) -> None:
     """Let all models and optimizers be in the state of those of rank 0."""
     model, optimizer = trainer.model, trainer.optimizer
     has_state = hasattr(optimizer, "state_dict") and hasattr(optimizer, "load_state_dict")
-    states = {"model": model.state_dict(), "draws": model._draws}
+    rates = trainer._learning_rates
+    states = {"model": model.state_dict(), "draws": model._draws, "schedule": rates.state_dict()}
     if has_state:
         states["optimizer"] = optimizer.state_dict()
     if len(set(ranks.of_each(_checksum(states)))) == 1:
@@ -133,6 +134,7 @@ def _share_state(trainer: Any, ranks: Ranks) -> None:
     with raised_on_all(ranks):
         model.load_state_dict(states["model"])
         model._set_draws(states["draws"])
+        rates.load_state_dict(states["schedule"])
         if has_state:
             optimizer.load_state_dict(states["optimizer"])
 

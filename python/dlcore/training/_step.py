@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,16 +12,14 @@ from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
 from dlcore.nn._chains import leaves_of, members_after, members_in_training, native_places
-from dlcore.nn._codes import check_codes
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
 from dlcore.nn._members import means_end
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
-from dlcore.training._rows import dense
 from dlcore.training._settings import has_settings, plain_settings, settings_of
-from dlcore.training._step_python import FAULTS, BadCode, Diverged, PythonStep
+from dlcore.training._step_python import FAULTS, Diverged, PythonStep, raise_bad_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +57,8 @@ def trained_names(model: Model, optimizer: protocols.Optimizer) -> list[str]:
 class TrainingStep:
     """Mini-batch after mini-batch: forward, loss, backward, update, without returning to Python.
 
-    A loss or an optimizer of the user's own is called between native passes forward and backward.
+    A loss or an optimizer of the user's own is called between native passes forward and backward,
+    and so is the sum of gradients over ranks with rows of their own.
 
     Parameters
     ----------
@@ -262,6 +261,7 @@ class TrainingStep:
             self._native.resume()
         self._python = PythonStep(
             self._native,
+            model.layers,
             flat=model.flat,
             frozen=[parameters[name] for name in model.frozen & parameters.keys()],
             gradient=self._gradient,
@@ -402,22 +402,19 @@ class TrainingStep:
         """
         native, python = self._make_native(plan)
         x = self._native_rows(plan.rows.x)
-        if not self._is_native:
-            try:
-                updates = python.run(
-                    plan,
-                    x,
-                    parameters=self._describe_parameters(()),
-                    max_norm=self._max_norm,
-                    clip_value=self._clip_value,
-                    average_decay=self._decay,
-                    losses=losses,
-                    lrs=lrs,
-                    outputs=outputs,
-                    between=between,
-                )
-            except BadCode as error:
-                self._raise_bad_code(plan, error.batch)
+        if not self._is_native or plan.ranks is not None:
+            updates = python.run(
+                plan,
+                x,
+                parameters=self._describe_parameters(()),
+                max_norm=self._max_norm,
+                clip_value=self._clip_value,
+                average_decay=self._decay,
+                losses=losses,
+                lrs=lrs,
+                outputs=outputs,
+                between=between,
+            )
             plan.done = len(plan)
             return updates
         optimizer: Any = self._optimizer
@@ -461,16 +458,10 @@ class TrainingStep:
         if fault == "label":
             raise IndexError(f"a label of step {native.batches + 1} is out of range")
         if fault == "code":
-            self._raise_bad_code(plan, native.batches)
+            raise_bad_code(self._model.layers, plan, native.batches)
         if fault:
             raise Diverged(native.batches, FAULTS[fault].format(losses[native.batches]))
         return native.updates
-
-    def _raise_bad_code(self, plan: BatchPlan, batch: int) -> NoReturn:
-        """Raise the error that names the value of a batch that is no category."""
-        rows, indices = plan.rows, plan.indices(batch)
-        check_codes(self._model.layers, dense(rows.x[indices]), f"{rows.prefix}x", indices)
-        raise AssertionError("all values are categories")
 
 
 class QuickStep:

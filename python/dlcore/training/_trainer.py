@@ -18,6 +18,7 @@ from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
+from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
     Dataset,
@@ -33,8 +34,14 @@ from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._prepared import PreparedFit
-from dlcore.training._ranks import SharedWork, fit_together
+from dlcore.training._ranks import fit_together
 from dlcore.training._resumable import Resumable
+from dlcore.training._sharding import (
+    ShardedBatches,
+    ShardedStream,
+    check_alike,
+    check_counts_of_all,
+)
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Reader, Stream, is_pair
 
@@ -149,7 +156,6 @@ class Trainer(Resumable):
         self.log_names: list[str] = []
         self.active_callbacks: list[Callback] = []
         self._source: Batches | Stream | AugmentedBatches | None = None
-        self._work: SharedWork | None = None
         self._step: TrainingStep | None = None  # of the last fit or batch
         self._quick: QuickStep | None = None  # goes on from the last batch
         self._seed = seed
@@ -406,15 +412,6 @@ class Trainer(Resumable):
             step.forget()
         return step
 
-    def _shared_work(self) -> SharedWork | None:
-        """Return how steps share the work of each batch with other ranks, if they do."""
-        ranks = self._ranks
-        if ranks is None or ranks.size == 1 or self.sharded or self.average_every is not None:
-            return None
-        if self._work is None or self._work.ranks is not ranks:
-            self._work = SharedWork.measured(ranks)
-        return self._work
-
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Learn from one batch: forward, loss, back and update in one native step.
 
@@ -545,15 +542,22 @@ class Trainer(Resumable):
             Batches of the iterable to take, by default all.
         """
         data: Iterable[Subset]
-        if y is None:
-            if sample_weight is not None:
-                raise ValueError("sample_weight needs x and y as arrays")
-            data = self._counted_batches(x, "x", steps, "steps")()
-        elif steps is not None:
-            raise ValueError("steps is for an iterable of batches; x and y are arrays")
-        else:
-            data = [check_rows(self.model, self.loss, x, y, sample_weight).counted()]
-        return score(self.model, self.loss, self._metrics, data)
+        shards = self._shards
+        with raised_on_all(shards):
+            if y is None:
+                if sample_weight is not None:
+                    raise ValueError("sample_weight needs x and y as arrays")
+                data = self._counted_batches(x, "x", steps, "steps")()
+            elif steps is not None:
+                raise ValueError("steps is for an iterable of batches; x and y are arrays")
+            else:
+                data = [self._check_rows(x, y, sample_weight).counted()]
+        return score(self.model, self.loss, self._metrics, data, shards)
+
+    def _check_rows(self, *data: Any, **options: Any) -> Dataset:
+        """Check rows, some of which must count where other ranks have none."""
+        some_count = self._shards is None
+        return check_rows(self.model, self.loss, *data, some_count=some_count, **options)
 
     def _names_of_logs(self, watchers: list[Callback], has_validation: bool) -> list[str]:
         scores = ["loss", *self._metrics]
@@ -584,32 +588,64 @@ class Trainer(Resumable):
             raise ValueError("fit takes validation_data or validation_split, not both")
         if validation_index is not None and (validation_data is not None or validation_split):
             raise ValueError("fit takes validation_data or validation_rows or a split, not two")
-        model, loss = self.model, self.loss
+        model, loss, shards = self.model, self.loss, self._shards
+        if shards is not None:
+            check_alike(
+                shards,
+                batch_size=batch_size,
+                epochs=epochs,
+                steps_per_epoch=steps_per_epoch,
+                accumulate=self.accumulate,
+                **{
+                    "whether y is given": y is not None,
+                    "whether there is validation_data": validation_data is not None,
+                    "whether there is class_weight": class_weight is not None,
+                },
+            )
         if y is None:
             if transform is not None or mix is not None:
                 raise ValueError(
                     "transform and mix need x and y as arrays; an iterable can change its batches"
                 )
-            reader = self._stream(x, sample_weight, class_weight, validation_split, steps_per_epoch)
-            reader.check_repeats(epochs)
-            validation = self._validation(validation_data, validation_steps, epochs)
+            with raised_on_all(shards):
+                reader = self._stream(
+                    x, sample_weight, class_weight, validation_split, steps_per_epoch
+                )
+                reader.check_repeats(epochs)
+                validation = self._validation(validation_data, validation_steps, epochs)
+            if shards is not None:
+                return ShardedStream(loss, reader, self.accumulate, model.dtype, shards), validation
             return Stream(loss, reader, self.accumulate), validation
         if steps_per_epoch is not None:
             raise ValueError(
                 "steps_per_epoch is for an iterable of batches; an epoch of x and y is all rows"
             )
-        rows = check_rows(model, loss, x, y, sample_weight, any_dtype=transform is not None)
         given = index
-        index, held = hold_out(model, loss, rows, validation_split, self._split_seed, given)
-        if validation_index is not None:
-            held = subset_to_validate_on(model, loss, rows, validation_index)
-        validation = self._validation(
-            validation_data if held is None else held, validation_steps, epochs
-        )
-        weighted = weigh_classes(model, loss, rows, index, class_weight)
-        if weighted is not rows or held is not None or given is not None:
-            check_trains(loss, weighted, index)
-        source = Batches(loss, weighted, index, batch_size, self.accumulate)
+        with raised_on_all(shards):
+            rows = self._check_rows(x, y, sample_weight, any_dtype=transform is not None)
+            index, held = hold_out(
+                model,
+                loss,
+                rows,
+                validation_split,
+                self._split_seed,
+                given,
+                some_count=shards is None,
+            )
+            if validation_index is not None:
+                held = subset_to_validate_on(model, loss, rows, validation_index)
+            validation = self._validation(
+                validation_data if held is None else held, validation_steps, epochs
+            )
+        weighted = weigh_classes(model, loss, rows, index, class_weight, shards)
+        source: Batches
+        if shards is not None:
+            check_counts_of_all(shards, loss, weighted, index, held)
+            source = ShardedBatches(loss, weighted, index, batch_size, self.accumulate, shards)
+        else:
+            if weighted is not rows or held is not None or given is not None:
+                check_trains(loss, weighted, index)
+            source = Batches(loss, weighted, index, batch_size, self.accumulate)
         if transform is None and mix is None:
             return source, validation
         classes = loss.classes(model.out_features or rows.x.shape[1])
@@ -643,7 +679,8 @@ class Trainer(Resumable):
             rows = check_rows(self.model, self.loss, x, y, weight, prefix, some_count=False)
             return weigh_classes(self.model, self.loss, rows, np.arange(len(rows)), class_weight)
 
-        return Reader(source, "x", check, steps=steps)
+        may_be_empty = self._shards is not None
+        return Reader(source, "x", check, steps=steps, may_be_empty=may_be_empty)
 
     def _validation(
         self, data: Any, steps: int | None, epochs: int
@@ -664,7 +701,7 @@ class Trainer(Resumable):
             return None
         if not isinstance(data, Subset):
             x, y, weight = (*data, None)[:3]
-            data = check_rows(self.model, self.loss, x, y, weight, "validation ").counted()
+            data = self._check_rows(x, y, weight, "validation ").counted()
         return lambda: [data]
 
     def _counted_batches(
@@ -680,7 +717,15 @@ class Trainer(Resumable):
         if steps is not None:
             check_positive_int(steps_name, steps)
         check = partial(check_rows, self.model, self.loss, some_count=False)
-        reader = Reader(source, name, check, steps=steps, steps_name=steps_name, prefix=prefix)
+        reader = Reader(
+            source,
+            name,
+            check,
+            steps=steps,
+            steps_name=steps_name,
+            prefix=prefix,
+            may_be_empty=self._shards is not None,
+        )
         reader.check_repeats(epochs)
         return lambda: (rows.counted() for rows in reader)
 

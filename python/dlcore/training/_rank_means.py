@@ -1,0 +1,64 @@
+"""The mean over ranks of what each of them has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore.nn._chains import leaves_of
+from dlcore.nn._layers import BatchNorm1d
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlcore._common.protocols import Model
+    from dlcore._common.ranks import Ranks
+    from dlcore._common.typing import Array
+
+
+def take_mean(ranks: Ranks, arrays: Sequence[Array], weight: float) -> None:
+    """Put the mean over the ranks, each of which has this weight, into arrays of floats.
+
+    In one message, of float64, in which the sum of equal float32 is exact. Where no rank weighs
+    anything they stay as they are.
+    """
+    own = np.empty(1 + sum(array.size for array in arrays))
+    own[0], start = weight, 1
+    for array in arrays:
+        np.multiply(array.ravel(), weight, out=own[start : start + array.size])
+        start += array.size
+    sums = ranks.sum(own)
+    if not sums[0] > 0:
+        return
+    start = 1
+    for array in arrays:
+        array[...] = (sums[start : start + array.size] / sums[0]).reshape(array.shape)
+        start += array.size
+
+
+def most(ranks: Ranks, counts: Sequence[Any]) -> list[int]:
+    """Return the largest of each count on any rank."""
+    largest: list[int] = ranks.all_gather(np.array(counts, np.int64)).max(0).tolist()
+    return largest
+
+
+def take_mean_of_model(
+    ranks: Ranks, model: Model, weight: float, others: Sequence[Array] = ()
+) -> None:
+    """Take the mean of other arrays and of the running statistics of a model's batch norms.
+
+    Frozen ones stay as they are.
+    """
+    norms = [
+        layer
+        for name, layer in leaves_of(model.layers).items()
+        if isinstance(layer, BatchNorm1d) and f"{name}.running_mean" not in model.frozen
+    ]
+    running = [array for norm in norms for array in (norm.running_mean, norm.running_var)]
+    if not running and not others:
+        return
+    take_mean(ranks, [*others, *running], weight)
+    counts = most(ranks, [int(norm.num_batches_tracked) for norm in norms])
+    for norm, count in zip(norms, counts, strict=True):
+        norm.num_batches_tracked[...] = count

@@ -32,6 +32,21 @@ class RankError(RuntimeError):
     """Something failed on another rank; the message says where and what."""
 
 
+class Alone:
+    """The communicator of a process that there is no other of."""
+
+    rank, size = 0, 1
+
+    def Allreduce(self, array: Array, out: Array) -> None:
+        out[...] = array
+
+    def Bcast(self, array: Array, root: int = 0) -> None:
+        pass
+
+    def Allgather(self, array: Array, out: Array) -> None:
+        out[...] = array
+
+
 class Ranks:
     """The ranks of a communicator.
 
@@ -122,11 +137,15 @@ class Ranks:
         return out
 
     def share(self, rows: Array, starts: Sequence[int]) -> None:
-        """Give all ranks the rows of a contiguous array that rank r has: starts[r] to starts[r + 1]."""
+        """Give all ranks the rows of an array that rank r has: those from starts[r] to starts[r + 1]."""
         for root in range(self.size):
-            part = _bytes(rows[starts[root] : starts[root + 1]])
-            for begin in range(0, len(part), _MESSAGE):
-                self._comm.Bcast(part[begin : begin + _MESSAGE], root=root)
+            part = rows[starts[root] : starts[root + 1]]
+            whole = np.ascontiguousarray(part)
+            sent = _bytes(whole)
+            for begin in range(0, len(sent), _MESSAGE):
+                self._comm.Bcast(sent[begin : begin + _MESSAGE], root=root)
+            if not part.flags.c_contiguous:
+                part[...] = whole
 
     def check_same(self, what: str, value: Any) -> None:
         """Raise a ValueError on all ranks where they have several values; None counts for none."""

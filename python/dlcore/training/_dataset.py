@@ -98,14 +98,9 @@ class MappedFile:
     """
 
     def __init__(self, array: Array) -> None:
-        self._map: mmap.mmap | None = None
-        base: Any = array
-        is_shared = False
-        while base is not None and not isinstance(base, mmap.mmap):
-            is_shared |= isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+")
-            base = getattr(base, "base", None)
-        if is_shared and base is not None and len(base) >= self.least:
-            self._map = base if hasattr(mmap, "MADV_DONTNEED") else None
+        base = shared_map_of(array)
+        is_large = base is not None and len(base) >= self.least
+        self._map = base if is_large and hasattr(mmap, "MADV_DONTNEED") else None
 
     least = 1 << 26  # bytes of a map that is worth it
 
@@ -116,6 +111,15 @@ class MappedFile:
         """Give its pages back; they are read again when they are needed."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def shared_map_of(array: Any) -> mmap.mmap | None:
+    """Return the map of a file that the memory of an array is, through which the file is written."""
+    base, is_shared = array, False
+    while base is not None and not isinstance(base, mmap.mmap):
+        is_shared |= isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+")
+        base = getattr(base, "base", None)
+    return base if is_shared else None
 
 
 def as_weights(weight: Any, name: str, rows: int) -> Array:

@@ -82,7 +82,7 @@ MODES = {
 }
 
 
-def fit_of(mode, comm):
+def fit_of(mode, comm, epochs=2, **options):
     """Fit with all that ranks exchange in a mode; return the trainer."""
     model = network(dl.ReLU(), dl.BatchNorm1d(8), dl.Dropout(0.2))
     trainer = trainer_of(model, comm, metrics=["accuracy"], **MODES[mode])
@@ -90,10 +90,10 @@ def fit_of(mode, comm):
     if mode == "streams":
         starts = range(own.start, own.stop, 8)
         batches = [(X[i : i + 8], LABELS[i : i + 8]) for i in starts]
-        trainer.fit(batches, validation_data=batches, epochs=2, verbose=0)
+        trainer.fit(batches, validation_data=batches, epochs=epochs, verbose=0, **options)
     else:
-        data = {"class_weight": "balanced", "validation_split": 0.25}
-        trainer.fit(X[own], LABELS[own], epochs=2, batch_size=12, verbose=0, **data)
+        options |= {"class_weight": "balanced", "validation_split": 0.25}
+        trainer.fit(X[own], LABELS[own], epochs=epochs, batch_size=12, verbose=0, **options)
     return trainer
 
 

@@ -305,3 +305,22 @@ def test_loops_of_ones_own_take_no_means():
     for outcome in on_ranks(2, run):
         with pytest.raises(ValueError, match="takes no means"):
             raise outcome
+
+
+@pytest.mark.parametrize("options", [{"sharded": True}, {"average_every": 2}], ids=str)
+def test_ranks_need_a_communicator(options):
+    with pytest.raises(ValueError, match="need comm"):
+        trainer_of(network(), **options).fit(X, LABELS, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("options", [{"sharded": True}, {"average_every": 2}], ids=str)
+def test_one_rank_is_one_process(options):
+    expected = trainer_of(network())
+    expected.fit(X, LABELS, epochs=2, verbose=0)
+
+    def run(comm):
+        trainer = trainer_of(network(), comm, **options)
+        trainer.fit(X, LABELS, epochs=2, verbose=0)
+        return trainer
+
+    np.testing.assert_array_equal(fits_on_ranks(1, run)[0].model.flat, expected.model.flat)

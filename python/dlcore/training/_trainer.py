@@ -360,6 +360,8 @@ class Trainer(Resumable):
         ``rows`` are indices of the rows of x and y to train on, by default all, and
         ``validation_rows`` of those to validate on. A fit on them has the bits of one on copies.
         """
+        if self._ranks is None and (self.sharded or self.average_every is not None):
+            raise ValueError("sharded and average_every need comm, the ranks that train together")
         epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
         check_positive_int("validation_freq", validation_freq)

@@ -11,6 +11,7 @@ from support.ranks import on_ranks
 from support.sharded_fits import (
     CLASSES,
     COUNTS,
+    FEATURES,
     LABELS,
     VALUES,
     WEIGHT,
@@ -76,6 +77,7 @@ CASES = {
         {"schedule": dl.CosineAnnealingLR(20, per="iteration"), "optimizer": sgd},
     ),
     "averaged weights": ((X, LABELS), {"callbacks": True}),
+    "limited weights": ((X, LABELS), {"hidden": lambda: (dl.Linear(8, 8, max_norm=0.3),)}),
 }
 
 
@@ -90,11 +92,13 @@ def with_average(options):
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_learn_what_one_process_learns_of_all_their_rows(name, kind):
     arrays, options = CASES[name]
-    expected = trainer_of(network(), **with_average(options))
+    hidden, options = options.get("hidden", tuple), options.copy()
+    options.pop("hidden", None)
+    expected = trainer_of(network(*hidden()), **with_average(options))
     expected.fit(batches_of_all(arrays, 10), epochs=3, verbose=0)
 
     def fit(comm):
-        trainer = trainer_of(network(), comm, sharded=True, **with_average(options))
+        trainer = trainer_of(network(*hidden()), comm, sharded=True, **with_average(options))
         own = [array[rows_of(comm.rank)] for array in arrays]
         if kind == "arrays":
             weight = own[2] if len(own) > 2 else None
@@ -328,109 +332,6 @@ def test_transform_and_mix():
     np.testing.assert_allclose(given, expected, rtol=1e-9, atol=1e-12)
 
 
-def outcomes_of_fits(x, y=None, size=2, **options):
-    """Return what fits on ranks raise, of ``x(rank)`` and ``y(rank)``."""
-    trainer_options = {k: options.pop(k) for k in ("loss", "callbacks") if k in options}
-    model = options.pop("model", network)
-
-    def run(comm):
-        trainer = trainer_of(model(), comm, sharded=True, **trainer_options)
-        trainer.fit(
-            x(comm.rank),
-            None if y is None else y(comm.rank),
-            **{"epochs": 1, "verbose": 0, **options},
-        )
-
-    return on_ranks(size, run)
-
-
-def bad_batches(rank, last):
-    good = (X[:4], LABELS[:4])
-    return [good, good, last] if rank == 1 else [good] * 3
-
-
-def raising():
-    yield X[:4], LABELS[:4]
-    raise OSError("the disk is gone")
-
-
-class Once:
-    def __init__(self, make):
-        self._make = make
-
-    def __iter__(self):
-        return self._make()
-
-
-NAN = X[:4].copy()
-NAN[2, 3] = np.nan
-FAULTS = {
-    "loss": (
-        (NAN, LABELS[:4]),
-        FloatingPointError,
-        r"x\[2, 3\] is nan on rank 1 of 2 in epoch 1, step 3",
-    ),
-    "label": ((X[:4], np.array([0, 1, 7, 0])), IndexError, "rank 1 of 2: batch 3: y"),
-    "shape": ((X[:4, :2], LABELS[:4]), ValueError, "rank 1 of 2: batch 3: x"),
-    "kind": ("batch", TypeError, "rank 1 of 2: batch 3 of x"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_one_rank_is_raised_on_all(name):
-    last, kind, text = FAULTS[name]
-    for outcome in outcomes_of_fits(lambda rank: bad_batches(rank, last)):
-        with pytest.raises(kind, match=text):
-            raise outcome
-
-
-def test_an_error_of_a_stream_is_raised_on_all():
-    good = [(X[:4], LABELS[:4])] * 3
-    outcomes = outcomes_of_fits(lambda rank: Once(raising) if rank else good)
-    assert isinstance(outcomes[1], OSError)
-    assert "rank 1 of 2 failed: OSError: the disk is gone" in str(outcomes[0])
-
-
-def test_a_code_that_is_no_category_is_raised_on_all(tmp_path):
-    def model():
-        layers = dl.CategoricalEmbeddings([3, 4], [2, 2]), dl.Linear(4, CLASSES)
-        return dl.Sequential(*layers, dtype=np.float64, seed=0)
-
-    def rows(rank):
-        codes = np.zeros((400000, 2))
-        codes[7, 1] = 5.0 * rank
-        path = tmp_path / f"{rank}.npy"
-        np.save(path, codes)
-        return np.load(path, mmap_mode="r")
-
-    labels = np.zeros(400000, np.int64)
-    for outcome in outcomes_of_fits(rows, lambda _: labels, model=model, batch_size=400000):
-        with pytest.raises(IndexError, match=r"rank 1 of 2: x\[7, 1\]"):
-            raise outcome
-
-
-ARGUMENTS = {
-    "a bad label": ({"y": lambda rank: LABELS[:20] + 5 * rank}, IndexError, "rank 1 of 2: y"),
-    "batches of too few rows": ({"batch_size": 1}, ValueError, "batch_size=1 .* 2 ranks"),
-    "no rows": ({"x": lambda _: X[:0], "y": lambda _: LABELS[:0]}, ValueError, "any rank"),
-    "nothing held out": ({"validation_split": 0.001}, ValueError, "validation_split"),
-    "y of one": (
-        {"y": lambda rank: None if rank else LABELS[:20]},
-        ValueError,
-        "whether y is given must be the same",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ARGUMENTS)
-def test_arguments_are_refused_on_all(name):
-    changed, kind, text = ARGUMENTS[name]
-    given = {"x": lambda _: X[:20], "y": lambda _: LABELS[:20], "batch_size": 4} | changed
-    for outcome in outcomes_of_fits(**given):
-        with pytest.raises(kind, match=text):
-            raise outcome
-
-
 def test_a_mean_of_epochs_has_the_statistics_of_all_rows():
     def fit(comm=None, rank=None):
         callbacks = [dl.StochasticWeightAveraging(start=0)]
@@ -469,18 +370,6 @@ def test_batches_of_a_loop_of_ones_own():
     )
 
 
-def test_states_within_an_epoch_are_refused(tmp_path):
-    def callbacks():
-        return [dl.ModelCheckpoint(tmp_path / "state", unit="batches", every=2)]
-
-    outcomes = outcomes_of_fits(
-        lambda _: X[:20], lambda _: LABELS[:20], batch_size=4, callbacks=callbacks()
-    )
-    for outcome in outcomes:
-        with pytest.raises(ValueError, match="unit='epochs'"):
-            raise outcome
-
-
 def test_fits_at_once_are_those_of_one_process():
     def run(comm):
         dl.fit_many([trainer_of(network(), comm)], X, LABELS, epochs=1)
@@ -488,3 +377,28 @@ def test_fits_at_once_are_those_of_one_process():
     for outcome in on_ranks(2, run):
         with pytest.raises(ValueError, match=r"trainers\[0\] has comm="):
             raise outcome
+
+
+def test_members_of_a_network():
+    """Each has a loss of its own, and metrics are those of their mean."""
+
+    def fit(data, comm=None, optimizer=dl.SGD, **options):
+        layers = dl.Linear(FEATURES, 8), dl.Tanh(), dl.LinearEnsemble(8, CLASSES, 4)
+        model = dl.Sequential(*layers, dl.EnsembleMean(), dtype=np.float64, seed=0)
+        metrics = {"total": lambda y, outputs: np.tanh(outputs).sum() + y.sum()}
+        trainer = trainer_of(model, comm, optimizer=optimizer, metrics=metrics, **options)
+        trainer.fit(data, epochs=2, verbose=0)
+        return trainer
+
+    arrays = X, LABELS, WEIGHT
+    whole = batches_of_all(arrays, 10)
+    shares = [
+        [tuple(a[own][i : i + n] for a in arrays) for i in range(0, own.stop - own.start, n)]
+        for own, n in zip(map(rows_of, range(3)), (4, 3, 3), strict=True)
+    ]
+    expected = fit(whole)
+    of_ranks = fits_on_ranks(3, lambda comm: fit(shares[comm.rank], comm, sharded=True))[0]
+    for trainer in of_ranks, fit(whole, optimizer=OwnSGD):
+        np.testing.assert_allclose(trainer.model.flat, expected.model.flat, rtol=1e-9, atol=1e-12)
+        for log, values in expected.history.items():
+            np.testing.assert_allclose(trainer.history[log], values, rtol=1e-9, err_msg=log)

@@ -60,6 +60,8 @@ def take_mean_of_model(
     if not running and not others:
         return
     take_mean(ranks, [*others, *running], weight)
+    if not norms:
+        return
     counts = most(ranks, [int(norm.num_batches_tracked) for norm in norms])
     for norm, count in zip(norms, counts, strict=True):
         norm.num_batches_tracked[...] = count

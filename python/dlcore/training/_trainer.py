@@ -129,8 +129,9 @@ class Trainer(Resumable):
     a whole batch is computed of a rank's own part: `BatchNorm1d` normalizes by its statistics, as in
     PyTorch's data parallel training, and a loss of one's own is asked for ``reduction="none"``.
     Running statistics are averaged over the ranks at the end of each epoch, weighted by their rows.
-    `Dropout` and the order of the rows are drawn by each rank for itself. A number of ranks gives
-    the same bits each time; another number gives other batches.
+    `Dropout` and the order of the rows are drawn by each rank for itself. A metric that needs all
+    rows at once, such as a function of one's own, gets those of all ranks, on each of them. A number
+    of ranks gives the same bits each time; another number gives other batches.
 
     In the mean over ranks that learn apart a rank counts by the updates that it has made since the
     last one. It is taken of the parameters that are not frozen, of running averages and statistics

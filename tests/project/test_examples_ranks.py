@@ -43,6 +43,13 @@ def test_ranks_that_average_their_weights_learn_the_digits():
     assert accuracy_of(shown) > 93
 
 
+def test_ranks_with_rows_of_their_own_make_the_same_updates():
+    shown = run_ranks(2, EXAMPLES / "sharded.py")
+    checksums = re.search(r"checksums of the weights (\w+) (\w+)$", shown)
+    assert len(set(checksums.groups())) == 1
+    assert accuracy_of(shown) > 88
+
+
 def test_slurm_is_given_a_program_that_runs(tmp_path):
     """In the place of srun stands what starts as many ranks on this machine."""
     script = EXAMPLES / "slurm.sh"
@@ -110,6 +117,14 @@ def test_what_the_model_needs_is_measured(tmp_path):
     )
     assert alone.returncode == 1
     assert "wants two ranks" in alone.stderr
+
+
+def test_the_page_shows_the_tables_of_the_model():
+    page = (ROOT / "docs" / "guide" / "ranks.md").read_text(encoding="utf-8").splitlines()
+    shown = run_program(sys.executable, EXAMPLES / "cost.py").splitlines()
+    lines = [line for line in shown if line.startswith("|")]
+    assert len(lines) == 2 + 4 + 2 + 16
+    assert [line for line in lines if line not in page] == []
 
 
 def test_the_cost_of_two_ranks_by_hand():

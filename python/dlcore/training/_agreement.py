@@ -35,9 +35,11 @@ def agree_on(ranks: Ranks, error: Exception | None) -> None:
     """Raise the error of the first rank that has one on all of them, as the same kind.
 
     Of a kind that is not Python's own it is raised as it is where it has happened, and as a
-    `RankError` elsewhere.
+    `RankError` elsewhere; so it is on all ranks where all have the same one.
     """
     failures = ranks.of_each(None if error is None else _told(error))
+    if error is not None and all(failure == failures[0] for failure in failures):
+        raise error
     for rank, failure in enumerate(failures):
         if failure is None:
             continue

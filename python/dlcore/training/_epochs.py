@@ -97,9 +97,16 @@ class TrainerEpochs:
         if every is None:
             return None
         made = sum(-(-batches // trainer.accumulate) for batches in trainer.history.batches)
-        average = self._step.average
         return Averaging(
-            ranks, every, made, trainer.model, trainer.loss, trainer.optimizer, average, self._log
+            ranks,
+            every,
+            made,
+            trainer.model,
+            trainer.loss,
+            trainer.optimizer,
+            self._step.average,
+            trainer._learning_rates,
+            self._log,
         )
 
     def skip(self, epochs: int, validation_goes_on: bool) -> None:

@@ -43,7 +43,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class Network:
-    """A perceptron, and the time of its step in one process of one thread."""
+    """A perceptron, and the time of its step in one process."""
 
     widths: tuple[int, ...]
     batch: int
@@ -159,21 +159,30 @@ def table(titles, lines):
 
 def show_two_ranks(messages, networks):
     """Print bytes, times and speed-ups of two ranks, and the bandwidth from which they pay."""
-    titles = ["network", "one process, µs"]
-    for mode in MODES:
-        titles += [f"{mode}: KB", "µs", "speed-up", "pays from, GB/s"]
+    titles = [
+        "network",
+        "way",
+        "one process, µs",
+        "KB",
+        "messages, µs",
+        "speed-up",
+        "crossover, GB/s",
+    ]
     lines = []
     for network in networks:
-        line = [f"`{network.name}`", f"{1e6 * network.step:.0f}"]
         for mode in MODES:
             pays = crossover(network, mode, messages)
-            line += [
-                f"{bytes_of(network, mode) / 1e3:.0f}",
-                f"{1e6 * exchange(network, mode, 2, messages):.0f}",
-                f"{speed_up(network, mode, 2, messages):.2f}",
-                "never" if math.isinf(pays) else f"{pays / 1e9:.2g}",
-            ]
-        lines.append(line)
+            lines.append(
+                [
+                    f"`{network.name}`",
+                    mode,
+                    f"{1e6 * network.step:.0f}",
+                    f"{bytes_of(network, mode) / 1e3:.0f}",
+                    f"{1e6 * exchange(network, mode, 2, messages):.0f}",
+                    f"{speed_up(network, mode, 2, messages):.2f}",
+                    "none" if math.isinf(pays) else f"{pays / 1e9:.2g}",
+                ]
+            )
     table(titles, lines)
 
 

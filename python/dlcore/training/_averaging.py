@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
     from dlcore.training._batches import BatchPlan
+    from dlcore.training._learning_rate import ScheduledLearningRates
     from dlcore.training._progress import IterationLog
 
 
@@ -41,8 +42,8 @@ class Averaging:
         and of the state of the optimizer.
     average : ndarray or None
         Running averages of the parameters, laid out as they are.
-    log : IterationLog
-        Counts the updates of this rank.
+    rates, log
+        Count the updates of this rank. One that has made fewer than others follows them.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Averaging:
         loss: Loss,
         optimizer: Any,
         average: Array | None,
+        rates: ScheduledLearningRates,
         log: IterationLog,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -65,7 +67,7 @@ class Averaging:
         self._every, self._left = every, every - made % every
         self._model, self._loss, self._optimizer = model, loss, optimizer
         self._average = average
-        self._log, self._counted = log, log.iteration
+        self._rates, self._log, self._counted = rates, log, log.iteration
         self._is_apart = False
 
     def parts(self, plans: Iterable[BatchPlan], *, of_all: bool) -> Iterator[BatchPlan]:
@@ -97,15 +99,19 @@ class Averaging:
         if not self._is_apart:
             return
         self._is_apart = False
-        made, self._counted = self._log.iteration - self._counted, self._log.iteration
+        made = self._log.iteration - self._counted
         optimizer = self._optimizer
         states = [array for own in optimizer.state_arrays().values() for array in own]
         take_mean_of_model(self.ranks, self._model, made, [*self._parameters(), *states])
         # By the parameters, since cohorts may stand in another order.
         cohorts = sorted(optimizer._cohorts, key=lambda cohort: min(cohort.members))
-        steps = most(self.ranks, [cohort.steps for cohort in cohorts])
-        for cohort, count in zip(cohorts, steps, strict=True):
-            cohort.advance(count - cohort.steps)
+        own = [made, *(cohort.steps for cohort in cohorts)]
+        ahead = [count - before for before, count in zip(own, most(self.ranks, own), strict=True)]
+        for cohort, steps in zip(cohorts, ahead[1:], strict=True):
+            cohort.advance(steps)
+        self._rates.catch_up(ahead[0])
+        self._log.iteration += ahead[0]
+        self._counted = self._log.iteration
 
     def _parameters(self) -> list[Array]:
         """Return the parameters that are trained, and their running averages."""

@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
 
-__all__ = ["RankError", "Ranks"]
+E = TypeVar("E", bound=BaseException)
 
 _NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
 # Bytes of a message, which MPI before its version 4 counts in an int.
@@ -87,6 +87,10 @@ class Ranks:
         out = np.empty((self.size, *array.shape), array.dtype)
         self._comm.Allgather(_bytes(array), _bytes(out))
         return out
+
+    def gather_bytes(self, own: Any, out: Any) -> None:
+        """Give ``out`` the bytes of all ranks, one after the other."""
+        self._comm.Allgather(np.frombuffer(own, np.uint8), np.frombuffer(out, np.uint8))
 
     def sum(self, array: Array) -> Array:
         """Return the sum over all ranks of arrays of the same shape and dtype."""
@@ -170,10 +174,10 @@ class Ranks:
             error = caught
         failures = self.of_each(None if error is None else described(error))
         if error is not None:
-            raise error
+            raise on_all(error)
         for rank, failure in enumerate(failures):
             if failure is not None:
-                raise RankError(f"{what} failed on rank {rank} of {self.size}: {failure}")
+                raise on_all(RankError(f"{what} failed on rank {rank} of {self.size}: {failure}"))
 
     def end_job(self, error: BaseException) -> None:
         """Say what failed on this rank, and end all others, which wait for it."""
@@ -185,6 +189,17 @@ class Ranks:
         sys.stderr.flush()
         if abort := getattr(self._comm, "Abort", None):
             abort(1)
+
+
+def on_all(error: E) -> E:
+    """Mark an error as one that all ranks raise, and return it."""
+    error._is_on_all_ranks = True  # type: ignore[attr-defined]
+    return error
+
+
+def is_on_all(error: BaseException) -> bool:
+    """Whether all ranks raise an error, so that none of them waits for this one."""
+    return getattr(error, "_is_on_all_ranks", False)
 
 
 def described(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import builtins
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dlcore._common.ranks import RankError, described
+from dlcore._common.ranks import RankError, described, is_on_all, on_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,9 @@ def raised_on_all(ranks: Ranks | None) -> Iterator[None]:
     error = None
     try:
         yield
-    except Exception as caught:  # noqa: BLE001 - raised once all ranks know
+    except Exception as caught:
+        if is_on_all(caught):
+            raise
         error = caught
     agree_on(ranks, error)
 
@@ -46,10 +48,10 @@ def agree_on(ranks: Ranks, error: Exception | None) -> None:
         kind, text, whole = failure
         where = f"rank {rank} of {ranks.size}"
         if kind is not None:
-            raise getattr(builtins, kind)(f"{where}: {text}") from error
+            raise on_all(getattr(builtins, kind)(f"{where}: {text}")) from error
         if rank == ranks.rank and error is not None:
-            raise error
-        raise RankError(f"{where} failed: {whole}") from error
+            raise on_all(error)
+        raise on_all(RankError(f"{where} failed: {whole}")) from error
 
 
 def first_of(ranks: Ranks | None, text: str | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
 from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._averaging import Averaging
@@ -153,6 +154,7 @@ class TrainerEpochs:
             max_norm=trainer.clip_grad_norm,
             clip_value=trainer.clip_grad_value,
             average=None if average is None else (self._step.average, average.decay),
+            shared=trainer._shared_work(),
         )
         if has_changed:
             self._source.weigh()
@@ -297,9 +299,11 @@ class TrainerEpochs:
     ) -> FloatingPointError:
         fault = describe_fault(self._trainer.loss, plan.rows, plan.indices(error.batch))
         fault = first_of(plan.ranks, fault)
-        return FloatingPointError(
-            f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
-            f"that step was undone"
+        return on_all(
+            FloatingPointError(
+                f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
+                f"that step was undone"
+            )
         )
 
     def validate(self) -> dict[str, float]:
@@ -328,6 +332,7 @@ def _options_of(trainer: Configured) -> tuple[Any, ...]:
         trainer._accumulate,
         trainer._clip_grad_norm,
         trainer._clip_grad_value,
+        trainer._average_every,
     )
 
 

@@ -54,7 +54,8 @@ class PreparedFit:
             step = trainer._training_step(
                 None if average is None else (average.begin(trainer.model), average.decay)
             )
-            progress = Progress(self.verbose, epochs=self.epochs, steps=self.steps)
+            verbose = self.verbose if trainer._reports else 0
+            progress = Progress(verbose, epochs=self.epochs, steps=self.steps)
             trainer._open(self.watchers, self.log_names, **self.limits)
             log = IterationLog(trainer.history, progress, self.log_every)
             trainer._begin_course(log, self.setup, self.resumed)

@@ -15,6 +15,7 @@ from dlcore.nn._chains import leaves_of, members_after, members_in_training, nat
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
+from dlcore.nn._members import means_end
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
 from dlcore.training._settings import has_settings, plain_settings, settings_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
     from dlcore.training._dataset import Dataset
+    from dlcore.training._ranks import SharedWork
 
 __all__ = ["Diverged", "TrainingStep", "trained_names"]
 
@@ -75,6 +77,8 @@ class TrainingStep:
     average : (ndarray, float), optional
         Where running averages of the parameters go, laid out as ``model.flat``, and their decay:
         after each update ``average = decay * average + (1 - decay) * parameters``.
+    shared : SharedWork, optional
+        How ranks that make the same runs share the work of each batch.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class TrainingStep:
         max_norm: float | None = None,
         clip_value: float | None = None,
         average: tuple[Array, float] | None = None,
+        shared: SharedWork | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "optimizer": optimizer,
@@ -94,6 +99,7 @@ class TrainingStep:
             "max_norm": max_norm,
             "clip_value": clip_value,
             "average": average,
+            "shared": shared,
         }
         self._model, self._loss = model, loss
         self._begin()
@@ -108,6 +114,11 @@ class TrainingStep:
         if members_after(model.layers) > 1:
             raise ValueError(
                 "a model of several members needs an EnsembleMean at its end to be trained"
+            )
+        if not means_end(model.layers):
+            raise ValueError(
+                "an EnsembleMean can be trained as the last layer of a model, not before others or in "
+                "a branch: each member has a loss of its own"
             )
         self.draws = any(isinstance(n, Dropout) for n in leaves_of(model.layers).values())
         self.size = model.flat.size
@@ -244,6 +255,8 @@ class TrainingStep:
             loss,
             self._accumulate,
         )
+        if self._given["shared"] is not None:
+            self._given["shared"].attach(self._native)
         if waiting is not None and waiting.is_pending:
             self._native.resume()
         self._python = PythonStep(

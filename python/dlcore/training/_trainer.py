@@ -34,6 +34,7 @@ from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on
 from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._prepared import PreparedFit
+from dlcore.training._ranks import fit_together
 from dlcore.training._resumable import Resumable
 from dlcore.training._sharding import (
     ShardedBatches,
@@ -280,7 +281,8 @@ class Trainer(Resumable):
             the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        return self._prepare(
+        prepare = partial(
+            self._prepare,
             x,
             y,
             epochs=epochs,
@@ -301,7 +303,10 @@ class Trainer(Resumable):
             log_every=log_every,
             resume=resume,
             verbose=verbose,
-        ).run()
+        )
+        if self._ranks is not None and self._ranks.size > 1:
+            return fit_together(self, self._ranks, prepare)
+        return prepare().run()
 
     def _prepare(
         self,
@@ -397,6 +402,7 @@ class Trainer(Resumable):
             "max_norm": self.clip_grad_norm,
             "clip_value": self.clip_grad_value,
             "average": average,
+            "shared": self._shared_work(),
         }
         step, self._quick = self._step, None
         if step is None or not step.is_of(self.model, self.loss):

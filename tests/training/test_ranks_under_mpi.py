@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.ranks import under_mpi
+from support.processes import run_ranks
 from support.sharded_fits import MODES, fit_of, fits_on_ranks, numbers_of
 
 TESTS = Path(__file__).parents[1]
@@ -33,8 +33,7 @@ for options in {"sharded": True}, {"sharded": True, "average_every": 2}:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes(tmp_path, size):
-    pytest.importorskip("mpi4py", reason="there is no MPI: pip install '.[mpi]'")
-    written = under_mpi(size, SCRIPT, tmp_path, TESTS)
+    written = run_ranks(size, "-c", SCRIPT, tmp_path, TESTS, DLCORE_NUM_THREADS="1")
     named = f"x[{3 * size - 3}, 1] is nan"
     assert written.count(named) == 2 * size
     assert written.count(f"rank {size - 1} of {size}") >= 2 * size

@@ -85,12 +85,16 @@ def on_ranks(size, function):
     return results
 
 
+def mpiexec():
+    """Return the command that starts ranks, of this environment before others."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    return str(beside) if beside.exists() else shutil.which("mpiexec")
+
+
 def under_mpi(size, script, *arguments):
     """Run a Python script as so many processes by `mpiexec`; return what they write."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     return subprocess.run(
-        [mpiexec, "-n", str(size), sys.executable, "-c", script, *map(str, arguments)],
+        [mpiexec(), "-n", str(size), sys.executable, "-c", script, *map(str, arguments)],
         check=True,
         capture_output=True,
         text=True,

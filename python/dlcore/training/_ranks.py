@@ -41,6 +41,7 @@ def fit_together(trainer: Any, ranks: Ranks, prepare: Callable[[], PreparedFit])
         if not trainer.sharded:
             check_same_rows(ranks, getattr(prepared.source, "data", None))
         _share_state(trainer, ranks)
+        prepared.ranks = ranks.of_each(f"process {os.getpid()} on {socket.gethostname()}")
         return prepared.run()
     except BaseException as error:
         end_unless_on_all(trainer.comm, error)

@@ -19,6 +19,7 @@ import numpy as np
 BLOCK = 32  # rows: the least that a rank takes of a batch in exact mode
 EVERY = 16  # updates between two means in averaging mode
 UPDATE = 0.5e-9  # seconds a parameter, of Adam on one thread
+READ = 0.1e-9  # seconds a byte of rows that are gathered for a batch
 RANKS = (2, 4, 8, 16, 64, 256, 1000)
 MODES = ("exact", "sharded", f"average_every={EVERY}")
 
@@ -42,7 +43,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class Network:
-    """A perceptron, and the time of its step in one process of one thread."""
+    """A perceptron, and the time of its step in one process."""
 
     widths: tuple[int, ...]
     batch: int
@@ -63,9 +64,9 @@ class Network:
     def rows(self):
         """The bytes of what the gradients of the weights need of a batch beside its rows.
 
-        That are the inputs of all linear layers but the first, and the gradients of the outputs.
+        That are the outputs of all layers, which the next ones read, and their gradients.
         """
-        return 4 * self.batch * (sum(self.widths[1:-1]) + sum(self.widths[1:]))
+        return 4 * self.batch * 2 * sum(self.widths[1:])
 
 
 def bytes_of(network, mode):
@@ -92,16 +93,24 @@ def exchange(network, mode, ranks, messages):
 def compute(network, mode, ranks):
     """Seconds that a rank computes for a step of the whole batch."""
     if mode == "exact":
-        blocks = math.ceil(network.batch / BLOCK)
-        return network.step * math.ceil(blocks / ranks) / blocks
-    update = UPDATE * network.parameters / 4
-    return update + (network.step - update) / min(ranks, network.batch)
+        blocks, each = (
+            math.ceil(network.batch / BLOCK),
+            READ * 4 * network.batch * network.widths[0],
+        )
+        return each + (network.step - each) * math.ceil(blocks / ranks) / blocks
+    each = UPDATE * network.parameters / 4
+    return each + (network.step - each) / min(ranks, network.batch)
 
 
 def speed_up(network, mode, ranks, messages):
     """How many times as many rows a second as one process."""
-    seconds = compute(network, mode, ranks) + exchange(network, mode, ranks, messages)
-    return network.step / seconds
+    return network.step / seconds(network, mode, ranks, messages)
+
+
+def seconds(network, mode, ranks, messages):
+    """Seconds of a step. In exact mode ranks share a batch only where that pays."""
+    together = compute(network, mode, ranks) + exchange(network, mode, ranks, messages)
+    return min(together, network.step) if mode == "exact" else together
 
 
 def crossover(network, mode, messages):
@@ -118,14 +127,16 @@ def simulate(network, mode, ranks, messages, grows, steps=64, seed=0):
     Ranks wait for the slowest of them whenever they exchange something. With `grows` a rank keeps
     the rows of a step that one process has (weak scaling), otherwise they share them (strong).
     """
+    if mode == "exact" and seconds(network, mode, ranks, messages) == network.step:
+        return 1.0
     rng = np.random.default_rng(seed)
     of_rank = network.step if grows else compute(network, mode, ranks)
     times = of_rank * np.exp(network.spread * rng.standard_normal((steps, ranks)))
     alone = network.step * np.exp(network.spread * rng.standard_normal(steps))
     together = EVERY if mode == MODES[2] else 1
     slowest = times.reshape(-1, together, ranks).sum(axis=1).max(axis=1)
-    seconds = slowest.sum() + steps * exchange(network, mode, ranks, messages)
-    return (ranks if grows else 1) * alone.sum() / seconds
+    whole = slowest.sum() + steps * exchange(network, mode, ranks, messages)
+    return (ranks if grows else 1) * alone.sum() / whole
 
 
 def read(path):
@@ -148,21 +159,30 @@ def table(titles, lines):
 
 def show_two_ranks(messages, networks):
     """Print bytes, times and speed-ups of two ranks, and the bandwidth from which they pay."""
-    titles = ["network", "one process, µs"]
-    for mode in MODES:
-        titles += [f"{mode}: KB", "µs", "speed-up", "pays from, GB/s"]
+    titles = [
+        "network",
+        "way",
+        "one process, µs",
+        "KB",
+        "messages, µs",
+        "speed-up",
+        "crossover, GB/s",
+    ]
     lines = []
     for network in networks:
-        line = [f"`{network.name}`", f"{1e6 * network.step:.0f}"]
         for mode in MODES:
             pays = crossover(network, mode, messages)
-            line += [
-                f"{bytes_of(network, mode) / 1e3:.0f}",
-                f"{1e6 * exchange(network, mode, 2, messages):.0f}",
-                f"{speed_up(network, mode, 2, messages):.2f}",
-                "never" if math.isinf(pays) else f"{pays / 1e9:.2g}",
-            ]
-        lines.append(line)
+            lines.append(
+                [
+                    f"`{network.name}`",
+                    mode,
+                    f"{1e6 * network.step:.0f}",
+                    f"{bytes_of(network, mode) / 1e3:.0f}",
+                    f"{1e6 * exchange(network, mode, 2, messages):.0f}",
+                    f"{speed_up(network, mode, 2, messages):.2f}",
+                    "none" if math.isinf(pays) else f"{pays / 1e9:.2g}",
+                ]
+            )
     table(titles, lines)
 
 

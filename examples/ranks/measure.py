@@ -23,36 +23,30 @@ NETWORKS = [
     ((784, 256, 128, 10), 128),
     ((784, 1024, 1024, 10), 512),
 ]
+STEPS = 8  # of an epoch
+RUN = 0.02  # seconds of a run, at least
 FLOATS = (5_600, 94_000, 600_000)  # about the parameters of three of them
 
 
-class Clock(dl.Callback):
-    """Notes when each step ends."""
-
-    def on_fit_begin(self):
-        """Start."""
-        self.times = [time.perf_counter()]
-
-    def on_batch_end(self, *_):
-        """Note it."""
-        self.times.append(time.perf_counter())
-
-
 def steps(widths, batch, seconds):
-    """Return the times of the steps of a fit of so many seconds."""
+    """Return the time of a step in each of many runs, which take so many seconds together."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((8 * batch, widths[0]), np.float32)
+    x = rng.standard_normal((STEPS * batch, widths[0]), np.float32)
     y = rng.integers(0, widths[-1], len(x))
     layers = []
     for inputs, outputs in pairwise(widths):
         layers += [dl.Linear(inputs, outputs), dl.ReLU()]
     trainer = dl.Trainer(dl.Sequential(*layers[:-1], seed=0), loss="cross_entropy", seed=0)
-    clock = Clock()
-    trainer.fit(x, y, epochs=1, batch_size=batch, verbose=0)
-    trainer.fit(
-        x, y, epochs=10**6, batch_size=batch, max_time=seconds, callbacks=[clock], verbose=0
-    )
-    return np.diff(clock.times)
+
+    def run(epochs):
+        began = time.perf_counter()
+        trainer.fit(x, y, epochs=epochs, batch_size=batch, verbose=0)
+        return (time.perf_counter() - began) / (STEPS * epochs)
+
+    run(1)
+    epochs = max(1, round(RUN / (STEPS * run(1))))
+    runs = max(4, round(seconds / (STEPS * epochs * run(epochs))))
+    return [run(epochs) for _ in range(runs)]
 
 
 def of_sum(comm, floats, rounds=300):

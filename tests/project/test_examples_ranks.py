@@ -43,6 +43,13 @@ def test_ranks_that_average_their_weights_learn_the_digits():
     assert accuracy_of(shown) > 93
 
 
+def test_ranks_with_rows_of_their_own_make_the_same_updates():
+    shown = run_ranks(2, EXAMPLES / "sharded.py")
+    checksums = re.search(r"checksums of the weights (\w+) (\w+)$", shown)
+    assert len(set(checksums.groups())) == 1
+    assert accuracy_of(shown) > 88
+
+
 def test_slurm_is_given_a_program_that_runs(tmp_path):
     """In the place of srun stands what starts as many ranks on this machine."""
     script = EXAMPLES / "slurm.sh"
@@ -104,12 +111,20 @@ def test_what_the_model_needs_is_measured(tmp_path):
     measured.write_text(run_ranks(2, EXAMPLES / "measure.py", "--seconds", 0.05))
     shown = run_program(sys.executable, EXAMPLES / "cost.py", measured)
     assert json.loads(measured.read_text())["bandwidth"] > 0
-    assert shown.count("| `784-1024-1024-10 batch 512` |") == 5
+    assert shown.count("| `784-1024-1024-10 batch 512` |") == 7
     alone = subprocess.run(
         [sys.executable, EXAMPLES / "measure.py"], capture_output=True, text=True, check=False
     )
     assert alone.returncode == 1
     assert "wants two ranks" in alone.stderr
+
+
+def test_the_page_shows_the_tables_of_the_model():
+    page = (ROOT / "docs" / "guide" / "ranks.md").read_text(encoding="utf-8").splitlines()
+    shown = run_program(sys.executable, EXAMPLES / "cost.py").splitlines()
+    lines = [line for line in shown if line.startswith("|")]
+    assert len(lines) == 2 + 12 + 2 + 16
+    assert [line for line in lines if line not in page] == []
 
 
 def test_the_cost_of_two_ranks_by_hand():
@@ -118,11 +133,17 @@ def test_the_cost_of_two_ranks_by_hand():
     network = cost.Network((3, 5, 2), 64, 1e-3, 0.0)
     messages = cost.Messages(1e-5, 1e6)
     parameters = 4 * (3 * 5 + 5 + 5 * 2 + 2)
-    rows = 4 * 64 * (5 + 5 + 2)
+    rows = 4 * 64 * 2 * (5 + 2)
     assert (network.parameters, network.rows) == (parameters, rows)
     exact = 2e-5 + (rows + parameters) / 2 / 1e6
     assert cost.exchange(network, "exact", 2, messages) == pytest.approx(exact)
-    assert cost.speed_up(network, "exact", 2, messages) == pytest.approx(1e-3 / (5e-4 + exact))
+    read = 4 * 64 * 3 * cost.READ
+    together = read + (1e-3 - read) / 2
+    quick = cost.Messages(1e-6, 1e9)
+    exact = cost.exchange(network, "exact", 2, quick)
+    assert cost.speed_up(network, "exact", 2, quick) == pytest.approx(1e-3 / (together + exact))
+    # Where that takes longer than one process, ranks share nothing.
+    assert cost.speed_up(network, "exact", 2, messages) == 1
     # At the bandwidth that pays, two ranks are as quick as one.
     for mode in cost.MODES:
         pays = cost.Messages(1e-5, cost.crossover(network, mode, messages))

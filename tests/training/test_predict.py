@@ -182,8 +182,19 @@ def test_outputs_in_the_place_of_the_rows():
 def test_options():
     with pytest.raises(ValueError, match="batch_size"):
         dl.predict(MODEL, X, batch_size=0)
-    errors = on_ranks(2, lambda comm: dl.predict(MODEL, [X], comm=comm))
-    assert all("not an iterable of batches" in str(error) for error in errors)
+    for model, source, batch_size in (
+        (MODEL, [X], 9),  # on one rank alone
+        (MODEL, X, 0),
+        (np.sin, X, 9),
+    ):
+
+        def on_rank(comm, given=(model, source, batch_size)):
+            model, source, batch_size = given if comm.rank else (MODEL, X, 9)
+            dl.predict(model, source, batch_size=batch_size, comm=comm)
+
+        first, second = on_ranks(2, on_rank)
+        assert str(second) in str(first)
+        assert "rank 1 of 2" in str(first)
 
 
 @pytest.mark.parametrize("batches", [[X, X[:1]], [X[:5]], [X[:5], X[:5, :3]]])

@@ -68,7 +68,7 @@ def predict(
         a file is as it was.
     OSError
         The file cannot be written, and is as it was.
-    RankError
+    RuntimeError
         Something failed on another rank.
 
     Notes
@@ -85,26 +85,30 @@ def predict(
     >>> dl.predict(model, x, np.empty((10, 3), np.float32)).shape
     (10, 3)
     """
-    if isinstance(model, Trainer):
-        model = model.model
+    ranks = Ranks(Alone() if comm is None else comm)
+    with ranks.all_or_none("predict"):
+        model = _checked_model(model)
+        check_positive_int("batch_size", batch_size)
+        comes_in_batches = is_batches(source)
+        if comes_in_batches and comm is not None:
+            raise ValueError(
+                "predict: with comm, source must be rows that all ranks see, not an iterable of "
+                "batches; without comm each rank can be given batches of its own"
+            )
+    if not comes_in_batches:
+        return _predict_rows(model, source, out, batch_size, ranks)
+    return _predict_batches(model, source, out, batch_size)
+
+
+def _checked_model(model: Any) -> Any:
+    """Return what computes outputs."""
+    model = model.model if isinstance(model, Trainer) else model
     if not all(hasattr(model, name) for name in ("dtype", "in_features", "out_features")):
         raise TypeError(
             f"predict: model must be a Sequential, Trainer, Ensemble or Snapshot, "
             f"not {type(model).__name__}"
         )
-    check_positive_int("batch_size", batch_size)
-    if not is_batches(source):
-        return _predict_rows(
-            model, source, out, batch_size, Ranks(Alone() if comm is None else comm)
-        )
-    if comm is not None:
-        raise ValueError(
-            "predict: with comm, source must be rows that all ranks see, not an iterable of batches; "
-            "without comm each rank can be given batches of its own"
-        )
-    if out is None:
-        return outputs_of(model, source, batch_size)
-    return _predict_batches(model, source, out, batch_size)
+    return model
 
 
 def _predict_rows(model: Any, source: Any, out: Any, batch_size: int, ranks: Ranks) -> Array:
@@ -146,6 +150,8 @@ def _predict_rows(model: Any, source: Any, out: Any, batch_size: int, ranks: Ran
 
 
 def _predict_batches(model: Any, source: Any, out: Any, batch_size: int) -> Array:
+    if out is None:
+        return outputs_of(model, source, batch_size)
     _check_out(out, (None, model.out_features), model.dtype)
     batches = outputs_of_batches(model, source, "source", batch_size)
     rows = 0

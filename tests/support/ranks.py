@@ -1,11 +1,6 @@
-"""Ranks: threads of one process, with a communicator as `mpi4py` has, or processes under MPI."""
+"""Ranks without MPI: threads of one process, with a communicator as `mpi4py` has."""
 
-import os
-import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 
@@ -83,21 +78,3 @@ def on_ranks(size, function):
     for thread in threads:
         thread.join()
     return results
-
-
-def mpiexec():
-    """Return the command that starts ranks, of this environment before others."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
-
-
-def under_mpi(size, script, *arguments):
-    """Run a Python script as so many processes by `mpiexec`; return what they write."""
-    return subprocess.run(
-        [mpiexec(), "-n", str(size), sys.executable, "-c", script, *map(str, arguments)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"DLCORE_NUM_THREADS": "1"},
-    ).stdout

@@ -5,9 +5,7 @@ import pytest
 
 import dlcore as dl
 from dlcore.metrics import metric_named
-from support.ranks import under_mpi
-
-pytest.importorskip("mpi4py")
+from support.processes import run_ranks
 
 SCRIPT = """
 import sys
@@ -48,7 +46,7 @@ def test_two_processes(tmp_path):
     x, y = rng.normal(size=(400, 6)).astype(np.float32), rng.integers(0, 3, 400)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    under_mpi(2, SCRIPT, tmp_path)
+    run_ranks(2, "-c", SCRIPT, tmp_path, DLCORE_NUM_THREADS="1")
     first, second = (np.load(tmp_path / f"rank{rank}.npz") for rank in range(2))
     for name in ("mean", "var", "f1", "made", "scale", "stream"):
         np.testing.assert_array_equal(first[name], second[name])

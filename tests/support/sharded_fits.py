@@ -71,3 +71,33 @@ def fits_on_ranks(size, fit):
         for name in first.history:
             np.testing.assert_array_equal(other.history[name], first.history[name], err_msg=name)
     return trainers
+
+
+# Options of trainers of several ranks, each of which has rows of its own or not.
+MODES = {
+    "sharded": {"sharded": True, "clip_grad_norm": 0.5},
+    "streams": {"sharded": True, "accumulate": 2},
+    "means": {"average_every": 3},
+    "means of own rows": {"average_every": 3, "sharded": True},
+}
+
+
+def fit_of(mode, comm, epochs=2, **options):
+    """Fit with all that ranks exchange in a mode; return the trainer."""
+    model = network(dl.ReLU(), dl.BatchNorm1d(8), dl.Dropout(0.2))
+    trainer = trainer_of(model, comm, metrics=["accuracy"], **MODES[mode])
+    own = rows_of(comm.rank) if trainer.sharded else slice(None)
+    if mode == "streams":
+        starts = range(own.start, own.stop, 8)
+        batches = [(X[i : i + 8], LABELS[i : i + 8]) for i in starts]
+        trainer.fit(batches, validation_data=batches, epochs=epochs, verbose=0, **options)
+    else:
+        options |= {"class_weight": "balanced", "validation_split": 0.25}
+        trainer.fit(X[own], LABELS[own], epochs=epochs, batch_size=12, verbose=0, **options)
+    return trainer
+
+
+def numbers_of(trainer):
+    """Return what a fit has come to in one array."""
+    state = [array.ravel() for array in trainer.model.state_dict().values()]
+    return np.concatenate([*state, *trainer.history.values()])

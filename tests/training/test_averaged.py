@@ -17,6 +17,7 @@ from support.sharded_fits import (
     X,
     fits_on_ranks,
     network,
+    returned,
     rows_of,
     trainer_of,
 )
@@ -180,43 +181,59 @@ def test_all_that_is_learned_agrees_and_is_repeated(sharded, dtype):
                 np.testing.assert_array_equal(own, other, err_msg=name)
 
 
-def test_post_local_averaging_begins_at_an_epoch():
-    """All updates are common ones first, and then those of each rank."""
+@pytest.mark.parametrize("sharded", [False, True], ids=["shares", "own rows"])
+def test_post_local_averaging_begins_at_an_epoch(sharded):
+    """All updates are common ones first, then those of each rank, and common ones again."""
 
     class Switch(dl.Callback):
+        def __init__(self, after):
+            self.after = after
+
         def on_epoch_end(self, epoch, logs):  # noqa: ARG002
-            if epoch == 1:
-                self.trainer.average_every = 5
+            self.trainer.average_every = 5 if epoch == self.after else None
 
-    def fit(comm, callbacks=(), average_every=None, epochs=3):
-        trainer = trainer_of(
-            network(),
-            comm,
-            optimizer=sgd,
-            sharded=True,
-            callbacks=callbacks,
-            average_every=average_every,
-        )
+    def fit(comm, *each, callbacks=()):
+        """Make fits of so many epochs, with these updates between means."""
+        trainer = trainer_of(network(), comm, optimizer=sgd, sharded=sharded, callbacks=callbacks)
+        own = rows_of(comm.rank) if sharded else slice(0, 96)
+        for epochs, average_every in each:
+            trainer.average_every = average_every
+            trainer.fit(X[own], LABELS[own], epochs=epochs, batch_size=12, shuffle=False, verbose=0)
+        return trainer.model.flat.copy()
+
+    def flat(*each, callbacks=list):
+        return returned(on_ranks(2, lambda comm: fit(comm, *each, callbacks=callbacks())))[0]
+
+    # Whole runs of 5 updates before, so that a fit of its own takes the same means.
+    before = 2 if sharded else 5
+    switched = flat((before + 2, None), callbacks=lambda: [Switch(before - 1)])
+    np.testing.assert_array_equal(switched, flat((before, None), (1, 5), (1, None)))
+    assert not np.allclose(switched, flat((before + 2, None)))
+    assert not np.allclose(switched, flat((before + 2, 5)))
+
+
+def test_limits_end_all_ranks_alike():
+    class Stop(dl.Callback):
+        every_batches = 2
+
+        def __init__(self, comm):
+            self.comm = comm
+
+        def on_batch_end(self, batch, logs):  # noqa: ARG002
+            if self.comm.rank and batch == 3:
+                self.trainer.stop("enough")
+
+    def fit(comm, stopping=False, **limits):
+        callbacks = [Stop(comm)] if stopping else []
+        trainer = trainer_of(network(), comm, sharded=True, average_every=3, callbacks=callbacks)
         own = rows_of(comm.rank)
-        trainer.fit(X[own], LABELS[own], epochs=epochs, batch_size=12, shuffle=False, verbose=0)
+        trainer.fit(X[own], LABELS[own], epochs=9, batch_size=12, verbose=0, **limits)
         return trainer
 
-    def in_two(comm):
-        trainer = fit(comm, epochs=2)
-        trainer.average_every = 5
-        own = rows_of(comm.rank)
-        trainer.fit(X[own], LABELS[own], epochs=1, batch_size=12, shuffle=False, verbose=0)
-        return trainer
-
-    flats = {
-        "switched": fits_on_ranks(2, lambda comm: fit(comm, [Switch()]))[0].model.flat,
-        "common": fits_on_ranks(2, fit)[0].model.flat,
-        "apart": fits_on_ranks(2, lambda comm: fit(comm, average_every=5))[0].model.flat,
-    }
-    # 2 epochs of 10 updates are whole runs of 5, so that a fit of its own takes the same means.
-    np.testing.assert_array_equal(flats["switched"], fits_on_ranks(2, in_two)[0].model.flat)
-    assert not np.allclose(flats["switched"], flats["common"])
-    assert not np.allclose(flats["switched"], flats["apart"])
+    for options in {"max_iterations": 20}, {"max_time": 0.0}, {"stopping": True}:
+        trainers = fits_on_ranks(3, lambda comm: fit(comm, **options))  # noqa: B023
+        assert len({trainer.history.reason for trainer in trainers}) == 1
+        assert trainers[0].history.stopped_epoch < 8, options
 
 
 def test_a_rank_that_diverges_is_named_on_all():
@@ -279,3 +296,31 @@ def test_small_batches_leave_some_ranks_without_rows():
     assert trainer.history.batches == [4, 4]
     assert np.isfinite(trainer.model.flat).all()
     assert trainer.model.layers[0].in_features == FEATURES
+
+
+def test_loops_of_ones_own_take_no_means():
+    def run(comm):
+        trainer_of(network(), comm, average_every=2).train_on_batch(X, LABELS)
+
+    for outcome in on_ranks(2, run):
+        with pytest.raises(ValueError, match="takes no means"):
+            raise outcome
+
+
+@pytest.mark.parametrize("options", [{"sharded": True}, {"average_every": 2}], ids=str)
+def test_ranks_need_a_communicator(options):
+    with pytest.raises(ValueError, match="need comm"):
+        trainer_of(network(), **options).fit(X, LABELS, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("options", [{"sharded": True}, {"average_every": 2}], ids=str)
+def test_one_rank_is_one_process(options):
+    expected = trainer_of(network())
+    expected.fit(X, LABELS, epochs=2, verbose=0)
+
+    def run(comm):
+        trainer = trainer_of(network(), comm, **options)
+        trainer.fit(X, LABELS, epochs=2, verbose=0)
+        return trainer
+
+    np.testing.assert_array_equal(fits_on_ranks(1, run)[0].model.flat, expected.model.flat)

@@ -77,6 +77,7 @@ CASES = {
         {"schedule": dl.CosineAnnealingLR(20, per="iteration"), "optimizer": sgd},
     ),
     "averaged weights": ((X, LABELS), {"callbacks": True}),
+    "limited weights": ((X, LABELS), {"hidden": lambda: (dl.Linear(8, 8, max_norm=0.3),)}),
 }
 
 
@@ -91,11 +92,13 @@ def with_average(options):
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_learn_what_one_process_learns_of_all_their_rows(name, kind):
     arrays, options = CASES[name]
-    expected = trainer_of(network(), **with_average(options))
+    hidden, options = options.get("hidden", tuple), options.copy()
+    options.pop("hidden", None)
+    expected = trainer_of(network(*hidden()), **with_average(options))
     expected.fit(batches_of_all(arrays, 10), epochs=3, verbose=0)
 
     def fit(comm):
-        trainer = trainer_of(network(), comm, sharded=True, **with_average(options))
+        trainer = trainer_of(network(*hidden()), comm, sharded=True, **with_average(options))
         own = [array[rows_of(comm.rank)] for array in arrays]
         if kind == "arrays":
             weight = own[2] if len(own) > 2 else None
@@ -130,6 +133,23 @@ def test_float32():
 
     flat = fits_on_ranks(3, fit)[0].model.flat
     np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-4, atol=1e-5)
+
+
+def test_epochs_of_so_many_batches_go_on_with_those_that_follow():
+    counts = 48, 52  # 12 and 13 batches, of which each epoch takes 5
+    expected = trainer_of(network())
+    batches = batches_of_all((X, LABELS), 8, counts)
+    expected.fit(iter(batches[:10]), epochs=2, steps_per_epoch=5, verbose=0)
+
+    def fit(comm):
+        trainer, own = trainer_of(network(), comm, sharded=True), rows_of(comm.rank, counts)
+        starts = range(own.start, own.stop, 4)
+        given = ((X[i : i + 4], LABELS[i : i + 4]) for i in starts)
+        trainer.fit(given, epochs=2, steps_per_epoch=5, verbose=0)
+        return trainer
+
+    flat = fits_on_ranks(2, fit)[0].model.flat
+    np.testing.assert_allclose(flat, expected.model.flat, rtol=1e-9, atol=1e-12)
 
 
 def test_sparse_rows_and_mapped_ones(tmp_path):
@@ -168,28 +188,33 @@ def test_the_same_ranks_come_to_the_same_bits():
     assert first[0]._shuffle_rng.bit_generator.state == first[2]._shuffle_rng.bit_generator.state
 
 
+class Watching(dl.Loss):
+    """Keeps what it is given, and wants nothing changed."""
+
+    def __init__(self):
+        self.seen = []
+
+    def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
+        self.seen.append(np.hstack([outputs, y]))
+        return np.zeros(outputs.shape), np.zeros_like(outputs)
+
+
 def test_ranks_drop_out_and_shuffle_by_themselves():
-    seen = {}
-
-    class Watching(dl.Loss):
-        def value_and_grad(self, outputs, y, *, reduction="mean", out=None):  # noqa: ARG002
-            seen.setdefault(self.rank, []).append(outputs.copy())
-            return np.zeros(outputs.shape), np.zeros_like(outputs)
-
-        def check(self, y, name, width, dtype):  # noqa: ARG002
-            return y
-
     def fit(comm):
         loss = Watching()
-        loss.rank = comm.rank
-        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(FEATURES, 1), dtype=np.float64, seed=0)
+        model = dl.Sequential(dl.Dropout(0.5), dl.Linear(40, 1), dtype=np.float64, seed=0)
         trainer = trainer_of(model, comm, loss=loss, sharded=True)
-        x = np.repeat(np.arange(1.0, 41)[:, np.newaxis], FEATURES, axis=1)
-        trainer.fit(x, np.zeros((40, 1)), epochs=1, batch_size=20, verbose=0)
-        return trainer
+        y = np.arange(20.0)[:, np.newaxis]
+        for shuffle in False, True:
+            trainer.fit(np.ones((20, 40)), y, epochs=1, batch_size=40, shuffle=shuffle, verbose=0)
+        return loss.seen
 
-    returned(on_ranks(2, fit))
-    assert not np.allclose(np.vstack(seen[0]), np.vstack(seen[1]))
+    of_ranks = returned(on_ranks(2, fit))
+    masked = [np.vstack(seen[:1])[:, 0] for seen in of_ranks]
+    assert not np.isclose(masked[0], masked[1]).any()
+    orders = [np.vstack(seen[1:])[:, 1] for seen in of_ranks]
+    assert (np.sort(orders[0]) == np.arange(20)).all()
+    assert (orders[0] != orders[1]).any()
 
 
 def test_running_statistics_are_the_mean_over_the_rows_of_each_rank():
@@ -307,104 +332,73 @@ def test_transform_and_mix():
     np.testing.assert_allclose(given, expected, rtol=1e-9, atol=1e-12)
 
 
-def outcomes_of_fits(x, y=None, size=2, **options):
-    """Return what fits on ranks raise, of ``x(rank)`` and ``y(rank)``."""
-    trainer_options = {k: options.pop(k) for k in ("loss", "callbacks") if k in options}
-    model = options.pop("model", network)
+def test_a_mean_of_epochs_has_the_statistics_of_all_rows():
+    def fit(comm=None, rank=None):
+        callbacks = [dl.StochasticWeightAveraging(start=0)]
+        own = slice(None) if rank is None else rows_of(rank)
+        trainer = trainer_of(
+            network(dl.BatchNorm1d(8)),
+            comm,
+            optimizer=lambda params: dl.SGD(params, lr=0.0),
+            sharded=comm is not None,
+            callbacks=callbacks,
+        )
+        trainer.fit(X[own], LABELS[own], epochs=2, batch_size=30, verbose=0)
+        return trainer
+
+    norm = fits_on_ranks(3, lambda comm: fit(comm, comm.rank))[0].model.layers[1]
+    expected = fit().model.layers[1]
+    np.testing.assert_allclose(norm.running_mean, expected.running_mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(norm.running_var, expected.running_var, rtol=1e-9)
+
+
+def test_batches_of_a_loop_of_ones_own():
+    expected = trainer_of(network())
 
     def run(comm):
-        trainer = trainer_of(model(), comm, sharded=True, **trainer_options)
-        trainer.fit(
-            x(comm.rank),
-            None if y is None else y(comm.rank),
-            **{"epochs": 1, "verbose": 0, **options},
-        )
+        trainer = trainer_of(network(), comm, sharded=True)
+        own = rows_of(comm.rank)
+        return trainer, [trainer.train_on_batch(X[own], LABELS[own]) for _ in range(3)]
 
-    return on_ranks(size, run)
-
-
-def bad_batches(rank, last):
-    good = (X[:4], LABELS[:4])
-    return [good, good, last] if rank == 1 else [good] * 3
-
-
-def raising():
-    yield X[:4], LABELS[:4]
-    raise OSError("the disk is gone")
+    outcomes = returned(on_ranks(3, run))
+    losses = [expected.train_on_batch(X, LABELS) for _ in range(3)]
+    for trainer, own in outcomes:
+        np.testing.assert_allclose(own, losses, rtol=1e-12)
+        np.testing.assert_array_equal(trainer.model.flat, outcomes[0][0].model.flat)
+    np.testing.assert_allclose(
+        outcomes[0][0].model.flat, expected.model.flat, rtol=1e-9, atol=1e-12
+    )
 
 
-class Once:
-    def __init__(self, make):
-        self._make = make
+def test_fits_at_once_are_those_of_one_process():
+    def run(comm):
+        dl.fit_many([trainer_of(network(), comm)], X, LABELS, epochs=1)
 
-    def __iter__(self):
-        return self._make()
-
-
-NAN = X[:4].copy()
-NAN[2, 3] = np.nan
-FAULTS = {
-    "loss": (
-        (NAN, LABELS[:4]),
-        FloatingPointError,
-        r"x\[2, 3\] is nan on rank 1 of 2 in epoch 1, step 3",
-    ),
-    "label": ((X[:4], np.array([0, 1, 7, 0])), IndexError, "rank 1 of 2: batch 3: y"),
-    "shape": ((X[:4, :2], LABELS[:4]), ValueError, "rank 1 of 2: batch 3: x"),
-    "kind": ("batch", TypeError, "rank 1 of 2: batch 3 of x"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_one_rank_is_raised_on_all(name):
-    last, kind, text = FAULTS[name]
-    for outcome in outcomes_of_fits(lambda rank: bad_batches(rank, last)):
-        with pytest.raises(kind, match=text):
+    for outcome in on_ranks(2, run):
+        with pytest.raises(ValueError, match=r"trainers\[0\] has comm="):
             raise outcome
 
 
-def test_an_error_of_a_stream_is_raised_on_all():
-    good = [(X[:4], LABELS[:4])] * 3
-    outcomes = outcomes_of_fits(lambda rank: Once(raising) if rank else good)
-    assert isinstance(outcomes[1], OSError)
-    assert "rank 1 of 2 failed: OSError: the disk is gone" in str(outcomes[0])
+def test_members_of_a_network():
+    """Each has a loss of its own, and metrics are those of their mean."""
 
+    def fit(data, comm=None, optimizer=dl.SGD, **options):
+        layers = dl.Linear(FEATURES, 8), dl.Tanh(), dl.LinearEnsemble(8, CLASSES, 4)
+        model = dl.Sequential(*layers, dl.EnsembleMean(), dtype=np.float64, seed=0)
+        metrics = {"total": lambda y, outputs: np.tanh(outputs).sum() + y.sum()}
+        trainer = trainer_of(model, comm, optimizer=optimizer, metrics=metrics, **options)
+        trainer.fit(data, epochs=2, verbose=0)
+        return trainer
 
-def test_a_code_that_is_no_category_is_raised_on_all(tmp_path):
-    def model():
-        layers = dl.CategoricalEmbeddings([3, 4], [2, 2]), dl.Linear(4, CLASSES)
-        return dl.Sequential(*layers, dtype=np.float64, seed=0)
-
-    def rows(rank):
-        codes = np.zeros((400000, 2))
-        codes[7, 1] = 5.0 * rank
-        path = tmp_path / f"{rank}.npy"
-        np.save(path, codes)
-        return np.load(path, mmap_mode="r")
-
-    labels = np.zeros(400000, np.int64)
-    for outcome in outcomes_of_fits(rows, lambda _: labels, model=model, batch_size=400000):
-        with pytest.raises(IndexError, match=r"rank 1 of 2: x\[7, 1\]"):
-            raise outcome
-
-
-ARGUMENTS = {
-    "a bad label": ({"y": lambda rank: LABELS[:20] + 5 * rank}, IndexError, "rank 1 of 2: y"),
-    "batches of too few rows": ({"batch_size": 1}, ValueError, "batch_size=1 .* 2 ranks"),
-    "no rows": ({"x": lambda _: X[:0], "y": lambda _: LABELS[:0]}, ValueError, "any rank"),
-    "nothing held out": ({"validation_split": 0.001}, ValueError, "validation_split"),
-    "y of one": (
-        {"y": lambda rank: None if rank else LABELS[:20]},
-        ValueError,
-        "whether y is given must be the same",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ARGUMENTS)
-def test_arguments_are_refused_on_all(name):
-    changed, kind, text = ARGUMENTS[name]
-    given = {"x": lambda _: X[:20], "y": lambda _: LABELS[:20], "batch_size": 4} | changed
-    for outcome in outcomes_of_fits(**given):
-        with pytest.raises(kind, match=text):
-            raise outcome
+    arrays = X, LABELS, WEIGHT
+    whole = batches_of_all(arrays, 10)
+    shares = [
+        [tuple(a[own][i : i + n] for a in arrays) for i in range(0, own.stop - own.start, n)]
+        for own, n in zip(map(rows_of, range(3)), (4, 3, 3), strict=True)
+    ]
+    expected = fit(whole)
+    of_ranks = fits_on_ranks(3, lambda comm: fit(shares[comm.rank], comm, sharded=True))[0]
+    for trainer in of_ranks, fit(whole, optimizer=OwnSGD):
+        np.testing.assert_allclose(trainer.model.flat, expected.model.flat, rtol=1e-9, atol=1e-12)
+        for log, values in expected.history.items():
+            np.testing.assert_allclose(trainer.history[log], values, rtol=1e-9, err_msg=log)

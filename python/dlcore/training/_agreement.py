@@ -41,7 +41,7 @@ def agree_on(ranks: Ranks, error: Exception | None) -> None:
     """
     failures = ranks.of_each(None if error is None else _told(error))
     if error is not None and all(failure == failures[0] for failure in failures):
-        raise error
+        raise on_all(error)
     for rank, failure in enumerate(failures):
         if failure is None:
             continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.optim._optimizer import Optimizer
 from dlcore.training._agreement import raised_on_all
 from dlcore.training._dataset import all_loss_weights
@@ -59,9 +60,11 @@ class Averaging:
         log: IterationLog,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"average_every takes the mean of the optimizer's state, which must be that of a "
-                f"dlcore.Optimizer, not {type(optimizer).__name__}"
+            raise on_all(
+                TypeError(
+                    f"average_every takes the mean of the optimizer's state, which must be that of a "
+                    f"dlcore.Optimizer, not {type(optimizer).__name__}"
+                )
             )
         self.ranks = ranks
         self._every, self._left = every, every - made % every

@@ -169,8 +169,8 @@ def _sums_of_ranks(
     return sums[:, 0].copy(), sums[:, 1:] if targets else None
 
 
-def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
-    """Plan one batch, of all rows that are read."""
+def plan_batch(loss: Loss, rows: Dataset, key: int, ranks: Ranks | None = None) -> BatchPlan:
+    """Plan one batch, of all rows that are read; ranks may have more of them."""
     order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
     return plan_batches(
         rows,
@@ -180,6 +180,7 @@ def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
         key,
         weights=all_loss_weights(loss, rows),
         there=present(loss, rows),
+        ranks=ranks,
     )
 
 

@@ -186,6 +186,11 @@ class Configured(Run):
         return self._ranks if self._sharded and self._ranks and self._ranks.size > 1 else None
 
     @property
+    def _means_every(self) -> int | None:
+        """Updates after which the ranks take means; None where they learn together, or there is one."""
+        return self._average_every if self._ranks and self._ranks.size > 1 else None
+
+    @property
     def average_every(self) -> int | None:
         """Updates after which the ranks take the mean of their weights; None: they never differ."""
         return self._average_every

@@ -90,9 +90,18 @@ class TrainerEpochs:
 
     def _begin_averaging(self) -> Averaging | None:
         """Return what takes the means of an epoch in which the ranks learn apart; None if they do not."""
-        trainer, every, ranks = self._trainer, self._trainer.average_every, self._trainer._ranks
-        if ranks is None or ranks.size == 1:
+        trainer, every, ranks = self._trainer, self._trainer._means_every, self._trainer._ranks
+        trainer._watch.is_apart = every is not None
+        if ranks is None or (trainer._shards is None and every is None):
             return None
+        if trainer._watch.may_save:
+            raise on_all(
+                ValueError(
+                    "ModelCheckpoint saves at the ends of epochs, unit='epochs', where ranks have "
+                    "rows of their own or take means: within an epoch each has something that is in "
+                    "no file"
+                )
+            )
         if trainer._shards is not None:
             self._source.is_apart = every is not None
         if every is None:
@@ -245,7 +254,9 @@ class TrainerEpochs:
         elif others is not None:
             take_mean_of_model(others, trainer.model, rows)
         if not weight > 0:
-            raise ValueError(f"no row of epoch {self._epoch + 1} counts: their weights are all 0")
+            raise on_all(
+                ValueError(f"no row of epoch {self._epoch + 1} counts: their weights are all 0")
+            )
         logs = {"loss": total / weight}
         if measured is None:
             return logs
@@ -299,12 +310,11 @@ class TrainerEpochs:
     ) -> FloatingPointError:
         fault = describe_fault(self._trainer.loss, plan.rows, plan.indices(error.batch))
         fault = first_of(plan.ranks, fault)
-        return on_all(
-            FloatingPointError(
-                f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
-                f"that step was undone"
-            )
+        raised = FloatingPointError(
+            f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
+            f"that step was undone"
         )
+        return raised if self._averaging is not None else on_all(raised)
 
     def validate(self) -> dict[str, float]:
         if self._validation is None or (self._epoch + 1) % self._validation_freq:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement, of_loss
 from dlcore.training._agreement import raised_on_all
 from dlcore.training._dataset import Dataset, Subset
@@ -54,7 +55,7 @@ def score(
     if ranks is not None:
         measured.merge(ranks)
     if not measured.has_rows:
-        raise ValueError("no row of the data to score counts: their weights are all 0")
+        raise on_all(ValueError("no row of the data to score counts: their weights are all 0"))
     return measured.values()
 
 

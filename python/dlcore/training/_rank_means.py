@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 
 def take_mean(ranks: Ranks, arrays: Sequence[Array], weight: float) -> None:
-    """Put the mean over the ranks, each of which has this weight, into arrays of floats.
+    """Put the mean over the ranks, each of which has this weight, into arrays of one dtype.
 
-    In one message, of float64, in which the sum of equal float32 is exact. Where no rank weighs
-    anything they stay as they are.
+    Where no rank weighs anything they stay as they are.
     """
-    own = np.empty(1 + sum(array.size for array in arrays))
-    own[0], start = weight, 1
-    for array in arrays:
-        np.multiply(array.ravel(), weight, out=own[start : start + array.size])
-        start += array.size
-    sums = ranks.sum(own)
-    if not sums[0] > 0:
+    weights = ranks.all_gather(np.array([weight], np.float64)).ravel()
+    if not weights.any():
         return
-    start = 1
+    whole = np.concatenate([array.ravel() for array in arrays])
+    # What is multiplied by is divided by as well, as it was rounded: means of means do not drift.
+    shares = (weights / weights.max()).astype(whole.dtype)
+    if shares[ranks.rank] != 1:
+        whole *= shares[ranks.rank]
+    whole = ranks.sum(whole)
+    whole /= shares.sum()
+    start = 0
     for array in arrays:
-        array[...] = (sums[start : start + array.size] / sums[0]).reshape(array.shape)
+        array[...] = whole[start : start + array.size].reshape(array.shape)
         start += array.size
 
 
@@ -59,6 +60,8 @@ def take_mean_of_model(
     if not running and not others:
         return
     take_mean(ranks, [*others, *running], weight)
+    if not norms:
+        return
     counts = most(ranks, [int(norm.num_batches_tracked) for norm in norms])
     for norm, count in zip(norms, counts, strict=True):
         norm.num_batches_tracked[...] = count

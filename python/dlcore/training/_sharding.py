@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import Batches, BatchPlan
 from dlcore.training._dataset import Dataset, Subset, all_loss_weights, present
@@ -143,7 +144,7 @@ class ShardedStream(Stream):
                 )
             number += count
         if number == 1:
-            raise ValueError("x has no batches in this epoch on any rank")
+            raise on_all(ValueError("x has no batches in this epoch on any rank"))
 
 
 class _Part(NamedTuple):

@@ -143,7 +143,8 @@ class PythonStep:
                     self.forget()
                     raise
             if outputs is not None:
-                outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = of_batch
+                members = of_batch.reshape(-1, self._members, self._width)
+                outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = members.mean(1)
             updates += updated
             between(batch + 1)
         return updates

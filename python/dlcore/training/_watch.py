@@ -62,6 +62,7 @@ class Watch:
         self.is_amid_epoch = False  # from its first batch to the last
         self.is_paused = False  # between two updates, to save
         self.has_ended_it = False  # for a limit
+        self.is_apart = False  # from other ranks, which are asked between two plans alone
         self.record: EpochRecord | None = None  # of an epoch that may be cut off
 
     @property
@@ -123,7 +124,7 @@ class Watch:
             plan = next(plan.parts(batches))
         start = 0
         while start < len(plan):
-            if self._has_begun and self.ends(log):
+            if self._has_begun and not self.is_apart and self.ends(log):
                 return
             self._has_begun = True
             part = plan.part(start, self._next_cut(plan, start))
@@ -164,6 +165,8 @@ class Watch:
         """Tell the callbacks of batches; raise `EndOfRun` where the time is over amid a run."""
         for number in range(before, done) if self._callbacks else ():
             self._tell(self._batch + number, float(losses[number]))
+        if self.is_apart:
+            return
         is_due = self._is_late() or self._is_save_due()
         if is_due and done < len(plan) and plan.completes_update(done - 1):
             raise EndOfRun
@@ -181,7 +184,7 @@ class Watch:
         self._stop_late()
         if self._max_iterations is not None and log.iteration >= self._max_iterations:
             self._stop(f"max_iterations: {self._max_iterations} updates are made")
-        if self._callbacks:
+        if self._callbacks or (self.is_apart and self._max_iterations is not None):
             self._run._agree_on_stop()
         stopped: bool = self._run._is_stopping and not self._was_stopping
         return stopped
@@ -204,7 +207,7 @@ class Watch:
 
     def looks_at_each_batch(self, plan: BatchPlan) -> bool:
         """Whether it must look at the fit after each batch."""
-        if self._run._ranks is not None and self._goes_by_clock:
+        if self._run._ranks is not None and self._goes_by_clock and not self.is_apart:
             return True  # as all others do
         if plan.accumulate > 1:  # of which not each one completes an update
             return bool(self._callbacks or self._savers) or self._end is not None

@@ -32,6 +32,8 @@ def test_a_mean_that_is_not_at_the_end(name):
         trainer.fit(x, np.zeros_like(outputs), epochs=1, verbose=0)
     with pytest.raises(ValueError, match="EnsembleMean can be trained as the last layer"):
         trainer.train_on_batch(x, np.zeros_like(outputs))
+    with pytest.raises(ValueError, match="EnsembleMean can be trained as the last layer"):
+        model.forward(x)
     np.testing.assert_array_equal(model.flat, before)
 
 

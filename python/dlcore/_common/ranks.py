@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from functools import reduce
@@ -26,6 +27,8 @@ E = TypeVar("E", bound=BaseException)
 _NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
 # Bytes of a message, which MPI before its version 4 counts in an int.
 _MESSAGE = 1 << 30
+# What is said right before the end of a job was lost by MPICH's launcher once in 20 times.
+_SECONDS_TO_TELL = 0.3
 
 
 class RankError(RuntimeError):
@@ -188,6 +191,7 @@ class Ranks:
         )
         sys.stderr.flush()
         if abort := getattr(self._comm, "Abort", None):
+            time.sleep(_SECONDS_TO_TELL)
             abort(1)
 
 

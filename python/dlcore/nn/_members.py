@@ -288,12 +288,16 @@ class EnsembleMean(Layer):
         return 1
 
 
-def means_end(layers: Sequence[Layer]) -> bool:
-    """Whether there is no `EnsembleMean`, or one at the end of all."""
+def check_means_end(layers: Sequence[Layer]) -> None:
+    """Raise a ValueError where an `EnsembleMean` is not the end of all layers."""
     leaves = list(leaves_of(layers).values())
     if layers and isinstance(layers[-1], Branches):
         leaves.append(layers[-1])
-    return not any(isinstance(leaf, EnsembleMean) for leaf in leaves[:-1])
+    if any(isinstance(leaf, EnsembleMean) for leaf in leaves[:-1]):
+        raise ValueError(
+            "an EnsembleMean can be trained as the last layer of a model, not before others or in a "
+            "branch: each member has a loss of its own"
+        )
 
 
 def _checked_chunks(layer: Any, chunks: Sequence[int] | None) -> list[int] | None:

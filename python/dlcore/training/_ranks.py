@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.ranks import is_on_all, on_all
+from dlcore._common.ranks import Ranks, is_on_all, on_all
 from dlcore._native import threads
 from dlcore.training._agreement import raised_on_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dlcore._common.ranks import Ranks
     from dlcore._native import _core
     from dlcore.callbacks._history import History
+    from dlcore.training._dataset import Dataset
     from dlcore.training._prepared import PreparedFit
 
 # Bytes of all ranks together by which a message is timed, and how often.
@@ -39,13 +39,19 @@ def fit_together(trainer: Any, ranks: Ranks, prepare: Callable[[], PreparedFit])
             prepared = prepare()
         prepared.resumed = ranks.of_first(prepared.resumed)
         if not trainer.sharded:
-            check_same_rows(ranks, prepared.source)
+            check_same_rows(ranks, getattr(prepared.source, "data", None))
         _share_state(trainer, ranks)
+        prepared.ranks = ranks.of_each(f"process {os.getpid()} on {socket.gethostname()}")
         return prepared.run()
     except BaseException as error:
-        if not is_on_all(error):
-            ranks.end_job(error)
+        end_unless_on_all(trainer.comm, error)
         raise
+
+
+def end_unless_on_all(comm: Any, error: BaseException | None) -> None:
+    """End the job of all ranks where one fails by itself, since the others wait for it."""
+    if comm is not None and comm.size > 1 and error is not None and not is_on_all(error):
+        Ranks(comm).end_job(error)
 
 
 def divide_cores(ranks: Ranks) -> None:
@@ -74,6 +80,14 @@ class SharedWork:
     ranks: Ranks
     message: float
     byte: float
+
+    @classmethod
+    def of(cls, ranks: Ranks | None) -> SharedWork | None:
+        """Return how ranks share it; None where there is one alone."""
+        if ranks is None or ranks.size == 1:
+            return None
+        divide_cores(ranks)
+        return cls.measured(ranks)
 
     @classmethod
     def measured(cls, ranks: Ranks) -> SharedWork:
@@ -139,9 +153,8 @@ def _share_state(trainer: Any, ranks: Ranks) -> None:
             optimizer.load_state_dict(states["optimizer"])
 
 
-def check_same_rows(ranks: Ranks, source: Any) -> None:
+def check_same_rows(ranks: Ranks, rows: Dataset | None) -> None:
     """Raise a ValueError on all ranks where one of them was given other rows than rank 0."""
-    rows = getattr(source, "data", None)
     own = None if rows is None else (len(rows), rows.x.shape[1], _checksum(np.asarray(rows.y)))
     first, *others = ranks.of_each(own)
     for rank, given in enumerate(others, 1):

@@ -15,7 +15,7 @@ from dlcore.nn._chains import leaves_of, members_after, members_in_training, nat
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
-from dlcore.nn._members import means_end
+from dlcore.nn._members import check_means_end
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
 from dlcore.training._settings import has_settings, plain_settings, settings_of
@@ -115,11 +115,7 @@ class TrainingStep:
             raise ValueError(
                 "a model of several members needs an EnsembleMean at its end to be trained"
             )
-        if not means_end(model.layers):
-            raise ValueError(
-                "an EnsembleMean can be trained as the last layer of a model, not before others or in "
-                "a branch: each member has a loss of its own"
-            )
+        check_means_end(model.layers)
         self.draws = any(isinstance(n, Dropout) for n in leaves_of(model.layers).values())
         self.size = model.flat.size
         if model.frozen.issuperset(names):

@@ -5,26 +5,53 @@
 
 namespace dlcore {
 
+// A run through what a message has of one rank.
+class ranks::cursor {
+ public:
+  explicit cursor(const std::vector<message::run>& runs) : runs_(runs) {}
+  // f(place, bytes) of the next `bytes`, or as many as there are.
+  template <class F>
+  void each(std::ptrdiff_t bytes, const F& f) {
+    while (bytes > 0 && at_ < runs_.size()) {
+      const auto& run = runs_[at_];
+      const std::ptrdiff_t own = std::min(bytes, run.bytes - begin_);
+      f(run.first + begin_, std::size_t(own));
+      bytes -= own, begin_ += own;
+      if (begin_ == run.bytes) ++at_, begin_ = 0;
+    }
+  }
+
+ private:
+  const std::vector<message::run>& runs_;
+  std::size_t at_ = 0;
+  std::ptrdiff_t begin_ = 0;
+};
+
 void ranks::exchange(const message& m) {
   std::ptrdiff_t most = 0;
+  std::vector<cursor> places;
   for (const auto& runs : m.runs_) {
     std::ptrdiff_t bytes = 0;
     for (const auto& run : runs) bytes += run.bytes;
     most = std::max(most, bytes);
+    places.emplace_back(runs);
   }
-  if (most == 0) return;
-  own_.resize(std::size_t(most)), all_.resize(std::size_t(most * size_));
-  unsigned char* to = own_.data();
-  for (const auto& run : m.runs_[std::size_t(rank_)])
-    std::memcpy(to, run.first, std::size_t(run.bytes)), to += run.bytes;
-  gather_(own_.data(), all_.data(), most);
-  // As fast as memory is.
-  parallel_for(size_, double(most * size_) / 10, [&](std::ptrdiff_t rank) {
-    if (rank == rank_) return;
-    const unsigned char* from = all_.data() + rank * most;
-    for (const auto& run : m.runs_[std::size_t(rank)])
-      std::memcpy(run.first, from, std::size_t(run.bytes)), from += run.bytes;
-  });
+  for (std::ptrdiff_t begin = 0; begin < most; begin += piece) {
+    const std::ptrdiff_t bytes = std::min(piece, most - begin);
+    own_.resize(std::size_t(bytes)), all_.resize(std::size_t(bytes * size_));
+    unsigned char* to = own_.data();
+    places[std::size_t(rank_)].each(bytes, [&](const unsigned char* from, std::size_t n) {
+      std::memcpy(to, from, n), to += n;
+    });
+    gather_(own_.data(), all_.data(), bytes);
+    for (std::ptrdiff_t rank = 0; rank < size_; ++rank) {
+      const unsigned char* from = all_.data() + rank * bytes;
+      if (rank == rank_) continue;
+      places[std::size_t(rank)].each(bytes, [&](unsigned char* place, std::size_t n) {
+        std::memcpy(place, from, n), from += n;
+      });
+    }
+  }
 }
 
 }  // namespace dlcore

@@ -59,6 +59,10 @@ class ranks {
   void exchange(const message& m);
 
  private:
+  class cursor;
+  // Bytes of a rank that go at a time, so that the caches hold what is copied.
+  static constexpr std::ptrdiff_t piece = 1 << 19;
+
   std::ptrdiff_t rank_ = 0, size_ = 1;
   double message_ = 0, byte_ = 0;
   gather_function gather_;

@@ -71,14 +71,14 @@ def network(case):
     return model
 
 
-def train(case):
+def train(case, **ranks):
     x, y = case.data()
     model, rate = network(case), RATES[case.optimizer]
     if case.optimizer == "adam":
         optimizer = library.Adam(model.parameters(), rate, betas=BETAS, eps=EPS)
     else:
         optimizer = library.SGD(model.parameters(), rate, momentum=MOMENTUM)
-    trainer = library.Trainer(model, loss=case.loss, optimizer=optimizer, seed=0)
+    trainer = library.Trainer(model, loss=case.loss, optimizer=optimizer, seed=0, **ranks)
     options = {"epochs": 1, "batch_size": case.batch, "verbose": 0}
     return lambda: trainer.fit(x, y, **options)["loss"][-1]
 

@@ -4,6 +4,7 @@ NAMES = (
     "kernels",
     "sizes",
     "training",
+    "ranks",
     "members",
     "inference",
     "products",

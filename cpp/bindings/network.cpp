@@ -132,6 +132,10 @@ class step_of {
   void resume() { step_.resume(); }
   bool is_pending() const { return step_.is_pending(); }
   void undo() { step_.undo(); }
+  void share_with(const ranks& between, const py::object& gather) {
+    ranks_ = between, gather_ = gather;
+    step_.share_with(&ranks_);
+  }
 
   const char* run(const py::object& spec, epoch_progress& progress) {
     if (!has_loss_) throw py::value_error("run: the training step has no loss");
@@ -200,6 +204,8 @@ class step_of {
   bool has_loss_, takes_labels_;
   training_step<T> step_;
   std::vector<std::int64_t> order_;
+  ranks ranks_;
+  py::object gather_ = py::none();
   py::object update_ = py::none();  // the description of the update in `epoch_`
   epoch_spec<T> epoch_{};
 
@@ -221,6 +227,19 @@ class step_of {
       const auto goes_on = [&](std::ptrdiff_t batches) {
         return released.with_gil([&] { return call(batches); });
       };
+      ranks_.set_gather([&](unsigned char* own, unsigned char* all, std::ptrdiff_t bytes) {
+        const auto gather = [&] {
+          try {
+            call_python(gather_,
+                        py::make_tuple(py::memoryview::from_memory(own, bytes),
+                                       py::memoryview::from_memory(all, bytes * ranks_.size())));
+          } catch (...) {
+            error = std::current_exception();
+          }
+          return !error;
+        };
+        if (!released.with_gil(gather)) throw interrupted();
+      });
       result = step_.run(epoch_, goes_on, progress);
     } catch (const interrupted&) {  // by this error
     }
@@ -284,6 +303,13 @@ class py_training_step {
   void undo() {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
+  // Ranks that make the same runs: `gather(own, all)` is given the bytes of this one, and gives
+  // those of all. Nanoseconds of a message and a byte of it.
+  void share_with(std::ptrdiff_t rank, std::ptrdiff_t size, const py::object& gather,
+                  double message, double byte) {
+    if (rank < 0 || rank >= size) throw py::value_error("share_with: no such rank");
+    std::visit([&](auto& s) { s->share_with(ranks(rank, size, message, byte), gather); }, step_);
+  }
   py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps,
                        double scale, const py::object& squared_norms) {
     const sole_use use(is_in_use_, in_use);
@@ -332,6 +358,8 @@ void bind_network(py::module_& m) {
       .def("resume", &py_training_step::resume)
       .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
+      .def("share_with", &py_training_step::share_with, arg("rank"), arg("size"), arg("gather"),
+           arg("message"), arg("byte"))
       .def("run", &py_training_step::run, arg("epoch"))
       .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"),
            arg("scale") = 1.0, arg("squared_norms") = py::none())

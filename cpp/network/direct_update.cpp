@@ -117,7 +117,14 @@ void direct_update<T>::pack() {
 }
 
 template <class T>
+void direct_update<T>::share_with(ranks* between) {
+  if (between != between_) exchange_states();
+  between_ = between;
+}
+
+template <class T>
 void direct_update<T>::unpack() {
+  exchange_states();
   if (is_packed_) each_packed([](packed_weights<T>& p, std::ptrdiff_t part) { p.unpack(part); });
   is_packed_ = false;
   if (waits_)
@@ -133,6 +140,7 @@ void direct_update<T>::unpack_serially() noexcept {
   for (const task& own : lazy_tasks_)
     if (waits_) own.lazy->make_up(own.part);
   is_packed_ = waits_ = false;
+  states_are_with_ = nullptr;
 }
 
 template <class T>
@@ -149,13 +157,68 @@ void direct_update<T>::begin_batch(const matrix_rows<T>& x, const std::int64_t* 
 
 template <class T>
 template <class F>
-void direct_update<T>::each_task(double nanoseconds, const F& f) {
-  step_region(
-      std::ptrdiff_t(tasks_.size()), nanoseconds,
-      [&](std::ptrdiff_t i) {
-        if (tasks_[i].packed || net_.layers[tasks_[i].layer_index]->learns()) f(tasks_[i], i);
-      },
-      costs_);
+void direct_update<T>::each_task(double nanoseconds, const F& f, ranks* between) {
+  const auto run = [&](std::ptrdiff_t i) {
+    if (tasks_[i].packed || net_.layers[tasks_[i].layer_index]->learns()) f(tasks_[i], i);
+  };
+  if (!between) return step_region(std::ptrdiff_t(tasks_.size()), nanoseconds, run, costs_);
+  const int rank = int(between->rank()), size = int(between->size());
+  const std::ptrdiff_t begin = costs_(rank, size), end = costs_(rank + 1, size);
+  step_region(end - begin, nanoseconds / size, [&](std::ptrdiff_t i) { run(begin + i); });
+}
+
+template <class T>
+template <class F>
+void direct_update<T>::each_shared(const ranks& between, const F& f) {
+  const int size = int(between.size());
+  for (int rank = 0; rank < size; ++rank)
+    for (std::ptrdiff_t i = costs_(rank, size); i < costs_(rank + 1, size); ++i)
+      f(std::ptrdiff_t(rank), tasks_[i], i);
+}
+
+template <class T>
+void direct_update<T>::exchange_gradients() {
+  ranks::message m(*between_);
+  each_shared(*between_, [&](std::ptrdiff_t rank, const task& own, std::ptrdiff_t i) {
+    m.add(rank, gradients_.data() + begins_[i], own.gradient_size());
+    m.add(rank, &gradient_squares_[i], 1);
+  });
+  between_->exchange(m);
+}
+
+template <class T>
+void direct_update<T>::exchange_values(bool has_squares) {
+  ranks::message m(*between_);
+  each_shared(*between_, [&](std::ptrdiff_t rank, const task& own, std::ptrdiff_t i) {
+    if (has_squares) m.add(rank, &squares_[i], 1);
+    if (own.packed) return own.packed->add_values(m, rank, own.part);
+    for (const piece* p : {&own.weight, &own.bias})
+      if (p->of.of) m.add(rank, p->of.of->value + p->at.begin, p->at.size());
+  });
+  between_->exchange(m);
+  const int rank = int(between_->rank()), size = int(between_->size());
+  const std::ptrdiff_t begin = costs_(rank, size), end = costs_(rank + 1, size);
+  each_task(double(size_) * 2, [&](const task& own, std::ptrdiff_t i) {
+    if (i >= begin && i < end) return;
+    if (own.packed) own.packed->take_values(own.part);
+    else net_.layers[own.layer_index]->pack(own.part, true);
+  });
+  states_are_with_ = between_;
+}
+
+template <class T>
+void direct_update<T>::exchange_states() {
+  ranks* const between = states_are_with_;
+  states_are_with_ = nullptr;
+  if (!between) return;
+  ranks::message m(*between);
+  each_shared(*between, [&](std::ptrdiff_t rank, const task& own, std::ptrdiff_t) {
+    if (own.packed) return own.packed->add_states(m, rank, own.part);
+    for (const piece* p : {&own.weight, &own.bias})
+      if (p->of.of)
+        p->of.each_state([&](T* state) { m.add(rank, state + p->at.begin, p->at.size()); });
+  });
+  between->exchange(m);
 }
 
 template <class T>
@@ -169,12 +232,16 @@ void direct_update<T>::run(const optimizer& by, std::ptrdiff_t n, double max_nor
       update(i, by, gradients_.data() + begins_[i], factor);
     });
   } else {
-    each_task(products + updates, [&](const task& own, std::ptrdiff_t i) {
-      struct tag;
-      T* const memory = thread_buffer<T, tag>(own.gradient_size());
-      gradient(own, n, memory);
-      update(i, by, memory, T(1));
-    });
+    each_task(
+        products + updates,
+        [&](const task& own, std::ptrdiff_t i) {
+          struct tag;
+          T* const memory = thread_buffer<T, tag>(own.gradient_size());
+          gradient(own, n, memory);
+          update(i, by, memory, T(1));
+        },
+        between_);
+    if (between_) exchange_values(by.penalizes());
   }
 }
 
@@ -190,12 +257,16 @@ double direct_update<T>::limit_norm(std::ptrdiff_t n, double max_norm) {
     gradients_.assign(size, T(0));
     gradient_squares_.assign(tasks_.size(), {});
   }
-  each_task(net_.cost() * double(n), [&](const task& own, std::ptrdiff_t i) {
-    T* const to = gradients_.data() + begins_[i];
-    gradient(own, n, to);
-    std::fill(to + own.gradient_size(), to + own.most_gradients(), T(0));
-    gradient_squares_[i] = squares_of_gradient(to, own.gradient_size());
-  });
+  each_task(
+      net_.cost() * double(n),
+      [&](const task& own, std::ptrdiff_t i) {
+        T* const to = gradients_.data() + begins_[i];
+        gradient(own, n, to);
+        std::fill(to + own.gradient_size(), to + own.most_gradients(), T(0));
+        gradient_squares_[i] = squares_of_gradient(to, own.gradient_size());
+      },
+      between_);
+  if (between_) exchange_gradients();
   const std::vector<gradient_run<T>> all{{gradients_.data(), std::ptrdiff_t(gradients_.size())}};
   return clip_factor(gradient_squares_, all, max_norm);
 }

@@ -38,6 +38,9 @@ class direct_update {
              lazy_batch == other.lazy_batch;
     }
   };
+  // From now on ranks share the parts, and each has the states of its own alone until `unpack`;
+  // null: all are updated here.
+  void share_with(ranks* between);
   // Chooses the tables whose rows can wait for batches of up to so many rows.
   void choose_lazy(choice& of, const optimizer& by, std::ptrdiff_t batch) const;
   // Cuts the update of these parameters into tasks.
@@ -64,6 +67,8 @@ class direct_update {
     trained_parameter<T> of{};  // of no tensor: there is none
     typename layer<T>::range at{0, 0};
   };
+  ranks* between_ = nullptr;
+  ranks* states_are_with_ = nullptr;  // the ranks among which states are; null: all are here
   struct task {
     packed_weights<T>* packed;  // null: a part of a layer, or of a table
     std::size_t layer_index;
@@ -101,7 +106,13 @@ class direct_update {
   void each_packed(const F& f);
   void plan_lazy(const choice& of, std::vector<bool>& is_lazy);
   template <class F>
-  void each_task(double nanoseconds, const F& f);
+  void each_task(double nanoseconds, const F& f, ranks* between = nullptr);
+  // f(rank, task, its number) of the tasks of all ranks.
+  template <class F>
+  void each_shared(const ranks& between, const F& f);
+  void exchange_gradients();
+  void exchange_values(bool has_squares);
+  void exchange_states();
   double limit_norm(std::ptrdiff_t n, double max_norm);
   void gradient(const task& own, std::ptrdiff_t n, T* to) const;
   void update(std::ptrdiff_t i, const optimizer& by, T* gradient, T factor);

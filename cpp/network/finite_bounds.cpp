@@ -44,12 +44,24 @@ void finite_bounds<T>::measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::
 }
 
 template <class T>
-void finite_bounds<T>::measure_batch(std::ptrdiff_t n) {
+void finite_bounds<T>::measure_batch(std::ptrdiff_t n, ranks* between) {
   if (!measures_all_ || !passes_.waits_for_batch()) return;
-  const std::ptrdiff_t size = net_.block_of(n);
-  step_region(ceil_div(n, size), net_.cost() * double(n) / 20, [&](std::ptrdiff_t block) {
+  const std::ptrdiff_t size = net_.block_of(n), blocks = ceil_div(n, size);
+  const std::ptrdiff_t begin = between ? between->begin_of(blocks, between->rank()) : 0;
+  const std::ptrdiff_t end = between ? between->begin_of(blocks, between->rank() + 1) : blocks;
+  step_region(end - begin, net_.cost() * double(n) / 20, [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t block = begin + i;
     measure_layers(block, block * size, std::min(size, n - block * size));
   });
+}
+
+template <class T>
+void finite_bounds<T>::add_sizes(ranks::message& m, std::ptrdiff_t blocks, const ranks& between) {
+  for (std::ptrdiff_t rank = 0; rank < between.size(); ++rank) {
+    const std::ptrdiff_t begin = between.begin_of(blocks, rank);
+    const std::ptrdiff_t end = between.begin_of(blocks, rank + 1);
+    m.add(rank, sizes_of(begin), (end - begin) * std::ptrdiff_t(net_.layers.size()));
+  }
 }
 
 template <class T>

@@ -30,7 +30,9 @@ class finite_bounds {
   // may end when that of the whole batch of n rows does.
   void set_input(std::ptrdiff_t block, double largest) { sizes_of(block)->x = largest; }
   void measure(std::ptrdiff_t block, std::ptrdiff_t begin, std::ptrdiff_t n);
-  void measure_batch(std::ptrdiff_t n);
+  void measure_batch(std::ptrdiff_t n, ranks* between = nullptr);
+  // What is known of the blocks of each rank.
+  void add_sizes(ranks::message& m, std::ptrdiff_t blocks, const ranks& between);
   void measure_parameters(const std::vector<trained_parameter<T>>& parameters, const optimizer& by);
   bool parameters_are_bounded() const { return parameters_are_bounded_; }
 

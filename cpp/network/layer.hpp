@@ -10,6 +10,7 @@
 #include <cmath>
 #include <memory>
 
+#include "network/ranks.hpp"
 #include "network/rows.hpp"
 #include "network/spec.hpp"
 
@@ -110,6 +111,11 @@ class layer {
 
   // Makes room for what training keeps of a batch.
   virtual void reserve(std::ptrdiff_t /*batch*/) {}
+  // What `gradient` reads of rows [begin, end) of a batch beside x and dy, which a rank has kept;
+  // and then that of all `rows` rows is here.
+  virtual void add_kept(ranks::message& /*m*/, std::ptrdiff_t /*owner*/, std::ptrdiff_t /*begin*/,
+                        std::ptrdiff_t /*end*/) const {}
+  virtual void take_kept(std::ptrdiff_t /*rows*/) const {}
   // The rows of y from x.
   virtual void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const = 0;
   // The rows of y from at most few_rows of x, without `pack`, to the same bits.

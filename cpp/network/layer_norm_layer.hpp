@@ -3,6 +3,7 @@
 // square (Zhang, Sennrich: Root mean square layer normalization, 2019).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <vector>
 
@@ -26,6 +27,16 @@ class layer_norm_layer : public normalization_layer<T> {
 
   void reserve(std::ptrdiff_t batch) override {
     for (auto* of_rows : {&factor_, &mean_, &scale_, &shift_}) of_rows->resize(batch);
+  }
+  void add_kept(ranks::message& m, std::ptrdiff_t owner, std::ptrdiff_t begin,
+                std::ptrdiff_t end) const override {
+    for (auto* of_rows : {&factor_, &mean_, &scale_, &shift_})
+      m.add(owner, of_rows->data() + begin, end - begin);
+  }
+  void take_kept(std::ptrdiff_t rows) const override {
+    const auto is_other = [](T factor) { return factor != T(1); };
+    if (std::any_of(factor_.begin(), factor_.begin() + rows, is_other))
+      has_factors_.store(true, std::memory_order_relaxed);
   }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,

@@ -21,6 +21,13 @@ struct trained_parameter {
   std::size_t group;
   T* average;
 
+  // f(array) of each one that the optimizer keeps, and of the average.
+  template <class F>
+  void each_state(const F& f) const {
+    for (T* const own : state)
+      if (own) f(own);
+    if (average) f(average);
+  }
   bool operator==(const trained_parameter& other) const {
     return of == other.of && state == other.state && group == other.group &&
            average == other.average;

@@ -158,6 +158,34 @@ void packed_weights<T>::gradient_of_row(const place& at, const T* dy, const T* x
 }
 
 template <class T>
+void packed_weights<T>::add_values(ranks::message& m, std::ptrdiff_t owner,
+                                   std::ptrdiff_t part) const {
+  const place at(*this, part);
+  if (has_bias_ && at.begin == 0) m.add(owner, bias_.of->value + at.column, at.columns);
+  at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
+    m.add(owner, values_.value + first, at.rows * panel);
+  });
+}
+
+template <class T>
+void packed_weights<T>::add_states(ranks::message& m, std::ptrdiff_t owner,
+                                   std::ptrdiff_t part) const {
+  const place at(*this, part);
+  if (has_bias_ && at.begin == 0)
+    bias_.each_state([&](T* state) { m.add(owner, state + at.column, at.columns); });
+  packed_.each_state([&](T* state) {
+    at.each_panel([&](std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t first) {
+      m.add(owner, state + first, at.rows * panel);
+    });
+  });
+}
+
+template <class T>
+void packed_weights<T>::take_values(std::ptrdiff_t part) const {
+  repack(place(*this, part));
+}
+
+template <class T>
 double packed_weights<T>::squares(std::ptrdiff_t part) const {
   const place at(*this, part);
   double sum = 0;

@@ -46,6 +46,12 @@ class packed_weights {
                 T* to) const;
   void update(std::ptrdiff_t part, T* gradient, const optimizer& by, T factor);
 
+  // What an update of a part writes: values, or states and averages. Another rank may have written
+  // it, whose values the products then take over.
+  void add_values(ranks::message& m, std::ptrdiff_t owner, std::ptrdiff_t part) const;
+  void add_states(ranks::message& m, std::ptrdiff_t owner, std::ptrdiff_t part) const;
+  void take_values(std::ptrdiff_t part) const;
+
   const trained_parameter<T>& weight() const { return weight_; }
   // The sum of the squares of a part's weights.
   double squares(std::ptrdiff_t part) const;

@@ -30,6 +30,10 @@ class parametric_activation_layer final : public layer<T> {
   void reserve(std::ptrdiff_t batch) override {
     if (activation_ && this->learns()) beyond_.resize(std::size_t(batch * in));
   }
+  void add_kept(ranks::message& m, std::ptrdiff_t owner, std::ptrdiff_t begin,
+                std::ptrdiff_t end) const override {
+    if (!beyond_.empty()) m.add(owner, beyond_.data() + begin * in, (end - begin) * in);
+  }
   void forward(rows_of<const T> x, rows_of<T> y, const pass& p) const override;
   void backward(rows_of<const T> dy, rows_of<const T> x, rows_of<T> dx,
                 const pass& p) const override;

@@ -40,10 +40,84 @@ passes<T>::passes(network<T>& net, std::ptrdiff_t batch, bool to_inputs)
 }
 
 template <class T>
+auto passes<T>::rows_of_rank(std::ptrdiff_t n, std::ptrdiff_t rank) const -> row_range {
+  const std::ptrdiff_t block = net_.block_of(n), blocks = ceil_div(n, block);
+  return {between_->begin_of(blocks, rank) * block,
+          std::min(n, between_->begin_of(blocks, rank + 1) * block)};
+}
+
+template <class T>
 void passes<T>::each_block(std::ptrdiff_t n, double cost, block_function f) const {
   const std::ptrdiff_t block = net_.block_of(n);
-  step_region(ceil_div(n, block), cost,
-              [&](std::ptrdiff_t b) { f(b * block, std::min(block, n - b * block)); });
+  const row_range own = between_ ? rows_of_rank(n, between_->rank()) : row_range{0, n};
+  const std::ptrdiff_t first = own.begin / block, count = ceil_div(own.end, block) - first;
+  step_region(count, cost * double(own.end - own.begin) / double(n), [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t begin = (first + i) * block;
+    f(begin, std::min(block, n - begin));
+  });
+}
+
+template <class T>
+void passes<T>::add_memory(ranks::message& m, const rows_of<T>& of, std::size_t node,
+                           std::ptrdiff_t n) const {
+  for (std::ptrdiff_t rank = 0; rank < between_->size(); ++rank) {
+    const row_range own = rows_of_rank(n, rank);
+    const rows_of<T> from = of.from(own.begin * net_.copies_at(node));
+    m.add(rank, from.first, (own.end - own.begin) * net_.copies_at(node) * of.step);
+  }
+}
+
+// The rows of a node, whole as they lie in memory.
+template <class T>
+void passes<T>::exchange(const std::vector<rows_of<T>>& all, const node_view& at,
+                         std::ptrdiff_t n) const {
+  ranks::message m(*between_);
+  add_memory(m, all[at.node], at.node, n);
+  between_->exchange(m);
+}
+
+template <class T>
+template <class F>
+void passes<T>::each_exchanged(const F& f) const {
+  const std::size_t count = net_.layers.size();
+  std::vector<bool> has_values(count + 1), has_gradient(count + 1);
+  const auto add = [&](const auto& memory, const node_view& at, std::vector<bool>& has) {
+    if (!has[at.node]) f(memory[at.node], at.node);
+    has[at.node] = true;
+  };
+  has_values[0] = true;  // all ranks have read the inputs
+  add(activations_, net_.values_of(count), has_values);
+  for (std::size_t l = 0; l < count; ++l) {
+    if (!net_.layers[l]->learns()) continue;
+    add(activations_, net_.values_of(net_.sources[l]), has_values);
+    add(gradients_, net_.gradients_of(l + 1), has_gradient);
+  }
+}
+
+template <class T>
+void passes<T>::add_rows(ranks::message& m, std::ptrdiff_t n) const {
+  each_exchanged([&](const rows_of<T>& of, std::size_t node) { add_memory(m, of, node, n); });
+  for (std::size_t l = 0; l < net_.layers.size(); ++l)
+    for (std::ptrdiff_t rank = 0; rank < between_->size(); ++rank) {
+      const row_range own = rows_of_rank(n, rank);
+      const std::ptrdiff_t copies = net_.copies_at(net_.sources[l]);
+      net_.layers[l]->add_kept(m, rank, own.begin * copies, own.end * copies);
+    }
+}
+
+template <class T>
+void passes<T>::take_rows(std::ptrdiff_t n) const {
+  for (std::size_t l = 0; l < net_.layers.size(); ++l)
+    net_.layers[l]->take_kept(n * net_.copies_at(net_.sources[l]));
+}
+
+template <class T>
+double passes<T>::exchanged_bytes() const {
+  double bytes = 0;
+  each_exchanged([&](const rows_of<T>& of, std::size_t node) {
+    bytes += double(of.step * net_.copies_at(node)) * double(sizeof(T));
+  });
+  return bytes;
 }
 
 template <class T>
@@ -60,6 +134,10 @@ void passes<T>::forward(std::ptrdiff_t n, block_function begin_block, block_func
     batch_statistics<T>* const statistics = first.statistics;
     const bool gathered = from == 0 && statistics;
     if (gathered) each_block(n, 0, begin_block);
+    if (between_ && statistics && from > 0) {
+      const node_view at = net_.values_of(net_.sources[from]);
+      if (at.node > 0) exchange(activations_, at, n);
+    }
     if (statistics) {
       statistics->begin_batch();
       const std::ptrdiff_t rows = n * net_.copies_at(net_.sources[from]);
@@ -111,6 +189,7 @@ void passes<T>::backward(std::ptrdiff_t n, bool begun) {
   for (std::size_t at; (at = next_of_batch(top)) < top; top = at) {
     const layer<T>& l = *net_.layers[at];
     const std::ptrdiff_t rows = n * net_.copies_at(net_.sources[at]);
+    if (between_) exchange(gradients_, net_.gradients_of(at + 1), n);
     step_region(l.parts(), l.cost * double(rows), [&](std::ptrdiff_t i) {
       l.statistics->collect_backward(i, gradients_of(at).read(), inputs_of(at).read(), rows);
     });

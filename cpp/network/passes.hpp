@@ -46,12 +46,24 @@ class passes {
   rows_of<T> input_gradients() const { return gradients_.front(); }
   rows_of<T> output_gradients() const { return gradients_.back(); }
 
-  // What layers draw is drawn by this key from now on.
-  void begin_batch(std::uint64_t key) {
-    key_ = key;
+  // What layers draw is drawn by this key from now on. `between`: the ranks that share the blocks
+  // of rows, of which this one passes its own alone; null: it passes all.
+  void begin_batch(std::uint64_t key, ranks* between = nullptr) {
+    key_ = key, between_ = between;
     bad_code_.store(false, std::memory_order_relaxed);
   }
+  // Rows [begin, end) of a batch of n that a rank passes.
+  struct row_range {
+    std::ptrdiff_t begin, end;
+  };
+  row_range rows_of_rank(std::ptrdiff_t n, std::ptrdiff_t rank) const;
+  // What gradients are made of, of the rows of each rank, and the outputs; once it is here.
+  void add_rows(ranks::message& m, std::ptrdiff_t n) const;
+  void take_rows(std::ptrdiff_t n) const;
+  // How many bytes that are, of a row.
+  double exchanged_bytes() const;
   // Whether a value was no category, since then.
+  void set_bad_code() { bad_code_.store(true, std::memory_order_relaxed); }
   bool has_bad_code() const { return bad_code_.load(std::memory_order_relaxed); }
   // All rows forward, begin_block(first, rows) before a block's and end_block(first, rows) after
   // them.
@@ -80,6 +92,7 @@ class passes {
   std::vector<rows_of<T>> activations_, gradients_;
   std::vector<bool> has_gradient_;
   std::uint64_t key_ = 0;
+  ranks* between_ = nullptr;
   mutable std::atomic<bool> bad_code_{false};
 
   rows_of<T> at_node(const std::vector<rows_of<T>>& all, std::size_t node,
@@ -94,6 +107,13 @@ class passes {
     return {begin * copies, m * copies, n * copies, true, key_, &bad_code_};
   }
   void each_block(std::ptrdiff_t n, double cost, block_function f) const;
+  // Of the memory of a node the rows of each rank.
+  void add_memory(ranks::message& m, const rows_of<T>& of, std::size_t node,
+                  std::ptrdiff_t n) const;
+  void exchange(const std::vector<rows_of<T>>& all, const node_view& at, std::ptrdiff_t n) const;
+  // f(values or gradients, their view of a node, the node) of what gradients are made of.
+  template <class F>
+  void each_exchanged(const F& f) const;
   std::size_t next_of_batch(std::size_t top) const;
   void backward_block(std::ptrdiff_t n, std::ptrdiff_t begin, std::ptrdiff_t m, std::size_t top,
                       bool through);

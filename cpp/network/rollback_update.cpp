@@ -28,6 +28,8 @@ rollback_update<T>::rollback_update(network<T>& net, const passes<T>& of, bool a
       if (p.gradient) offsets_.emplace_back(&p, size), size += p.size;
     });
   before_.resize(size);
+  for (const part& own : parts_)
+    costs_.add(own.of->learns() ? net.cost_of(own.layer_index) / double(own.of->parts()) : 0.0);
 }
 
 template <class T>
@@ -39,11 +41,15 @@ void rollback_update<T>::each_learning_part(const F& f) const {
 }
 
 template <class T>
-void rollback_update<T>::add_gradients(std::ptrdiff_t n) {
+void rollback_update<T>::add_gradients(std::ptrdiff_t n, ranks* between) {
   const bool add = is_pending_ && accumulate_;
   std::atomic<bool> finite{true};
-  step_region(std::ptrdiff_t(parts_.size()), net_.cost() * double(n), [&](std::ptrdiff_t i) {
-    const part& own = parts_[i];
+  const std::ptrdiff_t count = std::ptrdiff_t(parts_.size());
+  const std::ptrdiff_t begin = between ? costs_(int(between->rank()), int(between->size())) : 0;
+  const std::ptrdiff_t end =
+      between ? costs_(int(between->rank()) + 1, int(between->size())) : count;
+  step_region(end - begin, net_.cost() * double(n), [&](std::ptrdiff_t i) {
+    const part& own = parts_[begin + i];
     if (!own.of->learns()) return;
     const auto weights = own.of->weights_of(own.number), outputs = own.of->outputs_of(own.number);
     T *const dw = own.of->weight.gradient, *const db = own.of->bias.gradient;
@@ -54,7 +60,28 @@ void rollback_update<T>::add_gradients(std::ptrdiff_t n) {
       finite.store(false, std::memory_order_relaxed);
   });
   is_finite_ = finite.load();
+  if (between) exchange_gradients(*between, is_finite_);
   is_pending_ = true;
+}
+
+template <class T>
+void rollback_update<T>::exchange_gradients(ranks& between, bool& is_finite) const {
+  ranks::message m(between);
+  std::vector<unsigned char> finite(std::size_t(between.size()), is_finite);
+  for (std::ptrdiff_t rank = 0; rank < between.size(); ++rank) {
+    m.add(rank, finite.data() + rank, 1);
+    const std::ptrdiff_t end = costs_(int(rank) + 1, int(between.size()));
+    for (std::ptrdiff_t i = costs_(int(rank), int(between.size())); i < end; ++i) {
+      const layer<T>& own = *parts_[i].of;
+      const auto add = [&](T* gradient, auto at) {
+        if (gradient) m.add(rank, gradient + at.begin, at.size());
+      };
+      add(own.weight.gradient, own.weights_of(parts_[i].number));
+      add(own.bias.gradient, own.outputs_of(parts_[i].number));
+    }
+  }
+  between.exchange(m);
+  is_finite = std::find(finite.begin(), finite.end(), 0) == finite.end();
 }
 
 template <class T>

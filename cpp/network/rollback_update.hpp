@@ -22,7 +22,8 @@ class rollback_update {
   rollback_update(network<T>& net, const passes<T>& of, bool accumulate);
 
   // The gradients of n rows, in the layers' memory, added to those that wait for an update.
-  void add_gradients(std::ptrdiff_t n);
+  // `between`: the ranks that share the parts; null: all are made here.
+  void add_gradients(std::ptrdiff_t n, ranks* between = nullptr);
   // Whether gradients wait for an update.
   bool is_pending() const { return is_pending_; }
   void forget() { is_pending_ = false; }
@@ -43,10 +44,12 @@ class rollback_update {
   bool is_pending_ = false;
   bool is_finite_ = true;  // the gradients that wait
   std::vector<part> parts_;
+  dealt costs_;
   std::vector<pair_sum<double>> squares_;                       // of the gradients of each part
   std::vector<T> before_;                                       // the parameters before the update
   std::vector<std::pair<tensor<T>*, std::ptrdiff_t>> offsets_;  // where they lie there
 
+  void exchange_gradients(ranks& between, bool& is_finite) const;
   template <class F>
   void each_learning_part(const F& f) const;
   std::ptrdiff_t offset_of(const tensor<T>* p) const;

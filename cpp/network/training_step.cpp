@@ -117,7 +117,7 @@ void training_step<T>::begin_epoch(const epoch_spec<T>& epoch) {
   const bool packed = !accumulate_ && direct_.is_possible() && epoch.batches >= 8 &&
                       !takes_long(epoch.largest_batch());
   typename direct_update<T>::choice wanted{std::move(parameters), packed};
-  if (packed && !epoch.data.x.sparse)
+  if (packed && !epoch.data.x.sparse && !ranks_)
     direct_.choose_lazy(wanted, epoch.update, epoch.largest_batch());
   if (!(wanted == planned_)) {
     planned_ = std::move(wanted), parameters_ = planned_.parameters;
@@ -187,6 +187,53 @@ void training_step<T>::copy_output(std::ptrdiff_t r, T* to) const {
   else std::copy_n(from.first, net_.out(), to);
 }
 
+// The ranks that a batch is shared with; null where it is too small for that.
+template <class T>
+ranks* training_step<T>::sharing(std::ptrdiff_t n) const {
+  if (!ranks_ || n == 0) return nullptr;
+  double parameters = 0;
+  for (const trained_parameter<T>& p : parameters_) parameters += double(p.of->size);
+  const double bytes = passes_.exchanged_bytes() * double(n) + parameters * double(sizeof(T));
+  return ranks_->pays(3.5 * net_.cost() * double(n), bytes) ? ranks_ : nullptr;
+}
+
+// All ranks read the inputs of all rows, which costs less than a message.
+template <class T>
+void training_step<T>::read_all_inputs(const epoch_spec<T>& epoch, const batch& b) {
+  const std::ptrdiff_t block = net_.block_of(b.n);
+  step_region(ceil_div(b.n, block), double(b.n * net_.in()), [&](std::ptrdiff_t i) {
+    const std::ptrdiff_t begin = i * block;
+    bounds_.set_input(i, read_inputs(epoch.data.x, b.indices, begin, std::min(block, b.n - begin)));
+  });
+}
+
+// What ranks have to know of each other's blocks, whose message may have the rows as well.
+template <class T>
+void training_step<T>::exchange_losses(ranks& between, ranks::message& m, bool& bad_label) {
+  enum : unsigned char { is_bad_label = 1, is_bad_code = 2 };
+  const std::ptrdiff_t blocks = std::ptrdiff_t(block_losses_.size());
+  std::vector<unsigned char> faults(std::size_t(between.size()), 0);
+  faults[std::size_t(between.rank())] =
+      (bad_label ? is_bad_label : 0) | (passes_.has_bad_code() ? is_bad_code : 0);
+  for (std::ptrdiff_t rank = 0; rank < between.size(); ++rank) {
+    const std::ptrdiff_t begin = between.begin_of(blocks, rank);
+    m.add(rank, block_losses_.data() + begin, between.begin_of(blocks, rank + 1) - begin);
+    m.add(rank, faults.data() + rank, 1);
+  }
+  between.exchange(m);
+  for (const unsigned char fault : faults) {
+    if (fault & is_bad_label) bad_label = true;
+    if (fault & is_bad_code) passes_.set_bad_code();
+  }
+}
+
+// What gradients are made of, and what bounds them.
+template <class T>
+void training_step<T>::add_rows(ranks::message& m, const ranks& between, std::ptrdiff_t n) {
+  bounds_.add_sizes(m, std::ptrdiff_t(block_losses_.size()), between);
+  passes_.add_rows(m, n);
+}
+
 template <class T>
 outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
                                      function_ref<bool()> goes_on) {
@@ -195,6 +242,8 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   // What has begun to update must end: a long batch makes its gradients before.
   const bool may_be_direct = direct_.is_possible() && !accumulate_ && !takes_long(n);
   std::optional<watch> watched(std::in_place, net_.cost() * double(n), goes_on);
+  ranks* const between = sharing(n);
+  direct_.share_with(between);
   std::atomic<bool> bad_label{false};
   block_losses_.assign(blocks, 0.0);
   loss_->begin_batch(b.loss_factors);
@@ -203,11 +252,13 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
     bounds_.measure_parameters(parameters_, by);
   if (may_be_direct) direct_.begin_batch(epoch.data.x, b.indices, n);
   begin_inputs(epoch.data.x, b.indices, n);
-  passes_.begin_batch(b.key);
+  passes_.begin_batch(b.key, between);
+  if (between) read_all_inputs(epoch, b);
   passes_.forward(
       n,
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
-        bounds_.set_input(begin / block, read_inputs(epoch.data.x, b.indices, begin, m));
+        if (!between)
+          bounds_.set_input(begin / block, read_inputs(epoch.data.x, b.indices, begin, m));
       },
       [&](std::ptrdiff_t begin, std::ptrdiff_t m) {
         if (!b.counts()) return;
@@ -217,14 +268,28 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
         if (may_be_direct) bounds_.measure(begin / block, begin, m);
       });
   loss = 0;
-  if (bad_label.load()) return outcome::label;
+  bool is_bad_label = bad_label.load();
+  const bool waits = b.counts() && passes_.waits_for_batch();
+  if (between) {
+    ranks::message m(*between);
+    if (!waits) add_rows(m, *between, n);
+    exchange_losses(*between, m, is_bad_label);
+    if (!waits) passes_.take_rows(n);
+  }
+  if (is_bad_label) return outcome::label;
   if (passes_.has_bad_code()) return outcome::code;
   if (b.counts()) {
     loss = tree_sum(block_losses_.data(), blocks);
     if (!std::isfinite(loss)) return outcome::loss;
-    if (passes_.waits_for_batch()) {
+    if (waits) {
       passes_.backward(n, true);
-      if (may_be_direct) bounds_.measure_batch(n);
+      if (may_be_direct) bounds_.measure_batch(n, between);
+      if (between) {
+        ranks::message m(*between);
+        add_rows(m, *between, n);
+        between->exchange(m);
+        passes_.take_rows(n);
+      }
     }
   }
   if (b.counts() && b.completes_update && !rollback_.is_pending() && may_be_direct &&
@@ -235,7 +300,7 @@ outcome training_step<T>::train_step(const epoch_spec<T>& epoch, const batch& b,
   }
   direct_.unpack();
   bounds_.forget();
-  if (b.counts()) rollback_.add_gradients(n);
+  if (b.counts()) rollback_.add_gradients(n, between);
   watched.reset();
   if (!b.completes_update || !rollback_.is_pending()) return outcome::fine;
   const outcome result = rollback_.run(parameters_, by, epoch.max_norm, epoch.gradient_scale);

@@ -62,6 +62,9 @@ class training_step {
   void resume() { rollback_.resume(); }
   // Forgets what layers keep of the last batch for later.
   void undo();
+  // Computes with others from now on, where a batch is large enough for that: all ranks make the
+  // same runs.
+  void share_with(ranks* between) { ranks_ = between; }
 
  private:
   struct batch;
@@ -80,6 +83,7 @@ class training_step {
   std::vector<std::int64_t> labels_;
   std::vector<T> target_values_;
   std::vector<double> block_losses_;
+  ranks* ranks_ = nullptr;
 
   std::vector<trained_parameter<T>> trained(const std::vector<parameter_spec<T>>& specs) const;
   void begin_epoch(const epoch_spec<T>& epoch);
@@ -87,6 +91,10 @@ class training_step {
   bool takes_long(std::ptrdiff_t rows) const {
     return watch::takes_long(net_.cost() * double(rows));
   }
+  ranks* sharing(std::ptrdiff_t n) const;
+  void read_all_inputs(const epoch_spec<T>& epoch, const batch& b);
+  void exchange_losses(ranks& between, ranks::message& m, bool& bad_label);
+  void add_rows(ranks::message& m, const ranks& between, std::ptrdiff_t n);
   outcome train_step(const epoch_spec<T>& epoch, const batch& b, double& loss,
                      function_ref<bool()> goes_on);
   void copy_output(std::ptrdiff_t r, T* to) const;

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore._common.ranks import Ranks
 from dlcore.metrics._accumulation import Measurement, of_loss
 from dlcore.metrics._named import as_metrics, metric_named
 from support.ranks import on_ranks
@@ -55,6 +56,27 @@ def test_blocks_give_what_all_rows_give(name, weight, size):
     metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
     expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
     assert by_blocks(metrics, y, outputs, weight, size) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ends", [(600,), (0, 1), (N,)], ids=["two", "first empty", "last empty"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_of_ranks_give_what_all_rows_give(name, weight, ends):
+    loss, y, outputs, names = CASES[name]
+    metrics = {"loss": of_loss(loss)} | as_metrics(names, loss)
+    expected = {own_name: metric(y, outputs, weight) for own_name, metric in metrics.items()}
+
+    def measure(comm):
+        measured, (start, stop) = Measurement(metrics), [*(0, *ends, N)[comm.rank :]][:2]
+        for i in range(start, stop, 100):
+            own = slice(i, min(i + 100, stop))
+            measured.add(y[own], outputs[own], None if weight is None else weight[own])
+        measured.merge(Ranks(comm))
+        return measured.values()
+
+    of_ranks = on_ranks(len(ends) + 1, measure)
+    assert of_ranks[0] == pytest.approx(expected, rel=1e-12)
+    assert all(values == of_ranks[0] for values in of_ranks)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.processes import mpiexec
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(
@@ -95,6 +97,17 @@ def test_training(tmp_path):
     assert ours["slowdown"] > 0
     # The same network and data; the order of the rows is each library's own.
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.2)
+
+
+def test_ranks(tmp_path):
+    mpiexec()
+    arguments = ["--only", "^784-256", "--rounds", 1, "--quick"]
+    printed, names = measured(tmp_path / "figures.json", "ranks", *arguments)
+    alone, exact, averaging = (rows["dlcore"] for rows in names.values())
+    assert [row["ranks"] for row in (alone, exact, averaging)] == [1, 2, 2]
+    assert alone["loss"] == exact["loss"]
+    assert averaging["rows_a_second"] > 0
+    assert printed.count("| `784-256-128-10 batch 512` |") == 3
 
 
 def test_many(tmp_path):

@@ -101,6 +101,8 @@ LAYERS = {
     ],
 }
 
+# What is for inference alone.
+MEANS_INSIDE = ("mini", "branches of members")
 # What takes NaN for a value.
 TAKES_MISSING = ("periodic, lite", "pbld", "bins, B")
 

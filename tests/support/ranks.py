@@ -25,7 +25,11 @@ class Meeting:
             )
         if len(arrays) < self.size:
             raise RuntimeError(f"rank {rank} waits for others in vain, of whom {self._ended} ended")
-        return [arrays[own] for own in range(self.size)]
+        of_each = [arrays[own] for own in range(self.size)]
+        kinds = {(own.dtype, own.shape) for own in of_each}
+        if len(kinds) > 1:
+            raise RuntimeError(f"the ranks exchange different arrays: {kinds}")
+        return of_each
 
     def end(self, rank):
         with self._changed:

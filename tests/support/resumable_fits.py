@@ -189,9 +189,10 @@ FITS = {
 }
 
 
-def fit(name, *, resume=None, callbacks=(), epochs=EPOCHS):
+def fit(name, *, resume=None, callbacks=(), epochs=EPOCHS, comm=None):
     """Fit by all epochs; return what has to be the same to the bit, as one comparable value."""
     trainer, options = FITS[name]()
+    trainer.comm = comm
     stream = options.pop("stream", None)
     data = rows()[:2] if stream is None else (stream,)
     given = {} if stream is not None else {"batch_size": 8}

@@ -85,12 +85,11 @@ def _beside(target: Path) -> tuple[Path, IO[bytes]]:
         temporary = target.with_name(f".{target.name}.{os.getpid()}-{next(_numbers)}.tmp")
         try:
             # Made with the permissions that the umask leaves, unlike those of tempfile.
-            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            file = temporary.open("xb")
         except FileExistsError:  # left by a process of this number
             continue
-        file = os.fdopen(number, "wb")
         _lock(file)
-        if os.fstat(number).st_nlink:
+        if os.fstat(file.fileno()).st_nlink:
             return temporary, file
         file.close()  # it was taken for one that was left before it was locked
 

@@ -137,6 +137,10 @@ class Run(Protocol):
     def first_epoch(self) -> int:
         """The epoch that the fit begins with."""
 
+    @property
+    def _reports(self) -> bool:
+        """Whether files are written and progress is shown here, of several ranks on one."""
+
     def stop(self, reason: str) -> None:
         """End the fit after this epoch."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,15 +22,32 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
 
-__all__ = ["RankError", "Ranks"]
+E = TypeVar("E", bound=BaseException)
 
 _NEEDED = ("rank", "size", "Allreduce", "Bcast", "Allgather")
 # Bytes of a message, which MPI before its version 4 counts in an int.
 _MESSAGE = 1 << 30
+# What is said right before the end of a job was lost by MPICH's launcher once in 20 times.
+_SECONDS_TO_TELL = 0.3
 
 
 class RankError(RuntimeError):
     """Something failed on another rank; the message says where and what."""
+
+
+class Alone:
+    """The communicator of a process that there is no other of."""
+
+    rank, size = 0, 1
+
+    def Allreduce(self, array: Array, out: Array) -> None:
+        out[...] = array
+
+    def Bcast(self, array: Array, root: int = 0) -> None:
+        pass
+
+    def Allgather(self, array: Array, out: Array) -> None:
+        out[...] = array
 
 
 class Ranks:
@@ -72,6 +90,10 @@ class Ranks:
         out = np.empty((self.size, *array.shape), array.dtype)
         self._comm.Allgather(_bytes(array), _bytes(out))
         return out
+
+    def gather_bytes(self, own: Any, out: Any) -> None:
+        """Give ``out`` the bytes of all ranks, one after the other."""
+        self._comm.Allgather(np.frombuffer(own, np.uint8), np.frombuffer(out, np.uint8))
 
     def sum(self, array: Array) -> Array:
         """Return the sum over all ranks of arrays of the same shape and dtype."""
@@ -118,11 +140,15 @@ class Ranks:
         return out
 
     def share(self, rows: Array, starts: Sequence[int]) -> None:
-        """Give all ranks the rows of a contiguous array that rank r has: starts[r] to starts[r + 1]."""
+        """Give all ranks the rows of an array that rank r has: those from starts[r] to starts[r + 1]."""
         for root in range(self.size):
-            part = _bytes(rows[starts[root] : starts[root + 1]])
-            for begin in range(0, len(part), _MESSAGE):
-                self._comm.Bcast(part[begin : begin + _MESSAGE], root=root)
+            part = rows[starts[root] : starts[root + 1]]
+            whole = np.ascontiguousarray(part)
+            sent = _bytes(whole)
+            for begin in range(0, len(sent), _MESSAGE):
+                self._comm.Bcast(sent[begin : begin + _MESSAGE], root=root)
+            if not part.flags.c_contiguous:
+                part[...] = whole
 
     def check_same(self, what: str, value: Any) -> None:
         """Raise a ValueError on all ranks where they have several values; None counts for none."""
@@ -151,10 +177,10 @@ class Ranks:
             error = caught
         failures = self.of_each(None if error is None else described(error))
         if error is not None:
-            raise error
+            raise on_all(error)
         for rank, failure in enumerate(failures):
             if failure is not None:
-                raise RankError(f"{what} failed on rank {rank} of {self.size}: {failure}")
+                raise on_all(RankError(f"{what} failed on rank {rank} of {self.size}: {failure}"))
 
     def end_job(self, error: BaseException) -> None:
         """Say what failed on this rank, and end all others, which wait for it."""
@@ -165,7 +191,19 @@ class Ranks:
         )
         sys.stderr.flush()
         if abort := getattr(self._comm, "Abort", None):
+            time.sleep(_SECONDS_TO_TELL)
             abort(1)
+
+
+def on_all(error: E) -> E:
+    """Mark an error as one that all ranks raise, and return it."""
+    error._is_on_all_ranks = True  # type: ignore[attr-defined]
+    return error
+
+
+def is_on_all(error: BaseException) -> bool:
+    """Whether all ranks raise an error, so that none of them waits for this one."""
+    return getattr(error, "_is_on_all_ranks", False)
 
 
 def described(error: BaseException) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST = 1024
+_ranks = 1  # processes that use the cores of this machine together
 
 
 def set_num_threads(n: int) -> None:
@@ -140,8 +141,19 @@ def default_num_threads() -> tuple[int, str]:
             return n, name
     usable, quota = cores.usable_cores(), cores.quota()
     if quota is not None and quota < usable:
-        return quota, f"CPU quota of the control group, of {usable} cores"
-    return min(usable, _MOST), "cores that this process may use"
+        n, source = quota, f"CPU quota of the control group, of {usable} cores"
+    else:
+        n, source = min(usable, _MOST), "cores that this process may use"
+    if _ranks > 1:
+        return max(1, n // _ranks), f"{n} {source}, for {_ranks} ranks"
+    return n, source
+
+
+def divide_default(ranks: int) -> None:
+    """Let so many processes use the cores together: each has its share of them by default."""
+    global _ranks
+    _ranks = ranks
+    dispatch.core.set_default_num_threads(default_num_threads()[0])
 
 
 def _set_default() -> None:

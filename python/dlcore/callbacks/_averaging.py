@@ -11,7 +11,7 @@ from dlcore._common.arrays import as_array, as_matrix, as_writeable
 from dlcore._common.checks import check_in
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
-from dlcore.functional._column_stats import column_stats
+from dlcore.functional._column_stats import ColumnStats, column_stats
 from dlcore.nn._chains import leaves_of
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import BatchNorm1d
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from dlcore._common.protocols import Model
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.nn._layers import Layer
 
@@ -193,7 +194,8 @@ class StochasticWeightAveraging(Callback):
             for name, parameter in model.named_parameters().items():
                 if name not in model.frozen:
                     parameter[...] = means[name]
-            _recompute(model, self.trainer.training_inputs)
+            ranks = getattr(self.trainer, "_shards", None)
+            _recompute(model, self.trainer.training_inputs, ranks)
 
 
 def update_batch_norm(model: Model, inputs: Array | Iterable[Array]) -> None:
@@ -253,18 +255,28 @@ def _inputs_of(name: str, layers: Mapping[str, Layer], x: Array) -> Array:
     raise AssertionError(name)
 
 
-def _recompute(model: Model, inputs: Callable[[], Iterable[Array]]) -> None:
-    """Recompute the running statistics, with all rows anew for each layer."""
+def _recompute(
+    model: Model, inputs: Callable[[], Iterable[Array]], ranks: Ranks | None = None
+) -> None:
+    """Recompute the running statistics, with all rows anew for each layer; ranks have more of them."""
     layers = {str(i): layer for i, layer in enumerate(model.layers)}
     for name, layer in _batch_norms(model).items():
-        stats = None
+        stats: ColumnStats | None = None
         for piece in inputs():
             x = as_matrix(piece, "inputs", model.dtype, model.in_features)
-            own = column_stats(_inputs_of(name, layers, x))
-            stats = own if stats is None else stats.merge(own)
+            stats = _merged(stats, column_stats(_inputs_of(name, layers, x)))
+        if ranks is not None:
+            stats = ranks.merged(stats, _merged)
         if stats is None or (stats.count < 2).any():
             raise ValueError("update_batch_norm: inputs must have at least two rows")
         layer.running_mean[...] = stats.mean
         # As in training, a variance beyond the dtype is its largest number.
         unbiased = stats.var * (stats.count / (stats.count - 1))
         layer.running_var[...] = np.minimum(unbiased, np.finfo(model.dtype).max)
+
+
+def _merged(stats: ColumnStats | None, following: ColumnStats | None) -> ColumnStats | None:
+    """Merge statistics of rows, each of which may be of none."""
+    if stats is None or following is None:
+        return following if stats is None else stats
+    return stats.merge(following)

@@ -147,7 +147,7 @@ class ModelCheckpoint(MonitorCallback):
                 f"{', '.join(run.log_names)}"
             )
         folder = Path(self.path).parent
-        if not _fields_of(str(folder)):
+        if run._reports and not _fields_of(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(f"{name}: no file can be made in {folder}")
@@ -225,8 +225,6 @@ class ModelCheckpoint(MonitorCallback):
                 f"{fields['epoch']} logs only {', '.join(fields)}"
             )
         path = self.path.format(**fields) if self._fields else self.path
-        if self._fields:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
         if is_best:
             self.best_path = path
         self._written = [*(old for old in self._written if old != path), path]
@@ -235,6 +233,10 @@ class ModelCheckpoint(MonitorCallback):
         self._written = [own for own in self._written if own not in old]
         self._batches, self._saved_at = 0, time.monotonic()
         run: Any = self.trainer
+        if not run._reports:
+            return
+        if self._fields:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         run.save(path)
         for own in old:
             Path(own).unlink(missing_ok=True)

@@ -36,6 +36,8 @@ class _FileLogger(Callback):
 
     def on_fit_begin(self) -> None:
         """Begin the file; go on with it where the fit does, without what will come again."""
+        if not self.trainer._reports:
+            return
         first = self.trainer.first_epoch
         rows = list(self._read()) if (self.append or first) and Path(self.path).exists() else []
         if first:
@@ -47,6 +49,8 @@ class _FileLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Write the line of this epoch."""
+        if not self.trainer._reports:
+            return
         # Numbers of NumPy, which callbacks may add, become those that JSON has.
         own = {n: v.item() if isinstance(v, np.generic) else v for n, v in logs.items()}
         self._add({"epoch": epoch, **own})
@@ -204,17 +208,20 @@ class TensorBoard(Callback):
 
     def on_fit_begin(self) -> None:
         """Make a writer, if there is a folder."""
-        if not hasattr(self.writer, "add_scalar"):
+        if self.trainer._reports and not hasattr(self.writer, "add_scalar"):
             make = require("tensorboardX", type(self).__name__).SummaryWriter
             first = self.trainer.first_epoch
             self._own = make(os.fspath(self.writer), purge_step=first or None)
 
     def on_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Give the loss of some batches."""
-        self._writer.add_scalar("batch_loss", logs["loss"], self._batches + batch + 1)
+        if self.trainer._reports:
+            self._writer.add_scalar("batch_loss", logs["loss"], self._batches + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Give what this epoch logs."""
+        if not self.trainer._reports:
+            return
         for name, value in logs.items():
             self._writer.add_scalar(name, value, epoch)
         if hasattr(self._writer, "flush"):

@@ -195,7 +195,7 @@ def column_stats(x: Array, *, comm: Any = None) -> ColumnStats:
         If `x` is not a float32 or float64 array.
     ValueError
         If `x` has not two dimensions, or other columns on another rank.
-    RankError
+    RuntimeError
         If there is an error on another rank.
 
     References

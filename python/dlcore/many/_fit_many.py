@@ -253,6 +253,11 @@ def _checked_trainers(trainers: Any) -> list[Trainer]:
     owners: dict[int, tuple[int, Any]] = {}
     for i, trainer in enumerate(members):
         check_instance(f"trainers[{i}]", trainer, Trainer)
+        if trainer.comm is not None:
+            raise ValueError(
+                f"trainers[{i}] has comm=, but fit_many trains on one process: on several ranks, "
+                f"give each of them some of the trainers"
+            )
         own = [trainer, trainer.optimizer, *trainer.callbacks]
         own += leaves_of(trainer.model.layers).values()
         for part in own:

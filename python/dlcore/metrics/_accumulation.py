@@ -76,6 +76,17 @@ class Measurement:
             state = metric.begin(y_true, outputs, weight)
             self._states[name] = metric.join(self._states[name], state)
 
+    def merge(self, ranks: Ranks) -> None:
+        """Take the rows of all ranks, in their order, in the place of those of this one."""
+
+        def join(states: dict[str, Any], following: dict[str, Any]) -> dict[str, Any]:
+            return {
+                name: metric.join(states[name], following[name])
+                for name, metric in self._metrics.items()
+            }
+
+        self._states = ranks.merged(self._states, join)
+
     @property
     def has_rows(self) -> bool:
         """Whether there is a metric of any row."""

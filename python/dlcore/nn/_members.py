@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dlcore._common.checks import check_choice, check_positive_int
+from dlcore.nn._chains import leaves_of
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
+from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -260,7 +262,8 @@ class EnsembleMean(Layer):
     """The end of the members: what they predict together.
 
     In training each member has a loss of its own, and the loss of a row is their mean. Outside of it
-    the network has one output for a row, so that all that takes outputs takes these.
+    the network has one output for a row, so that all that takes outputs takes these. Layers after it
+    are for inference alone: a network is trained that ends with it.
 
     Parameters
     ----------
@@ -283,6 +286,18 @@ class EnsembleMean(Layer):
         if before == 1:
             raise ValueError("EnsembleMean needs layers of several members before it")
         return 1
+
+
+def check_means_end(layers: Sequence[Layer]) -> None:
+    """Raise a ValueError where an `EnsembleMean` is not the end of all layers."""
+    leaves = list(leaves_of(layers).values())
+    if layers and isinstance(layers[-1], Branches):
+        leaves.append(layers[-1])
+    if any(isinstance(leaf, EnsembleMean) for leaf in leaves[:-1]):
+        raise ValueError(
+            "an EnsembleMean can be trained as the last layer of a model, not before others or in a "
+            "branch: each member has a loss of its own"
+        )
 
 
 def _checked_chunks(layer: Any, chunks: Sequence[int] | None) -> list[int] | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore._native import dispatch
 from dlcore.nn._inference import describe
+from dlcore.nn._members import check_means_end
 from dlcore.nn._options import changes
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Passes:
     __slots__ = ("_native", "_settings", "backward", "forward", "grads", "seen", "width")
 
     def __init__(self, model: Model, width: int, rows: int, gradient: Array, key: int) -> None:
+        check_means_end(model.layers)
         self.seen = changes.count
         self.width = width
         self._settings = _settings(model)

@@ -336,7 +336,8 @@ class Optimizer:
         """Return the state by name, an array for each parameter that has it; zeros before a step."""
         arrays: dict[str, dict[int, Array]] = {}
         for cohort in self._cohorts:
-            self._prepare(cohort)
+            if cohort.part_for is not cohort.group.step_values:
+                self._prepare(cohort)
             for name, own in cohort.state.items():
                 arrays.setdefault(name, {}).update(zip(cohort.members, own, strict=True))
         return {name: [own[i] for i in sorted(own)] for name, own in arrays.items()}

@@ -78,7 +78,7 @@ class Normalizer:
         ValueError
             If `x` has not two dimensions, no rows, or an infinity: the message has its column and
             row. If another rank has other columns.
-        RankError
+        RuntimeError
             If there is an error on another rank.
         """
         name = self._names["fit"]

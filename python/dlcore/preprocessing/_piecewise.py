@@ -272,7 +272,7 @@ class PiecewiseLinearEncoding(Normalizer):
         ValueError
             If `x` has not two dimensions, no rows, or an infinity, or `y` does not go with it. If
             another rank has other columns.
-        RankError
+        RuntimeError
             If there is an error on another rank.
         """
         ranks = None if comm is None else Ranks(comm)

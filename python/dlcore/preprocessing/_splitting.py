@@ -81,7 +81,7 @@ def train_val_test_split(
     ValueError
         If the lengths differ, the sizes are not as described, or there are too few rows of a class
         or too few groups. If ranks have other sizes or another seed.
-    RankError
+    RuntimeError
         If there is an error on another rank.
 
     Notes

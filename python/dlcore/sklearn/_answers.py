@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from dlcore.training._ranks import end_unless_on_all
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -115,7 +117,8 @@ class _Fitting:
             del estimator._standby
             raise
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        end_unless_on_all(getattr(self._estimator, "comm", None), error)
         del self._estimator._standby
 
 

@@ -103,6 +103,7 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         focal_gamma: float = 0.0,
         members: int = 1,
         bootstrap: bool = False,
+        comm: Any = None,
     ) -> None:
         set_parameters(self, locals())
         self.loss = "log_loss"

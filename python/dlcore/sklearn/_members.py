@@ -55,6 +55,8 @@ class MembersMixin:
         if self.warm_start:
             self._check_members(False)
         names = {"X_val": validation[0], "y_val": validation[1], "sample_weight_val": validation[2]}
+        if self.comm is not None:
+            raise ValueError(f"comm shares the work of one network, not of members={self.members}")
         members = self._made_members()
         weights = [sample_weight] * len(members)
         if self.bootstrap:

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
+from dlcore._common.ranks import Ranks, on_all
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
@@ -29,9 +30,11 @@ from dlcore.sklearn._members import MembersMixin
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
+from dlcore.training._agreement import raised_on_all
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
 from dlcore.training._progress import IterationLog, Progress
+from dlcore.training._ranks import SharedWork, check_same_rows
 from dlcore.training._step import Diverged, TrainingStep
 
 if TYPE_CHECKING:
@@ -282,7 +285,8 @@ class PerceptronMixin(
         epochs: int | None = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> None:
-        with self._checking():
+        ranks = None if self.comm is None else Ranks(self.comm)
+        with self._checking(), raised_on_all(ranks):
             sizes = self._sizes()
             self._check_combination(incremental, validation)
             first_pass = not self._has_network() or not (self.warm_start or incremental)
@@ -311,6 +315,8 @@ class PerceptronMixin(
             if validation[0] is not None:
                 held = self._check_validation(*validation, dtype, tables)
             self._random_state = check_random_state(self.random_state)
+        if ranks is not None:
+            self._random_state = ranks.of_first(self._random_state)
         self.n_outputs_ = units[-1]
         if first_pass:
             self._reads_sparse = scipy.sparse.issparse(X)
@@ -323,6 +329,8 @@ class PerceptronMixin(
         self._show_coefs()
         loss = self._scaled_loss()
         rows = as_rows(X, targets, weight, dtype)
+        if ranks is not None:
+            check_same_rows(ranks, rows)
         if self.solver == "lbfgs":
             self._fit_lbfgs(rows, loss)
         else:
@@ -333,9 +341,11 @@ class PerceptronMixin(
                 held_x = X.tocsr()[out] if isinstance(rows.x, CompressedRows) else rows.x[out]
                 held = self._validation(None, held_x, y[out], weight_out, dtype, tables)
             with model._in_training():
-                self._fit_stochastic(rows, index, loss, held, incremental, epochs or self.max_iter)
+                self._fit_stochastic(
+                    ranks, rows, index, loss, held, incremental, epochs or self.max_iter
+                )
         if not np.isfinite(model.flat).all():
-            raise ValueError(DIVERGED)
+            raise on_all(ValueError(DIVERGED))
 
     def _is_plain(self: Any, X: Any) -> bool:
         """Whether scikit-learn's checks have nothing to say about more rows."""
@@ -378,6 +388,8 @@ class PerceptronMixin(
         for name in ("dropout", "batch_norm", "l1", "clip_grad_norm", "callbacks"):
             if np.any(getattr(self, name)):
                 raise ValueError(f"{name} needs a stochastic solver, not solver='lbfgs'")
+        if self.comm is not None:
+            raise ValueError("comm needs a stochastic solver, not solver='lbfgs'")
         if X_val is not None:
             raise ValueError("X_val needs a stochastic solver, not solver='lbfgs'")
 
@@ -415,6 +427,7 @@ class PerceptronMixin(
 
     def _fit_stochastic(
         self: Any,
+        ranks: Ranks | None,
         rows: Dataset,
         index: Array | None,
         loss: ScaledLoss,
@@ -445,10 +458,12 @@ class PerceptronMixin(
                 self._optimizer,
                 max_norm=self.clip_grad_norm,
                 average=None if average is None else (average.begin(self.model_), average.decay),
+                shared=SharedWork.of(ranks),
             )
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
         run = EstimatorRun(self, batches, log_names)
+        run._ranks = ranks
         self.history_ = run.history
         self._begin_records(held, incremental)
         try:
@@ -473,7 +488,7 @@ class PerceptronMixin(
                 warnings.warn(INTERRUPTED, stacklevel=6)
             except Diverged:
                 if not self.early_stopping or self._best_state is None:
-                    raise ValueError(DIVERGED) from None
+                    raise on_all(ValueError(DIVERGED)) from None
                 self.n_iter_ += 1
                 self.loss_ = math.nan
                 self.loss_curve_.append(math.nan)

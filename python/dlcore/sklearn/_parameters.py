@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from dlcore._common.checks import check_positive_int
 from dlcore.sklearn._mlp import ACTIVATIONS
@@ -24,6 +24,7 @@ ADDED_CONSTRAINTS: dict[str, Any] = {
     "callbacks": ["array-like", None],
     "members": [Interval(Integral, 1, None, closed="left")],
     "bootstrap": ["boolean"],
+    "comm": [HasMethods(["Allreduce", "Bcast", "Allgather"]), None],
 }
 
 ADDED_PARAMETERS = """
@@ -51,7 +52,12 @@ ADDED_PARAMETERS = """
         With more than one there is no ``partial_fit`` and no ``warm_start``.
     bootstrap : bool, default=False
         Whether each of the members learns from as many rows as there are, drawn with replacement: a
-        row that is drawn twice has twice its ``sample_weight``."""
+        row that is drawn twice has twice its ``sample_weight``.
+    comm : communicator, default=None
+        Ranks that fit together, such as ``mpi4py.MPI.COMM_WORLD``: processes that make the same calls
+        with the same rows. Each computes its share of every batch, and all end with the bits of one
+        process that has the ``random_state`` of rank 0. Of one network alone, and not of
+        ``solver="lbfgs"``. Files and pickles do not have it."""
 
 COMMON = """
     scikit-learn's estimator of this name: its parameters, attributes, methods, warnings and results,

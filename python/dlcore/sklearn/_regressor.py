@@ -119,6 +119,7 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
         callbacks: Sequence[Callback] | None = None,
         members: int = 1,
         bootstrap: bool = False,
+        comm: Any = None,
     ) -> None:
         set_parameters(self, locals())
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def plain(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of an estimator with plain data in the place of objects of dlcore."""
-    written = dict(state)
+    written = dict(state) | {"comm": None}  # which is of this process
     model = written["model_"]
     buffers = dict(model._buffers)
     written["model_"] = {**describe_architecture(model), "flat": model.flat, "buffers": buffers}

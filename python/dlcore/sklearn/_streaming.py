@@ -70,6 +70,7 @@ def can_stream(estimator: Any) -> bool:
     return (
         estimator._targets_are_plain()
         and not (estimator.early_stopping or estimator.verbose or estimator.callbacks)
+        and estimator.comm is None
         and isinstance(estimator.learning_rate, str)
         and getattr(estimator, "class_weight", None) is None
         and not getattr(estimator, "clip_outputs", False)

@@ -14,6 +14,7 @@ from dlcore.training._rows import dense, rows_at_once
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
 
@@ -34,7 +35,8 @@ class BatchPlan:
     unless ``ends_update`` says that more will follow. ``gradient_scale`` multiplies the gradient of
     an update, whose weight may be known only in the end. ``key`` draws what layers draw.
     ``factors`` are those of each loss of several in each batch, where targets are missing. ``done``
-    is how many of the batches a run has learned from.
+    is how many of the batches a run has learned from. ``ranks`` have the other rows of the batches,
+    if there are any, and weigh them together.
     """
 
     rows: Dataset
@@ -49,6 +51,7 @@ class BatchPlan:
     gradient_scale: float = 1.0
     all_count: bool = False  # whether it is known that no batch weighs nothing
     done: int = 0
+    ranks: Ranks | None = None
 
     def __len__(self) -> int:
         return len(self.normalizers)
@@ -112,13 +115,18 @@ def plan_batches(
     *,
     weights: Array,
     there: Array | None,
+    ranks: Ranks | None = None,
 ) -> BatchPlan:
     """Plan batches, each update of which is weighed as a whole.
 
     ``weights`` are what each of the rows contributes to the denominator of the mean loss, ``there``
     what it does to that of each target where some are missing (`loss_weights` and `present`).
+    ``ranks`` have other rows of the same batches.
     """
     normalizers = _sums(weights[order], offsets)
+    own_there = None if there is None else _sums(there[order], offsets)
+    if ranks is not None:
+        normalizers, own_there = _sums_of_ranks(ranks, normalizers, own_there)
     if accumulate == 1:
         of_update, accumulation_weights = normalizers, (normalizers > 0).astype(np.float64)
     else:
@@ -127,9 +135,9 @@ def plan_batches(
             normalizers, of_update, out=np.zeros_like(normalizers), where=normalizers > 0
         )
     factors = None
-    if there is not None:
+    if own_there is not None:
         # The loss of a target is its mean over the rows of an update that have it.
-        present_rows = _of_updates(_sums(there[order], offsets), accumulate)
+        present_rows = _of_updates(own_there, accumulate)
         factors = np.divide(
             of_update[:, np.newaxis],
             present_rows,
@@ -137,12 +145,32 @@ def plan_batches(
             where=present_rows > 0,
         )
     return BatchPlan(
-        rows, order, offsets, normalizers, accumulation_weights, accumulate, key, factors
+        rows,
+        order,
+        offsets,
+        normalizers,
+        accumulation_weights,
+        accumulate,
+        key,
+        factors,
+        ranks=ranks,
     )
 
 
-def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
-    """Plan one batch, of all rows that are read."""
+def _sums_of_ranks(
+    ranks: Ranks, normalizers: Array, there: Array | None
+) -> tuple[Array, Array | None]:
+    """Return the weights of batches, and of targets in them if any are missing, on all ranks."""
+    targets = int(ranks.all_gather(np.array([0 if there is None else there.shape[1]])).max())
+    if targets and there is None:
+        there = np.repeat(normalizers[:, np.newaxis], targets, axis=1)
+    own = normalizers[:, np.newaxis]
+    sums = ranks.sum(own if there is None else np.hstack([own, there]))
+    return sums[:, 0].copy(), sums[:, 1:] if targets else None
+
+
+def plan_batch(loss: Loss, rows: Dataset, key: int, ranks: Ranks | None = None) -> BatchPlan:
+    """Plan one batch, of all rows that are read; ranks may have more of them."""
     order = np.arange(len(rows)) if rows.weight is None else np.flatnonzero(rows.weight)
     return plan_batches(
         rows,
@@ -152,6 +180,7 @@ def plan_batch(loss: Loss, rows: Dataset, key: int) -> BatchPlan:
         key,
         weights=all_loss_weights(loss, rows),
         there=present(loss, rows),
+        ranks=ranks,
     )
 
 
@@ -173,6 +202,9 @@ class Batches:
     accumulate : int
         Batches to an update.
     """
+
+    # Whether this rank learns by itself from rows of its own, weighed without those of the others.
+    is_apart = False
 
     def __init__(
         self, loss: Loss, rows: Dataset, index: Array, batch_size: int, accumulate: int
@@ -228,11 +260,17 @@ class Batches:
                 plan.batch_size = self._batch_size
                 yield plan
                 return
+        yield self._plan(order, offsets, key)
+
+    def _plan(
+        self, order: Array, offsets: Array, key: int, ranks: Ranks | None = None
+    ) -> BatchPlan:
+        """Plan batches, and weigh them as they are."""
         if self._read is not None:
             read = self._read[order]
             offsets = np.append(0, np.cumsum(read))[offsets]
             order = order[read]
-        yield plan_batches(
+        return plan_batches(
             self._rows,
             order,
             offsets,
@@ -240,6 +278,7 @@ class Batches:
             key,
             weights=all_loss_weights(self._weighed_by, self._rows),
             there=self._present,
+            ranks=ranks,
         )
 
     def at_once(self, parameters: int) -> int:

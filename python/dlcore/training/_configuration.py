@@ -16,6 +16,7 @@ from dlcore.optim._adam import Adam, AdamW
 from dlcore.optim._sgd import SGD
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run
+from dlcore.training._ranks import SharedWork
 from dlcore.training._step import trained_names
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ class Configured(Run):
     _given_metrics: Any = None
     _clip_grad_norm: float | None = None
     _clip_grad_value: float | None = None
-    _ranks: Ranks | None = None
     _sharded = False
     _average_every: int | None = None
     _comm: Any = None
+    _work: SharedWork | None = None  # of ranks that have the same rows
     _shuffle_rng: np.random.Generator
     _layer_rng: np.random.Generator
 
@@ -180,6 +181,16 @@ class Configured(Run):
         self._sharded = check_flag("sharded", sharded)
 
     @property
+    def _shards(self) -> Ranks | None:
+        """The ranks that have rows of their own each; None where all have the same ones."""
+        return self._ranks if self._sharded and self._ranks and self._ranks.size > 1 else None
+
+    @property
+    def _means_every(self) -> int | None:
+        """Updates after which the ranks take means; None where they learn together, or there is one."""
+        return self._average_every if self._ranks and self._ranks.size > 1 else None
+
+    @property
     def average_every(self) -> int | None:
         """Updates after which the ranks take the mean of their weights; None: they never differ."""
         return self._average_every
@@ -189,6 +200,15 @@ class Configured(Run):
         if updates is not None:
             updates = check_positive_int("average_every", updates)
         self._average_every = updates
+
+    def _shared_work(self) -> SharedWork | None:
+        """Return how steps share the work of each batch with other ranks, if they do."""
+        ranks = self._ranks
+        if ranks is None or ranks.size == 1 or self.sharded or self.average_every is not None:
+            return None
+        if self._work is None or self._work.ranks is not ranks:
+            self._work = SharedWork.measured(ranks)
+        return self._work
 
     @staticmethod
     def _check_clipping(name: str, limit: float | None, other: float | None) -> None:
@@ -215,7 +235,14 @@ class Configured(Run):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is native, or of a fit under way, stays here; a copy makes its own.
-        state = self.__dict__ | {"_step": None, "_quick": None, "_source": None}
+        state = self.__dict__ | {
+            "_step": None,
+            "_quick": None,
+            "_source": None,
+            "_work": None,
+            "_ranks": None,
+            "_comm": None,
+        }
         for name in ("_watch", "_metrics", "_course", "_resumed", "_resumed_record"):
             state.pop(name, None)
         return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from dlcore.training._rows import as_rows, dense
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.nn._sequential import Sequential
 
@@ -96,14 +98,9 @@ class MappedFile:
     """
 
     def __init__(self, array: Array) -> None:
-        self._map: mmap.mmap | None = None
-        base: Any = array
-        is_shared = False
-        while base is not None and not isinstance(base, mmap.mmap):
-            is_shared |= isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+")
-            base = getattr(base, "base", None)
-        if is_shared and base is not None and len(base) >= self.least:
-            self._map = base if hasattr(mmap, "MADV_DONTNEED") else None
+        base = shared_map_of(array)
+        is_large = base is not None and len(base) >= self.least
+        self._map = base if is_large and hasattr(mmap, "MADV_DONTNEED") else None
 
     least = 1 << 26  # bytes of a map that is worth it
 
@@ -114,6 +111,15 @@ class MappedFile:
         """Give its pages back; they are read again when they are needed."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def shared_map_of(array: Any) -> mmap.mmap | None:
+    """Return the map of a file that the memory of an array is, through which the file is written."""
+    base, is_shared = array, False
+    while base is not None and not isinstance(base, mmap.mmap):
+        is_shared |= isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+")
+        base = getattr(base, "base", None)
+    return base if is_shared else None
 
 
 def as_weights(weight: Any, name: str, rows: int) -> Array:
@@ -272,10 +278,13 @@ def hold_out(
     fraction: float,
     seed: np.random.SeedSequence,
     index: Array | None = None,
+    *,
+    some_count: bool = True,
 ) -> tuple[Array, Subset | None]:
     """Return indices of the rows to train on and a share of them to validate on, in their order.
 
-    ``index`` are the rows that both come from, by default all.
+    ``index`` are the rows that both come from, by default all. ``some_count`` tells whether it is an
+    error that none are left, or that none of either count.
     """
     if index is None:
         index = np.arange(len(rows))
@@ -285,12 +294,12 @@ def hold_out(
     if not fraction:
         return index, None
     _check_as_they_are("validation_split", rows, model.dtype)
-    size = max(1, round(n * fraction))
-    if size == n:
+    size = max(int(some_count), round(n * fraction))
+    if size == n and some_count:
         raise ValueError(f"validation_split={fraction} leaves none of {n} rows to train on")
     drawn = np.random.default_rng(seed).permutation(n)
     held = index[np.sort(drawn[:size])]
-    return index[np.sort(drawn[size:])], _counted(loss, rows, held)
+    return index[np.sort(drawn[size:])], _counted(loss, rows, held, some_count=some_count)
 
 
 def subset_to_validate_on(model: Sequential, loss: Loss, rows: Dataset, index: Array) -> Subset:
@@ -307,9 +316,9 @@ def _check_as_they_are(name: str, rows: Dataset, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _counted(loss: Loss, rows: Dataset, index: Array) -> Subset:
+def _counted(loss: Loss, rows: Dataset, index: Array, *, some_count: bool = True) -> Subset:
     """Return the rows of these indices whose weight is not 0, one of which counts."""
-    check_counts(loss, rows, index, "validation ")
+    check_counts(loss, rows, index, "validation ", some_count)
     return Subset(rows, index if rows.weight is None else index[rows.weight[index] > 0])
 
 
@@ -319,8 +328,9 @@ def weigh_classes(
     rows: Dataset,
     index: Array,
     class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
+    ranks: Ranks | None = None,
 ) -> Dataset:
-    """Multiply the weights of the rows to train on by those of their classes."""
+    """Multiply the weights of the rows to train on, of which other ranks have more, by those of their classes."""
     if class_weight is None:
         return rows
     weight = rows.weight
@@ -328,7 +338,7 @@ def weigh_classes(
         index = index[weight[index] > 0]
     by_class = np.zeros(len(rows))
     classes = loss.classes(model.out_features or rows.x.shape[1])
-    by_class[index] = class_weights(class_weight, rows.y[index], kind_of(loss), classes)
+    by_class[index] = class_weights(class_weight, rows.y[index], kind_of(loss), classes, ranks)
     own = by_class if weight is None else by_class * weight
     return replace(rows, weight=own, weighed=[])
 
@@ -344,6 +354,7 @@ def class_weights(
     y: Array,
     kind: str,
     classes: int | None,
+    ranks: Ranks | None = None,
 ) -> Array:
     """Weigh each row by its class.
 
@@ -360,6 +371,8 @@ def class_weights(
         What y are: one of several classes, yes or no, or values.
     classes : int or None
         Number of classes, None if the loss knows none.
+    ranks : Ranks, optional
+        Have more rows, which "balanced" counts, too.
     """
     shares = None if classes is None else _class_shares(y, kind, classes)
     if classes is None or shares is None:
@@ -380,15 +393,28 @@ def class_weights(
         weights = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], np.float64)
         of_class = as_weights(weights, "class_weight", len(labels))
     elif class_weight == "balanced":
-        of_class = np.divide(
-            len(y), np.count_nonzero(counts) * counts, out=np.zeros(len(counts)), where=counts > 0
-        )
+        of_class = _balanced(labels, counts, len(y), ranks)
     else:
         raise ValueError(
             f"class_weight must be a dict, an array or 'balanced', not {class_weight!r}"
         )
     weighed: Array = of_class[index] if index.ndim == 1 else index @ of_class
     return weighed
+
+
+def _balanced(labels: Array, counts: Array, rows: int, ranks: Ranks | None) -> Array:
+    """Return the weight of each of these classes that gives all the same total weight."""
+    if ranks is not None:
+        of_each = ranks.of_each((rows, dict(zip(labels.tolist(), counts.tolist(), strict=True))))
+        rows, by_label = sum(own for own, _ in of_each), Counter[Any]()
+        for _, own in of_each:
+            by_label.update(own)
+        counts = np.array([by_label[label] for label in labels.tolist()])
+        classes = sum(count > 0 for count in by_label.values())
+    else:
+        classes = int(np.count_nonzero(counts))
+    weights: Array = np.divide(rows, classes * counts, out=np.zeros(len(counts)), where=counts > 0)
+    return weights
 
 
 def _class_shares(y: Array, kind: str, classes: int) -> tuple[Array, Array, Array] | None:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
+from dlcore.training._agreement import first_of, raised_on_all
+from dlcore.training._averaging import Averaging
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import describe_fault
 from dlcore.training._epoch_record import EpochRecord
 from dlcore.training._evaluation import score
 from dlcore.training._loop import run_batches, run_unwatched
+from dlcore.training._rank_means import take_mean_of_model
 from dlcore.training._step import Diverged
 from dlcore.training._stream import Stream
 
@@ -60,6 +64,7 @@ class TrainerEpochs:
         self._options = _options_of(trainer)  # when they were looked at
         # The step is described anew before each fit: only callbacks may have changed anything since.
         self._is_described = not trainer.active_callbacks
+        self._averaging: Averaging | None = None  # of the epoch, where ranks learn apart
 
     def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:
         self._epoch, self._began = epoch, time.perf_counter()
@@ -67,15 +72,52 @@ class TrainerEpochs:
             self._take_changes()
         self._is_described = False
         trainer, source = self._trainer, self._source
+        averaging = self._averaging = self._begin_averaging()
         if isinstance(source, Batches) and self._is_unseen():
             count = source.at_once(self._step.size)
             if count:
                 return self._train_unseen(source, epoch, min(count, end - epoch))
         self._progress.begin_epoch(epoch)
-        logs = self._train(source.epoch(self._rng, self._begin()))
+        plans = source.epoch(self._rng, self._begin())
+        if trainer._metrics:
+            plans = self._pieces(plans)
+        if averaging is not None:
+            plans = averaging.parts(plans, of_all=trainer._shards is None)
+        logs = self._train(plans)
         if "lr" in trainer.log_names:
             logs |= trainer._learning_rates.logs()
         return epoch, logs
+
+    def _begin_averaging(self) -> Averaging | None:
+        """Return what takes the means of an epoch in which the ranks learn apart; None if they do not."""
+        trainer, every, ranks = self._trainer, self._trainer._means_every, self._trainer._ranks
+        trainer._watch.is_apart = every is not None
+        if ranks is None or (trainer._shards is None and every is None):
+            return None
+        if trainer._watch.may_save:
+            raise on_all(
+                ValueError(
+                    "ModelCheckpoint saves at the ends of epochs, unit='epochs', where ranks have "
+                    "rows of their own or take means: within an epoch each has something that is in "
+                    "no file"
+                )
+            )
+        if trainer._shards is not None:
+            self._source.is_apart = every is not None
+        if every is None:
+            return None
+        made = sum(-(-batches // trainer.accumulate) for batches in trainer.history.batches)
+        return Averaging(
+            ranks,
+            every,
+            made,
+            trainer.model,
+            trainer.loss,
+            trainer.optimizer,
+            self._step.average,
+            trainer._learning_rates,
+            self._log,
+        )
 
     def skip(self, epochs: int, validation_goes_on: bool) -> None:
         """Pass over the batches of epochs that were learned from elsewhere.
@@ -121,6 +163,7 @@ class TrainerEpochs:
             max_norm=trainer.clip_grad_norm,
             clip_value=trainer.clip_grad_value,
             average=None if average is None else (self._step.average, average.decay),
+            shared=trainer._shared_work(),
         )
         if has_changed:
             self._source.weigh()
@@ -130,6 +173,7 @@ class TrainerEpochs:
         trainer = self._trainer
         return not (
             self._draws
+            or self._averaging is not None
             or trainer.active_callbacks
             or trainer._metrics
             or self._validation is not None
@@ -174,25 +218,19 @@ class TrainerEpochs:
         """Learn from the batches of one epoch; return its loss and the metrics before each update."""
         trainer, step, log, watch = self._trainer, self._step, self._log, self._trainer._watch
         record = watch.record
+        apart = None if self._averaging is None else self._averaging.ranks
+        others = apart or trainer._shards
         total = weight = 0.0
-        self._batches = 0
+        self._batches = rows = 0
         measured = Measurement(trainer._metrics) if trainer._metrics else None
-        for plan in plans if measured is None else self._pieces(plans):
+        for plan in plans:
             outputs = None
             if measured is not None:
                 shape = len(plan.order), step.width_of(plan.rows)
                 outputs = np.empty(shape, trainer.model.dtype)
             known = None if record is None or not record.known else record.read(plan, outputs)
-            try:
-                if known is None:
-                    losses = run_batches(
-                        step, plan, trainer._learning_rates, log, watch, outputs=outputs
-                    )
-                else:
-                    losses = self._run_rest(plan, outputs, known)
-            except Diverged as error:
-                batch = self._batches + error.batch
-                raise self._divergence(error, plan, self._epoch, batch) from None
+            with raised_on_all(apart):
+                losses = self._learn_from(plan, outputs, known)
             if len(losses) < len(plan):  # the fit has been ended
                 if not len(losses):
                     break
@@ -207,13 +245,24 @@ class TrainerEpochs:
             else:
                 total += float((losses * plan.normalizers).sum())
                 weight += float(plan.normalizers.sum())
-            self._batches += len(plan)
+            self._batches, rows = self._batches + len(plan), rows + len(plan.order)
             if watch.ends(log):
                 break
+        if self._averaging is not None:
+            self._averaging.meet()
+            total, weight = self._averaging.ranks.sum(np.array([total, weight])).tolist()
+        elif others is not None:
+            take_mean_of_model(others, trainer.model, rows)
         if not weight > 0:
-            raise ValueError(f"no row of epoch {self._epoch + 1} counts: their weights are all 0")
+            raise on_all(
+                ValueError(f"no row of epoch {self._epoch + 1} counts: their weights are all 0")
+            )
         logs = {"loss": total / weight}
-        return logs if measured is None else logs | measured.values()
+        if measured is None:
+            return logs
+        if others is not None:
+            measured.merge(others)
+        return logs | measured.values()
 
     def _run_rest(self, plan: BatchPlan, outputs: Array | None, known: Array) -> Array:
         """Learn from the batches of a plan whose losses are not known; return those of all."""
@@ -232,6 +281,24 @@ class TrainerEpochs:
             raise
         return np.concatenate([known, losses])
 
+    def _learn_from(self, plan: BatchPlan, outputs: Array | None, known: Array | None) -> Array:
+        """Learn from batches, the first of which may be known; return the loss of each."""
+        trainer = self._trainer
+        try:
+            if known is not None:
+                return self._run_rest(plan, outputs, known)
+            return run_batches(
+                self._step,
+                plan,
+                trainer._learning_rates,
+                self._log,
+                trainer._watch,
+                outputs=outputs,
+            )
+        except Diverged as error:
+            batch = self._batches + error.batch
+            raise self._divergence(error, plan, self._epoch, batch) from None
+
     def _pieces(self, plans: Iterable[BatchPlan]) -> Iterator[BatchPlan]:
         """Give batches whose outputs, where there are metrics of them, do not fill the memory."""
         for plan in plans:
@@ -242,16 +309,20 @@ class TrainerEpochs:
         self, error: Diverged, plan: BatchPlan, epoch: int, step: int
     ) -> FloatingPointError:
         fault = describe_fault(self._trainer.loss, plan.rows, plan.indices(error.batch))
-        return FloatingPointError(
+        fault = first_of(plan.ranks, fault)
+        raised = FloatingPointError(
             f"{fault or 'the training diverged'} in epoch {epoch + 1}, step {step + 1}: {error}; "
             f"that step was undone"
         )
+        return raised if self._averaging is not None else on_all(raised)
 
     def validate(self) -> dict[str, float]:
         if self._validation is None or (self._epoch + 1) % self._validation_freq:
             return {}
         trainer = self._trainer
-        scores = score(trainer.model, trainer.loss, trainer._metrics, self._validation())
+        scores = score(
+            trainer.model, trainer.loss, trainer._metrics, self._validation(), trainer._shards
+        )
         return {f"val_{name}": value for name, value in scores.items()}
 
     def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
@@ -271,6 +342,7 @@ def _options_of(trainer: Configured) -> tuple[Any, ...]:
         trainer._accumulate,
         trainer._clip_grad_norm,
         trainer._clip_grad_value,
+        trainer._average_every,
     )
 
 

@@ -106,6 +106,10 @@ class ScheduledLearningRates:
         if lrs is not None and count:
             set_lrs(self._optimizer, lrs[count - 1])
 
+    def catch_up(self, count: int) -> None:
+        """Count updates that were made elsewhere, with the rates that they had here."""
+        self.end_updates(count, self.of_updates(count))
+
     def state_dict(self) -> dict[str, Any]:
         """Return how far the schedule has come, and the rates that it started from."""
         return {"epochs": self._epochs, "updates": self._updates, "initial": list(self._initial)}

@@ -11,6 +11,7 @@ from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
+from dlcore.training._agreement import raised_on_all
 from dlcore.training._interruption import look_up
 from dlcore.training._step_python import Diverged
 from dlcore.training._watch import EndOfRun, Watch
@@ -18,6 +19,7 @@ from dlcore.training._watch import EndOfRun, Watch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.callbacks._callback import Callback
@@ -57,6 +59,7 @@ class Run:
     active_callbacks: list[Callback]
     first_epoch: int = 0
     _is_stopping = False
+    _ranks: Ranks | None = None  # that make the same fit
     _watch: Watch
     _savers: list[ModelCheckpoint]
     _done = 0  # epochs
@@ -95,6 +98,20 @@ class Run:
         if not self._is_stopping:
             self._is_stopping = True
             self.history.reason = reason
+
+    @property
+    def _reports(self) -> bool:
+        """Whether files are written and progress is shown here."""
+        return self._ranks is None or self._ranks.is_first
+
+    def _agree_on_stop(self) -> None:
+        """Stop where the fit stops on any rank."""
+        if self._ranks is None:
+            return
+        reasons = self._ranks.of_each(self.history.reason if self._is_stopping else None)
+        for reason in reasons:
+            if reason is not None:
+                self.stop(reason)
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for callback in self.active_callbacks:
@@ -156,10 +173,12 @@ def run_epochs(
             run._done = epoch + 1
             epochs.end(epoch, logs)
             try:
-                run._tell("on_epoch_end", epoch, logs)
+                with raised_on_all(run._ranks):
+                    run._tell("on_epoch_end", epoch, logs)
             finally:
                 if run.active_callbacks:  # what they have added
                     run.history.add(_checked_logs(logs))
+            run._agree_on_stop()
             run._watch.end_epoch()
             if run._is_stopping:
                 run.history.stopped_epoch = epoch

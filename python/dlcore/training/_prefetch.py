@@ -11,6 +11,7 @@ import numpy as np
 from dlcore._native.compressed_rows import is_sparse
 from dlcore._native.threads import adopt_num_threads, get_num_threads
 from dlcore.functional._one_hot import one_hot
+from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import Batches, BatchPlan, plan_batches
 from dlcore.training._dataset import Dataset, MappedFile, Subset, all_loss_weights, present
 from dlcore.training._rows import dense
@@ -90,6 +91,15 @@ class AugmentedBatches:
         self._source.accumulate = batches
 
     @property
+    def is_apart(self) -> bool:
+        """Whether this rank learns by itself in the next epoch."""
+        return self._source.is_apart
+
+    @is_apart.setter
+    def is_apart(self, is_apart: bool) -> None:
+        self._source.is_apart = is_apart
+
+    @property
     def data(self) -> Dataset:
         """The data as they are."""
         return self._source.data
@@ -140,7 +150,8 @@ class AugmentedBatches:
 
     def _finish(self, plan: BatchPlan, piece: _Piece) -> Iterator[BatchPlan]:
         """Wait for batches, and give them."""
-        y = np.concatenate([target.result() for target in piece.targets])
+        with raised_on_all(plan.ranks):
+            y = np.concatenate([target.result() for target in piece.targets])
         given = plan.rows
         MappedFile(given.x).release()
         weight, sample_weight = (
@@ -148,7 +159,7 @@ class AugmentedBatches:
         )
         made_of = Subset(given, piece.indices)
         rows = Dataset(piece.x, y, weight, sample_weight, made_of)
-        yield plan_batches(
+        changed = plan_batches(
             rows,
             np.arange(len(y)),
             piece.offsets,
@@ -156,7 +167,10 @@ class AugmentedBatches:
             plan.key_of(piece.start),  # that which the batch has in one run of all of them
             weights=all_loss_weights(self._loss, rows),
             there=present(self._loss, rows),
+            ranks=plan.ranks,
         )
+        changed.batch_size = plan.batch_size
+        yield changed
 
     def _change(self, plan: BatchPlan, batch: int, x: Array) -> Array:
         """Fill in x of a batch, changed; return its targets."""
@@ -169,11 +183,13 @@ class AugmentedBatches:
         else:
             np.take(given, indices, axis=0, out=x)
         y: Array = plan.rows.y[indices]
-        if self._transform is not None:
+        if self._transform is not None and len(indices):
             changed = _checked("transform", "x", self._transform(changed, rng), x)
         if self._mix is not None:
             if y.dtype.kind in "iu":
                 y = one_hot(y, self._classes or 0, x.dtype)
+            if not len(indices):  # other ranks have rows of the batch
+                return y
             mixed = self._mix(changed, y, rng)
             if not isinstance(mixed, tuple) or len(mixed) != 2:
                 raise ValueError(f"mix must return (x, y), got {type(mixed).__name__}")

@@ -12,7 +12,7 @@ from dlcore.training._prefetch import AugmentedBatches
 from dlcore.training._progress import IterationLog, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from dlcore.callbacks._averaging import ExponentialMovingAverage
     from dlcore.callbacks._callback import Callback
@@ -46,6 +46,7 @@ class PreparedFit:
     setup: dict[str, Any] | None
     resumed: dict[str, Any] | None
     verbose: int | str
+    ranks: Sequence[str] = ()  # where each of several runs, as messages of MPI name it
 
     def run(self) -> History:
         """Fit."""
@@ -54,7 +55,8 @@ class PreparedFit:
             step = trainer._training_step(
                 None if average is None else (average.begin(trainer.model), average.decay)
             )
-            progress = Progress(self.verbose, epochs=self.epochs, steps=self.steps)
+            verbose = self.verbose if trainer._reports else 0
+            progress = Progress(verbose, epochs=self.epochs, steps=self.steps)
             trainer._open(self.watchers, self.log_names, **self.limits)
             log = IterationLog(trainer.history, progress, self.log_every)
             trainer._begin_course(log, self.setup, self.resumed)
@@ -72,6 +74,8 @@ class PreparedFit:
             )
             try:
                 # Threads that change batches end with the fit, however it ends.
+                for rank, place in enumerate(self.ranks):
+                    progress.say(f"rank {rank}: {place}")
                 with source if isinstance(source, AugmentedBatches) else nullcontext(), progress:
                     if self.resumed is not None:
                         work.skip(trainer.first_epoch, self.validation_goes_on)

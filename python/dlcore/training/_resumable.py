@@ -357,7 +357,7 @@ class Resumable(Configured):
             **options,
         }
         rows = getattr(source, "data", None)
-        if rows is not None:  # and not a stream of batches
+        if rows is not None and self._shards is None:  # and not a stream, or rows of each rank
             given["rows"], given["values of x and y"] = len(rows), _checksum(rows)
         return {name: _plain(value) for name, value in given.items()}
 

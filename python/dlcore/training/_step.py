@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,15 +12,14 @@ from dlcore._native import dispatch
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore._native.specs import EpochSpec, ParameterSpec, UpdateSpec
 from dlcore.nn._chains import leaves_of, members_after, members_in_training, native_places
-from dlcore.nn._codes import check_codes
 from dlcore.nn._inference import describe, reads_sparse
 from dlcore.nn._layers import Dropout
 from dlcore.nn._losses import CrossEntropyLoss, KernelLoss, native_loss
+from dlcore.nn._members import check_means_end
 from dlcore.nn._options import changes
 from dlcore.optim._optimizer import NativeOptimizer, Optimizer
-from dlcore.training._rows import dense
 from dlcore.training._settings import has_settings, plain_settings, settings_of
-from dlcore.training._step_python import FAULTS, BadCode, Diverged, PythonStep
+from dlcore.training._step_python import FAULTS, Diverged, PythonStep, raise_bad_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from dlcore.optim._groups import Cohort
     from dlcore.training._batches import BatchPlan
     from dlcore.training._dataset import Dataset
+    from dlcore.training._ranks import SharedWork
 
 __all__ = ["Diverged", "TrainingStep", "trained_names"]
 
@@ -57,7 +57,8 @@ def trained_names(model: Model, optimizer: protocols.Optimizer) -> list[str]:
 class TrainingStep:
     """Mini-batch after mini-batch: forward, loss, backward, update, without returning to Python.
 
-    A loss or an optimizer of the user's own is called between native passes forward and backward.
+    A loss or an optimizer of the user's own is called between native passes forward and backward,
+    and so is the sum of gradients over ranks with rows of their own.
 
     Parameters
     ----------
@@ -76,6 +77,8 @@ class TrainingStep:
     average : (ndarray, float), optional
         Where running averages of the parameters go, laid out as ``model.flat``, and their decay:
         after each update ``average = decay * average + (1 - decay) * parameters``.
+    shared : SharedWork, optional
+        How ranks that make the same runs share the work of each batch.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class TrainingStep:
         max_norm: float | None = None,
         clip_value: float | None = None,
         average: tuple[Array, float] | None = None,
+        shared: SharedWork | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "optimizer": optimizer,
@@ -95,6 +99,7 @@ class TrainingStep:
             "max_norm": max_norm,
             "clip_value": clip_value,
             "average": average,
+            "shared": shared,
         }
         self._model, self._loss = model, loss
         self._begin()
@@ -110,6 +115,7 @@ class TrainingStep:
             raise ValueError(
                 "a model of several members needs an EnsembleMean at its end to be trained"
             )
+        check_means_end(model.layers)
         self.draws = any(isinstance(n, Dropout) for n in leaves_of(model.layers).values())
         self.size = model.flat.size
         if model.frozen.issuperset(names):
@@ -245,10 +251,13 @@ class TrainingStep:
             loss,
             self._accumulate,
         )
+        if self._given["shared"] is not None:
+            self._given["shared"].attach(self._native)
         if waiting is not None and waiting.is_pending:
             self._native.resume()
         self._python = PythonStep(
             self._native,
+            model.layers,
             flat=model.flat,
             frozen=[parameters[name] for name in model.frozen & parameters.keys()],
             gradient=self._gradient,
@@ -389,22 +398,19 @@ class TrainingStep:
         """
         native, python = self._make_native(plan)
         x = self._native_rows(plan.rows.x)
-        if not self._is_native:
-            try:
-                updates = python.run(
-                    plan,
-                    x,
-                    parameters=self._describe_parameters(()),
-                    max_norm=self._max_norm,
-                    clip_value=self._clip_value,
-                    average_decay=self._decay,
-                    losses=losses,
-                    lrs=lrs,
-                    outputs=outputs,
-                    between=between,
-                )
-            except BadCode as error:
-                self._raise_bad_code(plan, error.batch)
+        if not self._is_native or plan.ranks is not None:
+            updates = python.run(
+                plan,
+                x,
+                parameters=self._describe_parameters(()),
+                max_norm=self._max_norm,
+                clip_value=self._clip_value,
+                average_decay=self._decay,
+                losses=losses,
+                lrs=lrs,
+                outputs=outputs,
+                between=between,
+            )
             plan.done = len(plan)
             return updates
         optimizer: Any = self._optimizer
@@ -448,16 +454,10 @@ class TrainingStep:
         if fault == "label":
             raise IndexError(f"a label of step {native.batches + 1} is out of range")
         if fault == "code":
-            self._raise_bad_code(plan, native.batches)
+            raise_bad_code(self._model.layers, plan, native.batches)
         if fault:
             raise Diverged(native.batches, FAULTS[fault].format(losses[native.batches]))
         return native.updates
-
-    def _raise_bad_code(self, plan: BatchPlan, batch: int) -> NoReturn:
-        """Raise the error that names the value of a batch that is no category."""
-        rows, indices = plan.rows, plan.indices(batch)
-        check_codes(self._model.layers, dense(rows.x[indices]), f"{rows.prefix}x", indices)
-        raise AssertionError("all values are categories")
 
 
 class QuickStep:

@@ -6,12 +6,15 @@ update: limits on the norms of weights and running averages.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from dlcore.functional._clipping import clip_grad_norm, clip_grad_value
+from dlcore.nn._codes import check_codes
 from dlcore.optim._optimizer import set_lrs
+from dlcore.training._agreement import agree_on
+from dlcore.training._rows import dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,12 +40,11 @@ class Diverged(FloatingPointError):
         self.batch = batch
 
 
-class BadCode(Exception):
-    """A value of a batch is no category."""
-
-    def __init__(self, batch: int) -> None:
-        super().__init__("a value is no category")
-        self.batch = batch
+def raise_bad_code(layers: Sequence[Any], plan: BatchPlan, batch: int) -> NoReturn:
+    """Raise the IndexError that names the value of a batch that is no category."""
+    rows, indices = plan.rows, plan.indices(batch)
+    check_codes(layers, dense(rows.x[indices]), f"{rows.prefix}x", indices)
+    raise AssertionError("all values are categories")
 
 
 class PythonStep:
@@ -51,7 +53,9 @@ class PythonStep:
     Parameters
     ----------
     native : _core.TrainingStep
-        The passes forward and backward.
+        The passes forward and backward,
+    layers : sequence of Layer
+        through these.
     flat : ndarray
         All parameters in one array.
     frozen : sequence of ndarray
@@ -72,6 +76,7 @@ class PythonStep:
     def __init__(
         self,
         native: _core.TrainingStep,
+        layers: Sequence[Any],
         *,
         flat: Array,
         frozen: Sequence[Array],
@@ -82,7 +87,8 @@ class PythonStep:
         width: int,
         members: int,
     ) -> None:
-        self._native, self._flat, self._frozen = native, flat, frozen
+        self._native, self._layers = native, layers
+        self._flat, self._frozen = flat, frozen
         self._gradient, self._grads = gradient, grads
         self._loss, self._optimizer = loss, optimizer
         self._width, self._members = width, members
@@ -112,8 +118,16 @@ class PythonStep:
             # A network that diverges is found by its loss, not by a warning from inside a step.
             with np.errstate(all="ignore"):
                 try:
-                    losses[batch], of_batch = self.compute_gradient(plan, x, batch)
-                    if plan.completes_update(batch) and self._native.is_pending:
+                    if plan.ranks is None:
+                        losses[batch], of_batch = self.compute_gradient(plan, x, batch)
+                        has_gradient = self._native.is_pending
+                    else:
+                        losses[batch], of_batch, has_gradient = self._compute_together(
+                            plan, x, batch
+                        )
+                    if plan.completes_update(batch) and has_gradient:
+                        if plan.ranks is not None:
+                            self._sum_gradient(plan)
                         if plan.gradient_scale != 1:
                             self._gradient *= self._gradient.dtype.type(plan.gradient_scale)
                         self._clip(max_norm, clip_value)
@@ -129,10 +143,38 @@ class PythonStep:
                     self.forget()
                     raise
             if outputs is not None:
-                outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = of_batch
+                members = of_batch.reshape(-1, self._members, self._width)
+                outputs[plan.offsets[batch] : plan.offsets[batch + 1]] = members.mean(1)
             updates += updated
             between(batch + 1)
         return updates
+
+    def _compute_together(
+        self, plan: BatchPlan, x: Array | CompressedRowsSpec, batch: int
+    ) -> tuple[float, Array, bool]:
+        """Compute the gradient of the own rows of a batch.
+
+        Return the loss of the batch on all ranks, the own outputs, and whether a gradient waits on
+        any rank.
+        """
+        assert plan.ranks is not None
+        error, loss, outputs = None, 0.0, np.empty((0, self._width), self._flat.dtype)
+        try:
+            loss, outputs = self.compute_gradient(plan, x, batch)
+        except Exception as caught:  # noqa: BLE001 - raised on all ranks
+            error = caught
+        own = [loss, error is not None, self._native.is_pending]
+        loss, failures, waiting = plan.ranks.sum(np.array(own, np.float64)).tolist()
+        if failures:
+            agree_on(plan.ranks, error)
+        return loss, outputs, waiting > 0
+
+    def _sum_gradient(self, plan: BatchPlan) -> None:
+        """Add the gradients of all ranks, of which some may have no row of an update."""
+        assert plan.ranks is not None
+        if not self._native.is_pending:
+            self._gradient[...] = 0
+        self._gradient[...] = plan.ranks.sum(self._gradient)
 
     def compute_gradient(
         self, plan: BatchPlan, x: Array | CompressedRowsSpec, batch: int
@@ -143,12 +185,14 @@ class PythonStep:
         if len(indices) == 0:  # all of its rows were left out
             return 0.0, outputs
         if not self._native.forward(x, indices, outputs, plan.key_of(batch)):
-            raise BadCode(batch)
+            raise_bad_code(self._layers, plan, batch)
         if not plan.accumulation_weights[batch] > 0:
             return 0.0, outputs
         weight = plan.rows.weight
         if weight is not None:
             weight = weight[indices] / plan.normalizers[batch]
+        elif plan.ranks is not None:  # other rows of the batch are elsewhere
+            weight = np.full(len(indices), 1 / plan.normalizers[batch])
         y = plan.rows.y[indices]
         if self._members > 1:
             y = np.repeat(y, self._members, axis=0)

@@ -55,6 +55,10 @@ class Reader:
         end of what can be gone through again.
     steps_name : str
         What to call these.
+    prefix : str
+        What messages say before the number of a batch.
+    may_be_empty : bool
+        Whether an epoch may have no batch, since other ranks have some.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Reader:
         steps: int | None = None,
         steps_name: str = "steps_per_epoch",
         prefix: str = "",
+        may_be_empty: bool = False,
     ) -> None:
         if not is_batches(source):
             raise TypeError(
@@ -75,6 +80,7 @@ class Reader:
         self._source, self._name, self._check, self._prefix = source, name, check, prefix
         self.steps, self._steps_name = steps, steps_name
         self._is_one_pass = isinstance(source, Iterator)
+        self._may_be_empty = may_be_empty
         self._rest: Iterator[Any] | None = None  # of what an epoch of so many steps has left
 
     def check_repeats(self, epochs: int) -> None:
@@ -101,7 +107,7 @@ class Reader:
                     f"got {type(batch).__name__}"
                 )
             yield self._check(*batch, prefix=f"{self._prefix}batch {number}: ")
-        if number == 0:
+        if number == 0 and not self._may_be_empty:
             raise ValueError(
                 f"{self._name} has no batches in this epoch; an iterator can be gone through only "
                 f"once, pass something that every epoch can iterate over, such as a list"
@@ -139,6 +145,9 @@ class Stream:
     accumulate : int
         Batches to an update: as many passes, of a batch each.
     """
+
+    # Whether this rank learns by itself from batches of its own, weighed without those of the others.
+    is_apart = False
 
     def __init__(self, loss: Loss, reader: Reader, accumulate: int) -> None:
         self._loss, self._reader, self.accumulate = loss, reader, accumulate

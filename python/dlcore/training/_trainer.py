@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.arrays import is_array_like
 from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
@@ -18,24 +17,22 @@ from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
+from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
-    Dataset,
     Subset,
-    check_rows,
-    check_trains,
     describe_fault,
-    hold_out,
-    subset_to_validate_on,
-    weigh_classes,
 )
 from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on
-from dlcore.training._prefetch import AugmentedBatches, check_mixable
 from dlcore.training._prepared import PreparedFit
-from dlcore.training._resumable import Resumable
+from dlcore.training._ranks import fit_together
+from dlcore.training._sharding import (
+    key_of_rank,
+)
+from dlcore.training._sources import Sources
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
-from dlcore.training._stream import Reader, Stream, is_pair
+from dlcore.training._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,9 +44,10 @@ if TYPE_CHECKING:
     from dlcore.nn._losses import Loss
     from dlcore.nn._sequential import Sequential
     from dlcore.optim._schedules import Schedule
+    from dlcore.training._prefetch import AugmentedBatches
 
 
-class Trainer(Resumable):
+class Trainer(Sources):
     """Fits a model, and predicts and evaluates with it.
 
     Parameters
@@ -90,11 +88,17 @@ class Trainer(Resumable):
         calls. Each is given the same rows and computes its share of every batch; the result has
         the bits of one process, whatever the number of ranks.
     sharded : bool
-        Whether each rank is given rows of its own instead; ``batch_size`` is that of all ranks
-        together.
+        Whether each rank is given rows of its own instead, to train and to validate on: as many as
+        it has, maybe none. ``batch_size``, at least the number of ranks, is that of all of them
+        together; a rank that has no further rows takes part with empty batches. Each update is that
+        of the rows of all ranks, which end with the same weights, and so are the losses, the metrics
+        and "balanced" weights of classes. See Notes.
     average_every : int, optional
         Let each rank learn by itself from its share of the batches, and take the mean of the
-        weights and of the optimizer's state over the ranks after every so many updates.
+        weights and of the optimizer's state over the ranks after every so many updates and at the
+        end of each epoch. Fewer messages: for networks whose step is shorter than one. What is
+        assigned at the end of an epoch, None among it, acts from the next one on (post-local SGD).
+        See Notes.
 
     Attributes
     ----------
@@ -106,6 +110,26 @@ class Trainer(Resumable):
         Those of the last fit.
     first_epoch : int
         The epoch that the last fit began with: not 0 where it went on from a file.
+
+    Notes
+    -----
+    Where ranks have rows of their own, the gradients and losses are summed over them, weighted as
+    those of one batch, before they are clipped and used for the same update on each. What depends on
+    a whole batch is computed of a rank's own part: `BatchNorm1d` normalizes by its statistics, as in
+    PyTorch's data parallel training, and a loss of one's own is asked for ``reduction="none"``.
+    Running statistics are averaged over the ranks at the end of each epoch, weighted by their rows.
+    `Dropout` and the order of the rows are drawn by each rank for itself. A metric that needs all
+    rows at once, such as a function of one's own, gets those of all ranks, on each of them. A number
+    of ranks gives the same bits each time; another number gives other batches.
+
+    In the mean over ranks that learn apart a rank counts by the updates that it has made since the
+    last one. It is taken of the parameters that are not frozen, of running averages and statistics
+    and of the arrays of the optimizer, which must be a `dlcore.Optimizer`. An epoch logs the mean
+    loss of the rows of all ranks, each as its rank saw it; ``log_every`` logs that of a rank's own.
+
+    References
+    ----------
+    Lin, Stich, Patel, Jaggi: Don't use large mini-batches, use local SGD, 2020.
     """
 
     def __init__(
@@ -273,7 +297,8 @@ class Trainer(Resumable):
             the parameters of the best epoch if `EarlyStopping` restores them, and
             ``trainer.history`` has the complete epochs.
         """
-        return self._prepare(
+        prepare = partial(
+            self._prepare,
             x,
             y,
             epochs=epochs,
@@ -294,7 +319,10 @@ class Trainer(Resumable):
             log_every=log_every,
             resume=resume,
             verbose=verbose,
-        ).run()
+        )
+        if self._ranks is not None and self._ranks.size > 1:
+            return fit_together(self, self._ranks, prepare)
+        return prepare().run()
 
     def _prepare(
         self,
@@ -322,6 +350,8 @@ class Trainer(Resumable):
         ``rows`` are indices of the rows of x and y to train on, by default all, and
         ``validation_rows`` of those to validate on. A fit on them has the bits of one on copies.
         """
+        if self._ranks is None and (self.sharded or self.average_every is not None):
+            raise ValueError("sharded and average_every need comm, the ranks that train together")
         epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
         check_positive_int("validation_freq", validation_freq)
@@ -390,6 +420,7 @@ class Trainer(Resumable):
             "max_norm": self.clip_grad_norm,
             "clip_value": self.clip_grad_value,
             "average": average,
+            "shared": self._shared_work(),
         }
         step, self._quick = self._step, None
         if step is None or not step.is_of(self.model, self.loss):
@@ -456,8 +487,18 @@ class Trainer(Resumable):
                 "train_on_batch has no epochs for the schedule to count: use one of iterations "
                 "(per='iteration'), or set optimizer.lr"
             )
-        rows = check_rows(self.model, self.loss, x, y, sample_weight)
-        plan = plan_batch(self.loss, rows, key)
+        shards = self._shards
+        if self._means_every is not None:
+            raise ValueError(
+                "average_every is for fits: train_on_batch takes no means over the ranks"
+            )
+        with raised_on_all(shards):
+            rows = self._check_rows(x, y, sample_weight)
+        plan = plan_batch(
+            self.loss, rows, key if shards is None else key_of_rank(key, shards), shards
+        )
+        if shards is not None and not plan.normalizers[0] > 0:
+            raise ValueError("no row of the batch counts on any rank")
         with self.model._in_training():
             step = self._training_step(None)
             losses, lrs = np.zeros(1), rates.of_updates(1)
@@ -471,12 +512,13 @@ class Trainer(Resumable):
                     between=go_on,
                 )
             except Diverged as error:
-                fault = describe_fault(self.loss, rows, plan.order)
+                fault = first_of(shards, describe_fault(self.loss, rows, plan.order))
                 raise FloatingPointError(
                     f"{fault or 'the training diverged'}: {error}; the step was undone"
                 ) from None
             rates.end_updates(updates, lrs)
-        self._quick = None if rates.schedule is not None else step.quick_step()
+        is_plain = rates.schedule is None and shards is None
+        self._quick = step.quick_step() if is_plain else None
         return float(losses[0])
 
     def training_inputs(self) -> Iterator[Array]:
@@ -529,144 +571,23 @@ class Trainer(Resumable):
             Batches of the iterable to take, by default all.
         """
         data: Iterable[Subset]
-        if y is None:
-            if sample_weight is not None:
-                raise ValueError("sample_weight needs x and y as arrays")
-            data = self._counted_batches(x, "x", steps, "steps")()
-        elif steps is not None:
-            raise ValueError("steps is for an iterable of batches; x and y are arrays")
-        else:
-            data = [check_rows(self.model, self.loss, x, y, sample_weight).counted()]
-        return score(self.model, self.loss, self._metrics, data)
+        shards = self._shards
+        with raised_on_all(shards):
+            if y is None:
+                if sample_weight is not None:
+                    raise ValueError("sample_weight needs x and y as arrays")
+                data = self._counted_batches(x, "x", steps, "steps")()
+            elif steps is not None:
+                raise ValueError("steps is for an iterable of batches; x and y are arrays")
+            else:
+                data = [self._check_rows(x, y, sample_weight).counted()]
+        return score(self.model, self.loss, self._metrics, data, shards)
 
     def _names_of_logs(self, watchers: list[Callback], has_validation: bool) -> list[str]:
         scores = ["loss", *self._metrics]
         has_lr = self._learning_rates.schedule is not None or _reduces(watchers)
         names = scores + (self._learning_rates.log_names if has_lr else [])
         return names + ([f"val_{name}" for name in scores] if has_validation else [])
-
-    def _sources(
-        self,
-        x: Any,
-        y: Any,
-        *,
-        epochs: int,
-        batch_size: int,
-        validation_data: Any,
-        validation_split: float,
-        index: Array | None,
-        validation_index: Array | None,
-        steps_per_epoch: int | None = None,
-        sample_weight: Any = None,
-        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
-        validation_steps: int | None = None,
-        transform: Callable[..., Array] | None = None,
-        mix: Callable[..., tuple[Array, Array]] | None = None,
-    ) -> tuple[Batches | Stream | AugmentedBatches, Callable[[], Iterable[Subset]] | None]:
-        """Return what a fit trains on, and what gives the rows that it validates on."""
-        if validation_data is not None and validation_split:
-            raise ValueError("fit takes validation_data or validation_split, not both")
-        if validation_index is not None and (validation_data is not None or validation_split):
-            raise ValueError("fit takes validation_data or validation_rows or a split, not two")
-        model, loss = self.model, self.loss
-        if y is None:
-            if transform is not None or mix is not None:
-                raise ValueError(
-                    "transform and mix need x and y as arrays; an iterable can change its batches"
-                )
-            reader = self._stream(x, sample_weight, class_weight, validation_split, steps_per_epoch)
-            reader.check_repeats(epochs)
-            validation = self._validation(validation_data, validation_steps, epochs)
-            return Stream(loss, reader, self.accumulate), validation
-        if steps_per_epoch is not None:
-            raise ValueError(
-                "steps_per_epoch is for an iterable of batches; an epoch of x and y is all rows"
-            )
-        rows = check_rows(model, loss, x, y, sample_weight, any_dtype=transform is not None)
-        given = index
-        index, held = hold_out(model, loss, rows, validation_split, self._split_seed, given)
-        if validation_index is not None:
-            held = subset_to_validate_on(model, loss, rows, validation_index)
-        validation = self._validation(
-            validation_data if held is None else held, validation_steps, epochs
-        )
-        weighted = weigh_classes(model, loss, rows, index, class_weight)
-        if weighted is not rows or held is not None or given is not None:
-            check_trains(loss, weighted, index)
-        source = Batches(loss, weighted, index, batch_size, self.accumulate)
-        if transform is None and mix is None:
-            return source, validation
-        classes = loss.classes(model.out_features or rows.x.shape[1])
-        if mix is not None:
-            check_mixable(loss, rows.y)
-        return AugmentedBatches(source, loss, model.dtype, classes, transform, mix), validation
-
-    def _stream(
-        self,
-        source: Any,
-        sample_weight: Any,
-        class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None,
-        validation_split: float,
-        steps: int | None,
-    ) -> Reader:
-        """Take x without y for an iterable of batches."""
-        for name, given in (
-            ("sample_weight", sample_weight is not None),
-            ("validation_split", validation_split != 0),
-        ):
-            if given:
-                raise ValueError(f"{name} needs x and y as arrays; x is an iterable of batches")
-        if isinstance(class_weight, str):
-            raise ValueError(  # noqa: TRY004 - "balanced" is right for arrays
-                "for an iterable of batches class_weight must be a dict or an array"
-            )
-        if steps is not None:
-            check_positive_int("steps_per_epoch", steps)
-
-        def check(x: Any, y: Any, weight: Any = None, prefix: str = "") -> Dataset:
-            rows = check_rows(self.model, self.loss, x, y, weight, prefix, some_count=False)
-            return weigh_classes(self.model, self.loss, rows, np.arange(len(rows)), class_weight)
-
-        return Reader(source, "x", check, steps=steps)
-
-    def _validation(
-        self, data: Any, steps: int | None, epochs: int
-    ) -> Callable[[], Iterable[Subset]] | None:
-        """Return what gives the rows to validate on, of ``validation_data`` or held out ones."""
-        if data is not None and not isinstance(data, Subset) and not is_pair(data):
-            if is_array_like(data):
-                raise ValueError(
-                    f"validation_data must be (x, y), (x, y, sample_weight) or an iterable of such "
-                    f"batches, not {type(data).__name__}"
-                )
-            return self._counted_batches(
-                data, "validation_data", steps, "validation_steps", "validation ", epochs
-            )
-        if steps is not None:
-            raise ValueError("validation_steps is for validation_data that are batches")
-        if data is None:
-            return None
-        if not isinstance(data, Subset):
-            x, y, weight = (*data, None)[:3]
-            data = check_rows(self.model, self.loss, x, y, weight, "validation ").counted()
-        return lambda: [data]
-
-    def _counted_batches(
-        self,
-        source: Any,
-        name: str,
-        steps: int | None,
-        steps_name: str,
-        prefix: str = "",
-        epochs: int = 1,
-    ) -> Callable[[], Iterable[Subset]]:
-        """Return what gives the rows that count of each batch."""
-        if steps is not None:
-            check_positive_int(steps_name, steps)
-        check = partial(check_rows, self.model, self.loss, some_count=False)
-        reader = Reader(source, name, check, steps=steps, steps_name=steps_name, prefix=prefix)
-        reader.check_repeats(epochs)
-        return lambda: (rows.counted() for rows in reader)
 
 
 def _saves(callbacks: list[Callback]) -> bool:

@@ -62,6 +62,7 @@ class Watch:
         self.is_amid_epoch = False  # from its first batch to the last
         self.is_paused = False  # between two updates, to save
         self.has_ended_it = False  # for a limit
+        self.is_apart = False  # from other ranks, which are asked between two plans alone
         self.record: EpochRecord | None = None  # of an epoch that may be cut off
 
     @property
@@ -123,13 +124,13 @@ class Watch:
             plan = next(plan.parts(batches))
         start = 0
         while start < len(plan):
-            if self._has_begun and self.ends(log):
+            if self._has_begun and not self.is_apart and self.ends(log):
                 return
             self._has_begun = True
             part = plan.part(start, self._next_cut(plan, start))
             yield part
             start += self._ran
-            if self._savers and part.completes_update(self._ran - 1):
+            if self._savers and part.completes_update(self._ran - 1) and self._is_save_due():
                 self._save()
 
     def _next_cut(self, plan: BatchPlan, start: int) -> int:
@@ -164,7 +165,9 @@ class Watch:
         """Tell the callbacks of batches; raise `EndOfRun` where the time is over amid a run."""
         for number in range(before, done) if self._callbacks else ():
             self._tell(self._batch + number, float(losses[number]))
-        is_due = self._is_late() or any(saver.is_due for saver in self._savers)
+        if self.is_apart:
+            return
+        is_due = self._is_late() or self._is_save_due()
         if is_due and done < len(plan) and plan.completes_update(done - 1):
             raise EndOfRun
 
@@ -181,14 +184,31 @@ class Watch:
         self._stop_late()
         if self._max_iterations is not None and log.iteration >= self._max_iterations:
             self._stop(f"max_iterations: {self._max_iterations} updates are made")
+        if self._callbacks or (self.is_apart and self._max_iterations is not None):
+            self._run._agree_on_stop()
         stopped: bool = self._run._is_stopping and not self._was_stopping
         return stopped
 
     def _is_late(self) -> bool:
-        return self._end is not None and time.monotonic() >= self._end
+        return self._end is not None and self._agreed(time.monotonic() >= self._end)
+
+    def _is_save_due(self) -> bool:
+        is_due = any(saver.is_due for saver in self._savers)
+        return self._agreed(is_due) if self._goes_by_clock else is_due
+
+    def _agreed(self, is_so: bool) -> bool:
+        """Return what is so on rank 0: clocks differ."""
+        ranks = self._run._ranks
+        return is_so if ranks is None else bool(ranks.of_first(is_so))
+
+    @property
+    def _goes_by_clock(self) -> bool:
+        return self._end is not None or any(saver.unit == "minutes" for saver in self._savers)
 
     def looks_at_each_batch(self, plan: BatchPlan) -> bool:
         """Whether it must look at the fit after each batch."""
+        if self._run._ranks is not None and self._goes_by_clock and not self.is_apart:
+            return True  # as all others do
         if plan.accumulate > 1:  # of which not each one completes an update
             return bool(self._callbacks or self._savers) or self._end is not None
         return self._longest == 1 and bool(self._callbacks)

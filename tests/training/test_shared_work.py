@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import dlcore as dl
 from dlcore.training._ranks import SharedWork
@@ -113,6 +114,34 @@ def test_bits_of_each_layer(name, dtype):
 def test_bits_of_each_kind_of_fit(name):
     alone = fit(name)
     assert on_ranks(3, lambda comm: fit(name, comm=comm)) == [alone] * 3
+
+
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_bits_of_sparse_rows(density):
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(400, 90)) * (rng.random((400, 90)) < density)
+    x = scipy.sparse.csr_matrix(dense.astype(np.float32))
+    y = np.random.default_rng(1).integers(0, 3, 400)
+
+    def one(comm):
+        model = dl.Sequential(dl.Linear(90, 40), dl.ReLU(), dl.Linear(40, 3), seed=0)
+        trainer = dl.Trainer(model, loss="cross_entropy", seed=0, comm=comm, clip_grad_norm=1.0)
+        return outcome(trainer, trainer.fit(x, y, epochs=3, batch_size=130, verbose=0))
+
+    assert on_ranks(3, one) == [one(None)] * 3
+
+
+def test_bits_of_an_embedding_table_whose_rows_wait():
+    x = np.random.default_rng(0).integers(0, 20_000, (300, 1)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 3, 300)
+
+    def one(comm):
+        layers = dl.Embedding(20_000, 8), dl.Linear(8, 3)
+        model = dl.Sequential(*layers, seed=0)
+        trainer = dl.Trainer(model, loss="cross_entropy", seed=0, comm=comm)
+        return outcome(trainer, trainer.fit(x, y, epochs=3, batch_size=64, verbose=0))
+
+    assert on_ranks(2, one) == [one(None)] * 2
 
 
 def test_rank_0_gives_seeds_and_weights():

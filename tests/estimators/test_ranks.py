@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 
 import dlcore as dl
+from dlcore._common.ranks import Alone
 from dlcore.sklearn import MLPClassifier, MLPRegressor
 from dlcore.training._ranks import SharedWork
 from support.ranks import on_ranks
@@ -97,24 +98,14 @@ def test_what_ranks_do_not_share(options, text):
 def test_copies_and_files(tmp_path):
     x, labels, _ = data()
 
-    class Alone:
-        rank, size = 0, 1
-
-        def Allreduce(self, own, out):
-            out[...] = own
-
-        Allgather = Allreduce
-
-        def Bcast(self, own, root=0):
-            pass
-
+    class OfThisProcess(Alone):
         def __reduce__(self):
             raise TypeError("a communicator is of this process")
 
         def __deepcopy__(self, memo):
             return self
 
-    comm = Alone()
+    comm = OfThisProcess()
     estimator = MLPClassifier(max_iter=2, comm=comm, random_state=0).fit(x, labels)
     assert clone(estimator).comm is comm
     path = tmp_path / "estimator.safetensors"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import first_of, raised_on_all
 from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
@@ -17,7 +18,6 @@ from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
-from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
     Subset,

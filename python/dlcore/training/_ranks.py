@@ -161,6 +161,14 @@ def _share_state(trainer: Any, ranks: Ranks) -> None:
             optimizer.load_state_dict(states["optimizer"])
 
 
+def become_alike(trainer: Any, ranks: Ranks) -> None:
+    """Let trainers that learn from batches begin from the weights and draws of rank 0, as in a fit."""
+    divide_cores(ranks)
+    _share_draws(trainer, ranks)
+    _share_state(trainer, ranks)
+    trainer._is_alike = True
+
+
 def check_same_rows(ranks: Ranks, rows: Dataset | None) -> None:
     """Raise a ValueError on all ranks where one of them was given other rows than rank 0."""
     own = None if rows is None else (len(rows), rows.x.shape[1], _checksum(np.asarray(rows.y)))

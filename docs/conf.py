@@ -20,6 +20,7 @@ author = "the dlcore developers"
 version = release = dlcore.__version__
 extensions = [
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "public_names",
     "see_also",

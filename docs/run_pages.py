@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures"
 
-_BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?")
 _PICTURE = re.compile(r"pictures/([\w.-]+)")
 
@@ -48,7 +48,7 @@ def blocks(path: Path) -> list[Block]:
     """List the Python blocks of a page."""
     text = path.read_text(encoding="utf-8")
     return [
-        Block(text.count("\n", 0, m.start(1)) + 1, m[1], m[2] or "") for m in _BLOCK.finditer(text)
+        Block(text.count("\n", 0, m.start(1)) + 1, m[1], m[2] or "") for m in BLOCK.finditer(text)
     ]
 
 
@@ -100,7 +100,7 @@ def show(path: Path, printed: list[str]) -> None:
         return f"```python\n{found[1]}```" + (f"\n\n```text\n{output}```" if output else "")
 
     text = path.read_text(encoding="utf-8")
-    path.write_text(_BLOCK.sub(shown, text), encoding="utf-8")
+    path.write_text(BLOCK.sub(shown, text), encoding="utf-8")
 
 
 def is_drawn(path: Path) -> bool:

@@ -9,10 +9,12 @@ from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import dlcore
 import glossary
+import notebooks
 import run_pages
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,20 @@ def test_a_traceback_shows_the_line_of_the_page(tmp_path):
         run_pages.run(page, tmp_path)
     last = error.traceback[-1]
     assert (Path(last.path), last.lineno + 1) == (page, 9)
+
+
+@each(notebooks.pages())
+def test_a_notebook_has_the_blocks_of_its_page(page):
+    made = notebooks.notebook(page)
+    nbformat.validate(made)
+    code = [(c.source, [o.text for o in c.outputs]) for c in made.cells if c.cell_type == "code"]
+    blocks = [(b.code.rstrip("\n"), [b.output] * bool(b.output)) for b in run_pages.blocks(page)]
+    assert code == blocks
+    text = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
+    assert text.startswith("# ")
+    assert "{figure}" not in text
+    assert "../" not in text
+    assert all(f"]({name})" in text for name in run_pages.pictures(page))
 
 
 PRINTS = "# Title\n\n```python\nprint('loss', 0.5)\n```\n{}\nText\n\n```python\nx = 1\n```\n"

@@ -60,7 +60,8 @@ def link(app: Sphinx, doctree: nodes.document) -> None:
         name = f"{page.stem}.ipynb"
         reference = nodes.reference("", name, refuri=f"../notebooks/{name}")
         line = nodes.paragraph("", "This page as a notebook: ", classes=["notebook"])
-        doctree[-1].append(line + reference)
+        line += reference
+        doctree[-1].append(line)
 
 
 def write_notebooks(app: Sphinx, error: Exception | None) -> None:

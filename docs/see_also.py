@@ -20,7 +20,8 @@ def link(section: glossary.Section, docname: str) -> pending_xref:
     """Return a link to a section, as a page in Markdown would have it."""
     target = {"refdomain": "doc", "reftarget": section.page, "reftargetid": section.anchor}
     reference = pending_xref("", **target, reftype="myst", refdoc=docname, refexplicit=True)
-    return reference + nodes.inline("", section.title, classes=["std", "std-doc"])
+    reference += nodes.inline("", section.title, classes=["std", "std-doc"])
+    return reference
 
 
 def link_guide(app: Sphinx, doctree: nodes.document) -> None:

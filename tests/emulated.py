@@ -103,6 +103,7 @@ def build(folder, emulator, interpreter, processor, compiler, levels):
     )
     options = {
         "DLCORE_LEVELS": levels,
+        "SKBUILD": "ON",  # as for a wheel: the bindings are compiled as one file
         "Python_EXECUTABLE": interpreter,
         "pybind11_DIR": pybind11.stdout.strip(),
         # By this policy of CMake 4.1 the other machine's Python is asked, under the emulator.

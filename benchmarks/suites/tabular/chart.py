@@ -30,8 +30,8 @@ def by_time(axes, summary):
     seconds = np.exp(np.log(summary.costs["fit_cpu"] * rows).mean(axis=(1, 2)))
     means = [shifted_geometric_mean(own) for own in summary.errors]
     for method, *place in zip(summary.methods, seconds, means, strict=True):
-        axes.scatter(*place, color=WON if method in summary.ours() else "grey", zorder=3)
-        # Of neighbours the name of the upper one goes above, that of the lower one below.
+        axes.scatter(*place, color=WON if method in summary.ours() else "gray", zorder=3)
+        # Of neighbors the name of the upper one goes above, that of the lower one below.
         near = np.array(means)[np.abs(np.log(seconds / place[0])) < NEAR]
         above, below = (near > place[1]).sum(), (near < place[1]).sum()
         beside = (6, -3) if above and below else (-4, -12) if above else (-4, 6)

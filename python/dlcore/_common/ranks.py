@@ -130,7 +130,7 @@ class Ranks:
         ]
 
     def merged(self, part: Any, merge: Callable[[Any, Any], Any]) -> Any:
-        """Return what the parts of all ranks merge to, neighbours first: the same bits on each."""
+        """Return what the parts of all ranks merge to, neighbors first: the same bits on each."""
         parts = self.of_each(part)
         while len(parts) > 1:
             parts = [reduce(merge, parts[i : i + 2]) for i in range(0, len(parts), 2)]

@@ -184,7 +184,7 @@ def column_stats(x: Array, *, comm: Any = None) -> ColumnStats:
     x : ndarray of float32 or float64, shape (rows, columns)
     comm : communicator, optional
         Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, maybe none. All
-        get the statistics of the rows of all, to the same bits: neighbours are merged first.
+        get the statistics of the rows of all, to the same bits: neighbors are merged first.
 
     Returns
     -------

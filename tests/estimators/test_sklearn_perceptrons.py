@@ -67,9 +67,7 @@ each_of_their_kinds = pytest.mark.parametrize("kind", THEIR_KINDS)
 as_they_weigh = pytest.mark.parametrize("weighted", [False, True] if THEY_WEIGH else [False])
 each_float = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 short_fits = pytest.mark.filterwarnings(
-    "ignore:Stochastic Optimizer. Maximum iterations",
-    "ignore:lbfgs failed to converge",
-    "ignore:scipy.optimize. The `disp` and `iprint`:DeprecationWarning",  # scikit-learn 1.6
+    "ignore:Stochastic Optimizer. Maximum iterations", "ignore:lbfgs failed to converge"
 )
 pytestmark = short_fits
 

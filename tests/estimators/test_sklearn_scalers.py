@@ -44,6 +44,8 @@ each_dtype = pytest.mark.parametrize("dtype", FLOATS)
 def expected_failures(scaler):
     """Return the checks that scikit-learn's class fails too."""
     failures = dict(PER_ESTIMATOR_XFAIL_CHECKS.get(type(scaler).__base__, {}))
+    if getattr(scaler, "with_mean", False):  # which scikit-learn 1.6 tries nevertheless
+        failures["check_sample_weight_equivalence_on_sparse_data"] = "sparse rows have no center"
     if not scaler.copy:
         failures["check_methods_sample_order_invariance"] = "the data change in place"
     return failures

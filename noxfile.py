@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.10.14"]
 # ///
-"""One-word commands: ``nox -s tests``, ``lint``, ``asan``, ``tsan``, ``bench``, ``docs``, ``build``."""
+"""One-word commands, such as ``nox -s tests``; ``nox -l`` lists them."""
 
 from pathlib import Path
 
@@ -46,6 +46,13 @@ def sanitize(session: nox.Session, name: str) -> None:
     """Build with a sanitizer and test; arguments after ``--`` go to pytest."""
     session.install("cmake>=3.24", "ninja", "pybind11>=3.0", ".[test]")
     session.run("python", "tests/sanitize.py", name, *session.posargs)
+
+
+@nox.session(default=False)
+def emulated(session: nox.Session) -> None:
+    """Build for the machine named after ``--`` and test under QEMU; the rest goes to pytest."""
+    session.install("cmake>=4.1", "ninja", "pip", "pybind11>=3.0")
+    session.run("python", "tests/emulated.py", *session.posargs)
 
 
 @nox.session(default=False)

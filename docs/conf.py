@@ -1,7 +1,5 @@
 """Sphinx: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``."""
 
-import contextlib
-import io
 import sys
 import traceback
 from importlib import resources
@@ -22,8 +20,10 @@ author = "the dlcore developers"
 version = release = dlcore.__version__
 extensions = [
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "public_names",
+    "see_also",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -57,6 +57,7 @@ html_static_path = [
     str(resources.files("sphinx-mathjax-offline") / "static/mathjax/tex-svg.js"),
 ]
 mathjax_path = "tex-svg.js"
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # not for outputs
 html_css_files = ["custom.css"]
 
 
@@ -65,8 +66,7 @@ def draw_pictures(app: Sphinx) -> None:  # noqa: ARG001
     for page in run_pages.pages():
         if not run_pages.is_drawn(page):
             try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    run_pages.run(page)
+                run_pages.run(page)
             except Exception:  # noqa: BLE001
                 name = page.relative_to(run_pages.DOCS).with_suffix("").as_posix()
                 logger.warning("%s", traceback.format_exc(limit=-2), location=(name, None))

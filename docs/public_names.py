@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sphinx.application import Sphinx
 
-_CODE = re.compile(r"dl\.([a-zA-Z_]\w*(?:\.[a-zA-Z_]\w*)*)")
+_CODE = re.compile(r"dl(?:core)?\.([a-zA-Z_]\w*(?:\.[a-zA-Z_]\w*)*)")
 _MEMBERS = {
     "own": [":members:"],
     "none": [],

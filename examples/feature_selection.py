@@ -1,7 +1,7 @@
 """Feature selection: an L1 penalty takes measurements out of a diagnosis.
 
 scikit-learn's breast cancer data has 30 measurements of the cell nuclei in each of 569 images. A
-network tells benign tumours from malignant ones. With an L1 penalty on its first layer, weights
+network tells benign tumors from malignant ones. With an L1 penalty on its first layer, weights
 become exactly 0; a measurement whose weights to all units are 0 is no longer needed. This is
 repeated with other splits into rows to train on and rows to test on.
 """

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from dlcore.sklearn import MLPClassifier, StandardScaler
 
 # %% [markdown]
-# The data: 569 tumours, 30 measurements of each, malignant or benign.
+# The data: 569 tumors, 30 measurements of each, malignant or benign.
 
 # %%
 X, y = load_breast_cancer(return_X_y=True)

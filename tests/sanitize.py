@@ -10,13 +10,13 @@ g++.
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-ROOT = TESTS.parent
+from support.builds import ROOT, install_package, run
+
+TESTS = ROOT / "tests"
 CXX = os.environ.get("CXX", "g++")
 
 # ThreadSanitizer does not see the barriers of libgomp, so the kernels are serial under it: what can
@@ -50,26 +50,13 @@ OPTIONS = {
 }
 
 
-def run(*command, **options):
-    print("+", *command, flush=True)
-    return subprocess.run(list(map(str, command)), check=True, **options)
-
-
 def build(name):
-    """Build the modules and copy the package beside them; return the folder to import from."""
+    """Build the modules; return the folder to import the package from."""
     folder = ROOT / "build" / name
     compiler = f"-DCMAKE_CXX_COMPILER={CXX}", f"-DPython_EXECUTABLE={sys.executable}"
     run("cmake", "--preset", name, *compiler, *SANITIZERS[name][1], cwd=ROOT)
     run("cmake", "--build", "--preset", name, "--parallel", os.cpu_count(), cwd=ROOT)
-    package = folder / "package"
-    shutil.rmtree(package, ignore_errors=True)
-    shutil.copytree(
-        ROOT / "python" / "dlcore",
-        package / "dlcore",
-        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
-    )
-    run("cmake", "--install", folder, "--prefix", package)
-    return package
+    return install_package(folder)
 
 
 def library(name):

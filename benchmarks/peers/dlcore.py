@@ -71,7 +71,7 @@ def network(case):
     return model
 
 
-def train(case, **ranks):
+def train(case, epochs=1, **ranks):
     x, y = case.data()
     model, rate = network(case), RATES[case.optimizer]
     if case.optimizer == "adam":
@@ -79,7 +79,7 @@ def train(case, **ranks):
     else:
         optimizer = library.SGD(model.parameters(), rate, momentum=MOMENTUM)
     trainer = library.Trainer(model, loss=case.loss, optimizer=optimizer, seed=0, **ranks)
-    options = {"epochs": 1, "batch_size": case.batch, "verbose": 0}
+    options = {"epochs": epochs, "batch_size": case.batch, "verbose": 0}
     return lambda: trainer.fit(x, y, **options)["loss"][-1]
 
 

@@ -79,7 +79,7 @@ class Fit(Case):
         )
 
     def fitted(self, library):
-        """Return a model that has learnt little: an epoch of a few rows."""
+        """Return a model that has learned little: an epoch of a few rows."""
         few = 4 * self.batch
         model = self.model(library).set_params(max_iter=1)
         return model.fit(*(array[:few] for array in self.data()))
@@ -97,7 +97,7 @@ class Fit(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Case):
-    """The probabilities of rows, by a network that has learnt little: rounding grows by learning."""
+    """The probabilities of rows, by a network that has learned little: rounding grows by learning."""
 
     network: Fit
     rows: int

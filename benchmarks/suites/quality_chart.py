@@ -34,11 +34,11 @@ def draw(report, path):
 
 def legend(axes, seeds):
     """Say what the panels show."""
-    dot = {"color": "grey", "marker": "o", "markersize": 4, "linestyle": ""}
+    dot = {"color": "gray", "marker": "o", "markersize": 4, "linestyle": ""}
     axes.legend(
         handles=[
             Line2D([], [], **dot, label="test score of a seed"),
-            Line2D([], [], color="grey", linewidth=0.6, label="same split and first weights"),
+            Line2D([], [], color="gray", linewidth=0.6, label="same split and first weights"),
             Line2D([], [], color="black", linewidth=1.5, label=f"mean of {seeds} seeds"),
         ],
         loc="center",
@@ -54,7 +54,7 @@ def panel(axes, rows):
     scores = np.array([row["rounds"] for row in rows.values()])  # (runs, seeds)
     runs, seeds = scores.shape
     places = np.arange(runs)[:, None] + WIDTH * (np.arange(seeds) / max(seeds - 1, 1) - 0.5)
-    axes.plot(places, scores, color="grey", linewidth=0.4, alpha=0.7, zorder=1)
+    axes.plot(places, scores, color="gray", linewidth=0.4, alpha=0.7, zorder=1)
     ticks = []
     for own, x, run in zip(scores, places, rows, strict=True):
         label, color = RUNS[run]

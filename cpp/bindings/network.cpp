@@ -132,8 +132,15 @@ class step_of {
   void resume() { step_.resume(); }
   bool is_pending() const { return step_.is_pending(); }
   void undo() { step_.undo(); }
-  void share_with(const ranks& between, const py::object& gather) {
-    ranks_ = between, gather_ = gather;
+  void share_with(const ranks& between, const py::object& gather, const py::tuple& memory) {
+    ranks_ = between, gather_ = gather, memory_ = memory;
+    std::vector<unsigned char*> parts;
+    std::ptrdiff_t bytes = 0;
+    for (const auto& part : memory) {
+      auto array = py::reinterpret_borrow<py::array_t<unsigned char>>(part);
+      parts.push_back(array.mutable_data()), bytes = array.size();
+    }
+    if (!parts.empty()) ranks_.set_memory(std::move(parts), bytes);
     step_.share_with(&ranks_);
   }
 
@@ -206,6 +213,7 @@ class step_of {
   std::vector<std::int64_t> order_;
   ranks ranks_;
   py::object gather_ = py::none();
+  py::tuple memory_;
   py::object update_ = py::none();  // the description of the update in `epoch_`
   epoch_spec<T> epoch_{};
 
@@ -230,9 +238,11 @@ class step_of {
       ranks_.set_gather([&](unsigned char* own, unsigned char* all, std::ptrdiff_t bytes) {
         const auto gather = [&] {
           try {
-            call_python(gather_,
-                        py::make_tuple(py::memoryview::from_memory(own, bytes),
-                                       py::memoryview::from_memory(all, bytes * ranks_.size())));
+            call_python(gather_, !memory_.empty()
+                                     ? py::tuple()
+                                     : py::make_tuple(py::memoryview::from_memory(own, bytes),
+                                                      py::memoryview::from_memory(
+                                                          all, bytes * ranks_.size())));
           } catch (...) {
             error = std::current_exception();
           }
@@ -304,11 +314,14 @@ class py_training_step {
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
   // Ranks that make the same runs: `gather(own, all)` is given the bytes of this one, and gives
-  // those of all. Nanoseconds of a message and a byte of it.
+  // those of all; with `memory` of each that all read, `gather()` waits for all. Nanoseconds of a
+  // message and a byte of it.
   void share_with(std::ptrdiff_t rank, std::ptrdiff_t size, const py::object& gather,
-                  double message, double byte) {
-    if (rank < 0 || rank >= size) throw py::value_error("share_with: no such rank");
-    std::visit([&](auto& s) { s->share_with(ranks(rank, size, message, byte), gather); }, step_);
+                  double message, double byte, const py::tuple& memory) {
+    if (rank < 0 || rank >= size || (!memory.empty() && std::ptrdiff_t(memory.size()) != size))
+      throw py::value_error("share_with: no such rank");
+    const ranks between(rank, size, message, byte);
+    std::visit([&](auto& s) { s->share_with(between, gather, memory); }, step_);
   }
   py::object run_batch(const py::object& x, const py::object& y, std::uint64_t key, double steps,
                        double scale, const py::object& squared_norms) {
@@ -359,7 +372,7 @@ void bind_network(py::module_& m) {
       .def_property_readonly("is_pending", &py_training_step::is_pending)
       .def("undo", &py_training_step::undo)
       .def("share_with", &py_training_step::share_with, arg("rank"), arg("size"), arg("gather"),
-           arg("message"), arg("byte"))
+           arg("message"), arg("byte"), arg("memory"))
       .def("run", &py_training_step::run, arg("epoch"))
       .def("run_batch", &py_training_step::run_batch, arg("x"), arg("y"), arg("key"), arg("steps"),
            arg("scale") = 1.0, arg("squared_norms") = py::none())

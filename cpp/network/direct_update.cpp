@@ -162,18 +162,17 @@ void direct_update<T>::each_task(double nanoseconds, const F& f, ranks* between)
     if (tasks_[i].packed || net_.layers[tasks_[i].layer_index]->learns()) f(tasks_[i], i);
   };
   if (!between) return step_region(std::ptrdiff_t(tasks_.size()), nanoseconds, run, costs_);
-  const int rank = int(between->rank()), size = int(between->size());
-  const std::ptrdiff_t begin = costs_(rank, size), end = costs_(rank + 1, size);
-  step_region(end - begin, nanoseconds / size, [&](std::ptrdiff_t i) { run(begin + i); });
+  const std::ptrdiff_t rank = between->rank(), begin = between->begin_of(costs_, rank);
+  step_region(between->begin_of(costs_, rank + 1) - begin, nanoseconds / double(between->size()),
+              [&](std::ptrdiff_t i) { run(begin + i); });
 }
 
 template <class T>
 template <class F>
 void direct_update<T>::each_shared(const ranks& between, const F& f) {
-  const int size = int(between.size());
-  for (int rank = 0; rank < size; ++rank)
-    for (std::ptrdiff_t i = costs_(rank, size); i < costs_(rank + 1, size); ++i)
-      f(std::ptrdiff_t(rank), tasks_[i], i);
+  for (std::ptrdiff_t rank = 0, i = 0; rank < between.size(); ++rank)
+    for (const std::ptrdiff_t end = between.begin_of(costs_, rank + 1); i < end; ++i)
+      f(rank, tasks_[i], i);
 }
 
 template <class T>
@@ -196,8 +195,8 @@ void direct_update<T>::exchange_values(bool has_squares) {
       if (p->of.of) m.add(rank, p->of.of->value + p->at.begin, p->at.size());
   });
   between_->exchange(m);
-  const int rank = int(between_->rank()), size = int(between_->size());
-  const std::ptrdiff_t begin = costs_(rank, size), end = costs_(rank + 1, size);
+  const std::ptrdiff_t begin = between_->begin_of(costs_, between_->rank());
+  const std::ptrdiff_t end = between_->begin_of(costs_, between_->rank() + 1);
   each_task(double(size_) * 2, [&](const task& own, std::ptrdiff_t i) {
     if (i >= begin && i < end) return;
     if (own.packed) own.packed->take_values(own.part);

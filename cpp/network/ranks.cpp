@@ -36,22 +36,27 @@ void ranks::exchange(const message& m) {
     most = std::max(most, bytes);
     places.emplace_back(runs);
   }
-  for (std::ptrdiff_t begin = 0; begin < most; begin += piece) {
-    const std::ptrdiff_t bytes = std::min(piece, most - begin);
-    own_.resize(std::size_t(bytes)), all_.resize(std::size_t(bytes * size_));
-    unsigned char* to = own_.data();
+  for (std::ptrdiff_t begin = 0; begin < most; begin += piece_) {
+    const std::ptrdiff_t bytes = std::min(piece_, most - begin);
+    if (memory_.empty()) own_.resize(std::size_t(bytes)), all_.resize(std::size_t(bytes * size_));
+    // Others may read the half before this one still.
+    const std::ptrdiff_t half = begin / piece_ % 2 * piece_;
+    unsigned char* const own = memory_.empty() ? own_.data() : memory_[rank_] + half;
+    unsigned char* to = own;
     places[std::size_t(rank_)].each(bytes, [&](const unsigned char* from, std::size_t n) {
       std::memcpy(to, from, n), to += n;
     });
-    gather_(own_.data(), all_.data(), bytes);
+    gather_(own, all_.data(), bytes);
     for (std::ptrdiff_t rank = 0; rank < size_; ++rank) {
-      const unsigned char* from = all_.data() + rank * bytes;
       if (rank == rank_) continue;
+      const unsigned char* from =
+          memory_.empty() ? all_.data() + rank * bytes : memory_[rank] + half;
       places[std::size_t(rank)].each(bytes, [&](unsigned char* place, std::size_t n) {
         std::memcpy(place, from, n), from += n;
       });
     }
   }
+  if (!memory_.empty()) gather_(nullptr, nullptr, 0);  // all have read
 }
 
 }  // namespace dlcore

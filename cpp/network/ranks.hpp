@@ -27,6 +27,11 @@ class ranks {
   std::ptrdiff_t rank() const { return rank_; }
   std::ptrdiff_t size() const { return size_; }
   void set_gather(gather_function gather) { gather_ = std::move(gather); }
+  // Memory of so many bytes of each rank, which all of them read: a gather then is a meeting of
+  // all, after which the others may read what each has written.
+  void set_memory(std::vector<unsigned char*> memory, std::ptrdiff_t bytes) {
+    memory_ = std::move(memory), piece_ = bytes / 2;
+  }
   // Whether work of so many nanoseconds pays for two messages of so many bytes together.
   bool pays(double nanoseconds, double bytes) const {
     return size_ > 1 && nanoseconds * (1 - 1 / double(size_)) > 2 * message_ + byte_ * bytes;
@@ -34,6 +39,9 @@ class ranks {
   // The first of so many chunks that a rank computes; the rest begins with the next rank's.
   std::ptrdiff_t begin_of(std::ptrdiff_t chunks, std::ptrdiff_t rank) const {
     return chunks * rank / size_;
+  }
+  std::ptrdiff_t begin_of(const dealt& chunks, std::ptrdiff_t rank) const {
+    return chunks(int(rank), int(size_));
   }
 
   // Memory that ranks have filled, each its own, at the same places on all of them.
@@ -60,13 +68,12 @@ class ranks {
 
  private:
   class cursor;
-  // Bytes of a rank that go at a time, so that the caches hold what is copied.
-  static constexpr std::ptrdiff_t piece = 1 << 19;
-
   std::ptrdiff_t rank_ = 0, size_ = 1;
   double message_ = 0, byte_ = 0;
   gather_function gather_;
+  std::ptrdiff_t piece_ = 1 << 19;  // bytes of a rank that go at a time: the caches hold them
   std::vector<unsigned char> own_, all_;
+  std::vector<unsigned char*> memory_;
 };
 
 }  // namespace dlcore

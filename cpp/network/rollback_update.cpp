@@ -45,9 +45,8 @@ void rollback_update<T>::add_gradients(std::ptrdiff_t n, ranks* between) {
   const bool add = is_pending_ && accumulate_;
   std::atomic<bool> finite{true};
   const std::ptrdiff_t count = std::ptrdiff_t(parts_.size());
-  const std::ptrdiff_t begin = between ? costs_(int(between->rank()), int(between->size())) : 0;
-  const std::ptrdiff_t end =
-      between ? costs_(int(between->rank()) + 1, int(between->size())) : count;
+  const std::ptrdiff_t begin = between ? between->begin_of(costs_, between->rank()) : 0;
+  const std::ptrdiff_t end = between ? between->begin_of(costs_, between->rank() + 1) : count;
   step_region(end - begin, net_.cost() * double(n), [&](std::ptrdiff_t i) {
     const part& own = parts_[begin + i];
     if (!own.of->learns()) return;
@@ -68,10 +67,9 @@ template <class T>
 void rollback_update<T>::exchange_gradients(ranks& between, bool& is_finite) const {
   ranks::message m(between);
   std::vector<unsigned char> finite(std::size_t(between.size()), is_finite);
-  for (std::ptrdiff_t rank = 0; rank < between.size(); ++rank) {
+  for (std::ptrdiff_t rank = 0, i = 0; rank < between.size(); ++rank) {
     m.add(rank, finite.data() + rank, 1);
-    const std::ptrdiff_t end = costs_(int(rank) + 1, int(between.size()));
-    for (std::ptrdiff_t i = costs_(int(rank), int(between.size())); i < end; ++i) {
+    for (const std::ptrdiff_t end = between.begin_of(costs_, rank + 1); i < end; ++i) {
       const layer<T>& own = *parts_[i].of;
       const auto add = [&](T* gradient, auto at) {
         if (gradient) m.add(rank, gradient + at.begin, at.size());

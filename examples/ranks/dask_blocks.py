@@ -1,4 +1,4 @@
-"""Rows in blocks of a Dask array: learnt block by block, and predicted by all workers at once.
+"""Rows in blocks of a Dask array: learned block by block, and predicted by all workers at once.
 
     python examples/ranks/dask_blocks.py
 

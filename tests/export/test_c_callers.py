@@ -25,7 +25,7 @@ def blocks(language):
 def page(tmp_path_factory):
     """Run the page; return the folder of its headers, and the probabilities of its example."""
     folder = tmp_path_factory.mktemp("deploy")
-    names = run_pages.run(PAGE, folder)
+    names = run_pages.run(PAGE, folder).names
     row = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
     return folder, names["pipeline"].predict_proba(row)[0]
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore._common.ranks import RankError
 from support.ranks import on_ranks
 
 RNG = np.random.default_rng(0)
@@ -63,10 +62,10 @@ def test_an_error_of_one_rank_is_one_of_all():
             np.nan_to_num(X).astype("i8" if comm.rank else "f8"), comm=comm
         ),
     )
+    assert isinstance(first, TypeError)
     assert isinstance(second, TypeError)
-    assert isinstance(first, RankError)
-    assert str(second) in str(first)
-    assert "rank 1 of 2" in str(first)
+    assert str(first) == str(second)
+    assert str(first).startswith("rank 1 of 2: column_stats: ")
 
 
 COLUMNWISE = {
@@ -111,8 +110,8 @@ def test_bins_by_trees_need_the_target_of_each_rank():
     first, second = on_ranks(
         2, lambda comm: encoding.fit(own(X, comm), Y[:3] if comm.rank else own(Y, comm), comm=comm)
     )
-    assert str(second) == "PiecewiseLinearEncoding.fit: y must have shape (320,), got (3,)"
-    assert "rank 1 of 2" in str(first)
+    said = "rank 1 of 2: PiecewiseLinearEncoding.fit: y must have shape (320,), got (3,)"
+    assert [str(first), str(second)] == [said] * 2
 
 
 @pytest.mark.parametrize("kind", MERGED)
@@ -148,7 +147,7 @@ def test_rows_that_do_not_fit_are_an_error_on_all_ranks(kind):
             before = values(normalizer.stats_)
             try:
                 normalizer.fit(rows[comm.rank], comm=comm)
-            except (RankError, TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 return str(error), values(normalizer.stats_) == before
             return None
 
@@ -157,7 +156,7 @@ def test_rows_that_do_not_fit_are_an_error_on_all_ranks(kind):
     for name, rows in cases.items():
         for error, is_as_before in refit(rows):
             assert is_as_before, name
-            assert error.startswith(f"{type(ALL[kind]()).__name__}.fit"), name
+            assert f"{type(ALL[kind]()).__name__}.fit" in error, name
 
 
 @pytest.mark.parametrize("kind", MERGED)

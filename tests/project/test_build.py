@@ -19,9 +19,10 @@ pytestmark = [
 ]
 
 
-def configure(folder, flags):
+def configure(folder, flags, *definitions):
+    given = f"-DPython_EXECUTABLE={sys.executable}", *definitions
     return subprocess.run(
-        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"],
+        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *given],
         env=os.environ | {"CXXFLAGS": flags},
         capture_output=True,
         text=True,
@@ -55,3 +56,13 @@ def test_fast_arithmetic_of_the_environment_is_taken_back(tmp_path):
         rest = line.rpartition("-Ofast")[2]
         for flag in ("-O3", "-fno-fast-math", "-fno-finite-math-only", "-ffp-contract=off"):
             assert flag in rest, line
+
+
+def test_without_headers_it_says_what_to_install(tmp_path):
+    run = configure(tmp_path / "build", "", f"-DPython_INCLUDE_DIR={tmp_path / 'missing'}")
+    assert run.returncode != 0
+    first, message = run.stderr.split("\n", 1)
+    assert first.startswith("CMake Error at CMakeLists.txt")
+    words = " ".join(message.split())
+    assert words.startswith(f"There is no Python.h for {Path(sys.executable).parent}")
+    assert "python3-dev on Debian" in words

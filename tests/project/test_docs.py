@@ -9,15 +9,17 @@ from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import dlcore
+import glossary
+import notebooks
 import run_pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = run_pages.pages()
-GLOSSARY = DOCS / "glossary.md"
 
 
 def each(pages):
@@ -48,16 +50,11 @@ def slugs(page):
     return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
 
 
-def glossary():
-    """List the rows of the glossary's tables: term, function, example, test."""
-    lines = [line for line in GLOSSARY.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [row for row in rows if row[0] != "Term" and set(row[0]) - set("-: ")]
-
-
 @each([page for page in PAGES if run_pages.blocks(page)])
-def test_page_runs_and_draws_its_pictures(page, tmp_path):
-    run_pages.run(page, tmp_path)
+def test_page_runs_prints_and_draws_what_it_shows(page, tmp_path):
+    printed = run_pages.run(page, tmp_path).printed
+    for block, output in zip(run_pages.blocks(page), printed, strict=True):
+        assert run_pages.agree(block.output, output), f"{page}:{block.line} prints\n{output}"
     made = {p.name for p in tmp_path.iterdir()}
     assert run_pages.pictures(page) <= made
     assert all((tmp_path / name).stat().st_size > 5000 for name in run_pages.pictures(page))
@@ -65,7 +62,7 @@ def test_page_runs_and_draws_its_pictures(page, tmp_path):
 
 @each([*PAGES, ROOT / "README.md"])
 def test_blocks_compile(page):
-    for line, code in run_pages.blocks(page):
+    for line, code, _ in run_pages.blocks(page):
         assert page.read_text(encoding="utf-8").splitlines()[line - 1] == code.splitlines()[0]
         compile(code, f"{page}:{line}", "exec")
 
@@ -79,6 +76,51 @@ def test_a_traceback_shows_the_line_of_the_page(tmp_path):
         run_pages.run(page, tmp_path)
     last = error.traceback[-1]
     assert (Path(last.path), last.lineno + 1) == (page, 9)
+
+
+@each(notebooks.pages())
+def test_a_notebook_has_the_blocks_of_its_page(page):
+    made = notebooks.notebook(page)
+    nbformat.validate(made)
+    code = [(c.source, [o.text for o in c.outputs]) for c in made.cells if c.cell_type == "code"]
+    blocks = [(b.code.rstrip("\n"), [b.output] * bool(b.output)) for b in run_pages.blocks(page)]
+    assert code == blocks
+    text = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
+    assert text.startswith("# ")
+    assert "{figure}" not in text
+    assert "../" not in text
+    assert all(f"]({name})" in text for name in run_pages.pictures(page))
+
+
+PRINTS = "# Title\n\n```python\nprint('loss', 0.5)\n```\n{}\nText\n\n```python\nx = 1\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("loss 0.512\n", "loss  0.533\n", True),  # what rounding makes of a training
+        ("loss 0.512\n", "loss 0.633\n", False),
+        ("epoch 30\n", "epoch 31\n", True),
+        ("epoch 3\n", "epoch 4\n", False),
+        ("loss 0.5\n", "val_loss 0.5\n", False),
+        ("loss 0.5\n", "loss 0.5 0.5\n", False),
+        ("loss 0.5\n", "loss -0.5\n", False),
+        ("loss 0.5\n", "loss nan\n", False),
+        ("", "loss 0.5\n", False),
+        ("loss 0.5\n", "", False),
+    ],
+)
+def test_outputs_agree_but_for_rounding(shown, printed, same):
+    assert run_pages.agree(shown, printed) == same
+
+
+@pytest.mark.parametrize("output", ["", "\n```text\nlos 0.5\n```\n"], ids=["none", "stale"])
+def test_outputs_are_written_below_their_block(output, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PRINTS.format(output), "utf-8")
+    run_pages.show(page, run_pages.run(page, tmp_path).printed)
+    assert page.read_text("utf-8") == PRINTS.format("\n```text\nloss 0.5\n```\n")
+    assert [block.output for block in run_pages.blocks(page)] == ["loss 0.5\n", ""]
 
 
 @each_page
@@ -145,17 +187,16 @@ def test_every_public_name_is_in_the_api_reference():
 
 
 def test_the_glossary_has_no_empty_cell():
-    rows = glossary()
+    rows = glossary.rows()
     assert len(rows) > 80
-    assert [row for row in rows if len(row) != 4 or not all(row)] == []
+    assert [row for row in rows if not all(row)] == []
     terms = [row[0] for row in rows]
     assert len(set(terms)) == len(terms)
 
 
 def test_the_glossary_names_functions_examples_and_tests():
     wrong = []
-    for row in glossary():
-        term, function, example, test = row
+    for term, _, function, example, test in glossary.rows():
         if "`dl" not in function:
             wrong.append(f"{term}: no function in {function!r}")
         if not re.search(r"\]\(guide/\w+\.md#[\w-]+\)", example):
@@ -167,6 +208,31 @@ def test_the_glossary_names_functions_examples_and_tests():
             path = ROOT / "tests" / place
             if not path.exists() or f"def {name}(" not in path.read_text(encoding="utf-8"):
                 wrong.append(f"{term}: there is no {file}::{name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_names_of_the_glossary_lead_to_the_guide():
+    sections = glossary.sections()
+    assert sections["dlcore.relu"] == [("ReLU", "guide/activations", "relu")]
+    assert ("Elastic net", "guide/regularization", "elastic-net") in sections["dlcore.Adam"]
+    assert "dlcore.sklearn.TabularClassifier" in sections
+
+
+BRITISH = re.compile(
+    r"\b\w*(?:(?:learnt|colour|favour|behaviour|neighbour|tumour|grey|centre|licence)\w*"
+    r"|(?:al|im|it|ar|er|or|ly|an|gn)(?:ise[ds]?|ising|isation)|analyse[ds]?)\b",
+    re.IGNORECASE,
+)
+
+
+def test_spelling_is_american():
+    files = [*PAGES, *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
+    files += [*(ROOT / "python").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    wrong = [
+        f"{file.relative_to(ROOT)}: {word}"
+        for file in files
+        for word in set(BRITISH.findall(file.read_text(encoding="utf-8")))
+    ]
     assert not wrong, "\n".join(wrong)
 
 

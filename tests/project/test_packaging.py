@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import dlcore
+from dlcore._common import tree
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(dlcore.__file__).parent
@@ -41,6 +42,35 @@ def test_package_holds(name):
 def test_license_and_readme_are_in_the_metadata():
     assert DISTRIBUTION.metadata["License-Expression"] == "BSD-3-Clause"
     assert "## Train a network" in DISTRIBUTION.metadata.get_payload()
+
+
+@pytest.mark.parametrize("source", [None, "https://forge.example/dlcore"])
+def test_the_page_on_pypi_has_no_relative_link(source):
+    page = runpy.run_path(str(ROOT / "packaging" / "pypi_readme.py"))["page"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = page(text, "1.2.3", source)
+    relative = re.compile(r"\]\((?!https?://)")
+    assert relative.search(text)
+    assert not relative.search(made)
+    if source:
+        assert "[BSD-3-Clause](https://forge.example/dlcore/blob/v1.2.3/LICENSE)" in made
+        assert "(https://forge.example/dlcore/raw/v1.2.3/docs/speed.png)" in made
+    else:
+        assert "BSD-3-Clause (`LICENSE`)" in made
+        assert "speed.png" not in made
+
+
+def test_the_conda_recipe_asks_for_what_the_wheel_asks_for():
+    recipe = (ROOT / "packaging" / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = pyproject["build-system"]["requires"] + pyproject["project"]["dependencies"]
+    for requirement in map(Requirement, needed):
+        assert f"- {requirement.name} {requirement.specifier}\n" in recipe
+
+
+def test_the_promise_about_model_files_names_the_format_that_is_written():
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert f"has the number of its format, now {tree.FORMAT}.\n" in page
 
 
 def test_version_comes_from_one_place():

@@ -1,16 +1,16 @@
-"""The README's Python examples run as they are printed."""
+"""The README's Python examples run as they are printed, each by itself, and print what is shown."""
 
-import re
 from pathlib import Path
 
 import pytest
 
+import run_pages
+
 README = Path(__file__).parents[2] / "README.md"
-EXAMPLE = re.compile(r"^## (.*?)\n\n```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-EXAMPLES = dict(EXAMPLE.findall(README.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("title", [*EXAMPLES])
-def test_example_runs(title, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", run_pages.blocks(README), ids=lambda block: f"line {block.line}")
+def test_example_runs(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # where an example may write
-    exec(compile(EXAMPLES[title], str(README), "exec"), {})  # noqa: S102
+    exec(compile(block.code, str(README), "exec"), {})  # noqa: S102
+    assert run_pages.agree(block.output, capsys.readouterr().out)

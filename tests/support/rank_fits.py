@@ -3,12 +3,16 @@
 import numpy as np
 
 import dlcore as dl
+from dlcore._common import shared_memory
 from dlcore.training._ranks import SharedWork
 
 
 def share_all():
-    """Share every batch, as if messages took no time."""
-    SharedWork.measured = classmethod(lambda cls, ranks: cls(ranks, 0.0, 0.0))
+    """Share every batch, as if messages took no time, and in many pieces where memory is shared."""
+    shared_memory._SIZE = 1 << 12
+    SharedWork.measured = classmethod(
+        lambda cls, ranks: cls(ranks, 0.0, 0.0, ranks.shared_memory())
+    )
 
 
 def fit(comm, *, epochs=4, verbose=0, **options):

@@ -9,7 +9,6 @@ import pytest
 import scipy.sparse
 
 import dlcore as dl
-from dlcore._common.ranks import RankError
 from dlcore.training import _dataset
 from support.ranks import on_ranks
 
@@ -227,9 +226,8 @@ def test_a_rank_that_fails_leaves_the_file_as_it_was(failing, tmp_path):
     errors = on_ranks(
         2, lambda comm: dl.predict(Failing(comm.rank), X, path, batch_size=100, comm=comm)
     )
-    assert isinstance(errors[failing], FloatingPointError)
-    assert isinstance(errors[1 - failing], RankError)
-    assert f"rank {failing} of 2: FloatingPointError: too hot" in str(errors[1 - failing])
+    assert all(isinstance(error, FloatingPointError) for error in errors)
+    assert [str(error) for error in errors] == [f"rank {failing} of 2: too hot"] * 2
     np.testing.assert_array_equal(np.load(path), Y[:7])
     assert os.listdir(tmp_path) == ["y.npy"]
 

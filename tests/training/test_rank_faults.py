@@ -23,6 +23,7 @@ sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import numpy as np
 from mpi4py import MPI
 import dlcore as dl
+from dlcore._common.shared_memory import SharedMemory
 from support.rank_fits import fit, share_all
 
 share_all()
@@ -33,6 +34,7 @@ SHARED = (
     BEGIN
     + """
 np.save(f"{folder}/{comm.rank}.npy", fit(comm))
+assert len(SharedMemory.of(comm).parts) == comm.size
 if comm.rank == 0:
     config = dl.show_config("dicts")["threads"]
     print(config["number"], config["source"])

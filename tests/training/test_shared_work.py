@@ -343,3 +343,38 @@ def test_a_loss_of_ones_own_is_computed_on_all_ranks():
 def test_what_is_no_communicator(comm):
     with pytest.raises(TypeError, match="comm must be a communicator such as mpi4py"):
         dl.Trainer(deep(), loss="cross_entropy", comm=comm)
+
+
+def test_batches_of_a_loop_of_ones_own_begin_from_the_weights_and_draws_of_rank_0():
+    x, y = data()
+
+    def learn(comm=None, rank=0):
+        model = deep()
+        if rank:
+            model.flat[:] = 0.01 * rank
+        adam = dl.Adam(model.parameters(), lr=0.01)
+        trainer = dl.Trainer(model, loss="cross_entropy", optimizer=adam, seed=rank, comm=comm)
+        losses = [trainer.train_on_batch(x[i : i + 100], y[i : i + 100]) for i in (0, 100, 200)]
+        trainer.fit(x, y, epochs=1, batch_size=100, verbose=0)
+        losses.append(trainer.train_on_batch(x[:100], y[:100]))
+        return losses, model.flat.tobytes()
+
+    for size in SIZES:
+        assert on_ranks(size, lambda comm: learn(comm, comm.rank)) == [learn()] * size
+
+
+def test_a_batch_that_is_not_as_it_should_be_on_one_rank_is_an_error_on_all():
+    x, y = data()
+
+    def learn(comm):
+        model = deep()
+        trainer = dl.Trainer(model, loss="cross_entropy", optimizer="adam", seed=0, comm=comm)
+        trainer.train_on_batch(x, y)
+        before = model.flat.copy()
+        with pytest.raises(ValueError, match="rank 1"):
+            trainer.train_on_batch(x[:, : 7 - comm.rank], y)
+        with pytest.raises(ValueError, match="rank 1"):
+            trainer.train_on_batch(x, y[::-1] if comm.rank else y)
+        np.testing.assert_array_equal(model.flat, before)
+
+    assert on_ranks(2, learn) == [None, None]

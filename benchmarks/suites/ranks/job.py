@@ -50,10 +50,10 @@ class Job:
             self._reply()  # once they are ready, so that they leave the cores to others
             weakref.finalize(self, stack.pop_all().close)
 
-    def epoch(self):
-        """Train an epoch; return the seconds that it takes, and its mean loss."""
+    def fit(self):
+        """Train some epochs; return the seconds that they take, and the mean loss of the last."""
         for pipe in self._pipes:
-            pipe.write(b"epoch\n")
+            pipe.write(b"fit\n")
         seconds, loss = map(float, self._reply().split())
         return {"seconds": seconds, "result": loss}
 

@@ -54,7 +54,7 @@ def draw(records, path):
         for size in caches():
             n = size / moved[kernel] / 4
             if 10 <= n <= 10**7:
-                axes.axvline(n, color="grey", linewidth=0.8, linestyle=":")
+                axes.axvline(n, color="gray", linewidth=0.8, linestyle=":")
     for axes in grid.flat[len(kernels) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
@@ -77,7 +77,7 @@ def draw(records, path):
         for threads, line in LINES.items()
     ]
     handles.append(
-        Line2D([], [], color="grey", linestyle=":", label="the float32 data fill a cache")
+        Line2D([], [], color="gray", linestyle=":", label="the float32 data fill a cache")
     )
     figure.legend(handles=handles, loc="outside upper center", ncols=7, fontsize=9)
     save(figure, path, 110)

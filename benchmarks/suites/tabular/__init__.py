@@ -1,4 +1,4 @@
-"""How well tables are learnt, beside other libraries' estimators, and at what cost.
+"""How well tables are learned, beside other libraries' estimators, and at what cost.
 
 Real tables from packages on PyPI, the same splits for all, each fit in a process of its own, and
 results that are appended to a file, so that a campaign of many hours may be interrupted.

@@ -28,8 +28,8 @@ def by_time(axes, summary):
     means = [shifted_geometric_mean(own) for own in summary.errors]
     for rank, i in enumerate(np.argsort(seconds)):
         method, place = summary.methods[i], (seconds[i], means[i])
-        axes.scatter(*place, color=WON if method in summary.ours() else "grey", zorder=3)
-        # Those of one speed are neighbours, whose names go above and below.
+        axes.scatter(*place, color=WON if method in summary.ours() else "gray", zorder=3)
+        # Those of one speed are neighbors, whose names go above and below.
         beside = (-4, 6) if rank % 2 else (-4, -12)
         axes.annotate(method, place, beside, textcoords="offset points", fontsize=8)
     axes.set_xscale("log")

@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Where a table is, and what is to be learnt from it."""
+    """Where a table is, and what is to be learned from it."""
 
     name: str
     package: tuple[str, str]
@@ -270,7 +270,7 @@ DATASETS = {
             says="whether the state of a radiator is not normal",
         ),
         Bundled(name="wine", says="the grower of a wine, of three"),
-        Bundled(name="breast_cancer", says="whether a tumour is malignant"),
+        Bundled(name="breast_cancer", says="whether a tumor is malignant"),
         Bundled(name="diabetes", regression=True, says="the progress of a disease in a year"),
     )
 }

@@ -11,14 +11,15 @@ import pickle
 import sys
 import time
 import traceback
-from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from dlcore._common.shared_memory import SharedMemory
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from dlcore._common.typing import Array
 
@@ -95,6 +96,10 @@ class Ranks:
         """Give ``out`` the bytes of all ranks, one after the other."""
         self._comm.Allgather(np.frombuffer(own, np.uint8), np.frombuffer(out, np.uint8))
 
+    def shared_memory(self) -> SharedMemory | None:
+        """Return memory through which ranks of one machine exchange; None where MPI has none."""
+        return SharedMemory.of(self._comm)
+
     def sum(self, array: Array) -> Array:
         """Return the sum over all ranks of arrays of the same shape and dtype."""
         array = np.ascontiguousarray(array)
@@ -125,7 +130,7 @@ class Ranks:
         ]
 
     def merged(self, part: Any, merge: Callable[[Any, Any], Any]) -> Any:
-        """Return what the parts of all ranks merge to, neighbours first: the same bits on each."""
+        """Return what the parts of all ranks merge to, neighbors first: the same bits on each."""
         parts = self.of_each(part)
         while len(parts) > 1:
             parts = [reduce(merge, parts[i : i + 2]) for i in range(0, len(parts), 2)]
@@ -156,31 +161,12 @@ class Ranks:
         first = next(iter(given), 0)
         for rank, own in given.items():
             if own != given[first]:
-                raise ValueError(
-                    f"{what} must be the same on all ranks: {given[first]} on rank {first}, "
-                    f"{own} on rank {rank}"
+                raise on_all(
+                    ValueError(
+                        f"{what} must be the same on all ranks: {given[first]} on rank {first}, "
+                        f"{own} on rank {rank}"
+                    )
                 )
-
-    @contextmanager
-    def all_or_none(self, what: str) -> Iterator[None]:
-        """Do something that may fail on one rank, without exchanges, and fail on all ranks then.
-
-        Raises
-        ------
-        RankError
-            Where it did not fail on this rank.
-        """
-        error = None
-        try:
-            yield
-        except Exception as caught:  # noqa: BLE001 - raised once all ranks know
-            error = caught
-        failures = self.of_each(None if error is None else described(error))
-        if error is not None:
-            raise on_all(error)
-        for rank, failure in enumerate(failures):
-            if failure is not None:
-                raise on_all(RankError(f"{what} failed on rank {rank} of {self.size}: {failure}"))
 
     def end_job(self, error: BaseException) -> None:
         """Say what failed on this rank, and end all others, which wait for it."""

@@ -258,9 +258,10 @@ class TrainingStep:
         self,
         rank: int,
         size: int,
-        gather: Callable[[memoryview, memoryview], object],
+        gather: Callable[[memoryview, memoryview], object] | Callable[[], object],
         message: float,
         byte: float,
+        memory: tuple[Array, ...],
     ) -> None: ...
     # What went wrong: "loss", "gradient", "parameters" or "label", or "".
     def run(self, epoch: EpochSpec) -> str: ...

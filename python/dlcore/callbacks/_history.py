@@ -237,7 +237,7 @@ def _copied(lists: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def smoothed(values: list[float], past: float) -> Array:
-    """Exponential moving average without the bias towards its first value, 0.
+    """Exponential moving average without the bias toward its first value, 0.
 
     Notes
     -----

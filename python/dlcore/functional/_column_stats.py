@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import as_array
 from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
@@ -183,7 +184,7 @@ def column_stats(x: Array, *, comm: Any = None) -> ColumnStats:
     x : ndarray of float32 or float64, shape (rows, columns)
     comm : communicator, optional
         Ranks, such as ``mpi4py.MPI.COMM_WORLD``, each of which gives rows of its own, maybe none. All
-        get the statistics of the rows of all, to the same bits: neighbours are merged first.
+        get the statistics of the rows of all, to the same bits: neighbors are merged first.
 
     Returns
     -------
@@ -206,7 +207,7 @@ def column_stats(x: Array, *, comm: Any = None) -> ColumnStats:
     if comm is None:
         return stats_of(name, x)
     ranks = Ranks(comm)
-    with ranks.all_or_none(name):
+    with raised_on_all(ranks):
         stats = stats_of(name, x)
     ranks.check_same(f"{name}: the number of columns of x", len(stats.count))
     merged: ColumnStats = ranks.merged(stats, ColumnStats.merge)

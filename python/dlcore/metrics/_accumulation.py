@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class AccumulatedMetric:
         if comm is None:
             return self.of_state(self.begin(y_true, outputs, weight))
         ranks = Ranks(comm)
-        with ranks.all_or_none("metric"):
+        with raised_on_all(ranks):
             state = self.begin(y_true, outputs, weight)
         return self.of_state(ranks.merged(state, self.join))
 

@@ -279,7 +279,7 @@ class ImageTransform:
 
 def _color_matrices(values: dict[str, Array]) -> Array:
     """Matrices of shape (n, 3, 3) from which rows (red, green, blue) get saturation and hue."""
-    # Positive turns red towards green, which is clockwise in the plane of I and Q.
+    # Positive turns red toward green, which is clockwise in the plane of I and Q.
     angle, factor = np.radians(values["hue"]), values["saturation"]
     matrices = np.zeros((len(angle), 3, 3))
     matrices[:, 0, 0] = 1

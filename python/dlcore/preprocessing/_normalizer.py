@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import as_array
 from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
@@ -193,7 +194,7 @@ def known_of_ranks(
     An error of one rank is one of all.
     """
     own = None
-    with ranks.all_or_none(function):
+    with raised_on_all(ranks):
         array = as_array(x, f"{function}: x")
         if array.shape[:1] == (0,):
             stats_of(function, x)  # which checks it

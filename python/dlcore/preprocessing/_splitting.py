@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import as_array
 from dlcore._common.optional import require
 from dlcore._common.ranks import Ranks
@@ -111,7 +112,7 @@ def train_val_test_split(
         parts = _parts(_length(x), sizes, classes, groups, seed)
     else:
         ranks = Ranks(comm)
-        with ranks.all_or_none("train_val_test_split"):
+        with raised_on_all(ranks):
             x, y, classes, groups = _checked(x, y, stratify, groups)
         parts = _parts_of_rank(ranks, _length(x), sizes, classes, groups, seed)
     return Split(*(_taken(x, part) for part in parts), *(_taken(y, part) for part in parts))

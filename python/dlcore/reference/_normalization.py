@@ -154,7 +154,7 @@ def _standardized(
 def _update(
     running_mean: Array, running_var: Array, x: Array, axes: tuple[int, ...], momentum: float
 ) -> None:
-    """Move the running statistics towards those of the batch, the variance without bias."""
+    """Move the running statistics toward those of the batch, the variance without bias."""
     n = x.size // max(1, x.shape[1])
     if n < 2:
         return

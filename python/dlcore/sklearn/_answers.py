@@ -51,7 +51,7 @@ class Standby:
             self._arrays = arrays
 
     def begin(self, estimator: Any) -> None:
-        """Take a network that has nothing learnt yet."""
+        """Take a network that has nothing learned yet."""
         if self._state is None:
             self._of_this_fit = True
             self.take(estimator)

@@ -28,7 +28,7 @@ class ImportancesMixin:
 
         Parameters
         ----------
-        X, y : rows that were not learnt from
+        X, y : rows that were not learned from
         sample_weight : array-like of shape (n_samples,), default=None
         n_repeats : int, default=5
             Times that each column is shuffled.

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import Ranks, on_all
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
@@ -30,7 +31,6 @@ from dlcore.sklearn._members import MembersMixin
 from dlcore.sklearn._optimizers import make_optimizer
 from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run, run_batches, run_epochs
 from dlcore.training._progress import IterationLog, Progress

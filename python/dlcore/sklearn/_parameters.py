@@ -110,7 +110,7 @@ COMMON_ATTRIBUTES = """
     that are warned of. Sparse rows never become dense: the first layer
     reads the elements that are there, and a fit on such rows has the bits of one on dense ones but for
     ``solver="lbfgs"``, whose sums have another order. It is the first fit that decides how the weights
-    lie in memory: a network that first learnt from sparse rows takes dense ones as sparse.
+    lie in memory: a network that first learned from sparse rows takes dense ones as sparse.
 
     While one thread fits, others predict by the network as it was before, or, in its first fit, as it
     was after the last epoch."""

@@ -299,7 +299,7 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
         """Take the range of the targets, or widen that of a network that learns on."""
         if self.clip_outputs and not first_pass and not self._clips:
             raise ValueError(
-                "clip_outputs=True needs the range of all y that the network has learnt, which fits "
+                "clip_outputs=True needs the range of all y that the network has learned, which fits "
                 "with clip_outputs=False do not keep: set it back, or fit anew with warm_start=False"
             )
         self._clips = bool(self.clip_outputs)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import on_all
 from dlcore.optim._optimizer import Optimizer
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._dataset import all_loss_weights
 from dlcore.training._rank_means import most, take_mean_of_model
 from dlcore.training._sharding import key_of_rank

@@ -52,6 +52,7 @@ class Configured(Run):
     _average_every: int | None = None
     _comm: Any = None
     _work: SharedWork | None = None  # of ranks that have the same rows
+    _is_alike = False  # whether all ranks have the weights and draws of rank 0
     _shuffle_rng: np.random.Generator
     _layer_rng: np.random.Generator
 
@@ -181,14 +182,19 @@ class Configured(Run):
         self._sharded = check_flag("sharded", sharded)
 
     @property
+    def _others(self) -> Ranks | None:
+        """The ranks that train together; None where there is one."""
+        return self._ranks if self._ranks and self._ranks.size > 1 else None
+
+    @property
     def _shards(self) -> Ranks | None:
         """The ranks that have rows of their own each; None where all have the same ones."""
-        return self._ranks if self._sharded and self._ranks and self._ranks.size > 1 else None
+        return self._others if self._sharded else None
 
     @property
     def _means_every(self) -> int | None:
         """Updates after which the ranks take means; None where they learn together, or there is one."""
-        return self._average_every if self._ranks and self._ranks.size > 1 else None
+        return self._average_every if self._others else None
 
     @property
     def average_every(self) -> int | None:
@@ -203,8 +209,8 @@ class Configured(Run):
 
     def _shared_work(self) -> SharedWork | None:
         """Return how steps share the work of each batch with other ranks, if they do."""
-        ranks = self._ranks
-        if ranks is None or ranks.size == 1 or self.sharded or self.average_every is not None:
+        ranks = self._others
+        if ranks is None or self.sharded or self.average_every is not None:
             return None
         if self._work is None or self._work.ranks is not ranks:
             self._work = SharedWork.measured(ranks)
@@ -231,7 +237,7 @@ class Configured(Run):
                     f"Trainer has no {name!r}, which would do nothing; did you mean {meant}?"
                 )
         super().__setattr__(name, value)
-        self.__dict__["_quick"] = None
+        self.__dict__.update(_quick=None, _is_alike=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is native, or of a fit under way, stays here; a copy makes its own.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import first_of, raised_on_all
 from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
-from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._averaging import Averaging
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import describe_fault

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement, of_loss
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._dataset import Dataset, Subset
 from dlcore.training._interruption import look_up
 from dlcore.training._rows import as_rows

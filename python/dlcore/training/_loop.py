@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.checks import check_real
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._interruption import look_up
 from dlcore.training._step_python import Diverged
 from dlcore.training._watch import EndOfRun, Watch

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import without_mask
 from dlcore._common.atomic import replacing
 from dlcore._common.checks import check_positive_int
@@ -86,7 +87,7 @@ def predict(
     (10, 3)
     """
     ranks = Ranks(Alone() if comm is None else comm)
-    with ranks.all_or_none("predict"):
+    with raised_on_all(ranks):
         model = _checked_model(model)
         check_positive_int("batch_size", batch_size)
         comes_in_batches = is_batches(source)
@@ -112,7 +113,7 @@ def _checked_model(model: Any) -> Any:
 
 
 def _predict_rows(model: Any, source: Any, out: Any, batch_size: int, ranks: Ranks) -> Array:
-    with ranks.all_or_none("predict"):
+    with raised_on_all(ranks):
         rows = as_rows(source, "source", model.dtype, model.in_features)
         shape = rows.shape[0], model.out_features or rows.shape[1]
         _check_out(out, shape, model.dtype, rows)
@@ -137,7 +138,7 @@ def _predict_rows(model: Any, source: Any, out: Any, batch_size: int, ranks: Ran
         return _mapped(path)
     array: Array = np.empty(shape, model.dtype) if out is None else out
     written, base = MappedFile(array), shared_map_of(array)
-    with ranks.all_or_none("predict"):
+    with raised_on_all(ranks):
         for outputs in outputs_of_parts(model, own, batch_size):
             array[start : start + len(outputs)] = outputs
             start += len(outputs)
@@ -249,20 +250,20 @@ def _npy_file(path: Any, width: int, dtype: np.dtype[Any], ranks: Ranks) -> Iter
     """Open a file that all ranks write to, and which takes the place of `path` once it is whole."""
     with ExitStack() as first, ExitStack() as others:
         file: Any = None
-        with ranks.all_or_none("predict"):
+        with raised_on_all(ranks):
             if ranks.is_first:
                 file = first.enter_context(replacing(path))
         name = ranks.of_first(None if file is None else file.name)
-        with ranks.all_or_none("predict"):
+        with raised_on_all(ranks):
             if file is None:
                 file = others.enter_context(open(name, "r+b"))
-        with ranks.all_or_none("predict"):
+        with raised_on_all(ranks):
             npy = _NpyFile(file, width, dtype)
             yield npy
             if ranks.is_first:
                 npy.end()
             others.close()
-        with ranks.all_or_none("predict"):
+        with raised_on_all(ranks):
             first.close()
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._native.compressed_rows import is_sparse
 from dlcore._native.threads import adopt_num_threads, get_num_threads
 from dlcore.functional._one_hot import one_hot
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import Batches, BatchPlan, plan_batches
 from dlcore.training._dataset import Dataset, MappedFile, Subset, all_loss_weights, present
 from dlcore.training._rows import dense

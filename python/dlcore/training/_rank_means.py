@@ -10,11 +10,15 @@ from dlcore.nn._chains import leaves_of
 from dlcore.nn._layers import BatchNorm1d
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dlcore._common.protocols import Model
     from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
+
+
+# Numbers of a message: the caches hold them while they are copied, summed and divided.
+_NUMBERS = 1 << 16
 
 
 def take_mean(ranks: Ranks, arrays: Sequence[Array], weight: float) -> None:
@@ -25,17 +29,34 @@ def take_mean(ranks: Ranks, arrays: Sequence[Array], weight: float) -> None:
     weights = ranks.all_gather(np.array([weight], np.float64)).ravel()
     if not weights.any():
         return
-    whole = np.concatenate([array.ravel() for array in arrays])
     # What is multiplied by is divided by as well, as it was rounded: means of means do not drift.
-    shares = (weights / weights.max()).astype(whole.dtype)
-    if shares[ranks.rank] != 1:
-        whole *= shares[ranks.rank]
-    whole = ranks.sum(whole)
-    whole /= shares.sum()
-    start = 0
+    shares = (weights / weights.max()).astype(arrays[0].dtype)
+    for parts in _messages(arrays):
+        whole = np.concatenate(parts)
+        if shares[ranks.rank] != 1:
+            whole *= shares[ranks.rank]
+        whole = ranks.sum(whole)
+        whole /= shares.sum()
+        start = 0
+        for part in parts:
+            part[...] = whole[start : start + part.size]
+            start += part.size
+
+
+def _messages(arrays: Sequence[Array]) -> Iterator[list[Array]]:
+    """Cut contiguous arrays into lists of parts, of about as many numbers as the caches hold."""
+    parts: list[Array] = []
+    size = 0
     for array in arrays:
-        array[...] = whole[start : start + array.size].reshape(array.shape)
-        start += array.size
+        flat = array.reshape(-1)
+        for begin in range(0, flat.size, _NUMBERS):
+            parts.append(flat[begin : begin + _NUMBERS])
+            size += parts[-1].size
+            if size >= _NUMBERS:
+                yield parts
+                parts, size = [], 0
+    if parts:
+        yield parts
 
 
 def most(ranks: Ranks, counts: Sequence[Any]) -> list[int]:

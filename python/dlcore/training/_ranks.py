@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import Ranks, is_on_all, on_all
 from dlcore._native import threads
-from dlcore.training._agreement import raised_on_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dlcore._common.shared_memory import SharedMemory
+    from dlcore._common.typing import Array
     from dlcore._native import _core
     from dlcore.callbacks._history import History
     from dlcore.training._dataset import Dataset
@@ -75,11 +77,14 @@ class SharedWork:
     ranks : Ranks
     message, byte : float
         Nanoseconds that a message takes, and a byte of it.
+    memory : SharedMemory, optional
+        What they exchange through, on one machine.
     """
 
     ranks: Ranks
     message: float
     byte: float
+    memory: SharedMemory | None = None
 
     @classmethod
     def of(cls, ranks: Ranks | None) -> SharedWork | None:
@@ -92,28 +97,31 @@ class SharedWork:
     @classmethod
     def measured(cls, ranks: Ranks) -> SharedWork:
         """Time messages between the ranks: the result is the same on all of them."""
-        short = _nanoseconds(ranks, 1)
-        long = _nanoseconds(ranks, _BYTES // ranks.size)
+        memory = ranks.shared_memory()
+        exchange = ranks.gather_bytes if memory is None else memory.gather_bytes
+        short = _nanoseconds(exchange, 1, ranks.size)
+        long = _nanoseconds(exchange, _BYTES // ranks.size, ranks.size)
         # Ranks of many threads lose the time of all of them.
         number = max(ranks.of_each(threads.get_num_threads()))
         # Beside the message itself, memory is written and read on both sides.
         byte = max(long - short, 0.0) / _BYTES + 0.2
         short, byte = ranks.of_first((short * number, byte * number))
-        return cls(ranks, short, byte)
+        return cls(ranks, short, byte, memory)
 
     def attach(self, step: _core.TrainingStep) -> None:
         """Have a native step share its batches."""
-        step.share_with(
-            self.ranks.rank, self.ranks.size, self.ranks.gather_bytes, self.message, self.byte
-        )
+        ranks, memory = self.ranks, self.memory
+        gather = ranks.gather_bytes if memory is None else memory.meet
+        parts = () if memory is None else tuple(memory.parts)
+        step.share_with(ranks.rank, ranks.size, gather, self.message, self.byte, parts)
 
 
-def _nanoseconds(ranks: Ranks, size: int) -> float:
-    own, out = np.zeros(size, np.uint8), np.zeros(ranks.size * size, np.uint8)
+def _nanoseconds(gather: Callable[[Array, Array], None], size: int, ranks: int) -> float:
+    own, out = np.zeros(size, np.uint8), np.zeros(ranks * size, np.uint8)
     best = float("inf")
     for _ in range(_TIMES):
         begin = time.perf_counter()
-        ranks.gather_bytes(own, out)
+        gather(own, out)
         best = min(best, time.perf_counter() - begin)
     return best * 1e9
 
@@ -151,6 +159,14 @@ def _share_state(trainer: Any, ranks: Ranks) -> None:
         rates.load_state_dict(states["schedule"])
         if has_state:
             optimizer.load_state_dict(states["optimizer"])
+
+
+def become_alike(trainer: Any, ranks: Ranks) -> None:
+    """Let trainers that learn from batches begin from the weights and draws of rank 0, as in a fit."""
+    divide_cores(ranks)
+    _share_draws(trainer, ranks)
+    _share_state(trainer, ranks)
+    trainer._is_alike = True
 
 
 def check_same_rows(ranks: Ranks, rows: Dataset | None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.ranks import on_all
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import Batches, BatchPlan
 from dlcore.training._dataset import Dataset, Subset, all_loss_weights, present
 from dlcore.training._stream import Stream

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import is_array_like
 from dlcore._common.checks import check_positive_int
-from dlcore.training._agreement import raised_on_all
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import (
     Dataset,

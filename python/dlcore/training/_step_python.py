@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from dlcore._common.agreement import agree_on
 from dlcore.functional._clipping import clip_grad_norm, clip_grad_value
 from dlcore.nn._codes import check_codes
 from dlcore.optim._optimizer import set_lrs
-from dlcore.training._agreement import agree_on
 from dlcore.training._rows import dense
 
 if TYPE_CHECKING:

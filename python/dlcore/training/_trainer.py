@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.agreement import first_of, raised_on_all
 from dlcore._common.checks import check_int, check_positive_int
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
@@ -17,7 +18,6 @@ from dlcore.callbacks._history import History
 from dlcore.callbacks._reduce_lr import ReduceLROnPlateau
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.metrics._named import kind_of
-from dlcore.training._agreement import first_of, raised_on_all
 from dlcore.training._batches import KEY_STEP, Batches, plan_batch
 from dlcore.training._dataset import (
     Subset,
@@ -26,7 +26,7 @@ from dlcore.training._dataset import (
 from dlcore.training._evaluation import outputs_of, score
 from dlcore.training._loop import go_on
 from dlcore.training._prepared import PreparedFit
-from dlcore.training._ranks import fit_together
+from dlcore.training._ranks import become_alike, check_same_rows, fit_together
 from dlcore.training._sharding import (
     key_of_rank,
 )
@@ -320,8 +320,8 @@ class Trainer(Sources):
             resume=resume,
             verbose=verbose,
         )
-        if self._ranks is not None and self._ranks.size > 1:
-            return fit_together(self, self._ranks, prepare)
+        if self._others is not None:
+            return fit_together(self, self._others, prepare)
         return prepare().run()
 
     def _prepare(
@@ -435,7 +435,8 @@ class Trainer(Sources):
 
         It is a step of `fit` on these rows, with the trainer's loss, optimizer, clipping and
         schedule of iterations, for loops of one's own. It logs nothing: metrics, the history and
-        callbacks belong to fits.
+        callbacks belong to fits. Ranks make the same calls, from the weights and draws of rank 0 on,
+        with the same rows or, where they are sharded, those of each.
 
         Parameters
         ----------
@@ -457,6 +458,9 @@ class Trainer(Sources):
         FloatingPointError
             The loss, the gradient or the parameters became NaN or infinite; nothing was changed.
         """
+        ranks = self._others
+        if ranks is not None and not self._is_alike:
+            become_alike(self, ranks)
         key, quick = self._next_batch_key(), self._quick
         if quick is not None and sample_weight is None:
             loss = quick(x, y, key)
@@ -492,8 +496,10 @@ class Trainer(Sources):
             raise ValueError(
                 "average_every is for fits: train_on_batch takes no means over the ranks"
             )
-        with raised_on_all(shards):
+        with raised_on_all(self._others):
             rows = self._check_rows(x, y, sample_weight)
+        if self._others is not None and shards is None:
+            check_same_rows(self._others, rows)
         plan = plan_batch(
             self.loss, rows, key if shards is None else key_of_rank(key, shards), shards
         )
@@ -517,7 +523,7 @@ class Trainer(Sources):
                     f"{fault or 'the training diverged'}: {error}; the step was undone"
                 ) from None
             rates.end_updates(updates, lrs)
-        is_plain = rates.schedule is None and shards is None
+        is_plain = rates.schedule is None and self._others is None
         self._quick = step.quick_step() if is_plain else None
         return float(losses[0])
 

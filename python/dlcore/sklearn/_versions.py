@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.optional import require
+from dlcore._common.optional import install_line, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ def check_versions() -> None:
     if _numbers(found) < _numbers(_OLDEST):
         raise ImportError(
             f"dlcore.sklearn needs scikit-learn {_OLDEST} or later, found {found}: "
-            f"pip install 'scikit-learn>={_OLDEST}'"
+            f"{install_line('sklearn')}"
         )
     require("narwhals.stable.v2", "dlcore.sklearn")  # which scikit-learn needs from 1.9 on
 

@@ -5,6 +5,9 @@ import numpy as np
 from benchmarks.harness.chart import LOST, WON, plt, save
 from benchmarks.suites.tabular.statistics import differences, shifted_geometric_mean, t_interval
 
+# Logarithm of the ratio of times below which names would cover each other.
+NEAR = 1.3
+
 
 def draw(summary, path):
     """Draw methods by time and error, and for each set how much larger the others' errors are."""
@@ -26,11 +29,12 @@ def by_time(axes, summary):
     # Of the processor: those of the clock are also those of whatever else the machine did.
     seconds = np.exp(np.log(summary.costs["fit_cpu"] * rows).mean(axis=(1, 2)))
     means = [shifted_geometric_mean(own) for own in summary.errors]
-    for rank, i in enumerate(np.argsort(seconds)):
-        method, place = summary.methods[i], (seconds[i], means[i])
+    for method, *place in zip(summary.methods, seconds, means, strict=True):
         axes.scatter(*place, color=WON if method in summary.ours() else "gray", zorder=3)
-        # Those of one speed are neighbors, whose names go above and below.
-        beside = (-4, 6) if rank % 2 else (-4, -12)
+        # Of neighbors the name of the upper one goes above, that of the lower one below.
+        near = np.array(means)[np.abs(np.log(seconds / place[0])) < NEAR]
+        above, below = (near > place[1]).sum(), (near < place[1]).sum()
+        beside = (6, -3) if above and below else (-4, -12) if above else (-4, 6)
         axes.annotate(method, place, beside, textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.margins(x=0.3)
@@ -64,4 +68,4 @@ def by_set(axes, summary, ours):
     axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_xlabel(f"error beside {ours}, % (left of 0: lower than ours)")
     axes.grid(axis="x", linewidth=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=8, ncols=len(others), loc="lower center", bbox_to_anchor=(0.5, 1.0))

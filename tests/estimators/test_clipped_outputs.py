@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 
 import dlcore as dl
 from dlcore.sklearn import MLPRegressor

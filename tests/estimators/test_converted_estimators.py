@@ -63,6 +63,8 @@ def go_on(a, b, y, options):
 @pytest.mark.parametrize("target", TARGETS)
 def test_classifiers_both_ways(target, options):
     y, options = TARGETS[target], OPTIONS[options]
+    if options.get("early_stopping") and target == "two":  # scikit-learn takes text from 1.9 on
+        y = (y == "yes").astype(int)
     theirs = fitted(BASES, "classifier", y, options)
     ours = MLPClassifier.from_sklearn(theirs)
     same(ours, theirs)

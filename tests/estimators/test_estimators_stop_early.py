@@ -2,16 +2,17 @@
 
 import math
 import warnings
+from inspect import signature
 
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 
 from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
-from sklearn.metrics import make_scorer
+from sklearn.metrics import brier_score_loss, get_scorer_names, make_scorer
 
 import dlcore as dl
 from dlcore.sklearn import MLPClassifier, MLPRegressor
@@ -109,7 +110,7 @@ def test_rows_of_weight_0_are_not_held_out(y):
     assert held <= {row.tobytes() for row in X[:40]}
     with pytest.raises(ValueError, match="there are 2: none would be left"):
         make(y).fit(X, y, np.where(np.arange(240) < 2, 1.0, 0.0))
-    with pytest.raises(ValueError, match="non-zero"):
+    with pytest.raises(ValueError, match=r"non-zero|no row counts"):
         make(y).fit(X, y, np.zeros(240))
 
 
@@ -177,11 +178,16 @@ def test_scorers_with_weights_get_those_of_the_user():
     np.testing.assert_array_equal(weighted.seen[-1], np.full(9, 2.0))
 
 
-@pytest.mark.parametrize(
-    "metric", ["neg_log_loss", "neg_brier_score", "top_k_accuracy", "d2_log_loss_score"]
-)
+METRICS = ["neg_log_loss", "neg_brier_score", "top_k_accuracy"]
+if "d2_log_loss_score" in get_scorer_names():  # from 1.8 on
+    METRICS.append("d2_log_loss_score")
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("y", [YES, THREE], ids=["two", "three"])
 def test_metrics_know_the_classes_that_no_row_has(metric, y):
+    if metric == "neg_brier_score" and "labels" not in signature(brier_score_loss).parameters:
+        y = YES  # scikit-learn 1.6 has no score of three classes
     rows = y != y.max()
     estimator = make(y, early_stopping_metric=metric)
     with warnings.catch_warnings():

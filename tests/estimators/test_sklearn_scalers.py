@@ -8,18 +8,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 
 from scipy import sparse
 from sklearn import config_context
 from sklearn import preprocessing as theirs
 from sklearn.base import clone
 from sklearn.utils._test_common.instance_generator import PER_ESTIMATOR_XFAIL_CHECKS
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dlcore import sklearn as ours
 from support.layouts import LAYOUTS
-from support.sklearn_suite import lenient, scikit_learns_tests
+from support.sklearn_suite import lenient, parametrize_with_checks, scikit_learns_tests
 from support.ulp import ulp_distance
 
 NAMES = ["StandardScaler", "MinMaxScaler"]
@@ -44,7 +43,9 @@ each_dtype = pytest.mark.parametrize("dtype", FLOATS)
 
 def expected_failures(scaler):
     """Return the checks that scikit-learn's class fails too."""
-    failures = dict(PER_ESTIMATOR_XFAIL_CHECKS[type(scaler).__base__])
+    failures = dict(PER_ESTIMATOR_XFAIL_CHECKS.get(type(scaler).__base__, {}))
+    if getattr(scaler, "with_mean", False):  # which scikit-learn 1.6 tries nevertheless
+        failures["check_sample_weight_equivalence_on_sparse_data"] = "sparse rows have no center"
     if not scaler.copy:
         failures["check_methods_sample_order_invariance"] = "the data change in place"
     return failures
@@ -53,7 +54,6 @@ def expected_failures(scaler):
 @parametrize_with_checks(
     [getattr(ours, name)(**params) for name, params in SETTINGS],
     expected_failed_checks=expected_failures,
-    xfail_strict=True,
 )
 @lenient
 def test_estimator_checks(estimator, check):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 
 from sklearn.datasets import make_multilabel_classification
 from sklearn.exceptions import NotFittedError

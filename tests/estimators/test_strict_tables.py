@@ -7,11 +7,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 
+import sklearn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -70,7 +71,7 @@ REFUSED = {
     "time": (lambda: classifier(time_limit=-1).fit(FRAME, LABELS), "'time_limit'.*-1"),
     "weights of other rows": (weighted(np.ones(3)), r"sample_weight.*\(3,\).*\(60,\)"),
     "a negative weight": (weighted(-np.ones(ROWS)), r"sample_weight.*\s.*-1.0 at sample_weight\[0\]"),
-    "no weight": (weighted(np.zeros(ROWS)), "at least one non-zero"),
+    "no weight": (weighted(np.zeros(ROWS)), "non-zero|no row counts"),
     "weights of texts": (weighted(["much"] * ROWS), "sample_weight must hold numbers.*'much'"),
     "no class has a weight": (
         lambda: classifier(class_weight={"p": 0, "q": 0}).fit(FRAME, LABELS), "no row counts",
@@ -298,7 +299,10 @@ def test_tools_of_scikit_learn(fitted):
     assert not hasattr(same, "models_")
     found = GridSearchCV(classifier(), {"members": [1, 2]}, cv=2).fit(FRAME, LABELS)
     assert found.best_params_["members"] in (1, 2)
-    for X in (FRAME, pl.from_pandas(FRAME), pa.Table.from_pandas(FRAME)):
+    tables = [FRAME, pl.from_pandas(FRAME)]
+    if not sklearn.__version__.startswith("1.6."):  # which takes no rows of an Arrow table
+        tables.append(pa.Table.from_pandas(FRAME))
+    for X in tables:
         assert cross_val_score(regressor(), X, VALUES, cv=2).shape == (2,)
     refitted = classifier().fit(FRAME, LABELS).set_params(num_embeddings=None, members=2)
     before = refitted.predict(FRAME)  # of the fit

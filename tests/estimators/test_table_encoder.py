@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dlcore as dl
 from dlcore.sklearn import TableEncoder
-from support.sklearn_suite import lenient
+from support.sklearn_suite import lenient, parametrize_with_checks
 
 UTC = dt.UTC
 COLUMNS = {

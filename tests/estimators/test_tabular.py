@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
@@ -18,13 +18,12 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dlcore as dl
 from dlcore.sklearn import TableEncoder, TabularClassifier, TabularRegressor, _recipes, _tabular
 from dlcore.sklearn._calibration import temperature
 from dlcore.sklearn._preparation import Preparation
-from support.sklearn_suite import lenient
+from support.sklearn_suite import lenient, parametrize_with_checks
 
 RNG = np.random.default_rng(0)
 ROWS = 400
@@ -87,7 +86,6 @@ OF_CLASSES = {"check_class_weight_classifiers": "nothing is learnt where rows we
     expected_failed_checks=lambda est: (
         EXPECTED | OF_CLASSES if isinstance(est, TabularClassifier) else EXPECTED
     ),
-    xfail_strict=True,
 )
 @lenient
 def test_estimator_checks(estimator, check, monkeypatch):

@@ -7,7 +7,7 @@ import dlcore as dl
 from support.c_compiler import Library
 from support.ulp import ulp_distance
 
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 pytest.importorskip("pandas")
 
 from dlcore.sklearn import TabularRegressor

@@ -8,7 +8,7 @@ from support.exported import error, outputs_of, session
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-pytest.importorskip("sklearn", "1.9")
+pytest.importorskip("sklearn", "1.6")
 pd = pytest.importorskip("pandas")
 
 from sklearn.pipeline import make_pipeline

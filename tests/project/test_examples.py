@@ -88,7 +88,7 @@ def test_a_search_prunes_the_trials_that_are_worse_than_the_median(monkeypatch, 
 
 def run_notebook(name, *arguments, monkeypatch):
     """Run an example of cells, from the first to the last; return its variables."""
-    pytest.importorskip("sklearn", minversion="1.9")
+    pytest.importorskip("sklearn", minversion="1.6")
     monkeypatch.setattr("sys.argv", [name, *arguments])
     return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 

@@ -6,9 +6,19 @@ import re
 from unittest import mock
 
 import pytest
+from sklearn.utils import estimator_checks
 
 # scikit-learn's tests do not turn warnings into errors.
 lenient = pytest.mark.filterwarnings("ignore")
+
+
+def parametrize_with_checks(estimators, expected_failed_checks=None):
+    """Return scikit-learn's mark of this name, with a list: pytest deprecates generators."""
+    mark = estimator_checks.parametrize_with_checks(
+        estimators, expected_failed_checks=expected_failed_checks
+    )
+    names, checks = mark.args
+    return pytest.mark.parametrize(names, list(checks), **mark.kwargs)
 
 
 def scikit_learns_tests(module, package, ours):

@@ -21,7 +21,7 @@ from dlcore.nn import _losses as objectives
 from dlcore.training import _loop as training
 from support.layouts import LAYOUTS, broadcast
 from support.networks import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
-from support.plain_step import PlainNetwork, loss_and_slope, plain_fit
+from support.plain_step import PlainNetwork, check_fit, loss_and_slope, plain_fit
 
 ACTIVATIONS = [
     dl.ReLU(),
@@ -39,57 +39,6 @@ ACTIVATIONS = [
 def sgd_trainer(model, loss="cross_entropy", lr=0.05, **options):
     optimizer = dl.SGD(model.parameters(), lr=lr, **options.pop("sgd", {}))
     return dl.Trainer(model, loss=loss, optimizer=optimizer, seed=0, **options)
-
-
-def check_fit(
-    model,
-    loss,
-    x,
-    y,
-    *,
-    make=lambda library, params: library.SGD(params, lr=0.05, momentum=0.9),
-    epochs=8,
-    batch_size=16,
-    accumulate=1,
-    max_norm=None,
-    names=None,
-    weight=None,
-    frozen=(),
-    **options,
-):
-    """Fit the model natively and plainly; losses and parameters must agree."""
-    net = PlainNetwork(model)
-    for name in frozen:
-        model.freeze(name)
-    own = model.named_parameters()
-    held = list(own) if names is None else names
-    optimizer = make(dl, [own[name] for name in held])
-    trainer = dl.Trainer(
-        model, loss=loss, optimizer=optimizer, accumulate=accumulate, clip_grad_norm=max_norm
-    )
-    history = quiet_fit(
-        trainer, x, y, epochs, batch_size=batch_size, **({"sample_weight": weight} | options)
-    )
-    weight = options.pop("plain_weight", weight)
-    expected = plain_fit(
-        net,
-        trainer.loss,
-        lambda params: make(reference, params),
-        x,
-        y,
-        epochs=epochs,
-        batch_size=batch_size * accumulate,
-        weight=weight,
-        names=[name for name in held if name not in model.frozen],
-        max_norm=max_norm,
-    )
-    tight = model.dtype == F64
-    np.testing.assert_allclose(history["loss"], expected, rtol=1e-10 if tight else 1e-4)
-    for name, value in model.named_parameters().items():
-        size = 1 + np.abs(net.parameters[name]).max()
-        np.testing.assert_allclose(
-            value, net.parameters[name], rtol=0, atol=size * (1e-9 if tight else 5e-4), err_msg=name
-        )
 
 
 # ---- a fit is the plain one

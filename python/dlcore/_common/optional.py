@@ -10,6 +10,7 @@ _EXTRAS = {
     "cv2": ("OpenCV", "image"),
     "h5py": ("h5py", "keras"),
     "matplotlib": ("matplotlib", "plot"),
+    "narwhals": ("Narwhals", "sklearn"),
     "onnx": ("onnx", "onnx"),
     "optuna": ("Optuna", "optuna"),
     "skl2onnx": ("skl2onnx", "onnx"),

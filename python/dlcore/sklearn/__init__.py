@@ -1,15 +1,13 @@
 """scikit-learn's estimators with dlcore's kernels: drop-in replacements, and more.
 
 ``from dlcore.sklearn import MLPClassifier, MLPRegressor, StandardScaler, MinMaxScaler`` is the only
-line to change. Needs scikit-learn 1.9 or later, which only this module imports.
+line to change. Needs scikit-learn 1.6 or later, which only this module imports.
 """
 
-from dlcore._common.optional import require
 from dlcore._native import threadpools
+from dlcore.sklearn._versions import check_versions
 
-_version = require("sklearn", "dlcore.sklearn").__version__
-if tuple(map(int, _version.split(".")[:2])) < (1, 9):
-    raise ImportError(f"dlcore.sklearn needs scikit-learn 1.9 or later, found {_version}")
+check_versions()
 
 from dlcore.sklearn._classifier import MLPClassifier
 from dlcore.sklearn._regressor import MLPRegressor

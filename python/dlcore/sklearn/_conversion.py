@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from dlcore.callbacks._history import History
 from dlcore.sklearn._optimizers import MomentumSGD
 from dlcore.sklearn._state import revive_optimizer
+from dlcore.sklearn._versions import losses_of
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
 
 # The networks of scikit-learn.
 _ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
-_LOSSES = ("log_loss", "squared_error", "poisson")
 NETWORK = ("coefs_", "intercepts_", "_optimizer", "model_", "_coefs", "_intercepts", "_shown")
 
 
@@ -141,7 +141,7 @@ def _what_sklearn_lacks(estimator: Any) -> str:
         return "activation for each layer"
     if estimator.layer_norm:
         return "layer normalization"
-    if estimator.loss not in _LOSSES:
+    if estimator.loss not in losses_of(_class_of_sklearn(type(estimator))):
         return f"loss {estimator.loss!r}"
     if getattr(estimator, "_clips", False):
         return "clipping of outputs"

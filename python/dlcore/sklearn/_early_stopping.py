@@ -292,9 +292,9 @@ def _counted(weight: Array | None, *rows: Any) -> tuple[Any, ...]:
 
 
 def _takes_weights(scorer: Any) -> bool:
-    if hasattr(scorer, "_accept_sample_weight"):
-        return bool(scorer._accept_sample_weight())
     try:
+        if isinstance(scorer, _BaseScorer):
+            return "sample_weight" in signature(scorer._score_func).parameters
         parameters = signature(scorer).parameters
     except (TypeError, ValueError):
         return False

@@ -1,6 +1,6 @@
 """The columns of a table, whatever library made it: numbers, dates, labels, or nothing.
 
-Narwhals, which scikit-learn needs anyway, reads the frames of pandas, polars, Arrow and others by
+Narwhals reads the frames of pandas, polars, Arrow and others by
 the library that they are of, and imports none itself. Columns are read one by one.
 """
 

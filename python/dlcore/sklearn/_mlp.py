@@ -545,9 +545,13 @@ class PerceptronMixin(
         model.flat[...] = result.x
 
     def _loss_grad_lbfgs(
-        self: Any, packed: Array, X: Any, y: Array, sample_weight: Array | None, *_: Any
+        self: Any, packed: Array, X: Any, y: Array, *work: Any
     ) -> tuple[float, Array]:
-        """Compute the loss and its gradient, the parameters packed as scikit-learn packs them."""
+        """Compute the loss and its gradient, the parameters packed as scikit-learn packs them.
+
+        ``work`` is scikit-learn's: four lists and before them, from 1.7 on, ``sample_weight``.
+        """
+        sample_weight = work[-5] if len(work) > 4 else None
         model = self._network()
         model._make_writeable()
         layers = self._linear_layers()

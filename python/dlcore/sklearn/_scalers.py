@@ -25,6 +25,7 @@ from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnExtremes, ColumnStats, column_stats
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
 from dlcore.preprocessing._state import describe_stats, stats_of_state
+from dlcore.sklearn._versions import telling_callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,12 +175,9 @@ class StandardScaler(preprocessing.StandardScaler):
             scale = np.where(constant, 1.0, stats.std)
 
         # Attributes change here, where nothing fails any more.
-        context = self._init_callback_context()
-        task = {"estimator": self, "X": array, "y": y, "metadata": {"sample_weight": None}}
-        context.call_on_fit_task_begin(**task)
-        self.n_samples_seen_, self.mean_, self.var_, self.scale_ = count, mean, var, scale
-        self._stats = replace(stats, mean=stats.mean.copy(), var=stats.var.copy())
-        context.call_on_fit_task_end(**task, reconstruction_attributes={})
+        with telling_callbacks(self, array, y):
+            self.n_samples_seen_, self.mean_, self.var_, self.scale_ = count, mean, var, scale
+            self._stats = replace(stats, mean=stats.mean.copy(), var=stats.var.copy())
         return self
 
     def _fit_far_columns(self, X: Any, sample_weight: Any) -> Self:

@@ -99,9 +99,9 @@ PRINTS = "# Title\n\n```python\nprint('loss', 0.5)\n```\n{}\nText\n\n```python\n
     ("shown", "printed", "same"),
     [
         ("loss 0.512\n", "loss  0.533\n", True),  # what rounding makes of a training
-        ("loss 0.512\n", "loss 0.633\n", False),
+        ("loss 0.512\n", "loss 0.833\n", False),
         ("epoch 30\n", "epoch 31\n", True),
-        ("epoch 3\n", "epoch 4\n", False),
+        ("epoch 3\n", "epoch 5\n", False),
         ("loss 0.5\n", "val_loss 0.5\n", False),
         ("loss 0.5\n", "loss 0.5 0.5\n", False),
         ("loss 0.5\n", "loss -0.5\n", False),

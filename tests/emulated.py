@@ -83,6 +83,8 @@ def make_environment(folder, emulator, interpreter, processor):
         kinds = [f"--platform=manylinux_2_{minor}_{processor}" for minor in (34, 28, 27, 17)]
         where = "--only-binary=:all:", f"--python-version={version}", f"--target={packages}"
         run(sys.executable, "-m", "pip", "install", "--quiet", *kinds, *where, *wheels)
+    # Some tests start Python without PYTHONPATH.
+    (packages / "dlcore.pth").write_text(f"{folder}/build/package\n")
     return python
 
 

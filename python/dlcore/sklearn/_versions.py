@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dlcore._common.optional import install_line, require
@@ -15,13 +16,14 @@ _OLDEST = "1.6"
 
 def check_versions() -> None:
     """Raise an ImportError if scikit-learn is not there or too old, or if Narwhals is not there."""
+    if find_spec("sklearn") is not None:  # which without Narwhals cannot be imported from 1.9 on
+        require("narwhals.stable.v2", "dlcore.sklearn")
     found = require("sklearn", "dlcore.sklearn").__version__
     if _numbers(found) < _numbers(_OLDEST):
         raise ImportError(
             f"dlcore.sklearn needs scikit-learn {_OLDEST} or later, found {found}: "
             f"{install_line('sklearn')}"
         )
-    require("narwhals.stable.v2", "dlcore.sklearn")  # which scikit-learn needs from 1.9 on
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from sklearn.metrics import brier_score_loss, get_scorer_names, make_scorer
 import dlcore as dl
 from dlcore.sklearn import MLPClassifier, MLPRegressor
 from dlcore.sklearn._early_stopping import strata
+from support.sklearn_suite import SINCE_1_9
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer. Maximum iterations")
 
@@ -110,7 +111,7 @@ def test_rows_of_weight_0_are_not_held_out(y):
     assert held <= {row.tobytes() for row in X[:40]}
     with pytest.raises(ValueError, match="there are 2: none would be left"):
         make(y).fit(X, y, np.where(np.arange(240) < 2, 1.0, 0.0))
-    with pytest.raises(ValueError, match=r"non-zero|no row counts"):
+    with pytest.raises(ValueError, match="non-zero" if SINCE_1_9 else "no row counts"):
         make(y).fit(X, y, np.zeros(240))
 
 

@@ -1,13 +1,27 @@
 """The networks, data and losses of tests of training."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import dlcore as dl
 
 F32, F64 = np.float32, np.float64
 DTYPES = pytest.mark.parametrize("dtype", [F32, F64], ids=["float32", "float64"])
 
+ACTIVATIONS = [
+    dl.ReLU(),
+    dl.LeakyReLU(0.1),
+    dl.ELU(0.5),
+    dl.GELU(),
+    dl.GELU("tanh"),
+    dl.SiLU(),
+    dl.Sigmoid(),
+    dl.Tanh(),
+    dl.Softplus(2.0, 3.0),
+]
 CLASS_WEIGHT = [1.0, 2.0, 0.5]
 # Name: the loss and the kind of its targets.
 LOSSES = {
@@ -51,6 +65,15 @@ def network(*between, widths=(4, 9, 6, 3), dtype=F64, seed=0, bias=True):
         if i + 2 < len(widths):
             layers.append((between or (dl.Tanh(),))[i % max(1, len(between))])
     return dl.Sequential(*layers, dtype=dtype, seed=seed)
+
+
+def drawn_layers(draw, widths):
+    """Draw linear layers of these widths, and up to two activations before each."""
+    layers = []
+    for a, b in pairwise(widths):
+        layers += draw(st.lists(st.sampled_from(ACTIVATIONS), max_size=2))
+        layers.append(dl.Linear(a, b, draw(st.booleans())))
+    return layers
 
 
 def quiet_fit(trainer, x, y, epochs=1, **options):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,20 +19,18 @@ from dlcore import reference
 from dlcore.nn import _losses as objectives
 from dlcore.training import _loop as training
 from support.layouts import LAYOUTS, broadcast
-from support.networks import DTYPES, F32, F64, LOSSES, network, quiet_fit, rows_of
+from support.networks import (
+    ACTIVATIONS,
+    DTYPES,
+    F32,
+    F64,
+    LOSSES,
+    drawn_layers,
+    network,
+    quiet_fit,
+    rows_of,
+)
 from support.plain_step import PlainNetwork, check_fit, loss_and_slope, plain_fit
-
-ACTIVATIONS = [
-    dl.ReLU(),
-    dl.LeakyReLU(0.1),
-    dl.ELU(0.5),
-    dl.GELU(),
-    dl.GELU("tanh"),
-    dl.SiLU(),
-    dl.Sigmoid(),
-    dl.Tanh(),
-    dl.Softplus(2.0, 3.0),
-]
 
 
 def sgd_trainer(model, loss="cross_entropy", lr=0.05, **options):
@@ -657,10 +654,7 @@ def test_a_gradient_that_overflows_leaves_the_optimizer_as_it_was(make):
 def test_any_architecture_is_the_plain_one(data):
     draw = data.draw
     widths = draw(st.lists(st.integers(1, 40), min_size=2, max_size=5))
-    layers = []
-    for a, b in pairwise(widths):
-        layers += draw(st.lists(st.sampled_from(ACTIVATIONS), max_size=2))
-        layers.append(dl.Linear(a, b, draw(st.booleans())))
+    layers = drawn_layers(draw, widths)
     layers += draw(st.lists(st.sampled_from([dl.Tanh(), dl.SiLU()]), max_size=1))
     model = dl.Sequential(*layers, dtype=draw(st.sampled_from([F32, F64])), seed=0)
     name = draw(st.sampled_from(["cross_entropy", "ce_smoothing", "mse", "huber", "bce"]))

@@ -3,28 +3,15 @@
 The ordinary run draws a handful; ``pytest -m nightly`` draws thousands.
 """
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import dlcore as dl
-from support.networks import F64, LOSSES, rows_of
+from support.networks import F64, LOSSES, drawn_layers, rows_of
 from support.plain_step import check_fit
 
-ACTIVATIONS = [
-    dl.ReLU(),
-    dl.LeakyReLU(0.1),
-    dl.ELU(0.5),
-    dl.GELU(),
-    dl.GELU("tanh"),
-    dl.SiLU(),
-    dl.Sigmoid(),
-    dl.Tanh(),
-    dl.Softplus(2.0, 3.0),
-]
 # Optimizers divide rounding errors by epsilon; of 1e-8 they would be as large as the tolerance.
 EPSILONS = st.sampled_from([1e-6, 1e-3])
 
@@ -33,11 +20,7 @@ EPSILONS = st.sampled_from([1e-6, 1e-3])
 def networks(draw):
     """Draw a model of one to four linear layers, as many outputs as all losses take at the end."""
     widths = [*draw(st.lists(st.integers(1, 70), min_size=1, max_size=4)), 3]
-    layers = []
-    for a, b in pairwise(widths):
-        layers += draw(st.lists(st.sampled_from(ACTIVATIONS), max_size=2))
-        layers.append(dl.Linear(a, b, draw(st.booleans())))
-    return dl.Sequential(*layers, dtype=F64, seed=draw(st.integers(0, 99)))
+    return dl.Sequential(*drawn_layers(draw, widths), dtype=F64, seed=draw(st.integers(0, 99)))
 
 
 @st.composite

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from support.networks import ACTIVATIONS
 
 F64 = np.float64
 
@@ -97,17 +98,6 @@ LOSSES = {
     "huber": dl.HuberLoss(delta=0.3),
     "smooth_l1": dl.SmoothL1Loss(beta=0.4),
 }
-LAYERS = [
-    dl.ReLU(),
-    dl.LeakyReLU(0.1),
-    dl.ELU(0.5),
-    dl.GELU(),
-    dl.GELU("tanh"),
-    dl.SiLU(),
-    dl.Sigmoid(),
-    dl.Tanh(),
-    dl.Softplus(2.0),
-]
 
 
 def targets(loss, n, rng):
@@ -122,7 +112,7 @@ def test_gradients_of_each_loss(loss, weighted):
     check_gradients(dl.Tanh(), loss, weighted)
 
 
-@pytest.mark.parametrize("activation", LAYERS, ids=repr)
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, dl.Softplus(2.0)], ids=repr)
 def test_gradients_through_each_activation(activation):
     check_gradients(activation, "mse", weighted=False)
 

@@ -23,9 +23,14 @@ _LINK = re.compile(r"\[([^]]*)\]\((?!\w+://)[^)\s]*\)")  # to other pages, which
 _METADATA = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
 
+def has_notebook(page: Path) -> bool:
+    """Whether a page is one of the guide, and has code."""
+    return page.parent.name == "guide" and bool(run_pages.blocks(page))
+
+
 def pages() -> list[Path]:
-    """List the pages of the guide that have code."""
-    return [p for p in run_pages.pages() if p.parent.name == "guide" and run_pages.blocks(p)]
+    """List the pages that have notebooks."""
+    return list(filter(has_notebook, run_pages.pages()))
 
 
 def notebook(page: Path) -> nbformat.NotebookNode:
@@ -56,7 +61,7 @@ def link(app: Sphinx, doctree: nodes.document) -> None:
     from docutils import nodes
 
     page = Path(app.env.doc2path(app.env.docname))
-    if page in pages() and app.builder.format == "html":
+    if app.builder.format == "html" and has_notebook(page):
         name = f"{page.stem}.ipynb"
         reference = nodes.reference("", name, refuri=f"../notebooks/{name}")
         line = nodes.paragraph("", "This page as a notebook: ", classes=["notebook"])

@@ -20,7 +20,7 @@ _KEYS: list[int] = []
 
 
 class SharedMemory:
-    """Bytes of each rank that all ranks read, where what a message copies is copied once less.
+    """Bytes of each rank that all ranks read: a message is copied twice, in and out.
 
     Attributes
     ----------

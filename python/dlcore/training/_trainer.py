@@ -458,10 +458,10 @@ class Trainer(Sources):
         FloatingPointError
             The loss, the gradient or the parameters became NaN or infinite; nothing was changed.
         """
-        ranks = self._others
-        if ranks is not None and not self._is_alike:
-            become_alike(self, ranks)
-        key, quick = self._next_batch_key(), self._quick
+        quick = self._quick  # which ranks that train together do not have
+        if quick is None and self._others is not None and not self._is_alike:
+            become_alike(self, self._others)
+        key = self._next_batch_key()
         if quick is not None and sample_weight is None:
             loss = quick(x, y, key)
             if loss is not None:

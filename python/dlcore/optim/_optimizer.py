@@ -425,9 +425,8 @@ class Optimizer:
             If the number of gradients or a shape differs, or a gradient shares memory with a
             parameter. Nothing is changed then.
         """
-        given: Any = grads
-        if type(given) is not list:
-            given = [given] if isinstance(given, np.ndarray) else list(given)
+        # A list of its own, which no other thread changes while the native code reads it.
+        given: Any = [grads] if isinstance(grads, np.ndarray) else list(grads)
         if len(given) != len(self._params):
             raise ValueError(
                 f"{self._name}.step: grads must hold one array for each parameter, "

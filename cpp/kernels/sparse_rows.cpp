@@ -34,23 +34,21 @@ row_order order_of_rows(const I* starts, std::ptrdiff_t rows, const I* columns, 
 template <class T, class I>
 std::ptrdiff_t sort_rows(const T* values, const I* columns, const I* starts, std::ptrdiff_t rows,
                          T* sorted_values, I* sorted_columns, I* sorted_starts) {
-  std::vector<std::pair<I, T>> row;
+  std::vector<std::pair<I, I>> row;  // columns, each with the place of its value
   std::ptrdiff_t count = 0;
   sorted_starts[0] = 0;
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
     row.clear();
-    for (std::ptrdiff_t i = starts[r]; i < starts[r + 1]; ++i)
-      row.emplace_back(columns[i], values[i]);
-    std::stable_sort(row.begin(), row.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (I i = starts[r]; i < starts[r + 1]; ++i) row.emplace_back(columns[i], i);
+    std::sort(row.begin(), row.end());  // values of one column stay in their order
     const std::ptrdiff_t first = count;
-    for (const auto& [column, value] : row) {
+    for (const auto& [column, place] : row) {
       if (count > first && sorted_columns[count - 1] == column) {
-        sorted_values[count - 1] += value;
+        sorted_values[count - 1] += values[place];
         continue;
       }
       sorted_columns[count] = column;
-      sorted_values[count++] = value;
+      sorted_values[count++] = values[place];
     }
     sorted_starts[r + 1] = I(count);
   }

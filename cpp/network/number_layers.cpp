@@ -461,9 +461,8 @@ template <class T>
 void missing_layer<T>::forward(rows_of<const T> x, rows_of<T> y, const pass& p) const {
   const vec<T> missing = T(indicates_ ? 1 : 0), zero = T(0);
   for (std::ptrdiff_t r = 0; r < p.n; ++r)
-    map_run<T>(
-        [=, this](vec<T> own) { return select<T>(own == own, indicates_ ? zero : own, missing); },
-        y.row(r), this->in, 0, x.row(r));
+    map_run<T>([=](vec<T> own) { return select<T>(own == own, indicates_ ? zero : own, missing); },
+               y.row(r), this->in, 0, x.row(r));
 }
 
 template <class T>
@@ -471,11 +470,9 @@ void missing_layer<T>::backward(rows_of<const T> dy, rows_of<const T> x, rows_of
                                 const pass& p) const {
   const vec<T> zero = T(0);
   for (std::ptrdiff_t r = 0; r < p.n; ++r)
-    map_run<T>(
-        [=, this](vec<T> slope, vec<T> own) {
-          return indicates_ ? zero : select<T>(own == own, slope, zero);
-        },
-        dx.row(r), this->in, 0, dy.row(r), x.row(r));
+    map_run<T>([=](vec<T> slope,
+                   vec<T> own) { return indicates_ ? zero : select<T>(own == own, slope, zero); },
+               dx.row(r), this->in, 0, dy.row(r), x.row(r));
 }
 
 template class feature_linear_layer<float>;

@@ -81,6 +81,11 @@ class Ranks:
         self.rank, self.size = int(comm.rank), int(comm.size)
 
     @property
+    def others(self) -> Ranks | None:
+        """These ranks; None where there is one."""
+        return self if self.size > 1 else None
+
+    @property
     def is_first(self) -> bool:
         """Whether this is rank 0, which reports and writes files."""
         return self.rank == 0

@@ -522,6 +522,18 @@ class NativeOptimizer(Optimizer):
         """L2 penalty of a group that is part of the loss of a batch, divided by its normalizer."""
         return 0.0
 
+    def _add_penalty(self, grads: Sequence[Array | None], normalizer: float) -> float:
+        """Add to gradients what the penalties on a batch add; return the squared norm of what has one."""
+        squares = 0.0
+        for cohort in self._cohorts:
+            penalty = self._penalty(cohort.number)
+            for i in cohort.members if penalty > 0 else ():
+                value, grad = self._params[i], grads[i]
+                squares += float(np.square(value, dtype=np.float64).sum())
+                if grad is not None and normalizer > 0:
+                    grad += value.dtype.type(penalty / normalizer) * value
+        return squares
+
     def _spec(self, cohort: Cohort) -> SGDSpec | AdamSpec:
         """Describe the options of a cohort to native steps."""
         raise NotImplementedError

@@ -80,23 +80,20 @@ def is_plain_csr(X: Any, model: Sequential) -> bool:
     )
 
 
-class Batches(batches.Batches):
-    """Mini-batches in scikit-learn's order, with its mean of their losses; of ``index`` or all rows."""
+class ScaledBatches(batches.Batches):
+    """Mini-batches whose losses and gradients are scaled as scikit-learn's are."""
 
-    def __init__(
-        self, loss: ScaledLoss, rows: Dataset, batch_size: int, index: Array | None = None
-    ) -> None:
-        index = np.arange(rows.x.shape[0]) if index is None else index
-        super().__init__(loss.loss, rows, index, int(batch_size), 1)
-        self._given = index
+    _lengths: Array  # places of rows in each batch
+
+    def _begin(self, loss: ScaledLoss, rows: Dataset, index: Array | None) -> None:
+        self._given = np.arange(rows.x.shape[0]) if index is None else index
         self._loss = loss
-        self._lengths = np.diff(self._starts, append=self.rows).astype(np.float64)
         self._constant: Array | None = None
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return len(self._index)
+        return int(self._lengths.sum())
 
     @property
     def normalizer(self) -> float:
@@ -111,13 +108,13 @@ class Batches(batches.Batches):
         """Give X of all rows, some at a time."""
         x: Any = self._rows.x
         step = rows_at_once(x, _ROWS_AT_ONCE)
-        for start in range(0, self.rows, step):
+        for start in range(0, len(self._given), step):
             yield dense(x[self._given[start : start + step]])
 
     def _draw_order(self, rng: Any) -> Array:
         """Shuffle the order of the epoch before, as scikit-learn does."""
         if rng is not None:
-            places = np.arange(self.rows)
+            places = np.arange(len(self._index))
             rng.shuffle(places)
             self._index = self._index[places]
         return self._index
@@ -146,12 +143,17 @@ class Batches(batches.Batches):
         if self._rows.weight is not None:
             values = values * self._rows.weight
         sums = plan.sums(values[plan.order])
+        if plan.ranks is not None:
+            sums = plan.ranks.sum(sums)
         return scaled + sums / np.where(plan.normalizers > 0, plan.normalizers, 1)
 
-    def mean_loss(
+    def sum_of_losses(
         self, plan: BatchPlan, losses: Array, squares: Array | None, alpha: float
-    ) -> float:
-        """Return the mean of the losses of an epoch's batches, the L2 penalty included."""
+    ) -> tuple[float, float]:
+        """Return the sum over rows of the losses of batches, the L2 penalty included, and the rows.
+
+        The batches are those of an epoch or, where ranks learn apart, some of this rank's.
+        """
         if len(losses) < len(plan):  # a callback has stopped the fit
             plan = next(plan.parts(len(losses)))
             squares = squares if squares is None else squares[: len(losses)]
@@ -160,8 +162,21 @@ class Batches(batches.Batches):
             losses += (
                 0.5 * alpha * squares / np.where(plan.normalizers > 0, plan.normalizers, np.inf)
             )
-        sizes = self._lengths[: len(losses)]
-        return float(losses @ sizes / sizes.sum())
+        sizes = np.diff(plan.offsets).astype(np.float64)
+        if not self.is_apart:
+            sizes = self._lengths[: len(losses)]
+        return float(losses @ sizes), float(sizes.sum())
+
+
+class Batches(ScaledBatches):
+    """Mini-batches in scikit-learn's order, with its mean of their losses; of ``index`` or all rows."""
+
+    def __init__(
+        self, loss: ScaledLoss, rows: Dataset, batch_size: int, index: Array | None = None
+    ) -> None:
+        self._begin(loss, rows, index)
+        super().__init__(loss.loss, rows, self._given, int(batch_size), 1)
+        self._lengths = np.diff(self._starts, append=len(self._index)).astype(np.float64)
 
 
 class FullBatch:

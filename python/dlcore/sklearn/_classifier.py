@@ -104,6 +104,8 @@ class MLPClassifier(LabelsMixin, PerceptronMixin, base.MLPClassifier):
         members: int = 1,
         bootstrap: bool = False,
         comm: Any = None,
+        sharded: bool = False,
+        average_every: int | None = None,
     ) -> None:
         set_parameters(self, locals())
         self.loss = "log_loss"

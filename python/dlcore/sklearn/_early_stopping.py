@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from dlcore.sklearn._checks import check_target, check_weights
 
 if TYPE_CHECKING:
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.sklearn._batches import ScaledLoss
 
@@ -104,10 +105,12 @@ class EarlyStoppingMixin:
         is_constant = self._score_is_loss(counted)
         return Validation(given, X, encoded, y, targets, weighted, weight, is_constant)
 
-    def _hold_out(self: Any, y: Array, weight: Array | None) -> tuple[Array, Array]:
+    def _hold_out(
+        self: Any, y: Array, weight: Array | None, shards: Ranks | None
+    ) -> tuple[Array, Array]:
         """Draw rows to learn from and rows to validate on, as scikit-learn does.
 
-        Rows of weight 0 are neither: a sample of `BaggingClassifier` is mostly such rows.
+        Ranks that have rows of their own draw among those, and need no row of each class. Rows of weight 0 are neither: a sample of `BaggingClassifier` is mostly such rows.
         """
         fraction = self.validation_fraction
         rows = np.arange(len(y))
@@ -122,7 +125,8 @@ class EarlyStoppingMixin:
                     f"early_stopping holds out {size} of the rows whose weight is not 0, of which "
                     f"there are {len(rows)}: none would be left to learn from"
                 )
-        if classes is not None and counts.all() and self._stratifies_strictly():
+        whole = shards is None and counts.all()
+        if classes is not None and whole and self._stratifies_strictly():
             classes = classes.astype(bool)[:, np.newaxis]  # which scikit-learn's errors name
         elif classes is not None:
             held_size = size if isinstance(size, int) else math.ceil(size * len(rows))
@@ -172,7 +176,7 @@ class EarlyStoppingMixin:
                 logs["val_score"] = self._validation_score(held, decided, logs["val_loss"])
         if self.early_stopping:
             self.validation_scores_.append(logs["val_score"])
-            if self.verbose:
+            if self._reports:
                 print(f"Validation score: {logs['val_score']:f}")
         return logs
 

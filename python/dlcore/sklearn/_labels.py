@@ -18,8 +18,10 @@ from sklearn.utils.multiclass import (
 
 from dlcore.many._mean import parts_of
 from dlcore.sklearn._checks import check_target
+from dlcore.sklearn._sharding import all_labels
 
 if TYPE_CHECKING:
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
 
 
@@ -64,25 +66,35 @@ class LabelsMixin:
             )
         self.classes_ = classes
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        is_new = not hasattr(self, "classes_") or not (self.warm_start or incremental)
-        X, y = check_target(
+    def _is_new(self, incremental: bool) -> bool:
+        """Whether the labels are the first ones of a network."""
+        return not hasattr(self, "classes_") or not (self.warm_start or incremental)
+
+    def _check_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        return check_target(
             self,
             X,
             y,
-            has_columns=self._has_many_targets and not is_new,
+            has_columns=self._has_many_targets and not self._is_new(incremental),
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        if is_new:
-            if y.ndim == 2 and type_of_target(y) == "multiclass-multioutput":
-                self.classes_ = [np.unique(column) for column in y.T]
+
+    def _all_targets(self, y: Any, shards: Ranks | None) -> tuple[Any, Array | None]:
+        return all_labels(y, shards)
+
+    def _learn_targets(self, y: Any, seen: tuple[Any, Array | None], incremental: bool) -> Array:
+        """Learn which classes there are, or check those that there are; encode labels."""
+        labels, _ = seen
+        if self._is_new(incremental):
+            if labels.ndim == 2 and type_of_target(labels) == "multiclass-multioutput":
+                self.classes_ = [np.unique(column) for column in labels.T]
             else:
-                self._label_binarizer = LabelBinarizer().fit(y)
+                self._label_binarizer = LabelBinarizer().fit(labels)
                 self.classes_ = self._label_binarizer.classes_
         elif not self._has_many_targets:
-            self._check_classes(unique_labels(y), incremental)
-        return X, self._encode(y)
+            self._check_classes(unique_labels(labels), incremental)
+        return self._encode(y)
 
     def _targets_are_plain(self) -> bool:
         """Whether `_plain_encoded` may know the labels."""
@@ -200,10 +212,15 @@ class LabelsMixin:
         is_softmax = self._has_many_targets or self._label_binarizer.y_type_ == "multiclass"
         return "softmax" if is_softmax else "logistic"
 
-    def _class_tables(self, y: Array, incremental: bool) -> list[Array] | None:
+    def _class_tables(
+        self, y: Array, seen: tuple[Any, Array | None], incremental: bool
+    ) -> list[Array] | None:
         """Return the weights of the classes of each column, by their numbers."""
         if self.class_weight is None:
             return None
+        labels, counts = seen
+        if counts is not None:
+            y = self._encode(labels)
         if incremental and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' is not supported for partial_fit, which sees a part of "
@@ -213,7 +230,7 @@ class LabelsMixin:
         if y.ndim == 1:
             if isinstance(self.class_weight, list):
                 raise ValueError("class_weight must be a dict or 'balanced' for one column of y")
-            return [_class_table(self.class_weight, self.classes_, y)]
+            return [_class_table(self.class_weight, self.classes_, y, counts)]
         columns = y.shape[1]
         if isinstance(self.class_weight, dict):
             raise ValueError(  # noqa: TRY004 - as scikit-learn does
@@ -230,7 +247,7 @@ class LabelsMixin:
             )
         classes = self.classes_ if self._has_many_targets else [np.array([0, 1])] * columns
         return [
-            _class_table(weight, own, y[:, i].astype(np.int64))
+            _class_table(weight, own, y[:, i].astype(np.int64), counts)
             for i, (weight, own) in enumerate(zip(weights, classes, strict=True))
         ]
 
@@ -259,11 +276,18 @@ def _numbers(y: Array, classes: Array, name: str) -> Array:
     return numbers
 
 
-def _class_table(class_weight: Any, classes: Array, y: Array) -> Array:
-    """Return the weight of each class by its number; of the classes that rows have, if balanced."""
+def _class_table(class_weight: Any, classes: Array, y: Array, counts: Array | None) -> Array:
+    """Return the weight of each class by its number; of the classes that rows have, if balanced.
+
+    ``counts`` tells of how many rows each of y is; None: of one.
+    """
     present = np.arange(len(classes)) if isinstance(class_weight, dict) else np.unique(y)
     table = np.ones(len(classes))
-    table[present] = compute_class_weight(class_weight, classes=classes[present], y=classes[y])
+    if counts is not None and isinstance(class_weight, str):
+        of_each = np.bincount(y, counts, len(classes))[present]
+        table[present] = counts.sum() / (len(present) * of_each)
+    else:
+        table[present] = compute_class_weight(class_weight, classes=classes[present], y=classes[y])
     if not (np.isfinite(table) & (table >= 0)).all():
         raise ValueError(
             f"class_weight must hold numbers that are not negative, got {class_weight}"

@@ -21,20 +21,22 @@ from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
-from dlcore.sklearn._batches import Batches, FullBatch, ScaledLoss, as_rows
+from dlcore.sklearn._batches import Batches, FullBatch, ScaledBatches, ScaledLoss, as_rows
 from dlcore.sklearn._checks import check_sum, check_weights, is_plain
 from dlcore.sklearn._coefs import CoefsMixin
 from dlcore.sklearn._conversion import ConversionMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
+from dlcore.sklearn._epochs import EstimatorEpochs, EstimatorRun
 from dlcore.sklearn._inference import InferenceMixin
 from dlcore.sklearn._members import MembersMixin
 from dlcore.sklearn._optimizers import make_optimizer
+from dlcore.sklearn._sharding import ShardedBatches, all_to_validate_on
 from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
 from dlcore.training._learning_rate import ScheduledLearningRates
-from dlcore.training._loop import Run, run_batches, run_epochs
-from dlcore.training._progress import IterationLog, Progress
-from dlcore.training._ranks import SharedWork, check_same_rows
+from dlcore.training._loop import run_epochs
+from dlcore.training._ranks import SharedWork, check_same_rows, divide_cores
+from dlcore.training._sharding import check_alike
 from dlcore.training._step import Diverged, TrainingStep
 
 if TYPE_CHECKING:
@@ -59,87 +61,6 @@ class _Zeros(np.random.Generator):
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:  # noqa: ARG002
         """Return zeros, whatever the range."""
         return np.zeros(size)
-
-
-class EstimatorRun(Run):
-    """A fit of an estimator as its callbacks see it."""
-
-    def __init__(self, estimator: Any, batches: Batches, log_names: list[str]) -> None:
-        self.estimator = estimator
-        self.model: Sequential = estimator.model_
-        self.optimizer = estimator._optimizer
-        self._batches = batches
-        self._open(estimator.callbacks or (), log_names)
-
-    def training_inputs(self) -> Iterator[Array]:
-        """Give X of the rows that the fit trains on, some at a time: for callbacks."""
-        return self._batches.inputs()
-
-    def let_go(self) -> None:
-        """Let go of the callbacks, however the fit ended: clones of the estimator copy them."""
-        for callback in self.active_callbacks:
-            callback.__dict__.pop("trainer", None)
-
-
-class _Epochs:
-    """The epochs of an estimator's fit, which ends when scikit-learn's does."""
-
-    def __init__(
-        self,
-        run: EstimatorRun,
-        step: TrainingStep,
-        loss: ScaledLoss,
-        held: Validation | None,
-        incremental: bool,
-    ) -> None:
-        self._run, self._batches, self._step = run, run._batches, step
-        self._estimator = estimator = run.estimator
-        self._loss, self._held, self._incremental = loss, held, incremental
-        self._log = IterationLog(run.history, Progress(0, epochs=0, steps=None), None)
-        self._draws = any(isinstance(layer, nn.Dropout) for layer in estimator.model_.layers)
-        self._learned = int(estimator.t_)
-
-    def train(self, epoch: int, end: int) -> tuple[int, dict[str, float]]:  # noqa: ARG002
-        of, rates, watch = self._estimator, self._estimator._learning_rates, self._run._watch
-        self._step.refresh()
-        key = of._draw_key(self._learned) if self._draws else 0
-        rng = of._random_state if of.shuffle else None
-        for plan in self._batches.epoch(rng, key):
-            squares = np.zeros(len(plan)) if of.alpha else None
-            losses = run_batches(self._step, plan, rates, self._log, watch, squares=squares)
-            loss = self._batches.mean_loss(plan, losses, squares, of.alpha)
-        of._end_pass(loss, self._batches.rows)
-        if of.verbose:
-            print(f"Iteration {of.n_iter_}, loss = {of.loss_:.8f}")
-        return epoch, {"loss": of.loss_}
-
-    def validate(self) -> dict[str, float]:
-        logs: dict[str, float] = self._estimator._validate(self._loss, self._held)
-        self._estimator._count_improvement()
-        return logs
-
-    def counts(self, epoch: int) -> dict[str, int]:  # noqa: ARG002
-        return {"batches": len(self._batches), "iteration": self._log.iteration}
-
-    def end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        self._estimator._standby.end_epoch(self._estimator)
-
-    def has_converged(self) -> bool:
-        of = self._estimator
-        # The loss of other rows than before tells nothing about convergence.
-        if of._converges() and (of.early_stopping or not self._incremental):
-            return True
-        # scikit-learn ends without a warning where the score has nothing to tell.
-        tells = self._held is None or not (of.early_stopping and self._held.score_is_loss)
-        is_last = not self._incremental and of.n_iter_ == of.max_iter
-        if tells and is_last and not self._run._is_stopping:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({of.max_iter}) reached and "
-                "the optimization hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=8,
-            )
-        return False
 
 
 class PerceptronMixin(
@@ -285,36 +206,56 @@ class PerceptronMixin(
         epochs: int | None = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> None:
-        ranks = None if self.comm is None else Ranks(self.comm)
-        with self._checking(), raised_on_all(ranks):
-            sizes = self._sizes()
-            self._check_combination(incremental, validation)
-            first_pass = not self._has_network() or not (self.warm_start or incremental)
-            plain = None
-            if incremental and not first_pass and self._is_plain(X) and self._targets_are_plain():
-                plain = self._plain_encoded(y, len(X))
-            if plain is None:
-                X, y = self._validate_input(X, y, incremental, reset=first_pass)
-            else:
-                y = plain
-            units = [X.shape[1], *sizes, self._count_outputs(y)]
-            if not first_pass:
-                self._check_continues(units)
-            dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
-            self._check_precision(y, dtype, stacklevel=5 + incremental)
-            if not incremental:
-                self._check_spread(y, stacklevel=5)
-            targets = self._targets(y, dtype)
-            sample_weight = check_weights(sample_weight, X)
-            self._see_targets(targets, sample_weight, first_pass)
-            tables = self._class_tables(y, incremental)
-            weight = self._weigh_classes(sample_weight, y, tables)
-            if tables is not None:
-                check_sum(weight)
-            held = None
-            if validation[0] is not None:
-                held = self._check_validation(*validation, dtype, tables)
-            self._random_state = check_random_state(self.random_state)
+        ranks = None if self.comm is None else Ranks(self.comm).others
+        shards = ranks if self.sharded else None
+        with self._checking():
+            with raised_on_all(ranks):
+                sizes = self._sizes()
+                self._check_combination(incremental, validation)
+                first_pass = not self._has_network() or not (self.warm_start or incremental)
+                plain = None
+                if (
+                    incremental
+                    and not first_pass
+                    and shards is None
+                    and self._is_plain(X)
+                    and self._targets_are_plain()
+                ):
+                    plain = self._plain_encoded(y, len(X))
+                if plain is None:
+                    X, y = self._check_input(X, y, incremental, reset=first_pass)
+            seen = self._all_targets(y, shards)
+            with raised_on_all(ranks):
+                y = self._learn_targets(y, seen, incremental) if plain is None else plain
+                units = [X.shape[1], *sizes, self._count_outputs(y)]
+                if not first_pass:
+                    self._check_continues(units)
+                dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
+                self._check_precision(y, dtype, stacklevel=5 + incremental)
+                if not incremental:
+                    self._check_spread(y, stacklevel=5)
+                targets = self._targets(y, dtype)
+                sample_weight = check_weights(sample_weight, X)
+                self._see_targets(targets, sample_weight, first_pass)
+                tables = self._class_tables(y, seen, incremental)
+                weight = self._weigh_classes(sample_weight, y, tables)
+                if tables is not None:
+                    check_sum(weight)
+                held = None
+                if validation[0] is not None:
+                    held = self._check_validation(*validation, dtype, tables)
+                self._random_state = check_random_state(self.random_state)
+            if shards is not None:
+                check_alike(
+                    shards,
+                    **{
+                        "the sizes of the layers": units,
+                        "the dtype of X": X.dtype.name,
+                        "whether X is sparse": scipy.sparse.issparse(X),
+                        "whether there is X_val": held is not None,
+                    },
+                )
+                self._share_range(shards)
         if ranks is not None:
             self._random_state = ranks.of_first(self._random_state)
         self.n_outputs_ = units[-1]
@@ -329,20 +270,23 @@ class PerceptronMixin(
         self._show_coefs()
         loss = self._scaled_loss()
         rows = as_rows(X, targets, weight, dtype)
-        if ranks is not None:
+        if ranks is not None and shards is None:
             check_same_rows(ranks, rows)
         if self.solver == "lbfgs":
             self._fit_lbfgs(rows, loss)
         else:
             index = None
             if self.early_stopping and held is None:
-                index, out = self._hold_out(y, weight)
+                with raised_on_all(ranks):
+                    index, out = self._hold_out(y, weight, shards)
                 weight_out = None if sample_weight is None else sample_weight[out]
                 held_x = X.tocsr()[out] if isinstance(rows.x, CompressedRows) else rows.x[out]
                 held = self._validation(None, held_x, y[out], weight_out, dtype, tables)
+            if shards is not None and held is not None:
+                held = self._validation(None, *all_to_validate_on(held, shards), dtype, tables)
             with model._in_training():
                 self._fit_stochastic(
-                    ranks, rows, index, loss, held, incremental, epochs or self.max_iter
+                    ranks, shards, rows, index, loss, held, incremental, epochs or self.max_iter
                 )
         if not np.isfinite(model.flat).all():
             raise on_all(ValueError(DIVERGED))
@@ -373,9 +317,18 @@ class PerceptronMixin(
     def _see_targets(self, targets: Array, weight: Array | None, first_pass: bool) -> None:
         """Keep what predictions need of the targets that the network is about to learn."""
 
+    def _share_range(self, shards: Ranks) -> None:
+        """Let what was kept of them be of the targets of all ranks."""
+
+    def _all_targets(self, y: Any, shards: Ranks | None) -> Any:  # noqa: ARG002
+        """Return what must be known of the targets of all ranks, each of which has its own."""
+        return None
+
     def _check_combination(self: Any, incremental: bool, validation: tuple[Any, ...]) -> None:
         """Refuse what makes no sense together."""
         self._check_members(incremental)
+        if self.comm is None and (self.sharded or self.average_every is not None):
+            raise ValueError("sharded and average_every need comm, the ranks that fit together")
         X_val, y_val, weight_val = validation
         if (X_val is None) != (y_val is None) or (X_val is None and weight_val is not None):
             raise ValueError("X_val and y_val must be given together, sample_weight_val with them")
@@ -409,9 +362,9 @@ class PerceptronMixin(
         before = getattr(self, "_optimizer", None)
         known = getattr(self, "_made_of", None)
         if incremental and before is not None and known == made_of:
-            before.bind(self.model_, self.alpha)
+            before.bind(self.model_, self._penalty())
             return before
-        optimizer = make_optimizer(self.solver, options, self.model_, self.alpha)
+        optimizer = make_optimizer(self.solver, options, self.model_, self._penalty())
         schedule = self.learning_rate if callable(self.learning_rate) else None
         rates = ScheduledLearningRates(schedule, optimizer)
         if incremental and before is not None and known is not None:
@@ -425,9 +378,25 @@ class PerceptronMixin(
         self._made_of, self._learning_rates = made_of, rates
         return optimizer
 
+    def _penalty(self: Any) -> float:
+        """Return ``alpha`` as it is in the loss of a batch.
+
+        That has it divided by the weight of the batch, of which ranks that learn apart have a share
+        each: their penalty is no stronger beside the data than that of the whole batch.
+        """
+        is_apart = self.comm is not None and self.average_every is not None
+        penalty: float = self.alpha / (self.comm.size if is_apart else 1)
+        return penalty
+
+    @property
+    def _reports(self: Any) -> bool:
+        """Whether the fit says here how it goes."""
+        return bool(self.verbose and (self.comm is None or self.comm.rank == 0))
+
     def _fit_stochastic(
         self: Any,
         ranks: Ranks | None,
+        shards: Ranks | None,
         rows: Dataset,
         index: Array | None,
         loss: ScaledLoss,
@@ -440,6 +409,8 @@ class PerceptronMixin(
             stream = None
             self._optimizer = self._make_optimizer(incremental)
         n = rows.x.shape[0] if index is None else len(index)
+        if shards is not None:
+            n = int(shards.sum(np.array([n]))[0])
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
@@ -447,7 +418,10 @@ class PerceptronMixin(
                 stacklevel=5 + incremental,
             )
         size = min(200 if self.batch_size == "auto" else self.batch_size, n)
-        batches = Batches(loss, rows, size, index)
+        if shards is None:
+            batches: ScaledBatches = Batches(loss, rows, size, index)
+        else:
+            batches = ShardedBatches(loss, rows, size, index, shards)
         average = one_average(list(self.callbacks or ()))
         if stream is not None:
             step = stream.step
@@ -458,16 +432,17 @@ class PerceptronMixin(
                 self._optimizer,
                 max_norm=self.clip_grad_norm,
                 average=None if average is None else (average.begin(self.model_), average.decay),
-                shared=SharedWork.of(ranks),
+                shared=None if shards or self.average_every else SharedWork.of(ranks),
             )
+        if ranks is not None:
+            divide_cores(ranks)
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
-        run = EstimatorRun(self, batches, log_names)
-        run._ranks = ranks
+        run = EstimatorRun(self, batches, log_names, ranks, shards)
         self.history_ = run.history
         self._begin_records(held, incremental)
         try:
-            work = _Epochs(run, step, loss, held, incremental)
+            work = EstimatorEpochs(run, step, loss, held, incremental)
             self._run_epochs(run, work, average, epochs)
         finally:
             run.let_go()
@@ -477,7 +452,7 @@ class PerceptronMixin(
     def _run_epochs(
         self: Any,
         run: EstimatorRun,
-        work: _Epochs,
+        work: EstimatorEpochs,
         average: ExponentialMovingAverage | None,
         epochs: int,
     ) -> None:
@@ -519,7 +494,7 @@ class PerceptronMixin(
                 optimizer.learning_rate /= 5.0
                 self._no_improvement_count = 0
                 then = f"Setting learning rate to {optimizer.learning_rate:f}"
-        if self.verbose:
+        if self._reports:
             what = "Validation score" if self.early_stopping else "Training loss"
             print(
                 f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "

@@ -25,6 +25,8 @@ ADDED_CONSTRAINTS: dict[str, Any] = {
     "members": [Interval(Integral, 1, None, closed="left")],
     "bootstrap": ["boolean"],
     "comm": [HasMethods(["Allreduce", "Bcast", "Allgather"]), None],
+    "sharded": ["boolean"],
+    "average_every": [Interval(Integral, 1, None, closed="left"), None],
 }
 
 ADDED_PARAMETERS = """
@@ -57,7 +59,17 @@ ADDED_PARAMETERS = """
         Ranks that fit together, such as ``mpi4py.MPI.COMM_WORLD``: processes that make the same calls
         with the same rows. Each computes its share of every batch, and all end with the bits of one
         process that has the ``random_state`` of rank 0. Of one network alone, and not of
-        ``solver="lbfgs"``. Files and pickles do not have it."""
+        ``solver="lbfgs"``. Files and pickles do not have it.
+    sharded : bool, default=False
+        Whether each rank is given rows of its own instead, at least one, and ``X_val`` of its own.
+        Each update is that of the rows of all ranks: ``batch_size`` is of all of them together,
+        classes, "balanced" weights and the range of ``clip_outputs`` are those of all. Each rank
+        holds out a share of its rows; the rows to validate on of all ranks are gathered on each.
+    average_every : int, default=None
+        Let each rank learn by itself from its share of the batches, and take the mean of the
+        weights and of the optimizer's state after every so many updates and at the end of each
+        epoch: fewer messages, for networks whose step is shorter than one. ``alpha`` counts in a
+        share as it does in the whole batch."""
 
 COMMON = """
     scikit-learn's estimator of this name: its parameters, attributes, methods, warnings and results,

@@ -39,6 +39,7 @@ from dlcore.sklearn._streaming import streamed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dlcore._common.ranks import Ranks
     from dlcore._common.typing import Array
     from dlcore.callbacks._callback import Callback
 
@@ -120,6 +121,8 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
         members: int = 1,
         bootstrap: bool = False,
         comm: Any = None,
+        sharded: bool = False,
+        average_every: int | None = None,
     ) -> None:
         set_parameters(self, locals())
 
@@ -195,9 +198,11 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
     def _has_many_quantiles(self) -> bool:
         return self.loss == "quantile" and np.ndim(self.quantile) == 1
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:  # noqa: ARG002
-        X, y = check_target(self, X, y, y_numeric=True, dtype=(np.float64, np.float32), reset=reset)
-        return X, self._encode(y)
+    def _check_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:  # noqa: ARG002
+        return check_target(self, X, y, y_numeric=True, dtype=(np.float64, np.float32), reset=reset)
+
+    def _learn_targets(self, y: Array, seen: None, incremental: bool) -> Array:  # noqa: ARG002
+        return self._encode(y)
 
     def _encode(self, y: Any) -> Array:
         return finite_targets(y)
@@ -238,7 +243,7 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
-    def _class_tables(self, y: Array, incremental: bool) -> None:  # noqa: ARG002
+    def _class_tables(self, y: Array, seen: None, incremental: bool) -> None:  # noqa: ARG002
         return None
 
     def _weigh_classes(self, weight: Array | None, y: Array, tables: None) -> Array | None:  # noqa: ARG002
@@ -307,6 +312,10 @@ class MLPRegressor(PerceptronMixin, ClippingMixin, base.MLPRegressor):
             self._take_range(
                 targets if weight is None else targets[weight > 0], widens=not first_pass
             )
+
+    def _share_range(self, shards: Ranks) -> None:
+        if self._clips:
+            self._take_range(np.concatenate(shards.of_each((self._low, self._high))))
 
     def _targets(self, y: Array, dtype: np.dtype[Any]) -> Array:
         targets = y.reshape(len(y), -1).astype(dtype)

@@ -113,7 +113,8 @@ class TabularClassifier(TabularMixin, LabelsMixin, ClassifierMixin, BaseEstimato
         return self._encode(y)
 
     def _weigh(self, weight: Array | None, targets: Array) -> Array | None:
-        return self._weigh_classes(weight, targets, self._class_tables(targets, False))
+        tables = self._class_tables(targets, (targets, None), False)
+        return self._weigh_classes(weight, targets, tables)
 
     def _begin_fit(self, targets: Array, weight: Array | None) -> None:
         pass

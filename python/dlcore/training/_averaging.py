@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dlcore.nn._losses import Loss
     from dlcore.training._batches import BatchPlan
     from dlcore.training._learning_rate import ScheduledLearningRates
+    from dlcore.training._loop import Run
     from dlcore.training._progress import IterationLog
 
 
@@ -127,6 +128,52 @@ class Averaging:
             for name, array in self._model._split(flat).items()
             if name not in self._model.frozen
         ]
+
+
+def begin_averaging(
+    run: Run,
+    source: Any,
+    every: int | None,
+    shards: Ranks | None,
+    *,
+    loss: Loss,
+    average: Array | None,
+    rates: ScheduledLearningRates,
+    log: IterationLog,
+    accumulate: int = 1,
+) -> Averaging | None:
+    """Begin an epoch of batches; return what takes the means of ranks that learn apart in it, if they do.
+
+    Parameters
+    ----------
+    run, source
+        The fit and its batches.
+    every : int, optional
+        Updates after which a mean is taken; None where the ranks learn together.
+    shards : Ranks, optional
+        Those that have rows of their own each.
+    loss, average, rates, log
+        As of `Averaging`.
+    accumulate : int
+        Batches to an update.
+    """
+    run._watch.is_apart = every is not None
+    if run._ranks is None or (shards is None and every is None):
+        return None
+    if run._watch.may_save:
+        raise on_all(
+            ValueError(
+                "ModelCheckpoint saves at the ends of epochs, unit='epochs', where ranks have "
+                "rows of their own or take means: within an epoch each has something that is in "
+                "no file"
+            )
+        )
+    if shards is not None:
+        source.is_apart = every is not None
+    if every is None:
+        return None
+    made = sum(-(-batches // accumulate) for batches in run.history.batches)
+    return Averaging(run._ranks, every, made, run.model, loss, run.optimizer, average, rates, log)
 
 
 def share_of(loss: Loss, plan: BatchPlan, ranks: Ranks) -> BatchPlan:

@@ -184,7 +184,7 @@ class Configured(Run):
     @property
     def _others(self) -> Ranks | None:
         """The ranks that train together; None where there is one."""
-        return self._ranks if self._ranks and self._ranks.size > 1 else None
+        return self._ranks and self._ranks.others
 
     @property
     def _shards(self) -> Ranks | None:

@@ -10,7 +10,7 @@ import numpy as np
 from dlcore._common.agreement import first_of, raised_on_all
 from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
-from dlcore.training._averaging import Averaging
+from dlcore.training._averaging import begin_averaging
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import describe_fault
 from dlcore.training._epoch_record import EpochRecord
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.callbacks._averaging import ExponentialMovingAverage
+    from dlcore.training._averaging import Averaging
     from dlcore.training._batches import BatchPlan
     from dlcore.training._configuration import Configured
     from dlcore.training._dataset import Subset
@@ -90,33 +91,17 @@ class TrainerEpochs:
 
     def _begin_averaging(self) -> Averaging | None:
         """Return what takes the means of an epoch in which the ranks learn apart; None if they do not."""
-        trainer, every, ranks = self._trainer, self._trainer._means_every, self._trainer._ranks
-        trainer._watch.is_apart = every is not None
-        if ranks is None or (trainer._shards is None and every is None):
-            return None
-        if trainer._watch.may_save:
-            raise on_all(
-                ValueError(
-                    "ModelCheckpoint saves at the ends of epochs, unit='epochs', where ranks have "
-                    "rows of their own or take means: within an epoch each has something that is in "
-                    "no file"
-                )
-            )
-        if trainer._shards is not None:
-            self._source.is_apart = every is not None
-        if every is None:
-            return None
-        made = sum(-(-batches // trainer.accumulate) for batches in trainer.history.batches)
-        return Averaging(
-            ranks,
-            every,
-            made,
-            trainer.model,
-            trainer.loss,
-            trainer.optimizer,
-            self._step.average,
-            trainer._learning_rates,
-            self._log,
+        trainer = self._trainer
+        return begin_averaging(
+            trainer,
+            self._source,
+            trainer._means_every,
+            trainer._shards,
+            loss=trainer.loss,
+            average=self._step.average,
+            rates=trainer._learning_rates,
+            log=self._log,
+            accumulate=trainer.accumulate,
         )
 
     def skip(self, epochs: int, validation_goes_on: bool) -> None:

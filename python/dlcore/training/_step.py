@@ -407,6 +407,7 @@ class TrainingStep:
                 clip_value=self._clip_value,
                 average_decay=self._decay,
                 losses=losses,
+                squares=squares,
                 lrs=lrs,
                 outputs=outputs,
                 between=between,

@@ -13,7 +13,7 @@ import numpy as np
 from dlcore._common.agreement import agree_on
 from dlcore.functional._clipping import clip_grad_norm, clip_grad_value
 from dlcore.nn._codes import check_codes
-from dlcore.optim._optimizer import set_lrs
+from dlcore.optim._optimizer import NativeOptimizer, set_lrs
 from dlcore.training._rows import dense
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class PythonStep:
         clip_value: float | None,
         average_decay: float,
         losses: Array,
+        squares: Array | None,
         lrs: Array | None,
         outputs: Array | None,
         between: Callable[[int], object],
@@ -131,6 +132,9 @@ class PythonStep:
                         if plan.gradient_scale != 1:
                             self._gradient *= self._gradient.dtype.type(plan.gradient_scale)
                         self._clip(max_norm, clip_value)
+                        own = self._add_penalty(float(plan.normalizers[batch]))
+                        if squares is not None:
+                            squares[batch] = own
                         if lrs is not None:
                             set_lrs(self._optimizer, lrs[updates])
                         self._update(parameters, average_decay)
@@ -229,6 +233,12 @@ class PythonStep:
             clip_grad_value(self._grads, clip_value)
         if not np.isfinite(self._gradient).all():
             raise FloatingPointError(FAULTS["gradient"])
+
+    def _add_penalty(self, normalizer: float) -> float:
+        """Add what an L2 penalty in the loss of a batch adds; return the squared norm it is of."""
+        if not isinstance(self._optimizer, NativeOptimizer):
+            return 0.0
+        return self._optimizer._add_penalty(self._grads, normalizer)
 
     def _update(self, parameters: tuple[ParameterSpec, ...], average_decay: float) -> None:
         before = self._flat.copy()

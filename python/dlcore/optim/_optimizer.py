@@ -426,7 +426,8 @@ class Optimizer:
             parameter. Nothing is changed then.
         """
         # A list of its own, which no other thread changes while the native code reads it.
-        given: Any = [grads] if isinstance(grads, np.ndarray) else list(grads)
+        given: Any = grads
+        given = [given] if isinstance(given, np.ndarray) else list(given)
         if len(given) != len(self._params):
             raise ValueError(
                 f"{self._name}.step: grads must hold one array for each parameter, "

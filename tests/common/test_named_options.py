@@ -19,11 +19,11 @@ def trainer(**options):
 
 @pytest.mark.parametrize("function", [dl.softmax, dl.log_softmax])
 def test_axis_of_softmax(function):
-    with pytest.raises(TypeError, match="softmax: axis must be an integer, got str"):
+    with pytest.raises(TypeError, match="softmax: axis must be an integer of 64 bits, got str"):
         function(X, axis="rows")
     with pytest.raises(ValueError, match="softmax: axis must be an integer of 64 bits"):
         function(X, axis=HUGE)
-    with pytest.raises(TypeError, match="_backward: axis must be an integer, got float"):
+    with pytest.raises(TypeError, match="_backward: axis must be an integer of 64 bits, got float"):
         getattr(dl, f"{function.__name__}_backward")(X, X, axis=0.5)
 
 
@@ -31,7 +31,9 @@ def test_axis_of_softmax(function):
 @pytest.mark.parametrize("twin", ["", "_and_grad"])
 def test_ignore_index(name, twin):
     function = getattr(dl, name + twin)
-    with pytest.raises(TypeError, match=f"{name}: ignore_index must be an integer, got float"):
+    with pytest.raises(
+        TypeError, match=f"{name}: ignore_index must be an integer of 64 bits, got float"
+    ):
         function(X, Y, ignore_index=0.5)
     with pytest.raises(ValueError, match=f"{name}: ignore_index must be an integer of 64 bits"):
         function(X, Y, ignore_index=HUGE)

@@ -104,7 +104,9 @@ def check_index(name: str, value: object) -> None:
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+        raise TypeError(
+            f"{name} must be an integer of 64 bits, got {type(value).__name__}"
+        ) from None
     if not -_MOST <= number <= _MOST:
         raise ValueError(f"{name} must be an integer of 64 bits, got {number}")
 

@@ -72,6 +72,7 @@ def test_inputs_of_losses_with_weights():
         (lambda: dl.ExponentialMovingAverage(10**400), "decay must be"),
         (lambda: dl.SGD([np.ones(2)], lr=10**400), "lr must be"),
         (lambda: dl.SGD([np.ones(2)], lr=int), "lr must be a number, got type"),
+        (lambda: dl.Adam([np.ones(2)], betas=[[1, 2], [3]]), "betas must be two numbers"),
         (lambda: trainer(clip_grad_norm="1"), "clip_grad_norm must be a number"),
         (lambda: trainer(seed="one"), "seed must be an integer"),
         (lambda: trainer(metrics=1), "metrics must be a list"),

@@ -2,7 +2,6 @@
 // argument. Beside the module's own files the only place that knows pybind11.
 #pragma once
 
-#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -15,6 +14,10 @@
 #include "core/labels.hpp"
 #include "core/parallel.hpp"
 #include "core/strided_view.hpp"
+
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
 
 namespace dlcore {
 

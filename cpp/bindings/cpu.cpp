@@ -24,7 +24,12 @@ PyObject* supports(PyObject*, PyObject* isa) {
 }
 
 PyMethodDef methods[] = {{"supports", supports, METH_O, "Whether level `isa` runs here."}, {}};
-PyModuleDef module = {PyModuleDef_HEAD_INIT, "_cpu", nullptr, 0, methods, {}, {}, {}, {}};
+PyModuleDef_Slot slots[] = {
+#if defined(Py_mod_gil)
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {}};
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_cpu", nullptr, 0, methods, slots, {}, {}, {}};
 
 }  // namespace
 

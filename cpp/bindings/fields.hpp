@@ -5,6 +5,7 @@
 #pragma once
 
 #include <limits>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -31,13 +32,20 @@ inline bool is_array_of(const py::array& a) {
 // took two thirds of the time to read an epoch.
 inline const std::vector<std::string>& field_names(PyTypeObject* type) {
   static std::unordered_map<PyTypeObject*, std::vector<std::string>> known;
-  const auto at = known.find(type);
-  if (at != known.end()) return at->second;
+  static std::mutex mutex;
+  {
+    const std::lock_guard<std::mutex> locked(mutex);
+    const auto at = known.find(type);
+    if (at != known.end()) return at->second;
+  }
+  // Unlocked: Python may run another thread meanwhile, which would wait with the GIL in its hands.
   std::vector<std::string> names;
   for (const py::handle name : py::handle(reinterpret_cast<PyObject*>(type)).attr("_fields"))
     names.push_back(py::cast<std::string>(name));
-  Py_INCREF(type);
-  return known.emplace(type, std::move(names)).first->second;
+  const std::lock_guard<std::mutex> locked(mutex);
+  const auto [at, is_new] = known.emplace(type, std::move(names));
+  if (is_new) Py_INCREF(type);
+  return at->second;
 }
 
 // The fields of a description.

@@ -1,6 +1,8 @@
 // Native work that Ctrl-C ends.
 #pragma once
 
+#include <atomic>
+
 #include "bindings/arrays.hpp"
 #include "core/parallel.hpp"
 
@@ -23,19 +25,17 @@ void interruptible(double nanoseconds, const F& f) {
   }
 }
 
-// Takes an object that one call at a time may use, of which others are told. It is asked with the
-// GIL.
+// Takes an object that one call at a time may use, of which others are told.
 class sole_use {
  public:
-  sole_use(bool& taken, const char* message) : taken_(taken) {
-    if (taken) throw std::runtime_error(message);
-    taken = true;
+  sole_use(std::atomic<bool>& taken, const char* message) : taken_(taken) {
+    if (taken.exchange(true)) throw std::runtime_error(message);
   }
   sole_use(const sole_use&) = delete;
   ~sole_use() { taken_ = false; }
 
  private:
-  bool& taken_;
+  std::atomic<bool>& taken_;
 };
 
 }  // namespace dlcore

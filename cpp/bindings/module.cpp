@@ -55,7 +55,8 @@ void bind_settings(py::module_& m) {
 
 }  // namespace dlcore
 
-PYBIND11_MODULE(DLCORE_MODULE, m) {
+// What calls have in common is locked or atomic: without the GIL they run at the same time.
+PYBIND11_MODULE(DLCORE_MODULE, m, pybind11::mod_gil_not_used()) {
   dlcore::bind_settings(m);
   dlcore::bind_math(m);
   dlcore::bind_activations(m);

@@ -293,24 +293,30 @@ class py_training_step {
   }
   bool forward(const py::object& x, const py::array& indices, const py::array& outputs,
                std::uint64_t key) {
+    const sole_use use(is_in_use_, in_use);
     return std::visit([&](auto& s) { return s->forward(x, indices, outputs, key); }, step_);
   }
   void backward(const py::array& gradient) {
+    const sole_use use(is_in_use_, in_use);
     std::visit([&](auto& s) { s->backward(gradient); }, step_);
   }
   void finish_update(const py::tuple& parameters, double average_decay) {
+    const sole_use use(is_in_use_, in_use);
     std::visit([&](auto& s) { s->finish_update(parameters, average_decay); }, step_);
   }
   void forget() {
+    const sole_use use(is_in_use_, in_use);
     std::visit([&](auto& s) { s->forget(); }, step_);
   }
   void resume() {
+    const sole_use use(is_in_use_, in_use);
     std::visit([&](auto& s) { s->resume(); }, step_);
   }
   bool is_pending() const {
     return std::visit([&](const auto& s) { return s->is_pending(); }, step_);
   }
   void undo() {
+    const sole_use use(is_in_use_, in_use);
     std::visit([&](auto& s) { s->undo(); }, step_);
   }
   // Ranks that make the same runs: `gather(own, all)` is given the bytes of this one, and gives
@@ -320,6 +326,7 @@ class py_training_step {
                   double message, double byte, const py::tuple& memory) {
     if (rank < 0 || rank >= size || (!memory.empty() && std::ptrdiff_t(memory.size()) != size))
       throw py::value_error("share_with: no such rank");
+    const sole_use use(is_in_use_, in_use);
     const ranks between(rank, size, message, byte);
     std::visit([&](auto& s) { s->share_with(between, gather, memory); }, step_);
   }
@@ -346,7 +353,7 @@ class py_training_step {
   static constexpr const char* in_use = "the training step is running already";
 
   py::tuple layers_;  // what keeps the parameters and gradients
-  bool is_in_use_ = false;
+  std::atomic<bool> is_in_use_{false};
   std::variant<std::unique_ptr<step_of<float>>, std::unique_ptr<step_of<double>>> step_;
 };
 

@@ -1,4 +1,5 @@
 // The passes of a network, forward and back, called one by one.
+#include <atomic>
 #include <numeric>
 #include <variant>
 
@@ -74,7 +75,7 @@ class passes_of {
   training_step<T> step_;
   std::ptrdiff_t most_rows_;
   std::vector<std::int64_t> order_;
-  std::ptrdiff_t rows_ = -1;
+  std::atomic<std::ptrdiff_t> rows_{-1};
 
   static bool is_matrix(const py::array& x, std::ptrdiff_t width) {
     return is_array_of<T>(x) && x.ndim() == 2 && x.shape(1) == width;
@@ -101,8 +102,7 @@ class py_passes {
         [&](auto& own) -> py::object {
           if (!own->takes_inputs(a)) return py::none();
           const sole_use use(is_in_use_, in_use);
-          key_ += 0x9e3779b97f4a7c15u;
-          return own->forward(a, key_);
+          return own->forward(a, key_ += 0x9e3779b97f4a7c15u);
         },
         passes_);
   }
@@ -112,8 +112,8 @@ class py_passes {
     const auto a = py::reinterpret_borrow<py::array>(dy);
     return std::visit(
         [&](auto& own) -> py::object {
-          if (!own->takes_gradient(a)) return py::none();
           const sole_use use(is_in_use_, in_use);
+          if (!own->takes_gradient(a)) return py::none();
           return own->backward(a, add);
         },
         passes_);
@@ -127,9 +127,9 @@ class py_passes {
   static constexpr const char* in_use =
       "another thread is in a pass of this model, forward or back: it can take one at a time";
 
-  py::tuple layers_;   // what keeps the parameters and gradients
-  std::uint64_t key_;  // of what the layers have drawn last
-  bool is_in_use_ = false;
+  py::tuple layers_;                // what keeps the parameters and gradients
+  std::atomic<std::uint64_t> key_;  // of what the layers have drawn last
+  std::atomic<bool> is_in_use_{false};
   std::variant<std::unique_ptr<passes_of<float>>, std::unique_ptr<passes_of<double>>> passes_;
 };
 

@@ -11,6 +11,8 @@
 
 #if defined(_OPENMP)
 #include <omp.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
 
@@ -122,8 +124,10 @@ class pools {
 process_settings::process_settings() {
 #if defined(_OPENMP)
   openmp_threads = omp_get_max_threads();
+#if defined(__unix__) || defined(__APPLE__)  // Windows has no fork
   pthread_atfork([] { settings().pool_is_lost = !pools::give_back(); },
                  [] { settings().pool_is_lost = false; }, [] { pools::forget_others(); });
+#endif
 #endif
 }
 

@@ -1,7 +1,9 @@
 #include "core/startable_threads.hpp"
 
-#include <pthread.h>
-
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <thread>
 #include <vector>
 
 #if defined(__linux__)
@@ -14,20 +16,12 @@ namespace dlcore {
 
 namespace {
 
-struct trial {
-  pthread_t thread;
-  pthread_mutex_t* all_started;
-  long id;
-};
-
-void* run_trial(void* argument) {
-  trial& own = *static_cast<trial*>(argument);
+long own_id() {
 #if defined(__linux__)
-  own.id = syscall(SYS_gettid);
+  return syscall(SYS_gettid);
+#else
+  return 0;
 #endif
-  pthread_mutex_lock(own.all_started);
-  pthread_mutex_unlock(own.all_started);
-  return nullptr;
 }
 
 // A thread that was joined is counted until the system has put it away.
@@ -40,20 +34,23 @@ void wait_until_gone([[maybe_unused]] long id) {
 }  // namespace
 
 int startable_threads(int wanted) {
-  pthread_mutex_t all_started = PTHREAD_MUTEX_INITIALIZER;
-  std::vector<trial> trials(wanted);  // of a fixed size: threads hold pointers into it
-  int started = 0;
-  pthread_mutex_lock(&all_started);
-  for (trial& next : trials) {
-    next.all_started = &all_started;
-    if (pthread_create(&next.thread, nullptr, run_trial, &next) != 0) break;
-    ++started;
+  std::mutex all_started;
+  std::vector<long> ids(wanted);  // of a fixed size: threads write into it
+  std::vector<std::thread> started;
+  started.reserve(wanted);
+  std::unique_lock<std::mutex> held(all_started);
+  try {
+    for (long& id : ids)
+      started.emplace_back([&all_started, &id] {
+        id = own_id();
+        const std::lock_guard<std::mutex> waited(all_started);
+      });
+  } catch (const std::exception&) {  // there are no more of them
   }
-  pthread_mutex_unlock(&all_started);
-  for (int i = 0; i < started; ++i) pthread_join(trials[i].thread, nullptr);
-  for (int i = 0; i < started; ++i) wait_until_gone(trials[i].id);
-  pthread_mutex_destroy(&all_started);
-  return started;
+  held.unlock();
+  for (std::thread& thread : started) thread.join();
+  for (std::size_t i = 0; i < started.size(); ++i) wait_until_gone(ids[i]);
+  return int(started.size());
 }
 
 }  // namespace dlcore

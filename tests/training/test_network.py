@@ -609,6 +609,22 @@ def test_divergence_in_spite_of_clipping(accumulate, dtype):
     assert np.isfinite(model.flat).all()
 
 
+@DTYPES
+@pytest.mark.parametrize("make", [dl.SGD, dl.Adam])
+@pytest.mark.parametrize("width", [1, 8, 13])
+def test_an_update_that_overflows_is_taken_back(width, make, dtype):
+    layers = dl.Linear(3, width), dl.ReLU(), dl.Linear(width, 3)
+    model = dl.Sequential(*layers, dtype=dtype, seed=0)
+    trainer = dl.Trainer(model, loss="cross_entropy", optimizer=make(model.parameters()))
+    x, y = np.eye(3, dtype=dtype), np.array([0, 1, 1])
+    trainer.train_on_batch(x, y)
+    before = model.flat.copy()
+    trainer.optimizer.lr = 1e308 if make is dl.SGD else 1.7e308
+    with pytest.raises(FloatingPointError, match="the updated parameters are not finite"):
+        trainer.train_on_batch(1e3 * x, y)
+    np.testing.assert_array_equal(model.flat, before)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 @pytest.mark.parametrize("max_norm", [None, 1.0])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

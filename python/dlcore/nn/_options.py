@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -24,7 +25,14 @@ class Changes:
     What was described before the last of them has to be looked at again.
     """
 
-    count = 0
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        """Count one; of two threads that do so at once, each is counted."""
+        with self._lock:
+            self.count += 1
 
 
 changes = Changes()
@@ -69,7 +77,7 @@ class Option(Attribute[T]):
         is_new = self._name not in layer.__dict__
         layer.__dict__[self._name] = self._check(f"{type(layer).__name__}: {self._name}", value)
         if not is_new:
-            changes.count += 1
+            changes.add()
             layer._tell_model()
 
 

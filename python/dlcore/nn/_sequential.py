@@ -605,7 +605,7 @@ class Sequential:
 
     def _forget_passes(self) -> None:
         """Let go of passes of a model whose parameters are trained or not as they were before."""
-        changes.count += 1
+        changes.add()
         for model in (self, *self._parts):
             if model._passes is not None:
                 model._key, model._passes = model._passes.key, None

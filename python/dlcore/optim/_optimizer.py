@@ -425,9 +425,9 @@ class Optimizer:
             If the number of gradients or a shape differs, or a gradient shares memory with a
             parameter. Nothing is changed then.
         """
+        # A list of its own, which no other thread changes while the native code reads it.
         given: Any = grads
-        if type(given) is not list:
-            given = [given] if isinstance(given, np.ndarray) else list(given)
+        given = [given] if isinstance(given, np.ndarray) else list(given)
         if len(given) != len(self._params):
             raise ValueError(
                 f"{self._name}.step: grads must hold one array for each parameter, "

@@ -509,22 +509,22 @@ class QuickStep:
 
         Then nothing is changed. ``squares`` is filled in as `TrainingStep.run` does.
         """
-        cohorts, steps = self._optimizer._cohorts, self._updated[0][0].steps
-        if (
-            self._seen != changes.count
-            or len(cohorts) != len(self._updated)
-            or not has_settings(self._loss, self._plain)
-        ):
-            return None
-        for cohort, updated in zip(cohorts, self._updated, strict=True):
-            if cohort.steps != steps or not _goes_on(self._optimizer, cohort, updated):
+        with self._model._in_training():  # from here on no other thread makes a step
+            cohorts, steps = self._optimizer._cohorts, self._updated[0][0].steps
+            if (
+                self._seen != changes.count
+                or len(cohorts) != len(self._updated)
+                or not has_settings(self._loss, self._plain)
+            ):
                 return None
-        with self._model._in_training():
+            for cohort, updated in zip(cohorts, self._updated, strict=True):
+                if cohort.steps != steps or not _goes_on(self._optimizer, cohort, updated):
+                    return None
             loss = self._native.run_batch(x, y, key, steps, self._scale, squares)
-        if loss is not None:
-            for cohort in cohorts:
-                cohort.advance(1)
-        return loss
+            if loss is not None:
+                for cohort in cohorts:
+                    cohort.advance(1)
+            return loss
 
 
 def _goes_on(optimizer: Any, own: Cohort, updated: tuple[Any, ...]) -> bool:

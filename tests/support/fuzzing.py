@@ -7,8 +7,9 @@ then no array has changed. Everything else is a `Fault`.
 
 import numpy as np
 
-# IndexError is for labels out of range, MemoryError for sizes that nothing has room for.
-DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
+# IndexError is for labels out of range, FloatingPointError for fits that diverge, MemoryError for
+# sizes that nothing has room for.
+DOCUMENTED = (TypeError, ValueError, IndexError, FloatingPointError, MemoryError)
 
 
 class Fault(Exception):

@@ -98,7 +98,7 @@ def _no_array(choices, x):
     return choices.pick(
         (
             x.tolist,
-            lambda: tuple(x),
+            lambda: tuple(x.ravel()),
             lambda: None,
             lambda: "x",
             lambda: b"abcd",
@@ -107,13 +107,13 @@ def _no_array(choices, x):
             lambda: np.float32(2),
             lambda: {"a": x},
             object,
-            lambda: x.astype(np.float32).data,
+            lambda: x.data if x.dtype.kind in "fiu" else memoryview(b"x"),
             Failing,
             lambda: Lying(x),
             lambda: Lying("text"),
             lambda: Lying(np.array([None])),
             lambda: np.ndarray,
-            lambda: (v for v in x),
+            lambda: (v for v in x.ravel()),
             lambda: [[1.0], [1.0, 2.0]],
         )
     )()

@@ -868,7 +868,7 @@ def _quantile(quantile: Any, input: Any) -> Any:
     if values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():  # NaN too
         raise ValueError(f"quantile_loss: quantile must be between 0 and 1, got {quantile}")
     if values.ndim == 0:
-        values = values.astype(getattr(input, "dtype", np.float64))
+        values = values.astype(as_array(input, "quantile_loss: input").dtype)
     return _broadcast("quantile_loss", "quantile", values, input)
 
 

@@ -56,6 +56,13 @@ def emulated(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def planted(session: nox.Session) -> None:
+    """Plant bugs in a copy of the kernels, which tests have to catch; names after ``--`` choose."""
+    session.install("cmake>=3.24", "ninja", "pybind11>=3.0", ".[test]")
+    session.run("python", "tests/plant_bugs.py", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Time every kernel beside its NumPy reference."""
     session.install(".[bench]")

@@ -14,7 +14,8 @@ bool runs(const char* isa) {
   if (is("x86-64-v3")) return __builtin_cpu_supports("x86-64-v3") != 0;
   if (is("x86-64-v4")) return __builtin_cpu_supports("x86-64-v4") != 0;
 #endif
-  return is("x86-64") || is("aarch64") || is("generic");
+  return is("x86-64") || is("x86-64-reproducible") || is("aarch64") || is("aarch64-reproducible") ||
+         is("generic");
 }
 
 PyObject* supports(PyObject*, PyObject* isa) {

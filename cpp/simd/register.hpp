@@ -15,7 +15,7 @@ namespace dlcore {
 
 #if defined(__AVX512F__)
 inline constexpr std::ptrdiff_t register_bytes = 64;
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) || defined(DLCORE_REPRODUCIBLE)
 inline constexpr std::ptrdiff_t register_bytes = 32;
 #else
 inline constexpr std::ptrdiff_t register_bytes = 16;

@@ -8,6 +8,8 @@
 #include "simd/x86_avx512.hpp"
 #elif defined(__AVX2__)
 #include "simd/x86_avx2.hpp"
+#elif defined(DLCORE_REPRODUCIBLE)
+#include "simd/reproducible.hpp"
 #elif defined(__x86_64__)
 #include "simd/x86_sse2.hpp"
 #elif defined(__aarch64__)
@@ -22,6 +24,8 @@ namespace dlcore {
 using instruction_set = avx512_set;
 #elif defined(__AVX2__)
 using instruction_set = avx2_set;
+#elif defined(DLCORE_REPRODUCIBLE)
+using instruction_set = reproducible_set;
 #elif defined(__x86_64__)
 using instruction_set = sse2_set;
 #elif defined(__aarch64__)

@@ -60,6 +60,32 @@ void operations_of_lanes() {
   CHECK(all_at_least<T>(x, vec<T>(T(-4))));
 }
 
+// Where multiply-adds are one operation they are rounded once, emulated ones too: sums near halfway
+// between two numbers, and what cancels.
+template <class T>
+void multiply_adds() {
+  constexpr std::ptrdiff_t w = vec<T>::size;
+  std::uint64_t state = 1;
+  const auto draw = [&] {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return T(std::int64_t(state >> 40)) * T(0.0009765625) - T(8192);
+  };
+  T a[w], b[w], c[w];
+  for (int turn = 0; turn < 20000; ++turn) {
+    for (std::ptrdiff_t i = 0; i < w; ++i) {
+      a[i] = draw(), b[i] = draw(), c[i] = draw();
+      if (turn % 4 == 1) c[i] = -a[i] * b[i];
+      if (turn % 4 == 2) c[i] = std::ldexp(c[i], 24);
+      if (turn % 4 == 3) a[i] = T(1), b[i] = std::ldexp(T(1), -24);
+    }
+    const vec<T> sum = fma<T>(load<T>(a), load<T>(b), load<T>(c));
+    for (std::ptrdiff_t i = 0; i < w; ++i) {
+      const T expected = has_fma ? std::fma(a[i], b[i], c[i]) : a[i] * b[i] + c[i];
+      CHECK(sum.v[i] == expected);
+    }
+  }
+}
+
 template <class T>
 void lanes_between_registers() {
   constexpr std::ptrdiff_t w = vec<T>::size;
@@ -160,6 +186,7 @@ template <class T>
 void all() {
   parts_touch_what_they_name<T>();
   operations_of_lanes<T>();
+  multiply_adds<T>();
   lanes_between_registers<T>();
   columns_of_rows<T, 2>();
   columns_of_rows<T, piece_size<T>>();

@@ -40,6 +40,16 @@ def test_kernels_keep_them_unless_asked(dtype, threads, n):
         assert kept(x) == n
 
 
+@pytest.mark.parametrize("n", [7, 20_000])
+def test_means_that_decay_end_at_0(n):
+    """Rounded up for ever, they would slow each further step down."""
+    optimizer = dl.SGD([np.zeros(n, np.float32)], momentum=0.9)
+    optimizer.step([np.full(n, 1e-36, np.float32)])
+    for _ in range(250):
+        optimizer.step([np.zeros(n, np.float32)])
+    assert not optimizer.state_dict()["state"][0]["momentum_buffer"].any()
+
+
 def test_the_block_ends_with_an_exception():
     with pytest.raises(KeyError), dl.flush_denormals():
         raise KeyError

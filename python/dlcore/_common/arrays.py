@@ -80,7 +80,10 @@ def as_array(obj: Any, name: str) -> Array:
 def as_numbers(obj: Any, name: str) -> Array:
     """Return a number, a list or a tuple of numbers as an array, or what `as_array` reads."""
     plain = isinstance(obj, int | float | list | tuple)
-    array = np.asarray(obj) if plain else as_array(obj, name)
+    try:
+        array = np.asarray(obj) if plain else as_array(obj, name)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"{name}: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, not {array.dtype}")
     return array

@@ -9,6 +9,7 @@ as their kernels do, all others what a value is "not".
 from __future__ import annotations
 
 import math
+import operator
 from numbers import Real
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -17,10 +18,12 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+_MOST = 2**63 - 1  # that native code takes
+
 
 def check_positive_int(name: str, value: object) -> int:
     """Return a positive integer."""
-    if type(value) is int and value > 0:
+    if type(value) is int and 0 < value <= _MOST:
         return value
     if not _is_int(value) or value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
@@ -29,7 +32,7 @@ def check_positive_int(name: str, value: object) -> int:
 
 def check_int(name: str, value: object, least: int) -> int:
     """Return an integer that is not less than ``least``."""
-    if type(value) is int and value >= least:
+    if type(value) is int and least <= value <= _MOST:
         return value
     if not _is_int(value) or value < least:  # type: ignore[operator]
         raise ValueError(f"{name} must be an integer and at least {least}, not {_shown(value)}")
@@ -40,7 +43,7 @@ def check_number(name: str, value: object, interval: str) -> float:
     """Return a number in an interval such as "(0, 1]", as float."""
     if not _is_within(value, interval):
         raise ValueError(f"{name} must be a number in {interval}, not {_shown(value)}")
-    return float(value)  # type: ignore[arg-type]
+    return _as_float(value)
 
 
 def check_in(
@@ -49,21 +52,21 @@ def check_in(
     """Return what is in an interval such as "[0, 1)", as float; ``otherwise`` ends the message."""
     if not _is_within(value, interval):
         raise ValueError(f"{name} must be in {interval}{otherwise}, {word} {_shown(value)}")
-    return float(value)  # type: ignore[arg-type]
+    return _as_float(value)
 
 
 def check_positive(name: str, value: Any) -> float:
     """Return a number that is positive and finite, as float."""
     if not _is_within(value, "(0, inf)"):
         raise ValueError(f"{name} must be positive and finite, not {_shown(value)}")
-    return float(value)
+    return _as_float(value)
 
 
 def check_not_negative(name: str, value: Any, *, word: str = "not") -> float:
     """Return a number that is finite and at least 0, as float."""
     if not _is_within(value, "[0, inf)"):
         raise ValueError(f"{name} must be finite and at least 0, {word} {_shown(value)}")
-    return float(value)
+    return _as_float(value)
 
 
 def check_finite(
@@ -75,10 +78,9 @@ def check_finite(
     positive: bool = False,
 ) -> float:
     """Return a finite number from low to high, as float."""
-    if isinstance(value, Real) and math.isfinite(value):
-        number = float(value)
-        if low <= number <= high and (number > 0 or not positive):
-            return number
+    number = _as_float(value) if isinstance(value, Real) else math.nan
+    if math.isfinite(number) and low <= number <= high and (number > 0 or not positive):
+        return number
     kind = "positive" if positive else "finite"
     limits = "" if low == -math.inf == -high else f" in [{low:g}, {high:g}]"
     raise ValueError(f"{name} must be a {kind} number{limits}, not {_shown(value)}")
@@ -88,10 +90,35 @@ def check_real(name: str, value: object) -> float:
     """Return anything with a float value as float, else raise a TypeError; strings have none."""
     if type(value) is float:  # to ask for the protocol takes a microsecond
         return value
-    is_array = isinstance(value, np.ndarray) and value.ndim > 0
-    if is_array or isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+    is_none = isinstance(value, str | bytes | type) or not isinstance(value, SupportsFloat)
+    if is_none or (isinstance(value, np.ndarray) and value.ndim > 0):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    return float(value)
+    try:
+        return _as_float(value)
+    except TypeError:  # of an array of one object
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def check_index(name: str, value: object) -> None:
+    """Raise a TypeError for what is no integer, or a ValueError for one beyond 64 bits."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer of 64 bits, got {type(value).__name__}"
+        ) from None
+    if not -_MOST <= number <= _MOST:
+        raise ValueError(f"{name} must be an integer of 64 bits, got {number}")
+
+
+def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
+    """Return what an integer of at least 0, several, or None for chance begin."""
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
+        ) from None
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -99,6 +126,14 @@ def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_truth(name: str, value: object) -> bool:
+    """Return whether a value counts as true, else raise a TypeError; several values do neither."""
+    try:
+        return bool(value)
+    except ValueError:
+        raise TypeError(f"{name} must be True or False, got {value!r}") from None
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
@@ -150,13 +185,24 @@ def _shown(value: object) -> str:
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    """Whether a value is an integer that native code takes."""
+    is_one = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_one and -_MOST <= value <= _MOST  # type: ignore[operator]
 
 
 def _is_within(value: object, interval: str) -> bool:
     if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         return False
     low, high = (float(bound) for bound in interval[1:-1].split(","))
-    above = low <= value if interval[0] == "[" else low < value
-    below = value <= high if interval[-1] == "]" else value < high
-    return bool(above and below) and not math.isnan(value)
+    number = _as_float(value)
+    above = low <= number if interval[0] == "[" else low < number
+    below = number <= high if interval[-1] == "]" else number < high
+    return bool(above and below)
+
+
+def _as_float(value: Any) -> float:
+    """Return a number as float, infinite where it is beyond all of these."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -74,6 +74,7 @@ def _config() -> dict[str, Any]:
             "name": core.isa,
             "register bytes": core.register_bytes,
             "available": dispatch.available_isas(),
+            "reproducible": dispatch.reproducible,
         },
         "threads": {
             "number": threads.get_num_threads(),
@@ -91,7 +92,8 @@ def _show(config: dict[str, Any]) -> None:
         "Python": f"{python['version']} ({python['implementation']}, "
         f"{python['system']} {python['machine']})",
         "instruction set": f"{isa['name']} ({isa['register bytes']}-byte registers), "
-        f"of {', '.join(isa['available'])}",
+        f"of {', '.join(isa['available'])}"
+        f"{'; the same bits as on other processors' if isa['reproducible'] else ''}",
         "threads": f"{of_threads['number']} ({of_threads['source']}{limit})",
         "OpenMP": "yes" if config["OpenMP"] else "no: kernels run on one thread",
     }

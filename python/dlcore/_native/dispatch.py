@@ -30,11 +30,24 @@ _LEVELS = {
     "aarch64": "_core_aarch64",
     "generic": "_core_generic",
 }
+# Levels that give the same bits, best first: DLCORE_REPRODUCIBLE=1 chooses among them, and what each
+# stands in for where DLCORE_ISA names a level.
+_REPRODUCIBLE = {
+    "x86-64-v3": ("x86-64-v3", "x86-64-v4"),
+    "x86-64-reproducible": ("x86-64-reproducible", "x86-64"),
+    "aarch64-reproducible": ("aarch64-reproducible", "aarch64"),
+}
 
 
-def _is_built(isa: str) -> bool:
+def _is_there(isa: str) -> bool:
+    """Whether a level was built and runs here."""
     # The extension modules lie beside this file; finding one does not load it.
-    return importlib.util.find_spec(f"{__package__}.{_LEVELS[isa]}") is not None
+    is_built = importlib.util.find_spec(f"{__package__}.{_module_of(isa)}") is not None
+    return is_built and _cpu.supports(isa)
+
+
+def _module_of(isa: str) -> str:
+    return _LEVELS.get(isa, f"_core_{isa.replace('-', '_')}")
 
 
 def available_isas() -> list[str]:
@@ -46,7 +59,7 @@ def available_isas() -> list[str]:
         Names as in the x86-64 psABI, such as ``["x86-64-v4", "x86-64-v3", "x86-64"]``, or
         ``["aarch64"]``.
     """
-    return [isa for isa in _LEVELS if _cpu.supports(isa) and _is_built(isa)]
+    return [isa for isa in _LEVELS if _is_there(isa)]
 
 
 def isa() -> str:
@@ -78,7 +91,7 @@ def _short_spins() -> Iterator[None]:
 def load(isa: str) -> ModuleType:
     """Import the extension module of a level, one of `available_isas`."""
     with _short_spins():
-        return importlib.import_module(f".{_LEVELS[isa]}", __package__)
+        return importlib.import_module(f".{_module_of(isa)}", __package__)
 
 
 def pyinstaller_hooks() -> list[str]:
@@ -86,8 +99,18 @@ def pyinstaller_hooks() -> list[str]:
     return [str(Path(__file__).parent)]
 
 
+def _wants_reproducible() -> bool:
+    """Whether ``DLCORE_REPRODUCIBLE`` asks for the same bits on all processors."""
+    setting = os.environ.get("DLCORE_REPRODUCIBLE", "")
+    if setting not in ("", "0", "1"):
+        raise ImportError(f"DLCORE_REPRODUCIBLE must be 1, 0 or empty, not {setting!r}")
+    return setting == "1"
+
+
 def _choose() -> str:
     wanted = os.environ.get("DLCORE_ISA")
+    if reproducible:
+        return _choose_reproducible(wanted)
     available = available_isas()
     if not wanted:
         if not available:
@@ -101,5 +124,19 @@ def _choose() -> str:
     )
 
 
+def _choose_reproducible(wanted: str | None) -> str:
+    for isa, names in _REPRODUCIBLE.items():
+        if _is_there(isa) and (not wanted or wanted in names):
+            return isa
+    what = f" with DLCORE_ISA={wanted!r}" if wanted else ""
+    raise ImportError(
+        f"DLCORE_REPRODUCIBLE=1{what} needs a level that this build of dlcore does not have or this "
+        f"machine does not run, one of {', '.join(_REPRODUCIBLE)}: without AVX2, build dlcore with "
+        f"CMake's DLCORE_LEVELS=x86-64-reproducible"
+    )
+
+
+# As it was asked for when dlcore was imported.
+reproducible = _wants_reproducible()
 if not TYPE_CHECKING:
     core = load(_choose())

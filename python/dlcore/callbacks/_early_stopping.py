@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dlcore._common.checks import check_real, check_truth
 from dlcore.callbacks._monitor import MonitorCallback
 
 if TYPE_CHECKING:
@@ -82,17 +83,30 @@ class EarlyStopping(MonitorCallback):
         divergence_threshold: float | None = None,
         check_finite: bool = True,
     ) -> None:
-        if patience < 0:
+        numbers = {
+            "min_delta": min_delta,
+            "patience": patience,
+            "start_from_epoch": start_from_epoch,
+        }
+        limits = {
+            "baseline": baseline,
+            "stopping_threshold": stopping_threshold,
+            "divergence_threshold": divergence_threshold,
+        }
+        for name, value in (numbers | limits).items():
+            if name in numbers or value is not None:
+                check_real(f"EarlyStopping: {name}", value)
+        if not patience >= 0:
             raise ValueError(f"EarlyStopping: patience must not be negative, but is {patience}")
         super().__init__(monitor, mode)
         self.min_delta = abs(min_delta)
         self.patience = patience
         self.baseline = baseline
-        self.restore_best = restore_best
+        self.restore_best = check_truth("EarlyStopping: restore_best", restore_best)
         self.start_from_epoch = start_from_epoch
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
-        self.check_finite = check_finite
+        self.check_finite = check_truth("EarlyStopping: check_finite", check_finite)
         self._start_anew()
 
     def _start_anew(self) -> None:

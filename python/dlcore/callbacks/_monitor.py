@@ -6,7 +6,7 @@ import math
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from dlcore._common.checks import check_choice
+from dlcore._common.checks import check_choice, check_instance
 from dlcore._common.representation import shown_call
 from dlcore.callbacks._callback import Callback, may_log
 from dlcore.metrics._scores import NAMES
@@ -34,6 +34,7 @@ class MonitorCallback(Callback):
     """
 
     def __init__(self, monitor: str, mode: str | None = None) -> None:
+        check_instance(f"{type(self).__name__}: monitor", monitor, str)
         self.monitor = monitor
         self._given_mode = mode
         if mode is not None:

@@ -61,7 +61,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_choice
+from dlcore._common.checks import check_choice, check_index
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -612,7 +612,11 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     Blanchard, Higham, Higham: Accurately computing the log-sum-exp and softmax functions,
     IMA J. Numer. Anal. 41, 2021.
     """
-    return dispatch.core.softmax(x, axis, out)
+    try:
+        return dispatch.core.softmax(x, axis, out)
+    except (OverflowError, TypeError):
+        check_index("softmax: axis", axis)
+        raise
 
 
 def softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -634,7 +638,11 @@ def softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None =
     ndarray
         Gradient with respect to the forward's input; `out` where it was given.
     """
-    return dispatch.core.softmax_backward(dy, y, axis, out)
+    try:
+        return dispatch.core.softmax_backward(dy, y, axis, out)
+    except (OverflowError, TypeError):
+        check_index("softmax_backward: axis", axis)
+        raise
 
 
 def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -657,7 +665,11 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     Blanchard, Higham, Higham: Accurately computing the log-sum-exp and softmax functions,
     IMA J. Numer. Anal. 41, 2021.
     """
-    return dispatch.core.log_softmax(x, axis, out)
+    try:
+        return dispatch.core.log_softmax(x, axis, out)
+    except (OverflowError, TypeError):
+        check_index("log_softmax: axis", axis)
+        raise
 
 
 def log_softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -679,7 +691,11 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | No
     ndarray
         Gradient with respect to the forward's input; `out` where it was given.
     """
-    return dispatch.core.log_softmax_backward(dy, y, axis, out)
+    try:
+        return dispatch.core.log_softmax_backward(dy, y, axis, out)
+    except (OverflowError, TypeError):
+        check_index("log_softmax_backward: axis", axis)
+        raise
 
 
 def logsumexp(x: Array, axis: int | tuple[int, ...] | None = -1, *, keepdims: bool = False) -> Any:

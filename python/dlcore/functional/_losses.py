@@ -62,6 +62,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_numbers
+from dlcore._common.checks import check_index, check_truth
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -97,14 +98,19 @@ def _label_smoothing(value: float) -> float:
     try:
         if 0 <= value <= 1:
             return value
-    except (TypeError, ValueError):  # text, several numbers
+    except (ArithmeticError, TypeError, ValueError):  # text, several numbers
         pass
     raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {value!r}")
 
 
-def _broadcast(function: str, name: str, weight: Any, shape: tuple[int, ...]) -> Array | None:
+def _broadcast(
+    function: str, name: str, weight: Any, like: Any, like_name: str = "input"
+) -> Array | None:
     """Return the weight, anything that counts as an array, as a view of the shape of the input."""
-    if weight is None or (type(weight) is np.ndarray and weight.shape == shape):
+    if weight is None:
+        return None
+    shape = as_array(like, f"{function}: {like_name}").shape
+    if type(weight) is np.ndarray and weight.shape == shape:
         return weight
     array = as_array(weight, f"{function}: {name}")
     try:
@@ -162,16 +168,20 @@ def cross_entropy(
     loss of a confident row is log1p of that sum, with all its digits. Semantics are those of
     ``torch.nn.functional.cross_entropy``, the mean of rows that are all ignored (nan) included.
     """
-    loss: Loss = dispatch.core.cross_entropy(
-        logits,
-        target,
-        weight,
-        ignore_index,
-        _label_smoothing(label_smoothing),
-        reduction,
-        False,
-        None,
-    )
+    try:
+        loss: Loss = dispatch.core.cross_entropy(
+            logits,
+            target,
+            weight,
+            ignore_index,
+            _label_smoothing(label_smoothing),
+            reduction,
+            False,
+            None,
+        )
+    except (OverflowError, TypeError):
+        check_index("cross_entropy: ignore_index", ignore_index)
+        raise
     return loss
 
 
@@ -201,16 +211,20 @@ def cross_entropy_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.cross_entropy(
-        logits,
-        target,
-        weight,
-        ignore_index,
-        _label_smoothing(label_smoothing),
-        reduction,
-        True,
-        out,
-    )
+    try:
+        both: LossAndGrad = dispatch.core.cross_entropy(
+            logits,
+            target,
+            weight,
+            ignore_index,
+            _label_smoothing(label_smoothing),
+            reduction,
+            True,
+            out,
+        )
+    except (OverflowError, TypeError):
+        check_index("cross_entropy: ignore_index", ignore_index)
+        raise
     return both
 
 
@@ -246,7 +260,13 @@ def nll_loss(
     -----
     Semantics are those of ``torch.nn.functional.nll_loss``.
     """
-    loss: Loss = dispatch.core.nll_loss(input, target, weight, ignore_index, reduction, False, None)
+    try:
+        loss: Loss = dispatch.core.nll_loss(
+            input, target, weight, ignore_index, reduction, False, None
+        )
+    except (OverflowError, TypeError):
+        check_index("nll_loss: ignore_index", ignore_index)
+        raise
     return loss
 
 
@@ -275,9 +295,13 @@ def nll_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    both: LossAndGrad = dispatch.core.nll_loss(
-        input, target, weight, ignore_index, reduction, True, out
-    )
+    try:
+        both: LossAndGrad = dispatch.core.nll_loss(
+            input, target, weight, ignore_index, reduction, True, out
+        )
+    except (OverflowError, TypeError):
+        check_index("nll_loss: ignore_index", ignore_index)
+        raise
     return both
 
 
@@ -313,7 +337,7 @@ def binary_cross_entropy(
     Prefer `binary_cross_entropy_with_logits`, which loses nothing at either end.
     """
     if weight is not None:
-        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+        weight = _broadcast("binary_cross_entropy", "weight", weight, input)
     loss: Loss = dispatch.core.binary_cross_entropy(input, target, weight, reduction, False, None)
     return loss
 
@@ -343,7 +367,7 @@ def binary_cross_entropy_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("binary_cross_entropy", "weight", weight, np.shape(input))
+        weight = _broadcast("binary_cross_entropy", "weight", weight, input)
     both: LossAndGrad = dispatch.core.binary_cross_entropy(
         input, target, weight, reduction, True, out
     )
@@ -384,9 +408,9 @@ def binary_cross_entropy_with_logits(
     infinite logit costs 0 where it is right, and infinity where it is wrong.
     """
     if weight is not None:
-        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, logits, "logits")
     if pos_weight is not None:
-        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, logits, "logits")
     loss: Loss = dispatch.core.binary_cross_entropy_with_logits(
         logits, target, weight, pos_weight, reduction, False, None
     )
@@ -419,9 +443,9 @@ def binary_cross_entropy_with_logits_and_grad(
         Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast(_BCE_LOGITS, "weight", weight, np.shape(logits))
+        weight = _broadcast(_BCE_LOGITS, "weight", weight, logits, "logits")
     if pos_weight is not None:
-        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, np.shape(logits))
+        pos_weight = _broadcast(_BCE_LOGITS, "pos_weight", pos_weight, logits, "logits")
     both: LossAndGrad = dispatch.core.binary_cross_entropy_with_logits(
         logits, target, weight, pos_weight, reduction, True, out
     )
@@ -455,7 +479,7 @@ def mse_loss(
         of the shape of `input`.
     """
     if weight is not None:
-        weight = _broadcast("mse_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("mse_loss", "weight", weight, input)
     loss: Loss = dispatch.core.mse_loss(input, target, weight, reduction, False, None)
     return loss
 
@@ -485,7 +509,7 @@ def mse_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("mse_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("mse_loss", "weight", weight, input)
     both: LossAndGrad = dispatch.core.mse_loss(input, target, weight, reduction, True, out)
     return both
 
@@ -517,7 +541,7 @@ def l1_loss(
         of the shape of `input`.
     """
     if weight is not None:
-        weight = _broadcast("l1_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("l1_loss", "weight", weight, input)
     loss: Loss = dispatch.core.l1_loss(input, target, weight, reduction, False, None)
     return loss
 
@@ -547,7 +571,7 @@ def l1_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("l1_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("l1_loss", "weight", weight, input)
     both: LossAndGrad = dispatch.core.l1_loss(input, target, weight, reduction, True, out)
     return both
 
@@ -588,7 +612,7 @@ def smooth_l1_loss(
     Girshick: Fast R-CNN, ICCV 2015. d = input - target.
     """
     if weight is not None:
-        weight = _broadcast("smooth_l1_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("smooth_l1_loss", "weight", weight, input)
     loss: Loss = dispatch.core.smooth_l1_loss(input, target, beta, weight, reduction, False, None)
     return loss
 
@@ -619,7 +643,7 @@ def smooth_l1_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("smooth_l1_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("smooth_l1_loss", "weight", weight, input)
     both: LossAndGrad = dispatch.core.smooth_l1_loss(
         input, target, beta, weight, reduction, True, out
     )
@@ -660,7 +684,7 @@ def huber_loss(
     Huber: Robust estimation of a location parameter, Ann. Math. Stat. 35, 1964. d = input - target.
     """
     if weight is not None:
-        weight = _broadcast("huber_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("huber_loss", "weight", weight, input)
     loss: Loss = dispatch.core.huber_loss(input, target, delta, weight, reduction, False, None)
     return loss
 
@@ -691,7 +715,7 @@ def huber_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("huber_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("huber_loss", "weight", weight, input)
     both: LossAndGrad = dispatch.core.huber_loss(input, target, delta, weight, reduction, True, out)
     return both
 
@@ -727,7 +751,7 @@ def poisson_nll_loss(
     Nelder, Wedderburn: Generalized linear models, J. R. Stat. Soc. A 135, 1972.
     """
     if weight is not None:
-        weight = _broadcast("poisson_nll_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("poisson_nll_loss", "weight", weight, input)
     loss: Loss = dispatch.core.poisson_nll_loss(input, target, weight, reduction, False, None)
     return loss
 
@@ -757,7 +781,7 @@ def poisson_nll_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("poisson_nll_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("poisson_nll_loss", "weight", weight, input)
     both: LossAndGrad = dispatch.core.poisson_nll_loss(input, target, weight, reduction, True, out)
     return both
 
@@ -798,7 +822,7 @@ def quantile_loss(
     Koenker, Bassett: Regression quantiles, Econometrica 46, 1978.
     """
     if weight is not None:
-        weight = _broadcast("quantile_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("quantile_loss", "weight", weight, input)
     orders = _quantile(quantile, input)
     loss: Loss = dispatch.core.quantile_loss(input, target, orders, weight, reduction, False, None)
     return loss
@@ -830,7 +854,7 @@ def quantile_loss_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("quantile_loss", "weight", weight, np.shape(input))
+        weight = _broadcast("quantile_loss", "weight", weight, input)
     orders = _quantile(quantile, input)
     both: LossAndGrad = dispatch.core.quantile_loss(
         input, target, orders, weight, reduction, True, out
@@ -844,8 +868,8 @@ def _quantile(quantile: Any, input: Any) -> Any:
     if values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():  # NaN too
         raise ValueError(f"quantile_loss: quantile must be between 0 and 1, got {quantile}")
     if values.ndim == 0:
-        values = values.astype(getattr(input, "dtype", np.float64))
-    return _broadcast("quantile_loss", "quantile", values, np.shape(input))
+        values = values.astype(as_array(input, "quantile_loss: input").dtype)
+    return _broadcast("quantile_loss", "quantile", values, input)
 
 
 def kl_div(
@@ -884,8 +908,12 @@ def kl_div(
     "batchmean" by the length of the first axis, which is the divergence of a batch.
     """
     if weight is not None:
-        weight = _broadcast("kl_div", "weight", weight, np.shape(input))
-    loss: Loss = dispatch.core.kl_div(input, target, weight, reduction, log_target, False, None)
+        weight = _broadcast("kl_div", "weight", weight, input)
+    try:
+        loss: Loss = dispatch.core.kl_div(input, target, weight, reduction, log_target, False, None)
+    except ValueError:
+        check_truth("kl_div: log_target", log_target)
+        raise
     return loss
 
 
@@ -915,8 +943,12 @@ def kl_div_and_grad(
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
     if weight is not None:
-        weight = _broadcast("kl_div", "weight", weight, np.shape(input))
-    both: LossAndGrad = dispatch.core.kl_div(
-        input, target, weight, reduction, log_target, True, out
-    )
+        weight = _broadcast("kl_div", "weight", weight, input)
+    try:
+        both: LossAndGrad = dispatch.core.kl_div(
+            input, target, weight, reduction, log_target, True, out
+        )
+    except ValueError:
+        check_truth("kl_div: log_target", log_target)
+        raise
     return both

@@ -52,6 +52,8 @@ def as_metrics(
     """
     if isinstance(metrics, str):
         raise TypeError(f"metrics must be a list such as [{metrics!r}], not a string")
+    if metrics is not None and not np.iterable(metrics):
+        raise TypeError(f"metrics must be a list, not {metrics!r}")
     result: dict[str, AccumulatedMetric] = {}
     for name, metric in _named(metrics):
         if name in ("loss", "lr") or name in result or name.startswith("val_"):
@@ -170,7 +172,7 @@ def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
             _name(metric)  # is one at all
             yield name, metric
     else:
-        for metric in metrics or ():
+        for metric in () if metrics is None else metrics:
             yield _name(metric), metric
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlcore._common.checks import check_choice, check_positive_int
+from dlcore._common.checks import check_choice, check_positive_int, check_truth
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
 from dlcore.nn._parallel import Branches
@@ -161,7 +161,7 @@ class OneHotLinear(CategoryLayer):
     """
 
     cardinalities: Fixed[tuple[int, ...]] = Fixed(lambda name, value: _checked_sizes(name, value))
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ from dlcore._common.checks import (
     check_number,
     check_positive,
     check_positive_int,
+    check_real,
+    check_truth,
 )
 from dlcore.nn._options import ArrayAttribute, Fixed, Option, fill_in
 
@@ -261,9 +263,10 @@ class BoundLayer(Layer):
 
 
 def _check_eps(name: str, value: Any) -> float:
-    if not value >= 0:
+    number = check_real(name, value)
+    if not number >= 0:
         raise ValueError(f"{name} must be at least 0, not {value}")
-    return float(value)
+    return number
 
 
 def _check_eps_or_none(name: str, value: Any) -> float | None:
@@ -310,7 +313,7 @@ class Linear(BoundLayer):
 
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
     max_norm: Option[float | None] = Option(_check_max_norm)
     parametrization: Fixed[str] = Fixed(_check_parametrization)
     # Whether the weights of an input lie side by side, which sparse rows read.
@@ -396,8 +399,8 @@ class Normalization(BoundLayer):
 
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
-    has_weight: Fixed[bool] = Fixed(lambda _, value: bool(value))
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_weight: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_truth)
     eps: Option[Any] = Option(_check_eps)
 
     def __init__(self, features: int, eps: float | None, has_weight: bool, has_bias: bool) -> None:
@@ -538,8 +541,10 @@ class LayerNorm(Normalization):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        affine = bool(elementwise_affine)
-        super().__init__(normalized_shape, eps, affine, affine and bool(bias))
+        affine = check_truth("LayerNorm: elementwise_affine", elementwise_affine)
+        super().__init__(
+            normalized_shape, eps, affine, affine and check_truth("LayerNorm: bias", bias)
+        )
 
     @property
     def _options(self) -> dict[str, Any]:

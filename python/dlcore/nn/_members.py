@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_positive_int
+from dlcore._common.checks import check_choice, check_positive_int, check_truth
 from dlcore.nn._chains import leaves_of
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
@@ -99,7 +99,7 @@ class LinearBatchEnsemble(MemberLayer):
     bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
     r: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's inputs.")
     s: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's outputs.")
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
     scaling_init: Fixed[str] = Fixed(lambda name, value: check_choice(name, value, _SCALINGS))
 
     def __init__(
@@ -175,7 +175,7 @@ class LinearEnsemble(MemberLayer):
 
     weight: ArrayAttribute[Array] = ArrayAttribute("The weights of each member.")
     bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
 
     def __init__(self, in_features: int, out_features: int, k: int, bias: bool = True) -> None:
         self.in_features, self.out_features, self.k = in_features, out_features, k
@@ -303,6 +303,8 @@ def check_means_end(layers: Sequence[Layer]) -> None:
 def _checked_chunks(layer: Any, chunks: Sequence[int] | None) -> list[int] | None:
     if chunks is None:
         return None
+    if not np.iterable(chunks):
+        raise ValueError(f"{type(layer).__name__}: chunks must be several integers, not {chunks!r}")
     sizes = [check_positive_int(f"{type(layer).__name__}: chunks", size) for size in chunks]
     if sum(sizes) != layer.in_features:
         raise ValueError(

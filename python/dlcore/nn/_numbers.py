@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_positive, check_positive_int
+from dlcore._common.checks import check_positive, check_positive_int, check_truth
 from dlcore.nn._layers import LAYERS, BoundLayer
 from dlcore.nn._options import ArrayAttribute, Fixed
 
@@ -75,8 +75,8 @@ class NLinear(OfFeatures):
 
     d_in: Fixed[int] = Fixed(check_positive_int)
     d_out: Fixed[int] = Fixed(check_positive_int)
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
-    is_shared: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
+    is_shared: Fixed[bool] = Fixed(check_truth)
 
     def __init__(
         self, n_features: int, d_in: int, d_out: int, bias: bool = True, *, shared: bool = False
@@ -212,7 +212,7 @@ class Periodic(OfFeatures):
 
     n_frequencies: Fixed[int] = Fixed(check_positive_int)
     frequency_init_scale: Fixed[float] = Fixed(check_positive)
-    has_bias: Fixed[bool] = Fixed(lambda _, value: bool(value))
+    has_bias: Fixed[bool] = Fixed(check_truth)
 
     def __init__(
         self,

@@ -120,7 +120,11 @@ class Adam(NativeOptimizer):
     @classmethod
     def _check_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         checked, betas = super()._check_options(options), options["betas"]
-        if isinstance(betas, str) or np.shape(betas) != (2,):
+        try:
+            is_pair = not isinstance(betas, str) and np.shape(betas) == (2,)
+        except ValueError:  # lists of several lengths
+            is_pair = False
+        if not is_pair:
             raise ValueError(f"{cls.__name__}: betas must be two numbers, got {betas!r}")
         checked["betas"] = tuple(cls._number("betas", beta, 0, 1, betas) for beta in betas)
         return checked

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from dlcore._common.checks import check_real, check_truth
 from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import as_stats, extremes_of, far_stats_of
@@ -128,14 +129,17 @@ class MinMaxNormalizer(_StreamingNormalizer):
     _stats: ColumnExtremes
 
     def __init__(self, feature_range: tuple[float, float] = (0, 1), clip: bool = False) -> None:
-        low, high = feature_range
+        try:
+            low, high = (check_real("feature_range", end) for end in feature_range)
+        except (TypeError, ValueError):  # no two numbers
+            low = high = 0.0
         if not 0 < high - low < np.inf:
             raise ValueError(
                 f"MinMaxNormalizer: feature_range must be (low, high), finite, with low < high, "
                 f"got {feature_range}"
             )
-        self.feature_range = (float(low), float(high))
-        self.clip = bool(clip)
+        self.feature_range = (low, high)
+        self.clip = check_truth("MinMaxNormalizer: clip", clip)
 
     def _statistics(self, function: str, x: Any) -> ColumnExtremes:
         return extremes_of(function, x)
@@ -201,8 +205,8 @@ class ZScoreNormalizer(_StreamingNormalizer):
     """
 
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
-        self.with_mean = bool(with_mean)
-        self.with_std = bool(with_std)
+        self.with_mean = check_truth("ZScoreNormalizer: with_mean", with_mean)
+        self.with_std = check_truth("ZScoreNormalizer: with_std", with_std)
 
     # A fit keeps what the native function has found, since most of it is not asked for.
     def _statistics(self, function: str, x: Any) -> tuple[Any, ...] | ColumnStats:

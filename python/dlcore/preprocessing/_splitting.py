@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import as_array
+from dlcore._common.checks import check_int
 from dlcore._common.optional import require
 from dlcore._common.ranks import Ranks
 
@@ -163,6 +164,7 @@ def _parts(
 ) -> list[Array]:
     """Draw which of n rows are in the three parts."""
     counts = _counts(sizes, n)
+    seed = check_int("train_val_test_split: seed", seed, least=0)
     if counts[0] == n:
         return [np.random.default_rng(seed).permutation(n), *np.empty((2, 0), np.int64)]
     if groups is None:
@@ -209,10 +211,11 @@ def _column(array: Any, name: str, n: int) -> Array:
     return column
 
 
-def _counts(sizes: Sequence[float], n: int) -> list[int]:
+def _counts(sizes: Any, n: int) -> list[int]:
     """Return the numbers of rows of the three parts."""
-    given = list(sizes)
-    if len(given) != 3 or not all(np.isreal(size) and size >= 0 for size in given):
+    given: list[Any] = list(sizes) if np.iterable(sizes) else []
+    number = int, float, np.integer, np.floating
+    if len(given) != 3 or not all(isinstance(size, number) and size >= 0 for size in given):
         raise ValueError(
             f"train_val_test_split: sizes must be three numbers of at least 0, not {sizes}"
         )
@@ -223,7 +226,7 @@ def _counts(sizes: Sequence[float], n: int) -> list[int]:
             )
         counts = [int(size) for size in given]
     else:
-        if abs(sum(given) - 1) > 1e-6:
+        if not abs(sum(given) - 1) <= 1e-6:
             raise ValueError(
                 f"train_val_test_split: sizes must add up to 1, or be numbers of rows, not {sizes}"
             )

@@ -87,7 +87,7 @@ class PerceptronMixin(
     def _sizes(self: Any) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if np.any(np.array(sizes) <= 0):
+        if not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
@@ -96,7 +96,7 @@ class PerceptronMixin(
         hidden = len(units) - 2
         activations = _one_per_layer("activation", self.activation, hidden)
         dropouts = _one_per_layer("dropout", self.dropout, hidden)
-        if not all(0 <= p < 1 for p in dropouts):
+        if not all(isinstance(p, int | float | np.number) and 0 <= p < 1 for p in dropouts):
             raise ValueError(f"dropout must be at least 0 and less than 1, got {self.dropout}")
         unknown = [name for name in activations if name not in ACTIVATIONS]
         if unknown:

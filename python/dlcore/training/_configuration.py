@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.checks import check_flag, check_name, check_positive_int
+from dlcore._common.checks import check_flag, check_name, check_positive_int, check_real
 from dlcore._common.ranks import Ranks
 from dlcore._common.representation import shown
 from dlcore.callbacks._callback import as_callbacks
@@ -218,7 +218,7 @@ class Configured(Run):
 
     @staticmethod
     def _check_clipping(name: str, limit: float | None, other: float | None) -> None:
-        if limit is not None and not limit > 0:
+        if limit is not None and not check_real(name, limit) > 0:
             raise ValueError(f"{name} must be positive, not {limit}")
         if limit is not None and other is not None:
             raise ValueError("Trainer takes clip_grad_norm or clip_grad_value, not both")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.agreement import first_of, raised_on_all
-from dlcore._common.checks import check_int, check_positive_int
+from dlcore._common.checks import check_int, check_positive_int, check_seed
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
@@ -159,7 +159,7 @@ class Trainer(Sources):
         self.model = model
         self.loss = loss
         self.metrics = metrics
-        self.optimizer = optimizer or "adam"
+        self.optimizer = "adam" if optimizer is None else optimizer
         self.callbacks = callbacks
         if isinstance(schedule, ReduceLROnPlateau):
             self.callbacks.append(schedule)
@@ -175,7 +175,7 @@ class Trainer(Sources):
         self._step: TrainingStep | None = None  # of the last fit or batch
         self._quick: QuickStep | None = None  # goes on from the last batch
         self._seed = seed
-        seeds = np.random.SeedSequence(seed)
+        seeds = check_seed("Trainer: seed", seed)
         self._shuffle_rng = np.random.default_rng(seeds)
         self._split_seed, layer_seed = seeds.spawn(2)
         self._layer_rng = np.random.default_rng(layer_seed)

@@ -1,0 +1,104 @@
+"""Errors that named no argument before fuzzing found them (tests/fuzz.py)."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import dlcore as dl
+from dlcore.sklearn import MLPClassifier
+
+X, Y = np.ones((4, 3)), np.array([0, 1, 0, 1])
+HUGE = 2**70
+SEVERAL = np.array([1, 2])
+
+
+def trainer(**options):
+    return dl.Trainer(dl.Sequential(dl.Linear(3, 2), seed=0), loss="cross_entropy", **options)
+
+
+@pytest.mark.parametrize("function", [dl.softmax, dl.log_softmax])
+def test_axis_of_softmax(function):
+    with pytest.raises(TypeError, match="softmax: axis must be an integer of 64 bits, got str"):
+        function(X, axis="rows")
+    with pytest.raises(ValueError, match="softmax: axis must be an integer of 64 bits"):
+        function(X, axis=HUGE)
+    with pytest.raises(TypeError, match="_backward: axis must be an integer of 64 bits, got float"):
+        getattr(dl, f"{function.__name__}_backward")(X, X, axis=0.5)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("twin", ["", "_and_grad"])
+def test_ignore_index(name, twin):
+    function = getattr(dl, name + twin)
+    with pytest.raises(
+        TypeError, match=f"{name}: ignore_index must be an integer of 64 bits, got float"
+    ):
+        function(X, Y, ignore_index=0.5)
+    with pytest.raises(ValueError, match=f"{name}: ignore_index must be an integer of 64 bits"):
+        function(X, Y, ignore_index=HUGE)
+
+
+def test_inputs_of_losses_with_weights():
+    ragged = [[1.0], [1.0, 2.0]]
+    with pytest.raises(TypeError, match="mse_loss: input must be an array"):
+        dl.mse_loss(ragged, X, weight=X)
+    with pytest.raises(TypeError, match="logits: logits must be an array"):
+        dl.binary_cross_entropy_with_logits(ragged, X, pos_weight=X[0])
+    with pytest.raises(TypeError, match="kl_div: log_target must be True or False"):
+        dl.kl_div(X, X, log_target=SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: dl.EarlyStopping(3), "monitor must be a str"),
+        (lambda: dl.ReduceLROnPlateau(None), "monitor must be a str"),
+        (lambda: dl.EarlyStopping(patience="1"), "patience must be a number"),
+        (lambda: dl.EarlyStopping(min_delta={}), "min_delta must be a number"),
+        (lambda: dl.EarlyStopping(baseline="0.5"), "baseline must be a number"),
+        (lambda: dl.EarlyStopping(start_from_epoch=None), "start_from_epoch must be a number"),
+        (lambda: dl.EarlyStopping(stopping_threshold=[]), "stopping_threshold must be a number"),
+        (lambda: dl.EarlyStopping(restore_best=SEVERAL), "restore_best must be True or False"),
+        (lambda: dl.MinMaxNormalizer(feature_range=5), "feature_range must be"),
+        (lambda: dl.MinMaxNormalizer(feature_range=("0", "1")), "feature_range must be"),
+        (lambda: dl.MinMaxNormalizer(clip=SEVERAL), "clip must be True or False"),
+        (lambda: dl.ZScoreNormalizer(with_std=SEVERAL), "with_std must be True or False"),
+        (lambda: dl.LayerNorm(3, eps="1"), "eps must be a number"),
+        (lambda: dl.Linear(3, 2, bias=SEVERAL), "has_bias must be True or False"),
+        (lambda: dl.Linear(3, HUGE), "out_features must be a positive integer"),
+        (lambda: dl.ScaleEnsemble(2, 3, chunks=5), "chunks must be several integers"),
+        (lambda: dl.BCEWithLogitsLoss([[1], [1, 2]]), "pos_weight"),
+        (lambda: dl.ExponentialMovingAverage(10**400), "decay must be"),
+        (lambda: dl.SGD([np.ones(2)], lr=10**400), "lr must be"),
+        (lambda: dl.SGD([np.ones(2)], lr=int), "lr must be a number, got type"),
+        (lambda: dl.Adam([np.ones(2)], betas=[[1, 2], [3]]), "betas must be two numbers"),
+        (lambda: trainer(clip_grad_norm="1"), "clip_grad_norm must be a number"),
+        (lambda: trainer(seed="one"), "seed must be an integer"),
+        (lambda: trainer(metrics=1), "metrics must be a list"),
+        (lambda: trainer(optimizer=SEVERAL), "optimizer"),
+        (lambda: trainer().fit(X.astype("f4"), Y, epochs=1, batch_size=HUGE), "batch_size must"),
+        (lambda: trainer().fit(X.astype("f4"), Y, epochs=1, shuffle=SEVERAL), "shuffle must"),
+        (lambda: dl.train_val_test_split(X, Y, 3), "sizes must be three numbers"),
+        (lambda: dl.train_val_test_split(X, Y, ("a", 1, 1)), "sizes must be three numbers"),
+        (lambda: dl.train_val_test_split(X, Y, (np.nan, 0.1, 0.1)), "sizes must be three"),
+        (lambda: dl.train_val_test_split(X, Y, seed=None), "seed must be an integer"),
+        (lambda: MLPClassifier(dropout=frozenset(), max_iter=1).fit(X, Y), "dropout must be"),
+        (lambda: MLPClassifier(("a",), max_iter=1).fit(X, Y), "hidden_layer_sizes must be"),
+        (
+            lambda: dl.cross_entropy(X, Y, label_smoothing=Decimal("sNaN")),
+            "label_smoothing must be between 0 and 1",
+        ),
+    ],
+)
+def test_an_option_is_named(make, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        make()
+
+
+def test_what_has_a_value_is_still_taken():
+    assert dl.ReduceLROnPlateau("loss", patience=np.int64(3)).patience == 3
+    assert dl.EarlyStopping(patience=float("inf")).patience == float("inf")
+    assert dl.Linear(np.int32(3), 2, bias=1).has_bias is True
+    assert dl.MinMaxNormalizer((np.float32(-1), 1)).feature_range == (-1.0, 1.0)
+    assert dl.softmax(X, axis=np.int8(0)).shape == X.shape

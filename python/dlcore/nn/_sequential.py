@@ -332,13 +332,14 @@ class Sequential:
             dy = self._as_output_gradient(dy, rows, width)
             self.forward(*x)
         passes = self._passes
-        if passes is None or passes.rows < 0:
-            raise RuntimeError(
-                "model.backward(dy) goes back after model.forward(x), which was not called"
-            )
         self._use.check()
-        dx = passes.backward(dy, add)
+        # First of all: while another thread is in a pass, there are no rows to go back with.
+        dx = None if passes is None else passes.backward(dy, add)
         if dx is None:
+            if passes is None or passes.rows < 0:
+                raise RuntimeError(
+                    "model.backward(dy) goes back after model.forward(x), which was not called"
+                )
             dx = passes.backward(self._as_output_gradient(dy, passes.rows, passes.width), add)
             assert dx is not None
         return dx

@@ -315,6 +315,14 @@ def test_out_partly_overlapping_an_input(case):
             assert np.array_equal(buffer, before)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_out_over_the_class_weights(name):
+    out = np.ones((6, 4), np.float32)
+    with pytest.raises(ValueError, match=f"{name}: out overlaps weight"):
+        getattr(dl, f"{name}_and_grad")(-out, np.zeros(6, int), weight=out[2], out=out)
+    assert (out == 1).all()
+
+
 @each_out
 @each_dtype
 def test_in_place(case, dtype, isa):

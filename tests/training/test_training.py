@@ -303,6 +303,25 @@ def test_accumulated_short_last_batch():
     assert_close(small.model, large.model)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_norm_beyond_all_gradients_changes_no_bit(accumulate):
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 3
+    flats = []
+    for limit in (None, 1e6):
+        model = dl.Sequential(dl.Linear(5, 4), dl.ReLU(), dl.Linear(4, 3), dtype="f8", seed=0)
+        trainer = dl.Trainer(
+            model,
+            loss="cross_entropy",
+            optimizer=dl.SGD(model.parameters(), lr=0.1),
+            clip_grad_norm=limit,
+            accumulate=accumulate,
+            seed=0,
+        )
+        trainer.fit(x, y, epochs=2, batch_size=8, verbose=0)
+        flats.append(model.flat.copy())
+    np.testing.assert_array_equal(*flats)
+
+
 def test_gradients_are_clipped_together():
     x, y = blobs(20)
     free, clipped = sgd_trainer(lr=1.0), sgd_trainer(lr=1.0, clip_grad_norm=1e-2)

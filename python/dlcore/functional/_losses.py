@@ -103,6 +103,15 @@ def _label_smoothing(value: float) -> float:
     raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {value!r}")
 
 
+def _of_classes(kernel: Any, function: str, x: Any, target: Any, weight: Any, *options: Any) -> Any:
+    """Call a kernel whose first option is ``ignore_index``, and name that if it is no index."""
+    try:
+        return kernel(x, target, weight, *options)
+    except (OverflowError, TypeError):
+        check_index(f"{function}: ignore_index", options[0])
+        raise
+
+
 def _broadcast(
     function: str, name: str, weight: Any, like: Any, like_name: str = "input"
 ) -> Array | None:
@@ -168,20 +177,18 @@ def cross_entropy(
     loss of a confident row is log1p of that sum, with all its digits. Semantics are those of
     ``torch.nn.functional.cross_entropy``, the mean of rows that are all ignored (nan) included.
     """
-    try:
-        loss: Loss = dispatch.core.cross_entropy(
-            logits,
-            target,
-            weight,
-            ignore_index,
-            _label_smoothing(label_smoothing),
-            reduction,
-            False,
-            None,
-        )
-    except (OverflowError, TypeError):
-        check_index("cross_entropy: ignore_index", ignore_index)
-        raise
+    loss: Loss = _of_classes(
+        dispatch.core.cross_entropy,
+        "cross_entropy",
+        logits,
+        target,
+        weight,
+        ignore_index,
+        _label_smoothing(label_smoothing),
+        reduction,
+        False,
+        None,
+    )
     return loss
 
 
@@ -211,20 +218,18 @@ def cross_entropy_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `logits`; `out` where it was given.
     """
-    try:
-        both: LossAndGrad = dispatch.core.cross_entropy(
-            logits,
-            target,
-            weight,
-            ignore_index,
-            _label_smoothing(label_smoothing),
-            reduction,
-            True,
-            out,
-        )
-    except (OverflowError, TypeError):
-        check_index("cross_entropy: ignore_index", ignore_index)
-        raise
+    both: LossAndGrad = _of_classes(
+        dispatch.core.cross_entropy,
+        "cross_entropy",
+        logits,
+        target,
+        weight,
+        ignore_index,
+        _label_smoothing(label_smoothing),
+        reduction,
+        True,
+        out,
+    )
     return both
 
 
@@ -260,13 +265,10 @@ def nll_loss(
     -----
     Semantics are those of ``torch.nn.functional.nll_loss``.
     """
-    try:
-        loss: Loss = dispatch.core.nll_loss(
-            input, target, weight, ignore_index, reduction, False, None
-        )
-    except (OverflowError, TypeError):
-        check_index("nll_loss: ignore_index", ignore_index)
-        raise
+    kernel = dispatch.core.nll_loss
+    loss: Loss = _of_classes(
+        kernel, "nll_loss", input, target, weight, ignore_index, reduction, False, None
+    )
     return loss
 
 
@@ -295,13 +297,10 @@ def nll_loss_and_grad(
     grad : ndarray
         Gradient of the (summed) loss with respect to `input`; `out` where it was given.
     """
-    try:
-        both: LossAndGrad = dispatch.core.nll_loss(
-            input, target, weight, ignore_index, reduction, True, out
-        )
-    except (OverflowError, TypeError):
-        check_index("nll_loss: ignore_index", ignore_index)
-        raise
+    kernel = dispatch.core.nll_loss
+    both: LossAndGrad = _of_classes(
+        kernel, "nll_loss", input, target, weight, ignore_index, reduction, True, out
+    )
     return both
 
 

@@ -107,7 +107,7 @@ class EstimatorEpochs:
     def _begin_averaging(self) -> Averaging | None:
         """Return what takes the means of an epoch in which ranks learn apart; None if they do not."""
         run, of = self._run, self._estimator
-        averaging = begin_averaging(
+        return begin_averaging(
             run,
             self._batches,
             None if of.average_every is None or run._ranks is None else int(of.average_every),
@@ -117,8 +117,6 @@ class EstimatorEpochs:
             rates=of._learning_rates,
             log=self._log,
         )
-        self._batches.is_apart = averaging is not None
-        return averaging
 
     def _learn_from(
         self, plan: BatchPlan, squares: Array | None, averaging: Averaging | None

@@ -426,16 +426,19 @@ class PerceptronMixin(
         if stream is not None:
             step = stream.step
         else:
+            shared = None
+            if ranks is not None:
+                divide_cores(ranks)
+                if shards is None and self.average_every is None:
+                    shared = SharedWork.measured(ranks)
             step = TrainingStep(
                 self.model_,
                 loss.loss,
                 self._optimizer,
                 max_norm=self.clip_grad_norm,
                 average=None if average is None else (average.begin(self.model_), average.decay),
-                shared=None if shards or self.average_every else SharedWork.of(ranks),
+                shared=shared,
             )
-        if ranks is not None:
-            divide_cores(ranks)
         log_names = ["loss", *(["val_loss"] if held else [])]
         log_names += ["val_score"] if held and self.early_stopping else []
         run = EstimatorRun(self, batches, log_names, ranks, shards)

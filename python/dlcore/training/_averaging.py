@@ -157,7 +157,7 @@ def begin_averaging(
     accumulate : int
         Batches to an update.
     """
-    run._watch.is_apart = every is not None
+    run._watch.is_apart = source.is_apart = every is not None
     if run._ranks is None or (shards is None and every is None):
         return None
     if run._watch.may_save:
@@ -168,8 +168,6 @@ def begin_averaging(
                 "no file"
             )
         )
-    if shards is not None:
-        source.is_apart = every is not None
     if every is None:
         return None
     made = sum(-(-batches // accumulate) for batches in run.history.batches)

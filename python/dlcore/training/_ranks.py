@@ -87,14 +87,6 @@ class SharedWork:
     memory: SharedMemory | None = None
 
     @classmethod
-    def of(cls, ranks: Ranks | None) -> SharedWork | None:
-        """Return how ranks share it; None where there is one alone."""
-        if ranks is None or ranks.size == 1:
-            return None
-        divide_cores(ranks)
-        return cls.measured(ranks)
-
-    @classmethod
     def measured(cls, ranks: Ranks) -> SharedWork:
         """Time messages between the ranks: the result is the same on all of them."""
         memory = ranks.shared_memory()

@@ -10,14 +10,15 @@ import pytest
 import dlcore as dl
 from dlcore._native import dispatch
 
-# The classes of each row lie a column apart, so that the kernel wants memory of its own for them.
+# The classes of each row lie a column apart, so that the kernel wants memory of its own for them:
+# more than the 64 MB of addresses that glibc sets aside for each thread, which are beyond the limit.
 NO_MEMORY = """
 import resource
 import numpy as np
 import dlcore as dl
 dl.set_num_threads({threads})
-x = np.zeros((5_000_000, 2), np.float32).T
-out = np.empty((2, 5_000_000), np.float32)
+x = np.zeros((20_000_000, 2), np.float32).T
+out = np.empty((2, 20_000_000), np.float32)
 dl.gelu(np.zeros(2_000_000, np.float32))  # the threads are there
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), -1))

@@ -218,14 +218,16 @@ class crowding {
     return c;
   }
   bool stay_serial(std::int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
-  // A region from `begin` to `end`, in which the caller had no work from `idle` on. A chunk takes
-  // about `chunk`.
-  void learn(std::int64_t begin, std::int64_t idle, std::int64_t end, double chunk) {
-    const std::int64_t waited = end - idle;
-    if (double(waited) < 50e3 + 4 * chunk || waited < (idle - begin) / 4) {
+  // A region from `begin` to `end`, in which the caller ran the part `ran` of the chunks and had no
+  // work from `idle` on. A chunk takes about `chunk`.
+  void learn(std::int64_t begin, std::int64_t idle, std::int64_t end, double ran, double chunk) {
+    const double waited = end - idle, worked = idle - begin;
+    if (waited < 50e3 + 4 * chunk || waited < worked / 4) {
       pause_.store(shortest, std::memory_order_relaxed);
       return;
     }
+    // Of many cores one is late, and they are twice as fast as one all the same.
+    if (2 * (worked + waited) * ran < worked) return;
     const std::int64_t pause = pause_.load(std::memory_order_relaxed);
     until_.store(end + pause, std::memory_order_relaxed);
     pause_.store(std::min(2 * pause, longest), std::memory_order_relaxed);
@@ -272,6 +274,7 @@ void region(int threads, std::ptrdiff_t chunks, double nanoseconds, std::int64_t
   const unsigned modes = control_word();
   watch* const watched_by = opener.watched_by;
   std::int64_t idle = 0;
+  std::ptrdiff_t ran = 0;  // by the caller
   int team = 1;
 #pragma omp parallel num_threads(threads)
   {
@@ -283,7 +286,9 @@ void region(int threads, std::ptrdiff_t chunks, double nanoseconds, std::int64_t
         for (std::ptrdiff_t i; (i = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;) {
           if (thrown.is_set()) break;
           run(i);
-          if (mine == 0 && watched_by) watched_by->ask();
+          if (mine != 0) continue;
+          ++ran;
+          if (watched_by) watched_by->ask();
         }
       }
     } catch (...) {
@@ -295,7 +300,8 @@ void region(int threads, std::ptrdiff_t chunks, double nanoseconds, std::int64_t
   const std::int64_t end = now();
   pools::end_region(team, threads, end);
   thrown.rethrow();
-  crowding::get().learn(begin, idle, end, nanoseconds / double(chunks));
+  crowding::get().learn(begin, idle, end, double(ran) / double(chunks),
+                        nanoseconds / double(chunks));
 }
 
 }  // namespace

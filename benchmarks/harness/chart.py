@@ -43,5 +43,5 @@ def draw_ratios(report, path):
     title = f"{report['suite']}, {report['threads']} threads, {report['machine']['isa']}"
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", which="both", linewidth=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=len(libraries))
     save(figure, path, 150)

@@ -11,6 +11,7 @@ dimensions, but no text. True and False are none where an interval is named.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,39 @@ def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
         raise type(error)(
             f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
         ) from None
+
+
+def check_generator(name: str, seed: Any) -> np.random.Generator:
+    """Return a generator, or the one that an integer, several, or None for chance begin."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be an integer of at least 0, a numpy.random.Generator or None, "
+            f"not {_shown(seed)}"
+        ) from None
+
+
+def check_call(name: str, function: Any, *arguments: str) -> None:
+    """Raise a TypeError for what cannot be called with such arguments, as far as it tells."""
+    given = ", ".join(arguments)
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"{name} must be a function of ({given}), not {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some that are not written in Python do not
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a function of ({given}), but {error}") from None
+
+
+def check_defines(name: str, value: object, base: type, call: str) -> None:
+    """Raise a TypeError for an object whose class leaves a method as it is in the base class."""
+    method = call.partition("(")[0]
+    if getattr(type(value), method) is getattr(base, method) and method not in vars(value):
+        raise TypeError(f"{name}: {type(value).__name__} does not define {call}")
 
 
 def check_flag(name: str, value: object) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from dlcore._common.checks import check_call
 from dlcore._common.representation import shown_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dlcore._common.protocols import Run
 
 __all__ = ["Callback"]
@@ -102,17 +105,24 @@ class Callback:
         return shown_call(self)
 
 
-_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+# The arguments of each.
+_HOOKS = {
+    name: tuple(inspect.signature(hook).parameters)[1:]
+    for name, hook in vars(Callback).items()
+    if name.startswith("on_")
+}
 
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
     """Return a list of callbacks, empty for None; TypeError if it is none."""
-    if not callbacks:
+    if callbacks is None:
         return []
     if isinstance(callbacks, Callback):
         name = type(callbacks).__name__
         raise TypeError(f"callbacks must be a list, got one {name}: write callbacks=[{name}(...)]")
-    given = list(callbacks)
+    if not np.iterable(callbacks) or isinstance(callbacks, str | bytes | Mapping):
+        raise TypeError(f"callbacks must be a list, not {callbacks!r}")
+    given: list[Callback] = list(callbacks)
     for callback in given:
         if isinstance(callback, type):
             name = callback.__name__
@@ -122,6 +132,10 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
         _check_hooks(type(callback))
+        for hook, arguments in _HOOKS.items():
+            if overrides(callback, hook) and not type(callback).__module__.startswith("dlcore."):
+                own = getattr(callback, hook)
+                check_call(f"callbacks: {type(callback).__name__}.{hook}", own, *arguments)
     return given
 
 

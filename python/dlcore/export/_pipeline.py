@@ -94,7 +94,7 @@ def _with_output(function: str, described: Description, output: Any, classes: An
             f"{function}: output and classes are for a Sequential; the estimator says what its "
             f"outputs mean"
         )
-    if output not in OUTPUTS:
+    if not isinstance(output, str) or output not in OUTPUTS:
         known = ", ".join(map(repr, OUTPUTS))
         given = "None with classes" if output is None else repr(output)
         raise ValueError(f"{function}: output is one of {known}, not {given}")

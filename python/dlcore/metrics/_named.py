@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.checks import check_call, check_instance
 from dlcore.metrics._accumulation import AccumulatedMetric, of_all_rows
 from dlcore.metrics._scores import NAMES, scores_named
 from dlcore.metrics._sklearn import (
@@ -124,6 +125,11 @@ def metric_named(name: str, loss: Loss) -> AccumulatedMetric:
     Information Processing & Management 45, 2009.
     Brodersen et al.: The balanced accuracy and its posterior distribution, ICPR 2010.
     """
+    check_instance("metric_named: name", name, str)
+    if not hasattr(loss, "target_metrics"):
+        raise TypeError(
+            f"metric_named: loss must be an object such as CrossEntropyLoss(), not {loss!r}"
+        )
     if loss.target_metrics():
         raise ValueError(
             f"metrics: {name!r} is for one target; pass metrics={{target: [{name!r}]}} to "
@@ -186,7 +192,9 @@ def _name(metric: Any) -> str:
             f"a metric is a name or a function or another callable or a scorer of scikit-learn, "
             f"not {metric!r}"
         )
-    return name_of_function(metric)
+    name = name_of_function(metric)
+    check_call(f"metrics: {name}", metric, "y_true", "outputs")
+    return name
 
 
 def _as_metric(metric: Any, name: str, loss: Loss) -> AccumulatedMetric:

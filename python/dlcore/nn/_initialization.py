@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_choice, check_instance, check_name, check_positive
+from dlcore._common.checks import (
+    check_choice,
+    check_generator,
+    check_instance,
+    check_name,
+    check_positive,
+)
 from dlcore.nn._data_driven import Hinges, of_data
 from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
 from dlcore.nn._parallel import Branches
@@ -122,13 +128,13 @@ def initialize(
     _check(method, gain, nonlinearity, mode, bias, x)
     if x is not None:
         x = as_matrix(x, "x", model.dtype, model.in_features)
-    rng = np.random.default_rng(seed)
+    rng = check_generator("initialize: seed", seed)
     values: dict[str, Array] = {}
     hinges: dict[str, Hinges] = {}
     for start, layer, following in _linear_layers(dict(enumerate(model.layers))):
         options: dict[str, Any] = {"mode": mode} if method in _WITH_MODE else {}
         if method in _WITH_GAIN:
-            after = nonlinearity or _activation_in(following)
+            after = _activation_in(following) if nonlinearity is None else nonlinearity
             options["gain"] = calculate_gain(after) if gain is None else gain
         drawn = _draw(layer, method, rng, options)
         if "bias" in drawn and bias == "normal":
@@ -407,6 +413,9 @@ def _check(
     check_name("method", method, _METHODS)
     if bias is not None:
         check_choice("initialize: bias", bias, ("zeros", "normal", "he+5"))
+    check_choice("initialize: mode", mode, ("fan_in", "fan_out"))
+    if nonlinearity is not None:
+        calculate_gain(nonlinearity)
     takers_of_x = _METHODS if bias == "he+5" else ("lsuv", "unit_variance")
     for name, given, takers in (
         ("gain", gain is not None, _WITH_GAIN),
@@ -419,7 +428,7 @@ def _check(
     if gain is not None and nonlinearity is not None:
         raise ValueError("initialize: give gain or nonlinearity, not both")
     if gain is not None:
-        gain = check_positive("initialize: gain", gain)
+        check_positive("initialize: gain", gain)
     if method in takers_of_x and x is None:
         needs = "he+5" if bias == "he+5" else method
         raise ValueError(

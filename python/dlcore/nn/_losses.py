@@ -8,7 +8,9 @@ import numpy as np
 
 from dlcore._common.arrays import as_array, as_numbers, cast_of, check_dtype
 from dlcore._common.checks import (
+    check_call,
     check_choice,
+    check_defines,
     check_in,
     check_int,
     check_name,
@@ -594,6 +596,10 @@ def reduced(losses: Array, reduction: Reduction) -> Any:
 def as_loss(loss: Any) -> Loss:
     """Return the loss of this name or function with its default options, or itself."""
     if isinstance(loss, Loss):
+        if type(loss) not in NATIVE:
+            check_defines("loss", loss, Loss, "value_and_grad(outputs, y, *, reduction, out)")
+            name = f"loss: {type(loss).__name__}.value_and_grad"
+            check_call(name, loss.value_and_grad, "outputs", "y")
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
         name = loss.__name__

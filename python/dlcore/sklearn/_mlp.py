@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from dlcore._common.agreement import raised_on_all
+from dlcore._common.checks import check_in, check_name
 from dlcore._common.ranks import Ranks, on_all
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
@@ -75,7 +76,7 @@ class PerceptronMixin(
     _reads_sparse = False
 
     def _check_solver(self: Any) -> bool:
-        if self.solver not in STOCHASTIC_SOLVERS:
+        if not isinstance(self.solver, str) or self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not "
                 "stochastic."
@@ -91,16 +92,21 @@ class PerceptronMixin(
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
+    def _of_hidden(self: Any, layers: int) -> tuple[list[str], list[float]]:
+        """Return the activation and the dropout of each of so many hidden layers."""
+        given = self.activation  # no array: scikit-learn compares it with a text
+        for name in given if isinstance(given, list | tuple) else [given]:
+            check_name(
+                "activation", name, ACTIVATIONS, otherwise=", or a list with one for each layer"
+            )
+        activations = _one_per_layer("activation", given, layers)
+        dropouts = _one_per_layer("dropout", self.dropout, layers)
+        return activations, [check_in("dropout", share, "[0, 1)") for share in dropouts]
+
     def _layers(self: Any, units: Sequence[int]) -> list[nn.Layer]:
         """Return the layers between so many units."""
         hidden = len(units) - 2
-        activations = _one_per_layer("activation", self.activation, hidden)
-        dropouts = _one_per_layer("dropout", self.dropout, hidden)
-        if not all(isinstance(p, int | float | np.number) and 0 <= p < 1 for p in dropouts):
-            raise ValueError(f"dropout must be at least 0 and less than 1, got {self.dropout}")
-        unknown = [name for name in activations if name not in ACTIVATIONS]
-        if unknown:
-            raise ValueError(f"activation must be of {', '.join(ACTIVATIONS)}, got {unknown[0]!r}")
+        activations, dropouts = self._of_hidden(hidden)
         layers: list[nn.Layer] = []
         self._built_of = self._architecture()
         for i, out in enumerate(units[1:]):
@@ -123,7 +129,7 @@ class PerceptronMixin(
     def _architecture(self: Any) -> tuple[Any, ...]:
         """Return the parameters that the layers are made of."""
         listed = [
-            value if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+            list(value) if _is_several(value) else value
             for value in (self.activation, self.dropout)
         ]
         return (*listed, bool(self.batch_norm), bool(self.layer_norm))
@@ -211,6 +217,7 @@ class PerceptronMixin(
         with self._checking():
             with raised_on_all(ranks):
                 sizes = self._sizes()
+                self._of_hidden(len(sizes))
                 self._check_combination(incremental, validation)
                 first_pass = not self._has_network() or not (self.warm_start or incremental)
                 plain = None
@@ -545,8 +552,12 @@ class PerceptronMixin(
         return loss, np.hstack(parts + [gradients[f"{i}.bias"] for i in places])
 
 
+def _is_several(value: Any) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
+
+
 def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:
-    values = [value] * layers if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+    values = list(value) if _is_several(value) else [value] * layers
     if len(values) != layers:
         raise ValueError(
             f"{name} must be one value or one for each of the {layers} hidden layers, "

@@ -5,7 +5,14 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.checks import check_flag, check_name, check_positive_int, check_real
+from dlcore._common.checks import (
+    check_call,
+    check_defines,
+    check_flag,
+    check_name,
+    check_positive_int,
+    check_real,
+)
 from dlcore._common.ranks import Ranks
 from dlcore._common.representation import shown
 from dlcore.callbacks._callback import as_callbacks
@@ -13,6 +20,7 @@ from dlcore.metrics._named import as_metrics
 from dlcore.nn._losses import as_loss
 from dlcore.nn._sequential import Sequential
 from dlcore.optim._adam import Adam, AdamW
+from dlcore.optim._optimizer import Optimizer
 from dlcore.optim._sgd import SGD
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from dlcore._common.protocols import Metric, Optimizer
+    from dlcore._common.protocols import Metric
     from dlcore.callbacks._callback import Callback
     from dlcore.nn._losses import Loss
     from dlcore.optim._schedules import Schedule
@@ -303,6 +311,14 @@ def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
             f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
             f"not {optimizer!r}"
         )
+    if isinstance(optimizer, Optimizer):
+        if type(optimizer).step is Optimizer.step:
+            check_defines(
+                "optimizer", optimizer, Optimizer, "update(params, grads, state, options)"
+            )
+    else:
+        check_call("optimizer.step", optimizer.step, "grads")
+        check_real("optimizer.lr", getattr(optimizer, "lr", None))
     trained_names(model, optimizer)
     return optimizer
 

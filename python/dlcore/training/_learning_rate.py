@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_real
+from dlcore._common.checks import check_call, check_real
 from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import Schedule
 
@@ -43,6 +43,8 @@ class ScheduledLearningRates:
                 f"schedule must be a Schedule such as CosineAnnealingLR(50), or a function of the "
                 f"epoch, not {schedule!r}"
             )
+        elif schedule is not None and not isinstance(schedule, Schedule):
+            check_call("schedule", schedule, "epoch")
         self.schedule = schedule
         self._epochs = self._updates = 0
         self.drive(optimizer)

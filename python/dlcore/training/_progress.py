@@ -35,7 +35,8 @@ class Progress:
     def __init__(
         self, verbose: int | str, *, epochs: int, steps: int | None, name: str = ""
     ) -> None:
-        if verbose not in ("auto", 0, 1, 2):
+        is_one = isinstance(verbose, str | int | np.integer)
+        if not is_one or verbose not in ("auto", 0, 1, 2):
             raise ValueError(f"verbose must be 'auto', 0, 1 or 2, not {verbose!r}")
         if verbose == "auto":
             verbose = 1 if _is_terminal(sys.stdout) else 2

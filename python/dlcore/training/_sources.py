@@ -9,7 +9,7 @@ import numpy as np
 
 from dlcore._common.agreement import raised_on_all
 from dlcore._common.arrays import is_array_like
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import check_call, check_positive_int
 from dlcore.training._batches import Batches
 from dlcore.training._dataset import (
     Dataset,
@@ -94,6 +94,10 @@ class Sources(Resumable):
             raise ValueError(
                 "steps_per_epoch is for an iterable of batches; an epoch of x and y is all rows"
             )
+        if transform is not None:
+            check_call("transform", transform, "batch", "rng")
+        if mix is not None:
+            check_call("mix", mix, "x", "y", "rng")
         given = index
         with raised_on_all(shards):
             rows = self._check_rows(x, y, sample_weight, any_dtype=transform is not None)

@@ -45,7 +45,13 @@ def trained_names(model: Model, optimizer: protocols.Optimizer) -> list[str]:
     """
     views = model._split(model.flat)
     own = {_place(array): name for name, array in views.items()}
-    held = [_place(array) for array in getattr(optimizer, "params", views.values())]
+    params = getattr(optimizer, "params", views.values())
+    try:
+        held = [_place(array) for array in params]
+    except (TypeError, AttributeError):
+        raise TypeError(
+            f"optimizer.params must be arrays, those of model.parameters(), not {params!r:.60}"
+        ) from None
     if not own.keys() >= set(held):
         raise ValueError(
             "the optimizer holds an array that is no parameter of this model; "

@@ -65,7 +65,7 @@ def test_inputs_of_losses_with_weights():
         (lambda: dl.MinMaxNormalizer(clip=SEVERAL), "clip must be True or False"),
         (lambda: dl.ZScoreNormalizer(with_std=SEVERAL), "with_std must be True or False"),
         (lambda: dl.LayerNorm(3, eps="1"), "eps must be a number"),
-        (lambda: dl.Linear(3, 2, bias=SEVERAL), "has_bias must be True or False"),
+        (lambda: dl.Linear(3, 2, bias=SEVERAL), ": bias must be True or False"),
         (lambda: dl.Linear(3, HUGE), "out_features must be a positive integer"),
         (lambda: dl.ScaleEnsemble(2, 3, chunks=5), "chunks must be several integers"),
         (lambda: dl.BCEWithLogitsLoss([[1], [1, 2]]), "pos_weight"),

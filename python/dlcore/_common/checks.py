@@ -123,17 +123,11 @@ def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
 
 def check_flag(name: str, value: object) -> bool:
     """Return what is on or off as bool, else raise a TypeError."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
-
-
-def check_truth(name: str, value: object) -> bool:
-    """Return whether a value counts as true, else raise a TypeError; several values do neither."""
-    try:
-        return bool(value)
-    except ValueError:
-        raise TypeError(f"{name} must be True or False, got {value!r}") from None
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:

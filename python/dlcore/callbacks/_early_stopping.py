@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dlcore._common.checks import check_real, check_truth
+from dlcore._common.checks import check_flag, check_real
 from dlcore.callbacks._monitor import MonitorCallback
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ class EarlyStopping(MonitorCallback):
         self.min_delta = abs(min_delta)
         self.patience = patience
         self.baseline = baseline
-        self.restore_best = check_truth("EarlyStopping: restore_best", restore_best)
+        self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
         self.start_from_epoch = start_from_epoch
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
-        self.check_finite = check_truth("EarlyStopping: check_finite", check_finite)
+        self.check_finite = check_flag("EarlyStopping: check_finite", check_finite)
         self._start_anew()
 
     def _start_anew(self) -> None:

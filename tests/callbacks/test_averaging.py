@@ -539,9 +539,9 @@ def test_what_else_would_set_the_weights_at_the_end(rival):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": -1}, "start must be an integer of at least 0, not -1"),
-        ({"start": 0.5}, "start must be an integer of at least 0, not 0.5"),
-        ({"start": 3, "every": 0}, "every must be an integer of at least 1, not 0"),
+        ({"start": -1}, "start must be an integer and at least 0, not -1"),
+        ({"start": 0.5}, "start must be an integer and at least 0, not 0.5"),
+        ({"start": 3, "every": 0}, "every must be a positive integer, not 0"),
     ],
 )
 def test_epochs_that_there_are_not(options, message):

@@ -54,10 +54,10 @@ def test_inputs_of_losses_with_weights():
     [
         (lambda: dl.EarlyStopping(3), "monitor must be a str"),
         (lambda: dl.ReduceLROnPlateau(None), "monitor must be a str"),
-        (lambda: dl.EarlyStopping(patience="1"), "patience must be a number"),
+        (lambda: dl.EarlyStopping(patience="1"), "patience must be an integer"),
         (lambda: dl.EarlyStopping(min_delta={}), "min_delta must be a number"),
         (lambda: dl.EarlyStopping(baseline="0.5"), "baseline must be a number"),
-        (lambda: dl.EarlyStopping(start_from_epoch=None), "start_from_epoch must be a number"),
+        (lambda: dl.EarlyStopping(start_from_epoch=None), "start_from_epoch must be an int"),
         (lambda: dl.EarlyStopping(stopping_threshold=[]), "stopping_threshold must be a number"),
         (lambda: dl.EarlyStopping(restore_best=SEVERAL), "restore_best must be True or False"),
         (lambda: dl.MinMaxNormalizer(feature_range=5), "feature_range must be"),

@@ -4,14 +4,16 @@ Each takes the argument's name as the message should say it, such as ``"Linear: 
 returns the value as what it is from then on. What has the wrong type and what is out of range are
 both a ValueError, as in scikit-learn, but for `check_real`. Functions of arrays say what they "got",
 as their kernels do, all others what a value is "not".
+
+A number is what has a float value: those of Python and NumPy, fractions, decimals and arrays without
+dimensions, but no text. True and False are none where an interval is named.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from numbers import Real
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,7 +80,8 @@ def check_finite(
     positive: bool = False,
 ) -> float:
     """Return a finite number from low to high, as float."""
-    number = _as_float(value) if isinstance(value, Real) else math.nan
+    number = _number_of(value)
+    number = math.nan if number is None else number
     if math.isfinite(number) and low <= number <= high and (number > 0 or not positive):
         return number
     kind = "positive" if positive else "finite"
@@ -88,15 +91,10 @@ def check_finite(
 
 def check_real(name: str, value: object) -> float:
     """Return anything with a float value as float, else raise a TypeError; strings have none."""
-    if type(value) is float:  # to ask for the protocol takes a microsecond
-        return value
-    is_none = isinstance(value, str | bytes | type) or not isinstance(value, SupportsFloat)
-    if is_none or (isinstance(value, np.ndarray) and value.ndim > 0):
+    number = _number_of(value)
+    if number is None:
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    try:
-        return _as_float(value)
-    except TypeError:  # of an array of one object
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    return number
 
 
 def check_index(name: str, value: object) -> None:
@@ -185,13 +183,31 @@ def _is_int(value: object) -> bool:
 
 
 def _is_within(value: object, interval: str) -> bool:
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+    number = None if _is_truth(value) else _number_of(value)
+    if number is None:
         return False
     low, high = (float(bound) for bound in interval[1:-1].split(","))
-    number = _as_float(value)
     above = low <= number if interval[0] == "[" else low < number
     below = number <= high if interval[-1] == "]" else number < high
     return bool(above and below)
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
+
+
+def _number_of(value: Any) -> float | None:
+    """Return a number as float; None for what is none."""
+    if type(value) is float:
+        return value
+    if isinstance(value, str | type) or not hasattr(value, "__float__"):
+        return None
+    if isinstance(value, np.ndarray | np.generic) and (value.ndim or value.dtype.kind in "cSUmM"):
+        return None
+    try:
+        return _as_float(value)
+    except (TypeError, ValueError, RuntimeError):  # as of an array of an object, or of no number
+        return None
 
 
 def _as_float(value: Any) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_matrix, as_writeable
-from dlcore._common.checks import check_in
+from dlcore._common.checks import check_in, check_int, check_positive_int
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.functional._column_stats import ColumnStats, column_stats
@@ -150,14 +150,8 @@ class StochasticWeightAveraging(Callback):
     _state_names = ("averaged", "_mean")
 
     def __init__(self, start: int, every: int = 1) -> None:
-        given: list[tuple[str, Any, int]] = [("start", start, 0), ("every", every, 1)]
-        for name, value, least in given:
-            if not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(
-                    f"StochasticWeightAveraging: {name} must be an integer of at least {least}, "
-                    f"not {value!r}"
-                )
-        self.start, self.every = start, every
+        self.start = check_int("StochasticWeightAveraging: start", start, least=0)
+        self.every = check_positive_int("StochasticWeightAveraging: every", every)
         self.averaged = 0
         self._mean: Array = np.empty(0)
         self._is_broken_off = False

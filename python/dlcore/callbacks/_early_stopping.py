@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dlcore._common.checks import check_flag, check_real
+from dlcore._common.checks import check_flag, check_int, check_number
 from dlcore.callbacks._monitor import MonitorCallback
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class EarlyStopping(MonitorCallback):
         Name of the log to watch, such as "val_loss", "val_accuracy" or "loss".
     min_delta : float
         A value is better if it beats the best so far by more than this.
-    patience : int
+    patience : int or inf
         Stop after this many epochs in a row without a better value.
     mode : {"auto", "min", "max"}
         Whether smaller or greater is better; "auto" tells by the name.
@@ -74,7 +74,7 @@ class EarlyStopping(MonitorCallback):
         monitor: str = "val_loss",
         *,
         min_delta: float = 0.0,
-        patience: int = 5,
+        patience: float = 5,
         mode: str = "auto",
         baseline: float | None = None,
         restore_best: bool = True,
@@ -83,30 +83,19 @@ class EarlyStopping(MonitorCallback):
         divergence_threshold: float | None = None,
         check_finite: bool = True,
     ) -> None:
-        numbers = {
-            "min_delta": min_delta,
-            "patience": patience,
-            "start_from_epoch": start_from_epoch,
-        }
-        limits = {
-            "baseline": baseline,
-            "stopping_threshold": stopping_threshold,
-            "divergence_threshold": divergence_threshold,
-        }
-        for name, value in (numbers | limits).items():
-            if name in numbers or value is not None:
-                check_real(f"EarlyStopping: {name}", value)
-        if not patience >= 0:
-            raise ValueError(f"EarlyStopping: patience must not be negative, but is {patience}")
+        name = type(self).__name__
         super().__init__(monitor, mode)
-        self.min_delta = abs(min_delta)
-        self.patience = patience
-        self.baseline = baseline
-        self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
-        self.start_from_epoch = start_from_epoch
-        self.stopping_threshold = stopping_threshold
-        self.divergence_threshold = divergence_threshold
-        self.check_finite = check_flag("EarlyStopping: check_finite", check_finite)
+        self.min_delta = abs(check_number(f"{name}: min_delta", min_delta, "(-inf, inf)"))
+        is_endless = type(patience) is float and patience == math.inf
+        self.patience = (
+            patience if is_endless else check_int(f"{name}: patience", patience, least=0)
+        )
+        self.baseline = _limit(f"{name}: baseline", baseline)
+        self.restore_best = check_flag(f"{name}: restore_best", restore_best)
+        self.start_from_epoch = check_int(f"{name}: start_from_epoch", start_from_epoch, least=0)
+        self.stopping_threshold = _limit(f"{name}: stopping_threshold", stopping_threshold)
+        self.divergence_threshold = _limit(f"{name}: divergence_threshold", divergence_threshold)
+        self.check_finite = check_flag(f"{name}: check_finite", check_finite)
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -214,3 +203,7 @@ class EarlyStopping(MonitorCallback):
         if self.best_epoch is not None:
             reason += f" (best: {self.best:.4g} in epoch {self.best_epoch + 1})"
         return reason
+
+
+def _limit(name: str, value: float | None) -> float | None:
+    return None if value is None else check_number(name, value, "[-inf, inf]")

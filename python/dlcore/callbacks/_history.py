@@ -179,7 +179,7 @@ class History(dict[str, list[float]]):
             There is no epoch or no iteration to draw, or an option is not as described.
         """
         check_choice("history.plot(): by", by, ("epoch", "iteration"))
-        check_in("history.plot(): smoothing", smoothing, "[0, 1)")
+        smoothing = check_in("history.plot(): smoothing", smoothing, "[0, 1)")
         by_epoch = by == "epoch"
         if by_epoch:
             names = [name for name in self if not name.startswith("val_")]

@@ -136,7 +136,7 @@ def learning_curve(
     rng = np.random.default_rng(seed)
     rows = np.arange(len(x))
     if validation_data is None:
-        check_in("learning_curve: validation_split", validation_split, "(0, 1)")
+        validation_split = check_in("learning_curve: validation_split", validation_split, "(0, 1)")
         rows = rng.permutation(rows)
         held = max(1, round(len(rows) * validation_split))
         validation_data = x[rows[:held]], y[rows[:held]]

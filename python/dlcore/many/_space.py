@@ -46,7 +46,9 @@ class Range:
     def __post_init__(self) -> None:
         check_flag("Range: log", self.log)
         for name in ("low", "high"):
-            check_finite(f"Range: {name}", getattr(self, name), positive=self.log)
+            own = getattr(self, name)
+            number = check_finite(f"Range: {name}", own, positive=self.log)
+            vars(self)[name] = own if isinstance(own, int | np.integer) else number
         if self.high < self.low:
             raise ValueError(f"Range: high is {self.high}, less than low, {self.low}")
 

@@ -249,7 +249,7 @@ def _made(make: Callable[..., Trainer], params: dict[str, Any]) -> Candidate:
 
 def _split(x: Any, fraction: float, rng: np.random.Generator) -> tuple[Any, Any] | None:
     """Draw the rows to train on and to validate on, for all candidates."""
-    check_in("validation_split", fraction, "[0, 1)")
+    fraction = check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return None
     n = x.shape[0] if hasattr(x, "shape") else len(x)

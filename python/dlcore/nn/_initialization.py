@@ -419,7 +419,7 @@ def _check(
     if gain is not None and nonlinearity is not None:
         raise ValueError("initialize: give gain or nonlinearity, not both")
     if gain is not None:
-        check_positive("initialize: gain", gain)
+        gain = check_positive("initialize: gain", gain)
     if method in takers_of_x and x is None:
         needs = "he+5" if bias == "he+5" else method
         raise ValueError(

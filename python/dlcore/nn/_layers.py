@@ -656,7 +656,9 @@ class LeakyReLU(Activation):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        check_finite("LeakyReLU: negative_slope", self.negative_slope)
+        vars(self).update(
+            negative_slope=check_finite("LeakyReLU: negative_slope", self.negative_slope)
+        )
 
 
 @dataclass(frozen=True)
@@ -668,7 +670,7 @@ class ELU(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_finite("ELU: alpha", self.alpha)
+        vars(self).update(alpha=check_finite("ELU: alpha", self.alpha))
 
 
 @dataclass(frozen=True)
@@ -731,8 +733,10 @@ class Softplus(Activation):
     threshold: float = 20.0
 
     def __post_init__(self) -> None:
-        check_positive("Softplus: beta", self.beta)
-        check_number("Softplus: threshold", self.threshold, "[-inf, inf]")
+        vars(self).update(
+            beta=check_positive("Softplus: beta", self.beta),
+            threshold=check_number("Softplus: threshold", self.threshold, "[-inf, inf]"),
+        )
 
 
 @dataclass(frozen=True)

@@ -233,11 +233,12 @@ class CrossEntropyLoss(KernelLoss):
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
     ) -> None:
-        check_in("CrossEntropyLoss: label_smoothing", label_smoothing, "[0, 1]")
         self.weight = None if weight is None else _weights("CrossEntropyLoss: weight", weight)
         check_int("CrossEntropyLoss: ignore_index", ignore_index, -(2**63))
         self.ignore_index = int(ignore_index)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_in(
+            "CrossEntropyLoss: label_smoothing", label_smoothing, "[0, 1]"
+        )
 
     def options(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Keyword arguments of the kernel for logits of this dtype."""

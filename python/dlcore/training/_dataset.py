@@ -290,7 +290,7 @@ def hold_out(
         index = np.arange(len(rows))
     n = len(index)
     if type(fraction) is not float or fraction:  # the default needs no check
-        check_in("validation_split", fraction, "[0, 1)")
+        fraction = check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return index, None
     _check_as_they_are("validation_split", rows, model.dtype)

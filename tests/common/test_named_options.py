@@ -75,6 +75,25 @@ def test_inputs_of_losses_with_weights():
         (lambda: dl.Adam([np.ones(2)], betas=[[1, 2], [3]]), "betas must be two numbers"),
         (lambda: trainer(clip_grad_norm="1"), "clip_grad_norm must be a number"),
         (lambda: trainer(seed="one"), "seed must be an integer"),
+        (lambda: dl.Sequential(dl.Linear(3, 2), seed="one"), "Sequential: seed must be an integer"),
+        (
+            lambda: dl.initialize(trainer().model, "zeros", seed=-1),
+            "initialize: seed must be an integer",
+        ),
+        (
+            lambda: dl.sweep(trainer, {"lr": [1]}, X, Y, epochs=1, monitor="loss", seed=0.5),
+            "sweep: seed must be an",
+        ),
+        (
+            lambda: dl.cross_validate(trainer(), X.astype("f4"), Y, folds=2, epochs=1, seed="one"),
+            "cross_validate: seed must be an integer",
+        ),
+        (
+            lambda: dl.learning_curve(trainer, X, Y, epochs=1, seed="one"),
+            "learning_curve: seed must be",
+        ),
+        (lambda: dl.lr_find(trainer(), X, Y), "model must be a Sequential, not Trainer"),
+        (lambda: trainer().fit([(X, Y)], epochs=1, batch_size=2), "batch_size is for x and y as"),
         (lambda: trainer(metrics=1), "metrics must be a list"),
         (lambda: trainer(optimizer=SEVERAL), "optimizer"),
         (lambda: trainer().fit(X.astype("f4"), Y, epochs=1, batch_size=HUGE), "batch_size must"),

@@ -119,6 +119,16 @@ def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
         ) from None
 
 
+def generator_of(name: str, seed: Any) -> np.random.Generator:
+    """Return the generator of random numbers that a seed begins, or that is given."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
+        ) from None
+
+
 def check_flag(name: str, value: object) -> bool:
     """Return what is on or off as bool, else raise a TypeError."""
     if value is True or value is False:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
-from dlcore._common.checks import check_flag, check_floating
+from dlcore._common.checks import check_flag, check_floating, generator_of
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._chains import check_layers, leaves_of, members_after, members_in_training, widths_of
@@ -106,7 +106,7 @@ class Sequential:
         own, nested = _taken_apart(layers, self._dtype)
         shared = {i for start, model in nested for i in range(start, start + len(model))}
         _check_given(own, self._dtype, shared)
-        rng = np.random.default_rng(seed)
+        rng = generator_of("Sequential: seed", seed)
         initial = [{} if n._is_bound else n._initial_parameters(rng) for n in own]
         size = sum(value.size for parameters in initial for value in parameters.values())
         self._flat: Array = np.empty(size, self.dtype)

@@ -7,11 +7,12 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dlcore._common import safetensors
+from dlcore._common import atomic, safetensors
 from dlcore._common.atomic import replacing
 
 
@@ -168,3 +169,23 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path):
         assert path.read_bytes() == b"second"
     assert path.read_bytes() == b"first"
     assert names(tmp_path) == ["a[1]"]
+
+
+def test_windows_renames_and_removes_what_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(atomic, "fcntl")
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    (tmp_path / ".a.1-0.tmp").write_bytes(b"left by a process that was killed")
+    replace, written = Path.replace, []
+
+    def replace_closed(source, target):
+        written.append(file.closed)
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", replace_closed)
+    with atomic.replacing(path) as file:
+        file.write(b"new")
+    assert written == [True]
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import itertools
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+if sys.platform != "win32":
+    import fcntl
 
 _numbers = itertools.count()
 
@@ -48,8 +51,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 if mode is not None:
-                    os.fchmod(file.fileno(), mode)
+                    temporary.chmod(mode)
                 os.fsync(file.fileno())
+                if sys.platform != "win32":  # before it is unlocked
+                    temporary.replace(target)
+            if sys.platform == "win32":  # where an open file keeps its name
                 temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -97,13 +103,19 @@ def _beside(target: Path) -> tuple[Path, IO[bytes]]:
 def _remove_left(target: Path) -> None:
     """Remove what processes left that were killed while they wrote: nobody locks it any more."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            if _lock(file):
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":  # where nobody removes a file that is open
                 path.unlink()
+                continue
+            with path.open("rb") as file:
+                if _lock(file):
+                    path.unlink()
 
 
 def _lock(file: IO[bytes]) -> bool:
     """Lock a file for this process; False if another one has, or the file system cannot."""
+    if sys.platform == "win32":  # where being open is lock enough
+        return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -114,7 +126,7 @@ def _lock(file: IO[bytes]) -> bool:
 def _sync_folder(folder: Path) -> None:
     """Bring a new name to the disk, where the file system does so on request."""
     with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        number = os.open(folder, os.O_RDONLY)  # Windows opens no folder
         try:
             os.fsync(number)
         finally:

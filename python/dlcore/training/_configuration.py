@@ -19,8 +19,8 @@ from dlcore.callbacks._callback import as_callbacks
 from dlcore.metrics._named import as_metrics
 from dlcore.nn._losses import as_loss
 from dlcore.nn._sequential import Sequential
+from dlcore.optim import _optimizer
 from dlcore.optim._adam import Adam, AdamW
-from dlcore.optim._optimizer import Optimizer
 from dlcore.optim._sgd import SGD
 from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import Run
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from dlcore._common.protocols import Metric
+    from dlcore._common.protocols import Metric, Optimizer
     from dlcore.callbacks._callback import Callback
     from dlcore.nn._losses import Loss
     from dlcore.optim._schedules import Schedule
@@ -311,11 +311,10 @@ def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
             f"optimizer must be a name or an optimizer such as Adam(model.parameters()), "
             f"not {optimizer!r}"
         )
-    if isinstance(optimizer, Optimizer):
-        if type(optimizer).step is Optimizer.step:
-            check_defines(
-                "optimizer", optimizer, Optimizer, "update(params, grads, state, options)"
-            )
+    base = _optimizer.Optimizer
+    if isinstance(optimizer, base):
+        if type(optimizer).step is base.step:
+            check_defines("optimizer", optimizer, base, "update(params, grads, state, options)")
     else:
         check_call("optimizer.step", optimizer.step, "grads")
         check_real("optimizer.lr", getattr(optimizer, "lr", None))

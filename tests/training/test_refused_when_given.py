@@ -147,3 +147,10 @@ def test_what_is_like_it_is_taken():
     )
     history = own.fit(X, Y, epochs=1, verbose=0, callbacks=())
     assert history["b"] == [2.0]
+
+
+@pytest.mark.parametrize("make", [dl.SGD, dl.Adam, dl.AdamW])
+def test_optimizers_of_the_package_are_taken(make):
+    model = dl.Sequential(dl.Linear(3, 2), seed=0)
+    optimizer = make(model.parameters())
+    assert dl.Trainer(model, loss="mse", optimizer=optimizer).optimizer is optimizer

@@ -149,7 +149,7 @@ def check_defines(name: str, value: object, base: type, call: str) -> None:
     """Raise a TypeError for an object whose class leaves a method as it is in the base class."""
     method = call.partition("(")[0]
     if getattr(type(value), method) is getattr(base, method) and method not in vars(value):
-        raise TypeError(f"{name}: {type(value).__name__} does not define {call}")
+        raise TypeError(f"{name} must define {call}, which {type(value).__name__} does not")
 
 
 def check_flag(name: str, value: object) -> bool:

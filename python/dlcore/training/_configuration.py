@@ -313,7 +313,8 @@ def _as_optimizer(optimizer: Optimizer | str, model: Sequential) -> Optimizer:
         )
     base = _optimizer.Optimizer
     if isinstance(optimizer, base):
-        if type(optimizer).step is base.step:
+        is_native = isinstance(optimizer, _optimizer.NativeOptimizer)
+        if type(optimizer).step is base.step and not is_native:
             check_defines("optimizer", optimizer, base, "update(params, grads, state, options)")
     else:
         check_call("optimizer.step", optimizer.step, "grads")

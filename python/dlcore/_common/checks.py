@@ -119,19 +119,23 @@ def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
         ) from None
 
 
+def generator_of(name: str, seed: Any) -> np.random.Generator:
+    """Return the generator of random numbers that a seed begins, or that is given."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
+        ) from None
+
+
 def check_flag(name: str, value: object) -> bool:
     """Return what is on or off as bool, else raise a TypeError."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
-
-
-def check_truth(name: str, value: object) -> bool:
-    """Return whether a value counts as true, else raise a TypeError; several values do neither."""
-    try:
-        return bool(value)
-    except ValueError:
-        raise TypeError(f"{name} must be True or False, got {value!r}") from None
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlcore._common.checks import check_choice, check_positive, check_positive_int
+from dlcore._common.checks import check_choice, check_flag, check_positive, check_positive_int
 from dlcore.callbacks._callback import may_log
 from dlcore.callbacks._monitor import MonitorCallback
 
@@ -89,6 +89,7 @@ class ModelCheckpoint(MonitorCallback):
         keep: int | None = None,
     ) -> None:
         name = type(self).__name__
+        self.save_best_only = check_flag(f"{name}: save_best_only", save_best_only)
         if monitor is not None:
             super().__init__(monitor, mode)
         elif save_best_only or mode != "auto":
@@ -106,7 +107,6 @@ class ModelCheckpoint(MonitorCallback):
             if unit == "minutes"
             else check_positive_int(f"{name}: every", every)
         )
-        self.save_best_only = save_best_only
         self.keep = None if keep is None else check_positive_int(f"{name}: keep", keep)
         if save_best_only and (unit != "epochs" or every != 1):
             raise ValueError(

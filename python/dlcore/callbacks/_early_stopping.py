@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dlcore._common.checks import check_int, check_number, check_truth
+from dlcore._common.checks import check_flag, check_int, check_number
 from dlcore.callbacks._monitor import MonitorCallback
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ class EarlyStopping(MonitorCallback):
             patience if is_endless else check_int(f"{name}: patience", patience, least=0)
         )
         self.baseline = _limit(f"{name}: baseline", baseline)
-        self.restore_best = check_truth(f"{name}: restore_best", restore_best)
+        self.restore_best = check_flag(f"{name}: restore_best", restore_best)
         self.start_from_epoch = check_int(f"{name}: start_from_epoch", start_from_epoch, least=0)
         self.stopping_threshold = _limit(f"{name}: stopping_threshold", stopping_threshold)
         self.divergence_threshold = _limit(f"{name}: divergence_threshold", divergence_threshold)
-        self.check_finite = check_truth(f"{name}: check_finite", check_finite)
+        self.check_finite = check_flag(f"{name}: check_finite", check_finite)
         self._start_anew()
 
     def _start_anew(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.atomic import replacing
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import check_flag, check_positive_int
 from dlcore._common.optional import require
 from dlcore.callbacks._callback import Callback
 
@@ -32,7 +32,7 @@ class _FileLogger(Callback):
 
     def __init__(self, path: str | PathLike[str], append: bool = False) -> None:
         self.path = os.fspath(path)
-        self.append = append
+        self.append = check_flag(f"{type(self).__name__}: append", append)
 
     def on_fit_begin(self) -> None:
         """Begin the file; go on with it where the fit does, without what will come again."""

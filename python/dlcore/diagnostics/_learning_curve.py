@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_in, check_name
+from dlcore._common.checks import check_in, check_name, generator_of
 from dlcore._common.plotting import finish_panel, new_figure, saved
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def learning_curve(
         raise ValueError(f"learning_curve: x has {len(x)} rows, y {len(y)}")
     if repeats < 1:
         raise ValueError(f"learning_curve: repeats must be at least 1, not {repeats}")
-    rng = np.random.default_rng(seed)
+    rng = generator_of("learning_curve: seed", seed)
     rows = np.arange(len(x))
     if validation_data is None:
         validation_split = check_in("learning_curve: validation_split", validation_split, "(0, 1)")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import check_instance, check_positive_int
 from dlcore._common.plotting import new_figure, saved
 from dlcore.callbacks._history import smoothed
+from dlcore.nn._sequential import Sequential
 from dlcore.optim._optimizer import set_lrs
 from dlcore.optim._schedules import LambdaLR
 from dlcore.training._configuration import optimizer_named
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
     from dlcore.nn._losses import Loss
-    from dlcore.nn._sequential import Sequential
     from dlcore.training._dataset import Dataset
 
 __all__ = ["LearningRates", "lr_find"]
@@ -157,6 +157,7 @@ def lr_find(
     check_positive_int("lr_find: batch_size", batch_size)
     if iterations < 10:
         raise ValueError(f"lr_find: iterations must be at least 10, not {iterations}")
+    check_instance("lr_find: model", model, Sequential)
     if trainer is not None and trainer.model is not model:
         raise ValueError("lr_find: model must be that of the trainer")
     if loss is None:

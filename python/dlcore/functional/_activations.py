@@ -61,7 +61,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_choice, check_index
+from dlcore._common.checks import check_choice, check_flag, check_index
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -731,6 +731,7 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = -1, *, keepdims: bo
     >>> float(dl.logsumexp(np.array([1000.0, 1000.0])).round(4))
     1000.6931
     """
+    keepdims = check_flag("logsumexp: keepdims", keepdims)
     axes: tuple[int, ...]
     if isinstance(axis, int | np.integer):
         axes = (int(axis),)

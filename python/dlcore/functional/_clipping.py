@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_real
+from dlcore._common.checks import check_flag, check_real
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def clip_grad_norm(
     p = math.inf if norm_type == "inf" else check_real("clip_grad_norm: norm_type", norm_type)
     if not p > 0:
         raise ValueError(f"clip_grad_norm: norm_type must be greater than 0, got {norm_type}")
-    return dispatch.core.clip_grad_norm(_listed(grads), limit, p, bool(error_if_nonfinite))
+    fails = check_flag("clip_grad_norm: error_if_nonfinite", error_if_nonfinite)
+    return dispatch.core.clip_grad_norm(_listed(grads), limit, p, fails)
 
 
 def clip_grad_value(grads: Sequence[Array | None] | Array, clip_value: float) -> None:

@@ -62,7 +62,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_numbers
-from dlcore._common.checks import check_index, check_truth
+from dlcore._common.checks import check_flag, check_index
 from dlcore._native import dispatch
 
 if TYPE_CHECKING:
@@ -908,11 +908,8 @@ def kl_div(
     """
     if weight is not None:
         weight = _broadcast("kl_div", "weight", weight, input)
-    try:
-        loss: Loss = dispatch.core.kl_div(input, target, weight, reduction, log_target, False, None)
-    except ValueError:
-        check_truth("kl_div: log_target", log_target)
-        raise
+    log_target = check_flag("kl_div: log_target", log_target)
+    loss: Loss = dispatch.core.kl_div(input, target, weight, reduction, log_target, False, None)
     return loss
 
 
@@ -943,11 +940,8 @@ def kl_div_and_grad(
     """
     if weight is not None:
         weight = _broadcast("kl_div", "weight", weight, input)
-    try:
-        both: LossAndGrad = dispatch.core.kl_div(
-            input, target, weight, reduction, log_target, True, out
-        )
-    except ValueError:
-        check_truth("kl_div: log_target", log_target)
-        raise
+    log_target = check_flag("kl_div: log_target", log_target)
+    both: LossAndGrad = dispatch.core.kl_div(
+        input, target, weight, reduction, log_target, True, out
+    )
     return both

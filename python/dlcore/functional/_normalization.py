@@ -34,6 +34,7 @@ import numpy as np
 
 from dlcore._common.arrays import as_array
 from dlcore._common.checks import (
+    check_flag,
     check_floating,
     check_in,
     check_int,
@@ -235,6 +236,7 @@ def batch_norm(
     x = _floating(function, x, 2)
     momentum = check_real(f"{function}: momentum", momentum)
     check_in(f"{function}: momentum", momentum, "[0, 1]", word="got")
+    training = check_flag(f"{function}: training", training)
     spec = _batch_spec(
         function, x, running_mean, running_var, weight, bias, training, momentum, eps
     )
@@ -279,7 +281,7 @@ def batch_norm_backward(
     x = _floating(function, x, 2)
     dy = _alike(function, "dy", dy, x, x.shape)
     ones, zeros = np.ones(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
-    if training:
+    if check_flag(f"{function}: training", training):
         running_mean = running_var = None
     scale = ones if weight is None else weight
     spec = _batch_spec(function, x, running_mean, running_var, scale, zeros, training, 0.0, eps)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlcore._common.checks import check_flag
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.many._ensemble import Ensemble
 from dlcore.many._fit_many import fit_many
@@ -171,7 +172,7 @@ def cross_validate(
     pairs = folds_of(folds, n, groups, seed, y)
     trainers = made_trainers("cross_validate: trainer", trainer, len(pairs))
     rows = check_rows(trainers[0].model, trainers[0].loss, x, y, sample_weight)
-    validates = validate and not (
+    validates = check_flag("cross_validate: validate", validate) and not (
         options.get("validation_split") or options.get("validation_data") is not None
     )
     histories = fit_many(

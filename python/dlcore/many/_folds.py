@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, is_array_like
-from dlcore._common.checks import check_int
+from dlcore._common.checks import check_int, generator_of
 from dlcore.many._fit_many import as_indices
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def folds_of(folds: Any, n: int, groups: Any, seed: int, y: Any) -> list[tuple[A
 
 
 def _drawn(count: int, n: int, classes: Array | None, seed: int) -> list[tuple[Array, Array]]:
-    order = np.random.default_rng(seed).permutation(n)
+    order = generator_of("cross_validate: seed", seed).permutation(n)
     if classes is not None:  # dealt out one after the other, class by class
         order = order[np.argsort(classes[order], kind="stable")]
     fold = np.empty(n, np.int64)

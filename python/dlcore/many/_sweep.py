@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_in, check_instance, check_int
+from dlcore._common.checks import check_choice, check_in, check_instance, check_int, generator_of
 from dlcore.callbacks._callback import as_callbacks, may_log
 from dlcore.callbacks._monitor import MonitorCallback
 from dlcore.many._fit_many import fit_many
@@ -205,7 +205,7 @@ def sweep(
     if monitor.startswith("val_") and not has_validation:
         raise ValueError(f"sweep: {monitor} needs validation_data or validation_split")
     mode = MonitorCallback(monitor, mode).mode
-    rng = np.random.default_rng(seed)
+    rng = generator_of("sweep: seed", seed)
     parts = _split(x, validation_split, rng)
     every = [_made(make, draw(space, rng)) for _ in range(count)]
     names = every[0].trainer._names_of_logs([], has_validation)

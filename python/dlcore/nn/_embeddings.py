@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlcore._common.checks import check_choice, check_positive_int, check_truth
+from dlcore._common.checks import check_choice, check_flag, check_positive_int
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
 from dlcore.nn._parallel import Branches
@@ -161,7 +161,7 @@ class OneHotLinear(CategoryLayer):
     """
 
     cardinalities: Fixed[tuple[int, ...]] = Fixed(lambda name, value: _checked_sizes(name, value))
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
 
     def __init__(
         self,
@@ -173,7 +173,8 @@ class OneHotLinear(CategoryLayer):
     ) -> None:
         self.cardinalities = cardinalities  # type: ignore[assignment]
         self.in_features, self.out_features = len(self.cardinalities), out_features
-        self.has_bias, self.missing = bias, missing
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
+        self.missing = missing
 
     bias: ArrayAttribute[Array | None] = ArrayAttribute(
         "Bias of shape (out_features,), or None; ``layer.bias = b`` changes it in place.",

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dlcore._common.arrays import as_matrix
-from dlcore._common.checks import check_choice, check_instance, check_name, check_positive
+from dlcore._common.checks import (
+    check_choice,
+    check_instance,
+    check_name,
+    check_positive,
+    generator_of,
+)
 from dlcore.nn._data_driven import Hinges, of_data
 from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
 from dlcore.nn._parallel import Branches
@@ -122,7 +128,7 @@ def initialize(
     _check(method, gain, nonlinearity, mode, bias, x)
     if x is not None:
         x = as_matrix(x, "x", model.dtype, model.in_features)
-    rng = np.random.default_rng(seed)
+    rng = generator_of("initialize: seed", seed)
     values: dict[str, Array] = {}
     hinges: dict[str, Hinges] = {}
     for start, layer, following in _linear_layers(dict(enumerate(model.layers))):

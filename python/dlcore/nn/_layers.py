@@ -12,12 +12,12 @@ import numpy as np
 from dlcore._common.checks import (
     check_choice,
     check_finite,
+    check_flag,
     check_in,
     check_number,
     check_positive,
     check_positive_int,
     check_real,
-    check_truth,
 )
 from dlcore.nn._options import ArrayAttribute, Fixed, Option, fill_in
 
@@ -313,7 +313,7 @@ class Linear(BoundLayer):
 
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
     max_norm: Option[float | None] = Option(_check_max_norm)
     parametrization: Fixed[str] = Fixed(_check_parametrization)
     # Whether the weights of an input lie side by side, which sparse rows read.
@@ -330,7 +330,7 @@ class Linear(BoundLayer):
     ) -> None:
         self.in_features = in_features
         self.out_features = out_features
-        self.has_bias = bias
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
         self.parametrization = parametrization
         self.max_norm = max_norm
 
@@ -399,8 +399,8 @@ class Normalization(BoundLayer):
 
     in_features: Fixed[int] = Fixed(check_positive_int)
     out_features: Fixed[int] = Fixed(check_positive_int)
-    has_weight: Fixed[bool] = Fixed(check_truth)
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_weight: Fixed[bool] = Fixed(check_flag)
+    has_bias: Fixed[bool] = Fixed(check_flag)
     eps: Option[Any] = Option(_check_eps)
 
     def __init__(self, features: int, eps: float | None, has_weight: bool, has_bias: bool) -> None:
@@ -471,7 +471,8 @@ class BatchNorm1d(Normalization):
         momentum: float | None = 0.1,
         affine: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, bool(affine), bool(affine))
+        affine = check_flag(f"{type(self).__name__}: affine", affine)
+        super().__init__(num_features, eps, affine, affine)
         self.momentum = momentum
 
     running_mean: ArrayAttribute[Array] = ArrayAttribute("Running mean of each feature.")
@@ -541,9 +542,9 @@ class LayerNorm(Normalization):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        affine = check_truth("LayerNorm: elementwise_affine", elementwise_affine)
+        affine = check_flag("LayerNorm: elementwise_affine", elementwise_affine)
         super().__init__(
-            normalized_shape, eps, affine, affine and check_truth("LayerNorm: bias", bias)
+            normalized_shape, eps, affine, affine and check_flag("LayerNorm: bias", bias)
         )
 
     @property
@@ -579,7 +580,8 @@ class RMSNorm(Normalization):
     def __init__(
         self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True
     ) -> None:
-        super().__init__(normalized_shape, eps, bool(elementwise_affine), False)
+        affine = check_flag("RMSNorm: elementwise_affine", elementwise_affine)
+        super().__init__(normalized_shape, eps, affine, False)
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_positive_int, check_truth
+from dlcore._common.checks import check_choice, check_flag, check_positive_int
 from dlcore.nn._chains import leaves_of
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
@@ -99,7 +99,7 @@ class LinearBatchEnsemble(MemberLayer):
     bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
     r: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's inputs.")
     s: ArrayAttribute[Array] = ArrayAttribute("The factors of each member's outputs.")
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
     scaling_init: Fixed[str] = Fixed(lambda name, value: check_choice(name, value, _SCALINGS))
 
     def __init__(
@@ -113,7 +113,8 @@ class LinearBatchEnsemble(MemberLayer):
         chunks: Sequence[int] | None = None,
     ) -> None:
         self.in_features, self.out_features, self.k = in_features, out_features, k
-        self.has_bias, self.scaling_init = bias, scaling_init
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
+        self.scaling_init = scaling_init
         self.chunks = _checked_chunks(self, chunks)
 
     @property
@@ -175,11 +176,11 @@ class LinearEnsemble(MemberLayer):
 
     weight: ArrayAttribute[Array] = ArrayAttribute("The weights of each member.")
     bias: ArrayAttribute[Array] = ArrayAttribute("The bias of each member.")
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
 
     def __init__(self, in_features: int, out_features: int, k: int, bias: bool = True) -> None:
         self.in_features, self.out_features, self.k = in_features, out_features, k
-        self.has_bias = bias
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
 
     @property
     def _options(self) -> dict[str, Any]:

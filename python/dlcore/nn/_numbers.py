@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_positive, check_positive_int, check_truth
+from dlcore._common.checks import check_flag, check_positive, check_positive_int
 from dlcore.nn._layers import LAYERS, BoundLayer
 from dlcore.nn._options import ArrayAttribute, Fixed
 
@@ -75,14 +75,15 @@ class NLinear(OfFeatures):
 
     d_in: Fixed[int] = Fixed(check_positive_int)
     d_out: Fixed[int] = Fixed(check_positive_int)
-    has_bias: Fixed[bool] = Fixed(check_truth)
-    is_shared: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
+    is_shared: Fixed[bool] = Fixed(check_flag)
 
     def __init__(
         self, n_features: int, d_in: int, d_out: int, bias: bool = True, *, shared: bool = False
     ) -> None:
         self.d_in, self.d_out = d_in, d_out
-        self.has_bias, self.is_shared = bias, shared
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
+        self.is_shared = check_flag(f"{type(self).__name__}: shared", shared)
         super().__init__(n_features, self.d_in, self.d_out)
 
     @property
@@ -212,7 +213,7 @@ class Periodic(OfFeatures):
 
     n_frequencies: Fixed[int] = Fixed(check_positive_int)
     frequency_init_scale: Fixed[float] = Fixed(check_positive)
-    has_bias: Fixed[bool] = Fixed(check_truth)
+    has_bias: Fixed[bool] = Fixed(check_flag)
 
     def __init__(
         self,
@@ -222,7 +223,8 @@ class Periodic(OfFeatures):
         *,
         bias: bool = False,
     ) -> None:
-        self.n_frequencies, self.has_bias = n_frequencies, bias
+        self.n_frequencies = n_frequencies
+        self.has_bias = check_flag(f"{type(self).__name__}: bias", bias)
         self.frequency_init_scale = frequency_init_scale
         super().__init__(n_features, 1, self.n_frequencies * (1 if bias else 2))
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlcore._common.arrays import as_matrix, as_numbers, as_writeable
-from dlcore._common.checks import check_floating
+from dlcore._common.checks import check_flag, check_floating, generator_of
 from dlcore._common.ties import Tie, address
 from dlcore._native.compressed_rows import as_compressed_rows, is_sparse
 from dlcore.nn._chains import check_layers, leaves_of, members_after, members_in_training, widths_of
@@ -106,7 +106,7 @@ class Sequential:
         own, nested = _taken_apart(layers, self._dtype)
         shared = {i for start, model in nested for i in range(start, start + len(model))}
         _check_given(own, self._dtype, shared)
-        rng = np.random.default_rng(seed)
+        rng = generator_of("Sequential: seed", seed)
         initial = [{} if n._is_bound else n._initial_parameters(rng) for n in own]
         size = sum(value.size for parameters in initial for value in parameters.values())
         self._flat: Array = np.empty(size, self.dtype)
@@ -326,6 +326,7 @@ class Sequential:
         if len(arrays) not in (1, 2):
             raise TypeError(f"model.backward takes dy, or x and dy, got {len(arrays)} arrays")
         *x, dy = arrays
+        add = check_flag("model.backward: add", add)
         if x:
             # Going forward moves running statistics: what is wrong with dy is said before.
             rows, width = as_matrix(x[0], "x", self.dtype, None).shape
@@ -468,7 +469,7 @@ class Sequential:
         layers = leaves_of(self.layers).items()
         weights = {name: layer.weight for name, layer in layers if isinstance(layer, Linear)}
         zeros = {name: weight.size - np.count_nonzero(weight) for name, weight in weights.items()}
-        if by_layer:
+        if check_flag("sparsity: by_layer", by_layer):
             return {name: float(zeros[name] / weight.size) for name, weight in weights.items()}
         return float(sum(zeros.values()) / max(1, sum(weight.size for weight in weights.values())))
 
@@ -508,6 +509,7 @@ class Sequential:
 
         In both cases the model is as it was before.
         """
+        strict = check_flag("load_state_dict: strict", strict)
         own = self._named_arrays()
         given = {n: as_numbers(value, f"load_state_dict: {n}") for n, value in state.items()}
         shared = [name for name in own if name in given]

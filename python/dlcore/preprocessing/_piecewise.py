@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from dlcore._common.checks import check_int
+from dlcore._common.checks import check_flag, check_int
 from dlcore._common.optional import require
 from dlcore._common.ranks import Ranks
 from dlcore.functional._column_stats import extremes_of
@@ -152,6 +152,7 @@ def _checked_target(
         return None
     if y is None or regression is None:
         raise ValueError(f"{function}: with tree_kwargs, y and regression must be given")
+    check_flag(f"{function}: regression", regression)
     if "max_leaf_nodes" in tree_kwargs:
         raise ValueError(f"{function}: tree_kwargs must not hold 'max_leaf_nodes': it is n_bins")
     extremes_of(function, x)
@@ -244,7 +245,9 @@ class PiecewiseLinearEncoding(Normalizer):
                 f"{name}: tree_kwargs and regression are for trees on the target, and go together"
             )
         self.tree_kwargs = None if tree_kwargs is None else dict(tree_kwargs)
-        self.regression = None if regression is None else bool(regression)
+        self.regression = (
+            None if regression is None else check_flag(f"{name}: regression", regression)
+        )
 
     def fit(self, x: Any, y: Any = None, *, comm: Any = None) -> Self:
         """Find the bins of `x`, forgetting earlier ones.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dlcore._common.checks import check_real, check_truth
+from dlcore._common.checks import check_flag, check_real
 from dlcore._common.ranks import Ranks
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import as_stats, extremes_of, far_stats_of
@@ -139,7 +139,7 @@ class MinMaxNormalizer(_StreamingNormalizer):
                 f"got {feature_range}"
             )
         self.feature_range = (low, high)
-        self.clip = check_truth("MinMaxNormalizer: clip", clip)
+        self.clip = check_flag("MinMaxNormalizer: clip", clip)
 
     def _statistics(self, function: str, x: Any) -> ColumnExtremes:
         return extremes_of(function, x)
@@ -205,8 +205,8 @@ class ZScoreNormalizer(_StreamingNormalizer):
     """
 
     def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
-        self.with_mean = check_truth("ZScoreNormalizer: with_mean", with_mean)
-        self.with_std = check_truth("ZScoreNormalizer: with_std", with_std)
+        self.with_mean = check_flag("ZScoreNormalizer: with_mean", with_mean)
+        self.with_std = check_flag("ZScoreNormalizer: with_std", with_std)
 
     # A fit keeps what the native function has found, since most of it is not asked for.
     def _statistics(self, function: str, x: Any) -> tuple[Any, ...] | ColumnStats:

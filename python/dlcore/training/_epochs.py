@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.agreement import first_of, raised_on_all
-from dlcore._common.checks import check_truth
+from dlcore._common.checks import check_flag
 from dlcore._common.ranks import on_all
 from dlcore.metrics._accumulation import Measurement
 from dlcore.training._averaging import begin_averaging
@@ -55,7 +55,7 @@ class TrainerEpochs:
     ) -> None:
         self._trainer, self._source, self._step = trainer, source, step
         self._validation, self._validation_freq = validation, validation_freq
-        self._rng = trainer._shuffle_rng if check_truth("shuffle", shuffle) else None
+        self._rng = trainer._shuffle_rng if check_flag("shuffle", shuffle) else None
         # Layers that draw, and rows that are changed, take a key of each epoch.
         self._draws = step.draws or not isinstance(source, Batches)
         self._progress, self._log = progress, log

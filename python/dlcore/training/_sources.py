@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from dlcore._common.typing import Array
 
+BATCH_SIZE = 32  # by default
+
 
 class Sources(Resumable):
     """A trainer that makes batches of what it is given."""
@@ -77,6 +79,11 @@ class Sources(Resumable):
                 },
             )
         if y is None:
+            if batch_size != BATCH_SIZE:
+                raise ValueError(
+                    f"batch_size is for x and y as arrays, got {batch_size}; an iterable gives "
+                    f"batches of its own"
+                )
             if transform is not None or mix is not None:
                 raise ValueError(
                     "transform and mix need x and y as arrays; an iterable can change its batches"

@@ -30,7 +30,7 @@ from dlcore.training._ranks import become_alike, check_same_rows, fit_together
 from dlcore.training._sharding import (
     key_of_rank,
 )
-from dlcore.training._sources import Sources
+from dlcore.training._sources import BATCH_SIZE, Sources
 from dlcore.training._step import Diverged, QuickStep, TrainingStep
 from dlcore.training._stream import Stream
 
@@ -187,7 +187,7 @@ class Trainer(Sources):
         y: Any = None,
         *,
         epochs: int,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         steps_per_epoch: int | None = None,
         sample_weight: Any = None,
         class_weight: Mapping[Any, float] | Sequence[float] | Array | str | None = None,
@@ -215,7 +215,7 @@ class Trainer(Sources):
             a `Linear` first layer reads without making it dense;
             with ``transform`` numbers of any dtype, of which it makes the model's. Or, without y,
             an iterable of batches (x, y) or (x, y, sample_weight), which every epoch goes through
-            anew; ``batch_size`` and ``shuffle`` have no meaning then.
+            anew, in its order: ``batch_size`` and ``shuffle`` are for arrays.
         y : ndarray of shape (N,) or (N, out_features)
             Class indices of any integer dtype for cross-entropy; otherwise values of the model's
             dtype and the outputs' shape, where (N,) is taken for (N, 1).
@@ -330,7 +330,7 @@ class Trainer(Sources):
         y: Any = None,
         *,
         epochs: int,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         validation_freq: int = 1,
         validation_data: Any = None,
         validation_split: float = 0.0,

@@ -112,7 +112,7 @@ def test_a_schedule_of_iterations_for_an_iterable_of_batches():
     x, y = data()
     batches = [(x[i : i + 10], y[i : i + 10]) for i in range(0, 100, 10)]
     flats = []
-    for given in ((batches,), (x, y)):
+    for given, options in (((batches,), {}), ((x, y), {"batch_size": 10})):
         net = model()
         trainer = dl.Trainer(
             net,
@@ -122,7 +122,7 @@ def test_a_schedule_of_iterations_for_an_iterable_of_batches():
                 dl.LinearLR(total_iters=9, per="iteration"), steps=5, per="iteration"
             ),
         )
-        trainer.fit(*given, epochs=2, batch_size=10, shuffle=False, verbose=0)
+        trainer.fit(*given, epochs=2, **options, shuffle=False, verbose=0)
         flats.append(net.flat)
     np.testing.assert_allclose(*flats, rtol=1e-6, atol=1e-7)
 

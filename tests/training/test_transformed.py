@@ -167,7 +167,7 @@ def test_wrong_results_of_mix():
 
 def test_combinations_that_make_no_sense():
     x, y = data(32)
-    with pytest.raises(TypeError, match="transform must be a function, not 3"):
+    with pytest.raises(TypeError, match=r"transform must be a function of \(batch, rng\), not 3"):
         trainer().fit(x, y, epochs=1, transform=3, verbose=0)
     with pytest.raises(ValueError, match="transform and mix need x and y as arrays"):
         trainer().fit([(x, y)], epochs=1, transform=noise, verbose=0)

@@ -58,9 +58,6 @@ class AugmentedBatches:
         transform: Callable[..., Any] | None,
         mix: Callable[..., Any] | None,
     ) -> None:
-        for name, function in (("transform", transform), ("mix", mix)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be a function, not {function!r}")
         self._source, self._loss, self._classes = source, loss, classes
         self._dtype = dtype
         self._transform, self._mix = transform, mix

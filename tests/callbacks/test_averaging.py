@@ -202,9 +202,11 @@ def test_batches_of_an_iterable_have_the_same_average():
     x, y = rows()
     models = [network(), network()]
     batches = [(x[i : i + 10], y[i : i + 10]) for i in range(0, 90, 10)]
-    for model, data in zip(models, [(x, y), (batches,)], strict=True):
+    for model, data in zip(
+        models, [{"x": x, "y": y, "batch_size": 10}, {"x": batches}], strict=True
+    ):
         ema = dl.ExponentialMovingAverage(0.9)
-        fit(trainer_of(model), *data, batch_size=10, callbacks=[ema])
+        fit(trainer_of(model), **data, callbacks=[ema])
     np.testing.assert_array_equal(models[0].flat, models[1].flat)
 
 
@@ -485,8 +487,9 @@ def assert_statistics_of(model, x, dtype=F64):
 def test_a_mean_gets_running_statistics_of_its_own(as_batches, dtype):
     x, y = rows(dtype=dtype)
     trainer = trainer_of(normed(dtype))
-    data = ([(x[:20], y[:20]), (x[20:], y[20:])],) if as_batches else (x, y)
-    fit(trainer, *data, epochs=6, batch_size=30, callbacks=[dl.StochasticWeightAveraging(2)])
+    batches = {"x": [(x[:20], y[:20]), (x[20:], y[20:])]}
+    data = batches if as_batches else {"x": x, "y": y, "batch_size": 30}
+    fit(trainer, **data, epochs=6, callbacks=[dl.StochasticWeightAveraging(2)])
     assert_statistics_of(trainer.model, x, dtype)
 
 

@@ -14,7 +14,7 @@ HALVES = [
 ]
 NO_NUMBERS = [
     *("0.5", b"0.5", float, [0.5], {}, 0.5j, np.complex64(0.5), np.str_("0.5")),
-    *(np.array([0.5]), np.array("0.5"), np.array(0.5j), np.datetime64("NaT")),
+    *(np.array([0.5]), np.array("0.5"), np.array(0.5j), np.datetime64("NaT", "s")),
     *(np.array(None), Decimal("sNaN")),
 ]
 NAMES = {

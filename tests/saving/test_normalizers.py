@@ -120,7 +120,7 @@ def test_before_a_fit(tmp_path, name):
             {"options": {"feature_range": (2, 1), "clip": True}},
             "feature_range must",
         ),
-        ("ZScoreNormalizer", {"options": {"with_mean": 2, "with_std": True}}, "has the options"),
+        ("ZScoreNormalizer", {"options": {"with_mean": 2, "with_std": True}}, "with_mean must be"),
         ("ZScoreNormalizer", {"rows": 0, "columns": {}}, "has seen 0 rows"),
         ("ZScoreNormalizer", {"rows": 1, "columns": {}}, "of columns there are count, mean"),
         (

@@ -25,7 +25,7 @@ VALUES = (
     *([], [1], [0.5, 0.5], (1, 2), (0,), (-1, 1), (np.nan, 1), [[1, 2], [3]], ["a"], {}, {"a": 1}),
     *({0: 1.0}, {1}, frozenset(), range(3), slice(None), Ellipsis, NotImplemented, lambda *_: None),
     *(np.array(2), np.array(0.5), np.array([]), np.array([1, 2]), np.array(["a"]), np.ones((2, 2))),
-    *(np.array([np.nan, 1.0]), np.array([None, 1]), np.datetime64("NaT"), np.dtype("f4")),
+    *(np.array([np.nan, 1.0]), np.array([None, 1]), np.datetime64("NaT", "s"), np.dtype("f4")),
 )
 
 # How often something is done: large numbers are right, and take for ever.

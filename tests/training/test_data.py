@@ -88,8 +88,8 @@ def test_class_weights_of_batches():
     x, y = rows()
     weight = {0: 2.0, 2: 0.5}
     losses = [
-        t.fit(*data, epochs=2, batch_size=50, shuffle=False, class_weight=weight, verbose=0)["loss"]
-        for t, data in ((trainer(), (x, y)), (trainer(), (cut(x, y, 50),)))
+        trainer().fit(**data, epochs=2, shuffle=False, class_weight=weight, verbose=0)["loss"]
+        for data in ({"x": x, "y": y, "batch_size": 50}, {"x": cut(x, y, 50)})
     ]
     np.testing.assert_allclose(*losses, rtol=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,10 +69,16 @@ class History(dict[str, list[float]]):
         self, epoch: int, logs: dict[str, float], *, batches: int = 0, iteration: int = 0
     ) -> None:
         """Add the logs of an epoch."""
-        self.epoch.append(epoch)
-        self.batches.append(batches)
-        self.iteration.append(iteration)
-        self.add(logs)
+        last = len(self.epoch)
+        new: list[tuple[list[Any], Any]] = [
+            (self.epoch, epoch),
+            (self.batches, batches),
+            (self.iteration, iteration),
+        ]
+        for name, value in logs.items():
+            new += (self.setdefault(name, []), value), (self._places.setdefault(name, []), last)
+        # All in one call, into which no Ctrl-C comes: the lists stay of one length.
+        list(starmap(list.append, new))
 
     def record_losses(
         self, epoch: int, losses: list[float], *, batches: int, iteration: int
@@ -82,12 +89,15 @@ class History(dict[str, list[float]]):
         """
         if not losses:
             return
-        count, places = len(losses), self._places.setdefault("loss", [])
-        places.extend(range(len(self.epoch), len(self.epoch) + count))
-        self.setdefault("loss", []).extend(losses)
-        self.epoch.extend(range(epoch, epoch + count))
-        self.batches.extend([batches] * count)
-        self.iteration.extend(range(iteration + batches, iteration + batches * count + 1, batches))
+        count, known, updates = len(losses), len(self.epoch), batches * len(losses)
+        new = (
+            (self.setdefault("loss", []), losses),
+            (self._places.setdefault("loss", []), range(known, known + count)),
+            (self.epoch, range(epoch, epoch + count)),
+            (self.batches, [batches] * count),
+            (self.iteration, range(iteration + batches, iteration + updates + 1, batches)),
+        )
+        list(starmap(list.extend, new))
 
     def add(self, logs: dict[str, float]) -> None:
         """Add to the logs of the last epoch, or replace them."""

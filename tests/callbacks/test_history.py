@@ -1,6 +1,7 @@
 """`History`: a dict of lists that draws its curves."""
 
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -210,3 +211,43 @@ def test_wrong_options_of_the_plot(history, options, message):
 def test_the_diagnosis_takes_its_thresholds(history):
     assert history.diagnose().verdict == "overfitting"
     assert history.diagnose(rise=0.5, gap=0.9, noise=0.9).verdict != "overfitting"
+
+
+def is_interrupted(call, at):
+    """Whether a function of the package has another line for Ctrl-C to come before."""
+    lines = itertools.count()
+
+    def trace(frame, event, _):
+        if event == "line" and "dlcore" in frame.f_code.co_filename and next(lines) == at:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda history: history.record(1, {"loss": 0.5, "lr": 0.1}, batches=2, iteration=4),
+        lambda history: history.record_losses(1, [0.5, 0.25], batches=2, iteration=2),
+    ],
+    ids=["an epoch", "losses"],
+)
+def test_an_interrupt_leaves_lists_of_one_length(record):
+    for line in itertools.count():
+        history = dl.History()
+        history.record(0, {"loss": 1.0}, batches=2, iteration=2)
+        if not is_interrupted(lambda history=history: record(history), line):
+            break
+        lists = history.epoch, history.batches, history.iteration, history["loss"]
+        assert {len(own) for own in lists} in ({1}, {2}, {3}), line
+        assert history.epochs_of("loss") == history.epoch
+    assert line > 4

@@ -217,9 +217,10 @@ class PerceptronMixin(
         with self._checking():
             with raised_on_all(ranks):
                 sizes = self._sizes()
-                self._of_hidden(len(sizes))
                 self._check_combination(incremental, validation)
                 first_pass = not self._has_network() or not (self.warm_start or incremental)
+                if first_pass:
+                    self._of_hidden(len(sizes))
                 plain = None
                 if (
                     incremental
@@ -237,6 +238,7 @@ class PerceptronMixin(
                 units = [X.shape[1], *sizes, self._count_outputs(y)]
                 if not first_pass:
                     self._check_continues(units)
+                    self._of_hidden(len(sizes))
                 dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
                 self._check_precision(y, dtype, stacklevel=5 + incremental)
                 if not incremental:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+T = TypeVar("T")
 _MOST = 2**63 - 1  # that native code takes
 
 
@@ -112,22 +113,12 @@ def check_index(name: str, value: object) -> None:
 
 def check_seed(name: str, seed: Any) -> np.random.SeedSequence:
     """Return what an integer of at least 0, several, or None for chance begin."""
-    try:
-        return np.random.SeedSequence(seed)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
-        ) from None
+    return _begun_by(name, seed, np.random.SeedSequence)
 
 
 def generator_of(name: str, seed: Any) -> np.random.Generator:
     """Return the generator of random numbers that a seed begins, or that is given."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
-        ) from None
+    return _begun_by(name, seed, np.random.default_rng)
 
 
 def check_call(name: str, function: Any, *arguments: str) -> None:
@@ -203,6 +194,15 @@ def check_instance(name: str, value: object, kind: type) -> None:
     """Raise a TypeError for what is not of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def _begun_by(name: str, seed: Any, begin: Callable[[Any], T]) -> T:
+    try:
+        return begin(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be an integer of at least 0, or None, not {_shown(seed)}"
+        ) from None
 
 
 def _shown(value: object) -> str:

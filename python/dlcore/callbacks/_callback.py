@@ -132,17 +132,21 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback must be an instance of Callback, not {callback!r}")
         _check_hooks(type(callback))
-        for hook, arguments in _HOOKS.items():
-            if overrides(callback, hook) and not type(callback).__module__.startswith("dlcore."):
-                own = getattr(callback, hook)
-                check_call(f"callbacks: {type(callback).__name__}.{hook}", own, *arguments)
+        if _is_own(callback):
+            for hook, arguments in _HOOKS.items():
+                if overrides(callback, hook):
+                    where = f"callbacks: {type(callback).__name__}.{hook}"
+                    check_call(where, getattr(callback, hook), *arguments)
     return given
 
 
 def may_log(callback: Callback) -> bool:
     """Whether a callback may add to the logs: one of the user's own."""
-    is_own = not type(callback).__module__.startswith("dlcore.")
-    return is_own and overrides(callback, "on_epoch_end")
+    return _is_own(callback) and overrides(callback, "on_epoch_end")
+
+
+def _is_own(callback: Callback) -> bool:
+    return not type(callback).__module__.startswith("dlcore.")
 
 
 def overrides(callback: Callback, hook: str) -> bool:

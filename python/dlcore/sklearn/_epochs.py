@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from dlcore._common.agreement import raised_on_all
+from dlcore.callbacks._callback import as_callbacks
 from dlcore.nn import _layers as nn
 from dlcore.training._averaging import begin_averaging
 from dlcore.training._loop import Run, run_batches
@@ -44,7 +45,7 @@ class EstimatorRun(Run):
         self.model: Sequential = estimator.model_
         self.optimizer = estimator._optimizer
         self._batches, self._ranks, self._shards = batches, ranks, shards
-        self._open(estimator.callbacks or (), log_names)
+        self._open(as_callbacks(estimator.callbacks or ()), log_names)
 
     def training_inputs(self) -> Iterator[Array]:
         """Give X of the rows that the fit trains on, some at a time: for callbacks."""

@@ -171,6 +171,8 @@ class PerceptronMixin(
                     f"partial_fit and warm_start go on with: set it back, or fit anew with "
                     f"warm_start=False"
                 )
+        if made != self._architecture():
+            self._of_hidden(len(units) - 2)
 
     def _renew_layers(self: Any) -> None:
         """Give the network the activations and the dropout that were set since it was made."""
@@ -238,7 +240,6 @@ class PerceptronMixin(
                 units = [X.shape[1], *sizes, self._count_outputs(y)]
                 if not first_pass:
                     self._check_continues(units)
-                    self._of_hidden(len(sizes))
                 dtype = np.dtype(X.dtype) if first_pass else self._network().dtype
                 self._check_precision(y, dtype, stacklevel=5 + incremental)
                 if not incremental:

@@ -9,7 +9,6 @@ import numpy as np
 
 from dlcore._common.agreement import raised_on_all
 from dlcore._common.checks import check_real
-from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._history import History
 from dlcore.training._interruption import look_up
@@ -65,9 +64,8 @@ class Run:
     _done = 0  # epochs
     _resumed_record: EpochRecord | None = None  # of the epoch that the fit goes on with
 
-    def _open(self, callbacks: Sequence[Callback], log_names: list[str], **limits: Any) -> None:
+    def _open(self, active: list[Callback], log_names: list[str], **limits: Any) -> None:
         """Begin with an empty history, and with limits as `Watch` takes them."""
-        active = as_callbacks(callbacks)
         vars(self).update(  # since trainers look at each attribute that is assigned
             _watch=Watch(self, **limits),
             history=History(),

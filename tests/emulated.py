@@ -12,12 +12,11 @@ the tests need, and the build. The C++ tests run first, and alone on the core2du
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-from support.builds import ROOT, install_package, run
+from support.builds import ROOT, configure_for_other_machine, install_package, run
 
 TESTS = ROOT / "tests"
 
@@ -90,34 +89,25 @@ def make_environment(folder, emulator, interpreter, processor):
 
 def build(folder, emulator, interpreter, processor, compiler, levels):
     """Build the modules and the C++ tests; return the folder to import the package from."""
-    toolchain = folder / "toolchain.cmake"
     # The headers of Debian's Python include others, of which each architecture has its own.
     headers = interpreter.parent.parent / "include"
-    toolchain.write_text(
+    toolchain = (
         "set(CMAKE_SYSTEM_NAME Linux)\n"
         f"set(CMAKE_SYSTEM_PROCESSOR {processor})\n"
         f"set(CMAKE_CXX_COMPILER {compiler})\n"
         f"set(CMAKE_CXX_FLAGS_INIT -idirafter{headers})\n"
         f"set(CMAKE_CROSSCOMPILING_EMULATOR {emulator.replace(' ', ';')})\n"
     )
-    pybind11 = subprocess.run(
-        [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
-    )
     options = {
         "DLCORE_LEVELS": levels,
         "SKBUILD": "ON",  # as for a wheel: the bindings are compiled as one file
         "Python_EXECUTABLE": interpreter,
-        "pybind11_DIR": pybind11.stdout.strip(),
         # By this policy of CMake 4.1 the other machine's Python is asked, under the emulator.
         "CMAKE_POLICY_DEFAULT_CMP0190": "NEW",
         "PYBIND11_USE_CROSSCOMPILING": "ON",
     }
     built = folder / "build"
-    definitions = [f"-D{name}={value}" for name, value in options.items()]
-    run(
-        *("cmake", "--preset", "release", "-B", built, "--toolchain", toolchain, *definitions),
-        cwd=ROOT,
-    )
+    configure_for_other_machine(built, toolchain, options)
     run("cmake", "--build", built)
     return install_package(built)
 

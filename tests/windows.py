@@ -8,27 +8,21 @@ of Windows.
 """
 
 import os
-import subprocess
 import sys
 import sysconfig
 
-from support.builds import ROOT, run
+from support.builds import ROOT, configure_for_other_machine, run
 
 FOLDER = ROOT / "build" / "windows"
 
 
 def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    toolchain = FOLDER / "toolchain.cmake"
-    toolchain.write_text(
+    toolchain = (
         "set(CMAKE_SYSTEM_NAME Windows)\n"
         "set(CMAKE_SYSTEM_PROCESSOR AMD64)\n"
         "set(CMAKE_CXX_COMPILER x86_64-w64-mingw32-g++-posix)\n"
         "set(CMAKE_EXE_LINKER_FLAGS_INIT -static)\n"  # Wine does not know where the libraries lie
         "set(CMAKE_CROSSCOMPILING_EMULATOR wine)\n"
-    )
-    pybind11 = subprocess.run(
-        [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
     )
     options = {
         "DLCORE_LEVELS": "",
@@ -36,13 +30,9 @@ def main():
         # What CMake asks for, and nothing here reads.
         "Python_INCLUDE_DIR": sysconfig.get_path("include"),
         "Python_LIBRARY": "none",
-        "pybind11_DIR": pybind11.stdout.strip(),
+        "OpenMP_gomp_LIBRARY": "gomp",  # by its name the static one is found
     }
-    definitions = [f"-D{name}={value}" for name, value in options.items()]
-    run(
-        *("cmake", "--preset", "release", "-B", FOLDER, "--toolchain", toolchain, *definitions),
-        cwd=ROOT,
-    )
+    configure_for_other_machine(FOLDER, toolchain, options)
     run("cmake", "--build", FOLDER, "--target", "cpp_tests")
     settings = {"WINEPREFIX": str(FOLDER / "wine"), "WINEDEBUG": "-all"}
     run("ctest", "--test-dir", FOLDER, "--output-on-failure", env=os.environ | settings)

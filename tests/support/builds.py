@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -10,6 +11,22 @@ ROOT = Path(__file__).parents[2]
 def run(*command, **options):
     print("+", *command, flush=True)
     return subprocess.run(list(map(str, command)), check=True, **options)
+
+
+def configure_for_other_machine(folder, toolchain, options):
+    """Configure the release in a folder by the text of a toolchain file, where pybind11 is ours."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "toolchain.cmake"
+    file.write_text(toolchain)
+    pybind11 = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
+    )
+    options = {"pybind11_DIR": pybind11.stdout.strip(), **options}
+    definitions = [f"-D{name}={value}" for name, value in options.items()]
+    run(
+        *("cmake", "--preset", "release", "-B", folder, "--toolchain", file, *definitions),
+        cwd=ROOT,
+    )
 
 
 def install_package(folder):

@@ -149,12 +149,12 @@ def test_without_matplotlib_the_error_tells_what_to_install(monkeypatch):
     [
         (
             {"sizes": (0.0, 1.0)},
-            r"sizes must be shares in \(0, 1\] or numbers of rows from 1 to 80",
+            r"sizes must be in \(0, 1\], or numbers of rows from 1 to 80",
         ),
         ({"sizes": (81,)}, "sizes must be .*, not 81"),
         ({"sizes": (1.5,)}, "sizes must be .*, not 1.5"),
         ({"sizes": ()}, "sizes must not be empty"),
-        ({"repeats": 0}, "repeats must be at least 1, not 0"),
+        ({"repeats": 0}, "repeats must be an integer and at least 1, not 0"),
         ({"validation_split": 0.0}, r"validation_split must be in \(0, 1\), not 0.0"),
         ({"monitor": "f1"}, "monitor must be one of loss, accuracy, not 'f1'"),
         ({"y": np.zeros(3, int)}, "x has 100 rows, y 3"),

@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from support.mutations import mutated
 from support.strange_arrays import arrays_of, strange
 from support.strange_values import (
     CALLBACKS,
+    ESTIMATORS,
+    INITIALIZERS,
     LAYERS,
     LOSSES,
     NORMALIZERS,
@@ -118,7 +121,15 @@ def _network(choices):
     )
     names = ["x", "y", "sample_weight", "target", "label"]
     watched = arrays_of(x, y, weight)
-    judge(lambda: getattr(trainer, call)(x, y, **options), names, watched, [model.flat])
+    if call != "fit":
+        judge(lambda: getattr(trainer, call)(x, y, **options), names, watched, [model.flat])
+        return
+
+    def fit():
+        with suppress(FloatingPointError):  # of a step, before which others were made
+            trainer.fit(x, y, **options)
+
+    judge(fit, names, watched, [model.flat])
 
 
 def arrays(choices):
@@ -227,21 +238,50 @@ def _split(choices):
 
 
 def _estimator(choices):
-    from dlcore import sklearn as own
-
-    make = choices.pick((own.MLPClassifier, own.MLPRegressor))
-    basic = {"hidden_layer_sizes": (3,), "max_iter": 2, "random_state": 0}
-    options, names = changed(choices, options_of(make), basic)
+    make = choices.pick(list(ESTIMATORS))
+    options, names = changed(choices, options_of(make), ESTIMATORS[make])
     estimator = make(**options)
     fitted = judge(lambda: estimator.fit(_X, _Y), [*names, *options, "penalty"], [_X, _Y])
     if fitted is not None:
-        judge(lambda: fitted.predict(_X), ["X"], [_X])
+        use = fitted.predict if hasattr(fitted, "predict") else fitted.transform
+        judge(lambda: use(_X), ["X"], [_X])
+
+
+def _new_trainer(lr=0.1):
+    model = dl.Sequential(dl.Linear(3, 2), dtype=np.float64, seed=0)
+    return dl.Trainer(model, loss="cross_entropy", optimizer=dl.SGD(model.parameters(), lr), seed=0)
+
+
+def _function(choices):
+    """Call one that takes models or trainers, or makes an array."""
+    own, rows = _new_trainer(), {"x": _X, "y": _Y}
+    model = own.model
+    calls = {
+        dl.compute_bins: {"x": _X},
+        dl.cross_validate: {"trainer": own, "folds": 2, "epochs": 2, **rows},
+        dl.Ensemble: {"models": [model, _new_trainer().model]},
+        dl.fit_many: {"trainers": [own, _new_trainer()], "epochs": 2, **rows},
+        dl.initialize: {"model": model, "method": "xavier_uniform"},
+        dl.learning_curve: {"make_trainer": _new_trainer, "epochs": 2, **rows},
+        dl.lr_find: {"model": model, "loss": "cross_entropy", "iterations": 5, **rows},
+        dl.MultiTargetLoss: {"losses": {"a": "mse", "b": "cross_entropy"}, "widths": (1, 2)},
+        dl.one_hot: {"labels": _Y, "classes": 2},
+        dl.parameter_groups: {"model": model, "lr": 0.1},
+        dl.sweep: {"make": _new_trainer, "space": {"lr": [0.1, 0.2]}, "candidates": 2, **rows}
+        | {"min_epochs": 1, "max_epochs": 2, "monitor": "loss"},
+        dl.update_batch_norm: {"model": model, "inputs": _X},
+    }
+    calls |= {make: {"shape": (3, 2)} for make in INITIALIZERS}
+    function = choices.pick(list(calls))
+    options, names = changed(choices, options_of(function, "x", "y"), calls[function])
+    judge(lambda: function(**options), [*names, *options], [_X, _Y])
 
 
 def options(choices):
     """Give options strange values, and use what is made of those that are taken."""
     kinds = (_layer, _kernel_options, _optimizer, _loss, _schedule, _callback, _trainer)
-    choices.pick((*kinds, _fit_options, _normalizer, _split, _estimator, _estimator))(choices)
+    kinds += _fit_options, _normalizer, _split, _estimator, _estimator, _function, _function
+    choices.pick(kinds)(choices)
 
 
 # ---- streams -------------------------------------------------------------------------------------
@@ -300,7 +340,7 @@ def streams(choices):
             options["steps_per_epoch"] = choices.pick((1, 2, 5))
         if choices.seldom():
             options["validation_data"] = make(choices, rng, watched)
-        names = ["batch", "x", "epoch", "steps", "row"]
+        names = ["batch", "x", "sample_weight", "epoch", "steps", "row"]
         fit = choices.below(4) < 3
         call = (lambda: trainer.fit(source, **options)) if fit else lambda: trainer.evaluate(source)
         judge(call, names)

@@ -43,7 +43,8 @@ class Choices:
 
 def contents(array):
     """Return what must not change of an array: its bytes, and how they are read."""
-    return array.dtype, array.shape, array.strides, array.tobytes()
+    plain = np.asarray(array)  # without a mask
+    return array.dtype, array.shape, array.strides, plain.tobytes()
 
 
 def _names(error, name):

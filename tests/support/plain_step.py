@@ -34,7 +34,8 @@ class PlainNetwork:
             if isinstance(layer, dl.Linear):
                 grads[f"{i}.weight"] = slope.T @ x
                 grads[f"{i}.bias"] = slope.sum(0)
-                slope = slope @ self.parameters[f"{i}.weight"]
+                with np.errstate(all="ignore"):  # some BLAS of AArch64 set flags for no reason
+                    slope = slope @ self.parameters[f"{i}.weight"]
             else:
                 slope = getattr(reference, f"{layer.kernel}_backward")(slope, x, **layer.options)
         return {name: grads[name] for name in self.parameters}

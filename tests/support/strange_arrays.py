@@ -39,12 +39,15 @@ def _of_another_dtype(choices, x):
     with np.errstate(all="ignore"):
         try:
             return x.astype(choices.pick(_DTYPES))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return x
 
 
 def _of_another_layout(choices, x):
-    return choices.pick((*LAYOUTS.values(), broadcast))(x)
+    try:
+        return choices.pick((*LAYOUTS.values(), broadcast))(x)
+    except MemoryError:  # twice as much along each of many axes
+        return x
 
 
 def _of_another_shape(choices, x):
@@ -140,5 +143,7 @@ def strange(choices, x):
 
 
 def arrays_of(*things):
-    """Return the arrays among things, whose contents can be compared."""
-    return [x for x in things if isinstance(x, np.ndarray) and x.dtype.kind != "O"]
+    """Return the arrays among things and within them, whose contents can be compared."""
+    arrays = [x._array if isinstance(x, Lying) else x for x in things]
+    arrays = [np.asarray(x) if isinstance(x, memoryview) else x for x in arrays]
+    return [x for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind != "O"]

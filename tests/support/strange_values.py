@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 import dlcore as dl
+from dlcore import sklearn
 
 # Sizes are small, or such that there is no memory for them anywhere.
 VALUES = (
@@ -29,9 +30,22 @@ VALUES = (
 )
 
 # How often something is done: large numbers are right, and take for ever.
-LASTING = ("epochs", "max_iter", "max_fun", "n_iter_no_change", "max_epochs", "num_threads")
-# What writes to files, talks to other processes, or calls what is given.
-LEFT_OUT = ("comm", "callbacks", "path", "resume", "verbose", "log_every", "transform", "mix")
+LASTING = (
+    *("epochs", "max_iter", "max_fun", "n_iter_no_change", "max_epochs", "min_epochs"),
+    *("num_threads", "workers", "candidates", "iterations", "repeats"),
+)
+# What writes to files or to x, talks to other processes, or calls what is given.
+LEFT_OUT = (
+    "comm",
+    "callbacks",
+    "copy",
+    "path",
+    "resume",
+    "verbose",
+    "log_every",
+    "transform",
+    "mix",
+)
 
 LAYERS = {
     dl.CategoricalEmbeddings: {"cardinalities": (3, 2)},
@@ -84,6 +98,20 @@ CALLBACKS = {
     dl.ExponentialMovingAverage: {},
     dl.StochasticWeightAveraging: {"start": 0},
 }
+_CHOICES = {"max_iter": 2, "random_state": 0}
+ESTIMATORS = {
+    sklearn.MLPClassifier: {"hidden_layer_sizes": (3,)} | _CHOICES,
+    sklearn.MLPRegressor: {"hidden_layer_sizes": (3,)} | _CHOICES,
+    sklearn.MinMaxScaler: {},
+    sklearn.StandardScaler: {},
+    sklearn.TableEncoder: {},
+    sklearn.TabularClassifier: {"max_epochs": 2, "random_state": 0},
+    sklearn.TabularRegressor: {"max_epochs": 2, "random_state": 0},
+}
+INITIALIZERS = (
+    *(dl.init.kaiming_normal, dl.init.kaiming_uniform, dl.init.lecun_normal),
+    *(dl.init.orthogonal, dl.init.xavier_normal, dl.init.xavier_uniform),
+)
 NORMALIZERS = dl.MinMaxNormalizer, dl.ZScoreNormalizer, dl.QuantileNormalizer, dl.RobustNormalizer
 
 

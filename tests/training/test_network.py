@@ -520,7 +520,7 @@ def test_fits_in_other_processes(method, tmp_path):
         [sys.executable, str(script), method],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr

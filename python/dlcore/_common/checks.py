@@ -14,7 +14,8 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def check_positive_int(name: str, value: object) -> int:
     """Return a positive integer."""
     if type(value) is int and 0 < value <= _MOST:
         return value
-    if not _is_int(value) or value < 1:  # type: ignore[operator]
+    if not is_int(value) or value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
@@ -38,7 +39,7 @@ def check_int(name: str, value: object, least: int) -> int:
     """Return an integer that is not less than ``least``."""
     if type(value) is int and least <= value <= _MOST:
         return value
-    if not _is_int(value) or value < least:  # type: ignore[operator]
+    if not is_int(value) or value < least:  # type: ignore[operator]
         raise ValueError(f"{name} must be an integer and at least {least}, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
@@ -177,7 +178,10 @@ def check_name(
 
 def check_floating(name: str, dtype: object, *, word: str = "not") -> np.dtype[Any]:
     """Return float32 or float64 as a dtype, else raise a TypeError."""
-    given = np.dtype(dtype)  # type: ignore[call-overload]
+    try:
+        given = np.dtype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError, SyntaxError):
+        raise TypeError(f"{name} must be float32 or float64, {word} {_shown(dtype)}") from None
     if given not in (np.float32, np.float64) or not given.isnative:
         raise TypeError(f"{name} must be float32 or float64, {word} {given}")
     return given  # type: ignore[no-any-return]
@@ -190,10 +194,29 @@ def check_rng(name: str, rng: object) -> np.random.Generator:
     return rng
 
 
+def check_several(name: str, value: object, what: str) -> list[Any]:
+    """Return the items of what has several in an order, else raise a TypeError."""
+    if not is_several(value):
+        raise TypeError(f"{name} must be {what}, not {_shown(value)}")
+    return list(value)
+
+
 def check_instance(name: str, value: object, kind: type) -> None:
     """Raise a TypeError for what is not of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def is_int(value: object) -> bool:
+    """Whether a value is an integer that native code takes."""
+    is_one = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_one and -_MOST <= value <= _MOST  # type: ignore[operator]
+
+
+def is_several(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value has items in an order: no text and no array without dimensions."""
+    is_ordered = not isinstance(value, str | bytes | bytearray | Mapping)
+    return is_ordered and isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
 
 
 def _begun_by(name: str, seed: Any, begin: Callable[[Any], T]) -> T:
@@ -207,12 +230,6 @@ def _begun_by(name: str, seed: Any, begin: Callable[[Any], T]) -> T:
 
 def _shown(value: object) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _is_int(value: object) -> bool:
-    """Whether a value is an integer that native code takes."""
-    is_one = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_one and -_MOST <= value <= _MOST  # type: ignore[operator]
 
 
 def _is_within(value: object, interval: str) -> bool:

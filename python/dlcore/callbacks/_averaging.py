@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_matrix, as_writeable
-from dlcore._common.checks import check_in, check_int, check_positive_int
+from dlcore._common.checks import check_in, check_instance, check_int, check_positive_int
 from dlcore.callbacks._callback import Callback
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.functional._column_stats import ColumnStats, column_stats
@@ -16,9 +16,10 @@ from dlcore.nn._chains import leaves_of
 from dlcore.nn._inference import Inference
 from dlcore.nn._layers import BatchNorm1d
 from dlcore.nn._parallel import Branches
+from dlcore.nn._sequential import Sequential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from dlcore._common.protocols import Model
     from dlcore._common.ranks import Ranks
@@ -212,6 +213,7 @@ def update_batch_norm(model: Model, inputs: Array | Iterable[Array]) -> None:
         If they have another width, there are fewer than two, which have no variance, or `inputs` is
         an iterator, which ends after the first of several layers.
     """
+    check_instance("update_batch_norm: model", model, Sequential)
     if hasattr(inputs, "__array__"):
         inputs = [as_array(inputs, "inputs")]
     elif isinstance(inputs, Iterator) and len(_batch_norms(model)) > 1:
@@ -219,6 +221,8 @@ def update_batch_norm(model: Model, inputs: Array | Iterable[Array]) -> None:
             "update_batch_norm: inputs is an iterator, but is gone through for each of the "
             f"{len(_batch_norms(model))} BatchNorm1d layers: pass an array or a list"
         )
+    elif not isinstance(inputs, Iterable):
+        raise TypeError(f"update_batch_norm: inputs must be rows in arrays, not {inputs!r}")
     pieces = inputs
     _recompute(model, lambda: pieces)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlcore._common.checks import check_choice, check_flag, check_positive, check_positive_int
 from dlcore.callbacks._callback import may_log
-from dlcore.callbacks._monitor import MonitorCallback
+from dlcore.callbacks._monitor import ComparingCallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ _GLOBS: dict[str | None, str] = {"epoch": "[0-9]*", "batch": "[0-9]*"}
 _UNITS = ("epochs", "batches", "minutes")
 
 
-class ModelCheckpoint(MonitorCallback):
+class ModelCheckpoint(ComparingCallback):
     """Write the state of a fit to a file every so often; ``fit(resume=path)`` goes on with it.
 
     What is written is the whole state, as by `Trainer.save`: a fit that was cut off and resumed ends

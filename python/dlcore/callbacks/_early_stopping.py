@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from dlcore._common.checks import check_flag, check_int, check_number
-from dlcore.callbacks._monitor import MonitorCallback
+from dlcore.callbacks._monitor import ComparingCallback
 
 if TYPE_CHECKING:
     from dlcore._common.typing import Array
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(MonitorCallback):
+class EarlyStopping(ComparingCallback):
     """Stop when a monitored value improves no more (Prechelt, 1998).
 
     Parameters

@@ -28,17 +28,11 @@ class MonitorCallback(Callback):
     ----------
     monitor : str
         Name of the log to watch.
-    mode : {"auto", "min", "max"}, optional
-        Whether smaller or greater is better; "auto" tells by the name. None for a callback that
-        compares nothing itself.
     """
 
-    def __init__(self, monitor: str, mode: str | None = None) -> None:
+    def __init__(self, monitor: str) -> None:
         check_instance(f"{type(self).__name__}: monitor", monitor, str)
         self.monitor = monitor
-        self._given_mode = mode
-        if mode is not None:
-            self.mode = _direction(type(self).__name__, monitor, mode)
 
     def on_fit_begin(self) -> None:
         """Make sure that the fit logs the value to monitor, or that a callback may add it."""
@@ -73,6 +67,23 @@ class MonitorCallback(Callback):
             text += f"; a callback that logs it must stand before {owner}"
         return text
 
+
+class ComparingCallback(MonitorCallback):
+    """Base class of those that tell which of two values is better.
+
+    Parameters
+    ----------
+    monitor : str
+        Name of the log to watch.
+    mode : {"auto", "min", "max"}
+        Whether smaller or greater is better; "auto" tells by the name.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        super().__init__(monitor)
+        self._given_mode = mode
+        self.mode = direction(type(self).__name__, monitor, mode)
+
     @property
     def _worst(self) -> float:
         return math.inf if self.mode == "min" else -math.inf
@@ -91,8 +102,9 @@ def _meant(name: str, names: Iterable[str]) -> str | None:
     return next(iter(close or get_close_matches(name, names, 1, 0.7)), None)
 
 
-def _direction(owner: str, monitor: str, mode: str) -> str:
+def direction(owner: str, monitor: str, mode: str) -> str:
     """Return the mode "min" or "max"; for "auto", tell by the last word of the name."""
+    check_instance(f"{owner}: monitor", monitor, str)
     check_choice(f"{owner}: mode", mode, ("auto", "min", "max"))
     if mode != "auto":
         return mode

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dlcore._common.checks import check_choice, check_int, check_number
-from dlcore.callbacks._monitor import MonitorCallback
+from dlcore.callbacks._monitor import ComparingCallback
 from dlcore.optim._optimizer import set_lrs
 
 __all__ = ["ReduceLROnPlateau"]
 
 
-class ReduceLROnPlateau(MonitorCallback):
+class ReduceLROnPlateau(ComparingCallback):
     """Multiply the learning rate by ``factor`` when a monitored value improves no more.
 
     Parameters

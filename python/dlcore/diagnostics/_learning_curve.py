@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_in, check_name, generator_of
+from dlcore._common.checks import (
+    check_call,
+    check_in,
+    check_instance,
+    check_int,
+    check_name,
+    check_several,
+    generator_of,
+    is_int,
+)
 from dlcore._common.plotting import finish_panel, new_figure, saved
+from dlcore.training._trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlcore._common.typing import Array
-    from dlcore.training._trainer import Trainer
 
 __all__ = ["LearningCurve", "learning_curve"]
 
@@ -131,8 +140,8 @@ def learning_curve(
     x, y = as_array(x, "learning_curve: x"), as_array(y, "learning_curve: y")
     if len(x) != len(y):
         raise ValueError(f"learning_curve: x has {len(x)} rows, y {len(y)}")
-    if repeats < 1:
-        raise ValueError(f"learning_curve: repeats must be at least 1, not {repeats}")
+    repeats = check_int("learning_curve: repeats", repeats, 1)
+    check_call("learning_curve: make_trainer", make_trainer)
     rng = generator_of("learning_curve: seed", seed)
     rows = np.arange(len(x))
     if validation_data is None:
@@ -142,12 +151,12 @@ def learning_curve(
         validation_data = x[rows[:held]], y[rows[:held]]
         rows = rows[held:]
     counts = _row_counts(sizes, len(rows))
-    _score(make_trainer(), validation_data, monitor)  # an unknown name is told before any fit
+    _score(_made(make_trainer), validation_data, monitor)  # an unknown name is told before any fit
     scores = np.empty((2, len(counts), repeats))
     for repeat in range(repeats):
         order = rng.permutation(rows)
         for i, count in enumerate(counts):
-            trainer = make_trainer()
+            trainer = _made(make_trainer)
             own = x[order[:count]], y[order[:count]]
             options: dict[str, Any] = {"verbose": 0, "validation_data": validation_data} | fit
             trainer.fit(*own, epochs=epochs, **options)
@@ -156,16 +165,21 @@ def learning_curve(
     return LearningCurve(np.array(counts), scores[0], scores[1], monitor)
 
 
+def _made(make_trainer: Callable[[], Trainer]) -> Trainer:
+    trainer = make_trainer()
+    check_instance("what learning_curve: make_trainer makes", trainer, Trainer)
+    return trainer
+
+
 def _row_counts(sizes: Sequence[float], rows: int) -> list[int]:
-    counts = set()
-    for size in sizes:
-        whole = isinstance(size, int | np.integer)
-        if not (1 <= size <= rows if whole else 0 < size <= 1):
-            raise ValueError(
-                f"learning_curve: sizes must be shares in (0, 1] or numbers of rows from 1 to "
-                f"{rows}, not {size}"
-            )
-        counts.add(int(size) if whole else max(1, round(size * rows)))
+    counts, name = set(), "learning_curve: sizes"
+    for size in check_several(name, sizes, "several shares or numbers of rows"):
+        if is_int(size) and 1 <= size <= rows:
+            counts.add(int(size))
+        else:
+            otherwise = f", or numbers of rows from 1 to {rows}"
+            share = check_in(name, size, "(0, 1]", otherwise=otherwise)
+            counts.add(max(1, round(share * rows)))
     if not counts:
         raise ValueError("learning_curve: sizes must not be empty")
     return sorted(counts)

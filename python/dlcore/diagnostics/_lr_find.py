@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_instance, check_positive_int
+from dlcore._common.checks import check_instance, check_positive_int, check_real
 from dlcore._common.plotting import new_figure, saved
 from dlcore.callbacks._history import smoothed
 from dlcore.nn._sequential import Sequential
@@ -151,6 +151,7 @@ def lr_find(
     ----------
     Smith: Cyclical learning rates for training neural networks, WACV 2017.
     """
+    start, end = check_real("lr_find: start", start), check_real("lr_find: end", end)
     if not 0 < start < end < np.inf:
         raise ValueError(f"lr_find: start and end must be 0 < start < end, not {start} and {end}")
     check_positive_int("lr_find: iterations", iterations)

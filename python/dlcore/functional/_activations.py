@@ -734,6 +734,7 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = -1, *, keepdims: bo
     keepdims = check_flag("logsumexp: keepdims", keepdims)
     axes: tuple[int, ...]
     if isinstance(axis, int | np.integer):
+        check_index("logsumexp: axis", axis)
         axes = (int(axis),)
         values = dispatch.core.logsumexp(x, axes[0])
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_instance, check_positive_int
+from dlcore._common.checks import check_choice, check_instance, check_positive_int, check_several
 from dlcore.functional._activations import sigmoid, softmax
 from dlcore.many._mean import Mean, mean_of
 from dlcore.many._selection import selected
@@ -93,7 +93,9 @@ class Ensemble:
         of: Literal["outputs", "softmax", "sigmoid"] | None = None,
         loss: str | Loss | None = None,
     ) -> None:
-        given = [models] if isinstance(models, Sequential | Trainer) else list(models)
+        given = [models]
+        if not isinstance(models, Sequential | Trainer):
+            given = check_several("Ensemble: models", models, "several models or trainers")
         if not given:
             raise ValueError("Ensemble: there is no model")
         self.models = _checked_models(given)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_choice, check_instance
+from dlcore._common.checks import check_choice, check_instance, check_several, is_several
 from dlcore.callbacks._callback import as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
 from dlcore.callbacks._loggers import CSVLogger, JSONLogger, TensorBoard
@@ -249,7 +249,7 @@ def _checked_trainers(trainers: Any) -> list[Trainer]:
     """Return trainers that have nothing in common that a fit changes."""
     if isinstance(trainers, Trainer):
         raise TypeError("trainers must be a list: one Trainer has its own fit")
-    members = list(trainers)
+    members = check_several("trainers", trainers, "a list of them")
     owners: dict[int, tuple[int, Any]] = {}
     for i, trainer in enumerate(members):
         check_instance(f"trainers[{i}]", trainer, Trainer)
@@ -272,7 +272,7 @@ def _checked_trainers(trainers: Any) -> list[Trainer]:
 
 def _each(name: str, value: Any, count: int) -> list[Any]:
     """Return a value for each member."""
-    if not isinstance(value, list | tuple | np.ndarray):
+    if not is_several(value):
         return [value] * count
     if len(value) != count:
         raise ValueError(f"{name} has {len(value)} values for {count} trainers")
@@ -283,10 +283,11 @@ def _indices(name: str, given: Any, count: int, x: Any) -> list[Array | None]:
     """Return the indices of the rows of each member, None for all."""
     if given is None:
         return [None] * count
-    if len(given) != count:
-        raise ValueError(f"{name} has indices for {len(given)} members, but there are {count}")
+    indices = check_several(name, given, "the indices or a mask of the rows of each member")
+    if len(indices) != count:
+        raise ValueError(f"{name} has indices for {len(indices)} members, but there are {count}")
     n = x.shape[0] if hasattr(x, "shape") else len(x)
-    return [as_indices(f"{name}[{i}]", own, n) for i, own in enumerate(given)]
+    return [as_indices(f"{name}[{i}]", own, n) for i, own in enumerate(indices)]
 
 
 def as_indices(name: str, given: Any, n: int) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, is_array_like
-from dlcore._common.checks import check_int, generator_of
+from dlcore._common.checks import check_int, check_several, generator_of
 from dlcore.many._fit_many import as_indices
 
 if TYPE_CHECKING:
@@ -31,16 +31,18 @@ def folds_of(folds: Any, n: int, groups: Any, seed: int, y: Any) -> list[tuple[A
         if count > n:
             raise ValueError(f"folds is {count}, but x has {n} rows")
         return _drawn(count, n, classes, seed)
-    if hasattr(folds, "split"):
+    if hasattr(folds, "split") and not isinstance(folds, str | bytes | bytearray):
         pairs = list(folds.split(np.empty((n, 1)), y if classes is None else classes, groups))
     else:
         if groups is not None:
             raise ValueError("groups are for a splitter, but folds are indices")
-        pairs = list(folds)
+        kinds = "a number, a splitter such as scikit-learn's KFold(5), or pairs of indices or masks"
+        pairs = check_several("folds", folds, kinds)
     if not pairs:
         raise ValueError("there is no fold")
     checked = []
-    for i, (train, test) in enumerate(pairs):
+    for i, pair in enumerate(pairs):
+        train, test = _both(f"folds[{i}]", pair)
         own = as_indices(f"folds[{i}][0]", train, n), as_indices(f"folds[{i}][1]", test, n)
         common = np.intersect1d(*own)
         if common.size:
@@ -55,6 +57,13 @@ def folds_of(folds: Any, n: int, groups: Any, seed: int, y: Any) -> list[tuple[A
             f"a prediction out of fold needs one"
         )
     return checked
+
+
+def _both(name: str, pair: Any) -> list[Any]:
+    both = check_several(name, pair, what := "the indices or masks of rows to train on and to test")
+    if len(both) != 2:
+        raise ValueError(f"{name} must be {what}, not {len(both)} values")
+    return both
 
 
 def _drawn(count: int, n: int, classes: Array | None, seed: int) -> list[tuple[Array, Array]]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlcore._common.checks import check_choice, check_in, check_instance, check_int, generator_of
+from dlcore._common.checks import check_in, check_instance, check_int, generator_of
 from dlcore.callbacks._callback import as_callbacks, may_log
-from dlcore.callbacks._monitor import MonitorCallback
+from dlcore.callbacks._monitor import direction
 from dlcore.many._fit_many import fit_many
 from dlcore.many._space import checked_space, draw
 from dlcore.training._trainer import Trainer
@@ -195,7 +195,7 @@ def sweep(
     first = check_int("sweep: min_epochs", min_epochs, 1)
     last = check_int("sweep: max_epochs", max_epochs, first)
     factor = check_int("sweep: factor", factor, 2)
-    check_choice("sweep: mode", mode, ("auto", "min", "max"))
+    mode = direction("sweep", monitor, mode)
     refused = {"on_error", "rows", "validation_rows"} & options.keys()
     if refused:
         raise TypeError(f"sweep takes no {', '.join(sorted(refused))}")
@@ -204,7 +204,6 @@ def sweep(
     has_validation = validation_data is not None or bool(validation_split)
     if monitor.startswith("val_") and not has_validation:
         raise ValueError(f"sweep: {monitor} needs validation_data or validation_split")
-    mode = MonitorCallback(monitor, mode).mode
     rng = generator_of("sweep: seed", seed)
     parts = _split(x, validation_split, rng)
     every = [_made(make, draw(space, rng)) for _ in range(count)]

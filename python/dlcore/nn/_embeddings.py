@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlcore._common.checks import check_choice, check_flag, check_positive_int
+from dlcore._common.checks import check_choice, check_flag, check_positive_int, is_several
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
 from dlcore.nn._parallel import Branches
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     import numpy as np
@@ -262,7 +262,7 @@ class CategoricalEmbeddings(Branches):
     ) -> None:
         kind = "CategoricalEmbeddings"
         sizes = _checked_sizes(f"{kind}: cardinalities", cardinalities)
-        if isinstance(embedding_dims, Iterable):
+        if is_several(embedding_dims):
             dims = [check_positive_int(f"{kind}: embedding_dims", d) for d in embedding_dims]
         else:
             dims = [check_positive_int(f"{kind}: embedding_dims", embedding_dims)] * len(sizes)
@@ -336,7 +336,7 @@ class CategoricalEmbeddings(Branches):
 
 
 def _checked_sizes(name: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if not is_several(value):
         raise TypeError(f"{name} must be a number of categories for each column, not {value!r}")
     sizes = tuple(check_positive_int(name, size) for size in value)
     if not sizes:

@@ -16,8 +16,11 @@ from dlcore._common.checks import (
     check_choice,
     check_instance,
     check_name,
+    check_number,
     check_positive,
     generator_of,
+    is_int,
+    is_several,
 )
 from dlcore.nn._data_driven import Hinges, of_data
 from dlcore.nn._layers import ACTIVATIONS, Activation, LeakyReLU, Linear
@@ -215,8 +218,8 @@ def kaiming_uniform(
     He, Zhang, Ren, Sun: Delving deep into rectifiers: surpassing human-level performance on
     ImageNet classification, ICCV 2015.
     """
-    bound = gain * math.sqrt(3 / _fan(shape, mode))
-    return np.random.default_rng(rng).uniform(-bound, bound, tuple(shape))
+    bound = _checked_gain(gain) * math.sqrt(3 / _fan(shape, mode))
+    return generator_of("rng", rng).uniform(-bound, bound, tuple(shape))
 
 
 def kaiming_normal(
@@ -239,7 +242,9 @@ def kaiming_normal(
     ----------
     He, Zhang, Ren, Sun, as for `kaiming_uniform`.
     """
-    return np.random.default_rng(rng).normal(0, gain / math.sqrt(_fan(shape, mode)), tuple(shape))
+    return generator_of("rng", rng).normal(
+        0, _checked_gain(gain) / math.sqrt(_fan(shape, mode)), tuple(shape)
+    )
 
 
 def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> Array:
@@ -266,8 +271,8 @@ def xavier_uniform(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0)
     Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
     AISTATS 2010.
     """
-    bound = gain * math.sqrt(6 / sum(_checked(shape)))
-    return np.random.default_rng(rng).uniform(-bound, bound, tuple(shape))
+    bound = _checked_gain(gain) * math.sqrt(6 / sum(_checked(shape)))
+    return generator_of("rng", rng).uniform(-bound, bound, tuple(shape))
 
 
 def xavier_normal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> Array:
@@ -288,8 +293,8 @@ def xavier_normal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) 
     ----------
     Glorot, Bengio, as for `xavier_uniform`.
     """
-    std = gain * math.sqrt(2 / sum(_checked(shape)))
-    return np.random.default_rng(rng).normal(0, std, tuple(shape))
+    std = _checked_gain(gain) * math.sqrt(2 / sum(_checked(shape)))
+    return generator_of("rng", rng).normal(0, std, tuple(shape))
 
 
 def lecun_normal(shape: Sequence[int], rng: Seed = None) -> Array:
@@ -343,9 +348,9 @@ def orthogonal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> 
     2007 (the signs).
     """
     out, fan_in = _checked(shape)
-    normal = np.random.default_rng(rng).normal(size=(max(out, fan_in), min(out, fan_in)))
+    normal = generator_of("rng", rng).normal(size=(max(out, fan_in), min(out, fan_in)))
     q, r = np.linalg.qr(normal)
-    q *= gain * np.copysign(1.0, np.diag(r))
+    q *= _checked_gain(gain) * np.copysign(1.0, np.diag(r))
     return q if out >= fan_in else np.ascontiguousarray(q.T)
 
 
@@ -438,9 +443,13 @@ def _check(
 
 def _checked(shape: Sequence[int]) -> tuple[int, int]:
     """Return the numbers of outputs and inputs."""
-    if len(shape) != 2 or not all(int(n) == n > 0 for n in shape):
+    if not is_several(shape) or len(shape) != 2 or not all(is_int(n) and n > 0 for n in shape):
         raise ValueError(f"shape must be two positive integers, (out, in), not {shape!r}")
     return int(shape[0]), int(shape[1])
+
+
+def _checked_gain(gain: Any) -> float:
+    return check_number("gain", gain, "(0, 1e300]")  # a range of NumPy's is finite
 
 
 def _fan(shape: Sequence[int], mode: str) -> int:

@@ -593,23 +593,23 @@ def reduced(losses: Array, reduction: Reduction) -> Any:
     return losses.dtype.type(total)
 
 
-def as_loss(loss: Any) -> Loss:
+def as_loss(loss: Any, argument: str = "loss") -> Loss:
     """Return the loss of this name or function with its default options, or itself."""
     if isinstance(loss, Loss):
         if type(loss) not in NATIVE:
-            check_defines("loss", loss, Loss, "value_and_grad(outputs, y, *, reduction, out)")
-            name = f"loss: {type(loss).__name__}.value_and_grad"
+            check_defines(argument, loss, Loss, "value_and_grad(outputs, y, *, reduction, out)")
+            name = f"{argument}: {type(loss).__name__}.value_and_grad"
             check_call(name, loss.value_and_grad, "outputs", "y")
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
         name = loss.__name__
         raise ValueError(  # noqa: TRY004 - as for a name that is unknown
-            f"loss must be a name or a loss object: write {name}(), not {name}"
+            f"{argument} must be a name or a loss object: write {name}(), not {name}"
         )
     name = getattr(loss, "__name__", "")
     if name in LOSSES and loss is getattr(losses, name, None):
         return LOSSES[name]()
-    return LOSSES[check_name("loss", loss, LOSSES, otherwise=" or a loss object")]()
+    return LOSSES[check_name(argument, loss, LOSSES, otherwise=" or a loss object")]()
 
 
 def _class_array(y: Any, name: str, width: int, dtype: np.dtype[Any]) -> Array:

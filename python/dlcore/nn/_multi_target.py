@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array
-from dlcore._common.checks import check_positive_int
+from dlcore._common.checks import (
+    check_instance,
+    check_not_negative,
+    check_positive_int,
+    check_several,
+)
 from dlcore._common.representation import shown_call
 from dlcore._native.specs import JointSpec, TargetSpec
 from dlcore.metrics._accumulation import AccumulatedMetric, of_loss
@@ -76,21 +81,26 @@ class MultiTargetLoss(Loss):
         *,
         metrics: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        if isinstance(losses, str | Loss):
-            raise TypeError(f"MultiTargetLoss: losses must be several, not {losses!r}")
+        kind = "MultiTargetLoss"
         if not isinstance(losses, Mapping):
-            losses = {f"target_{i}": loss for i, loss in enumerate(losses)}
+            several = check_several(f"{kind}: losses", losses, "several")
+            losses = {f"target_{i}": loss for i, loss in enumerate(several)}
         names: list[Any] = list(losses)
         self.names: list[str] = names
-        self.losses = [as_loss(loss) for loss in losses.values()]
-        for width in widths:
-            check_positive_int("MultiTargetLoss: each of widths", width)
-        self.widths = [int(width) for width in widths]
-        self.weights = [1.0] * len(losses) if weights is None else [float(w) for w in weights]
+        self.losses = [as_loss(loss, f"{kind}: losses[{name!r}]") for name, loss in losses.items()]
+        self.widths = [
+            check_positive_int(f"{kind}: each of widths", width)
+            for width in check_several(
+                f"{kind}: widths", widths, "a number of columns for each loss"
+            )
+        ]
+        given = [1.0] * len(losses) if weights is None else weights
+        self.weights = [
+            check_not_negative(f"{kind}: each of weights", weight)
+            for weight in check_several(f"{kind}: weights", given, "a number for each loss")
+        ]
         if not len(self.losses) == len(self.widths) == len(self.weights) > 0:
             raise ValueError("MultiTargetLoss: losses, widths and weights must be equally many")
-        if not all(0 <= weight < np.inf for weight in self.weights):
-            raise ValueError(f"MultiTargetLoss: weights must be finite and >= 0, not {weights}")
         for name in names:
             if not isinstance(name, str) or f"{name}_".startswith("val_"):
                 raise ValueError(
@@ -101,6 +111,8 @@ class MultiTargetLoss(Loss):
             type(loss) in NATIVE and not isinstance(loss, MultiTargetLoss) for loss in self.losses
         ):
             raise TypeError("MultiTargetLoss: losses must be those of dlcore, of one target each")
+        if metrics is not None:
+            check_instance(f"{kind}: metrics", metrics, Mapping)
         unknown = [name for name in metrics or () if name not in self.names]
         if unknown:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlcore._common.checks import check_instance, check_number
@@ -10,7 +11,7 @@ from dlcore.nn._layers import known_class
 from dlcore.nn._sequential import Sequential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["parameter_groups"]
 
@@ -74,7 +75,7 @@ def parameter_groups(
     lr = check_number("parameter_groups: lr", lr, "[0, inf)")
     if weight_decay is not None:
         weight_decay = check_number("parameter_groups: weight_decay", weight_decay, "[0, inf)")
-    elif weight_decay_factors:
+    elif weight_decay_factors is not None:
         raise ValueError("parameter_groups: weight_decay_factors need a weight_decay")
     keys = _keys(model)
     of_lr = _checked("lr_factors", lr_factors, keys)
@@ -108,7 +109,9 @@ def _checked(
 ) -> dict[str, float]:
     there = {key for of_parameter in keys.values() for key in of_parameter}
     checked = {}
-    for key, factor in (factors or {}).items():
+    factors = {} if factors is None else factors
+    check_instance(f"parameter_groups: {name}", factors, Mapping)
+    for key, factor in factors.items():
         if key not in there:
             kinds = sorted(key for key in there if not key[0].isdigit() and "." not in key)
             raise ValueError(

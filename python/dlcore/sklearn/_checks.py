@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from dlcore._common.arrays import first_true, without_mask
+from dlcore._common.checks import check_real
 from dlcore.sklearn._frames import is_missing
 
 if TYPE_CHECKING:
@@ -19,6 +21,25 @@ if TYPE_CHECKING:
 # Up to so many values a product with themselves tells sooner whether they are finite than looking at
 # each; of more, BLAS would wake threads.
 _FEW_VALUES = 8192
+
+
+class ParametersMixin:
+    """Checks the numbers among an estimator's parameters before scikit-learn does.
+
+    Its own checks raise an error of NumPy for a fraction, and take an integer that is too large for
+    the first arithmetic with a float.
+    """
+
+    def _validate_params(self: Any) -> None:
+        for name, value in self.get_params(deep=False).items():
+            is_known = isinstance(value, int | float | np.number)
+            is_too_large = isinstance(value, Integral) and math.isinf(check_real(name, value))
+            if isinstance(value, Real) and (is_too_large or not is_known):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number that float64 "
+                    f"has, an int or a float. Got {value!r} instead."
+                )
+        super()._validate_params()  # type: ignore[misc]
 
 
 def is_plain(X: Any, dtype: np.dtype[Any], width: int) -> bool:

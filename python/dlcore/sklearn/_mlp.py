@@ -16,14 +16,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from dlcore._common.agreement import raised_on_all
-from dlcore._common.checks import check_in, check_name
+from dlcore._common.checks import check_in, check_name, is_int, is_several
 from dlcore._common.ranks import Ranks, on_all
 from dlcore._native.compressed_rows import CompressedRows
 from dlcore.callbacks._averaging import one_average
 from dlcore.nn import _layers as nn
 from dlcore.nn._sequential import Sequential
 from dlcore.sklearn._batches import Batches, FullBatch, ScaledBatches, ScaledLoss, as_rows
-from dlcore.sklearn._checks import check_sum, check_weights, is_plain
+from dlcore.sklearn._checks import ParametersMixin, check_sum, check_weights, is_plain
 from dlcore.sklearn._coefs import CoefsMixin
 from dlcore.sklearn._conversion import ConversionMixin
 from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
@@ -65,7 +65,7 @@ class _Zeros(np.random.Generator):
 
 
 class PerceptronMixin(
-    MembersMixin, ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin
+    ParametersMixin, MembersMixin, ConversionMixin, InferenceMixin, CoefsMixin, EarlyStoppingMixin
 ):
     """Fits and runs a network natively, under the names of scikit-learn's perceptrons.
 
@@ -87,8 +87,8 @@ class PerceptronMixin(
 
     def _sizes(self: Any) -> list[int]:
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+        sizes = list(sizes) if is_several(sizes) else [sizes]
+        if not all(is_int(size) and size > 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
@@ -129,8 +129,7 @@ class PerceptronMixin(
     def _architecture(self: Any) -> tuple[Any, ...]:
         """Return the parameters that the layers are made of."""
         listed = [
-            list(value) if _is_several(value) else value
-            for value in (self.activation, self.dropout)
+            list(value) if is_several(value) else value for value in (self.activation, self.dropout)
         ]
         return (*listed, bool(self.batch_norm), bool(self.layer_norm))
 
@@ -376,7 +375,7 @@ class PerceptronMixin(
             return before
         optimizer = make_optimizer(self.solver, options, self.model_, self._penalty())
         schedule = self.learning_rate if callable(self.learning_rate) else None
-        rates = ScheduledLearningRates(schedule, optimizer)
+        rates = ScheduledLearningRates(schedule, optimizer, "learning_rate")
         if incremental and before is not None and known is not None:
             if known[1] == rate:  # as far as a schedule or convergence has changed it
                 optimizer.learning_rate = before.learning_rate
@@ -555,12 +554,8 @@ class PerceptronMixin(
         return loss, np.hstack(parts + [gradients[f"{i}.bias"] for i in places])
 
 
-def _is_several(value: Any) -> bool:
-    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
-
-
 def _one_per_layer(name: str, value: Any, layers: int) -> list[Any]:
-    values = list(value) if _is_several(value) else [value] * layers
+    values = list(value) if is_several(value) else [value] * layers
     if len(values) != layers:
         raise ValueError(
             f"{name} must be one value or one for each of the {layers} hidden layers, "

@@ -21,6 +21,7 @@ from sklearn.utils._array_api import _is_numpy_namespace, get_namespace
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dlcore._common.arrays import without_mask
+from dlcore._common.checks import check_real
 from dlcore._native import dispatch
 from dlcore.functional._column_stats import ColumnExtremes, ColumnStats, column_stats
 from dlcore.preprocessing._column_map import ColumnMap, UnitRange, far_exponent
@@ -301,7 +302,10 @@ class MinMaxScaler(preprocessing.MinMaxScaler):
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add the rows of `X` to the minima and maxima; see scikit-learn's method."""
         validate = partial(check_array, input_name="X", estimator=self)
-        low, high = self.feature_range[:2]
+        ends = [check_real("feature_range", end) for end in self.feature_range[:2]]
+        if len(ends) < 2:
+            raise ValueError(f"feature_range must be (low, high), got {self.feature_range}")
+        low, high = ends
         array = _dense(validate, X) if low < high else None
         if array is None:
             return super().partial_fit(X, y)

@@ -14,6 +14,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from dlcore._common.checks import check_several
+from dlcore.sklearn._checks import ParametersMixin
 from dlcore.sklearn._frames import Column, Table, check_no_infinity, label_of
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _DAY = 86_400_000_000  # microseconds
 _PARTS = ("days", "day_of_year", "weekday", "hour")
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):
+class TableEncoder(ParametersMixin, TransformerMixin, BaseEstimator):
     """Encodes the columns of a table as numbers and codes of categories.
 
     Frames of pandas, polars and Arrow, and arrays, with numbers, texts, categories, booleans, dates
@@ -201,9 +203,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def _chosen(self, table: Table) -> set[int]:
         """Return the places of the columns that are said to be categories."""
         given = self.categorical_features
-        if given is None or len(given) == 0:
+        if given is None:
             return set()
-        columns, count = np.asarray(given), table.n_columns
+        try:
+            columns = np.asarray(check_several("categorical_features", given, "several columns"))
+        except ValueError:  # lists of different lengths
+            columns = np.empty((0, 0))
+        if columns.shape == (0,):
+            return set()
+        count = table.n_columns
         if columns.dtype.kind == "b" and columns.shape == (count,):
             return set(np.flatnonzero(columns).tolist())
         if columns.dtype.kind in "iu" and ((columns >= -count) & (columns < count)).all():

@@ -23,7 +23,7 @@ from dlcore._native.threads import get_num_threads
 from dlcore.callbacks._early_stopping import EarlyStopping
 from dlcore.many._fit_many import fit_many
 from dlcore.many._mean import Mean, mean_of
-from dlcore.sklearn._checks import check_sum, check_weights, plain_targets
+from dlcore.sklearn._checks import ParametersMixin, check_sum, check_weights, plain_targets
 from dlcore.sklearn._early_stopping import strata
 from dlcore.sklearn._frames import Table
 from dlcore.sklearn._importances import ImportancesMixin
@@ -110,7 +110,7 @@ class BestEpoch(EarlyStopping):
         return value == reference or super()._improves(value, reference)
 
 
-class TabularMixin(ImportancesMixin):
+class TabularMixin(ParametersMixin, ImportancesMixin):
     """Encodes tables, trains the members, and keeps the best epoch of each.
 
     A class says what its targets are: `_take_targets`, `_encode_targets`, `_network_targets`, `_task`,

@@ -27,24 +27,28 @@ class ScheduledLearningRates:
         one for each group, which count the same; or ``schedule(epoch) -> lr``. None leaves the
         optimizer as it is.
     optimizer : optimizer
+    name : str
+        What errors call the schedule.
     """
 
     def __init__(
         self,
         schedule: Schedule | Sequence[Schedule] | Callable[[int], float] | None,
         optimizer: Any,
+        name: str = "schedule",
     ) -> None:
+        self._name = name
         if isinstance(schedule, list | tuple):
             schedule = _checked_schedules(schedule)
         elif isinstance(schedule, type):
-            raise TypeError(f"schedule is the class {schedule.__name__}: write an object of it")
+            raise TypeError(f"{name} is the class {schedule.__name__}: write an object of it")
         elif schedule is not None and not callable(schedule):
             raise TypeError(
-                f"schedule must be a Schedule such as CosineAnnealingLR(50), or a function of the "
+                f"{name} must be a Schedule such as CosineAnnealingLR(50), or a function of the "
                 f"epoch, not {schedule!r}"
             )
         elif schedule is not None and not isinstance(schedule, Schedule):
-            check_call("schedule", schedule, "epoch")
+            check_call(name, schedule, "epoch")
         self.schedule = schedule
         self._epochs = self._updates = 0
         self.drive(optimizer)
@@ -87,8 +91,8 @@ class ScheduledLearningRates:
             lrs = [own(self._epochs, lr) for own, lr in self._of_groups()]
             set_lrs(self._optimizer, _checked(np.array([lrs]), self.schedule, self._epochs)[0])
         else:
-            lr = check_real(f"schedule({self._epochs})", self.schedule(self._epochs))
-            _checked(np.array([[lr]]), "schedule", self._epochs)
+            lr = check_real(f"{self._name}({self._epochs})", self.schedule(self._epochs))
+            _checked(np.array([[lr]]), self._name, self._epochs)
             self._optimizer.lr = lr
 
     def end_epochs(self, count: int = 1) -> None:

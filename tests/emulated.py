@@ -22,7 +22,12 @@ TESTS = ROOT / "tests"
 
 # The emulator, the processor's name, the compiler, the levels to build.
 MACHINES = {
-    "aarch64": ("qemu-aarch64-static", "aarch64", "aarch64-linux-gnu-g++", "aarch64"),
+    "aarch64": (
+        "qemu-aarch64-static",
+        "aarch64",
+        "aarch64-linux-gnu-g++",
+        "aarch64;aarch64-reproducible",
+    ),
     "nehalem": ("qemu-x86_64-static -cpu Nehalem", "x86_64", "g++", "x86-64;x86-64-v3"),
     "core2duo": ("qemu-x86_64-static -cpu core2duo", "x86_64", "g++", "x86-64"),
 }
@@ -31,6 +36,7 @@ TARGETS = (
     "native/test_isa.py",
     "native/test_math.py",
     "native/test_parallel.py",
+    "native/test_reproducible.py",
     "functional/test_gradients.py",
 )
 DEBIAN = "python3", "libpython3-dev", "libstdc++6", "libgomp1"

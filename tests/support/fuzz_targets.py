@@ -340,7 +340,7 @@ def streams(choices):
             options["steps_per_epoch"] = choices.pick((1, 2, 5))
         if choices.seldom():
             options["validation_data"] = make(choices, rng, watched)
-        names = ["batch", "x", "sample_weight", "epoch", "steps", "row"]
+        names = ["batch", "x", "validation", "epoch", "steps", "row"]
         fit = choices.below(4) < 3
         call = (lambda: trainer.fit(source, **options)) if fit else lambda: trainer.evaluate(source)
         judge(call, names)

@@ -21,7 +21,7 @@ VALUES = (
         np.bool_(True),
         np.float16(0.1),
     ),
-    *(Fraction(1, 2), Decimal("0.5"), Decimal("NaN"), object(), int, len),
+    *(Fraction(1, 2), Decimal("0.5"), Decimal("NaN"), object(), int, repr),
     *("", "mean", "relu", "a\0b", "\ud800", "x" * 1000, b"mean", bytearray(b"x")),
     *([], [1], [0.5, 0.5], (1, 2), (0,), (-1, 1), (np.nan, 1), [[1, 2], [3]], ["a"], {}, {"a": 1}),
     *({0: 1.0}, {1}, frozenset(), range(3), slice(None), Ellipsis, NotImplemented, lambda *_: None),

@@ -255,7 +255,7 @@ class TabularMixin(ParametersMixin, ImportancesMixin):
                 f"or validation_data, and at least {_FEWEST_ROWS} rows"
             )
         seeds = rng.integers(2**31, size=int(self.members)).tolist()
-        epochs = recipe.epochs if self.max_epochs is None else self.max_epochs
+        epochs = recipe.epochs if self.max_epochs is None else int(self.max_epochs)
         size = recipe.batch_size(len(x))
         limit = None
         if self.time_limit is not None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Updates that tell how long one takes, and the share of a time limit that is planned for: what is left is
 # for rows to validate on.
 _TRIED, _SHARE = 64, 0.8
+# Seconds of a year: epochs that a longer limit lasts for may be more than there are numbers.
+_LONGEST = 3e7
 
 
 class TimeLimit:
@@ -30,7 +32,8 @@ class TimeLimit:
     """
 
     def __init__(self, seconds: float, at_once: int) -> None:
-        self._seconds, self._at_once, self._begun = seconds, at_once, time.monotonic()
+        self._seconds = min(seconds, _LONGEST)
+        self._at_once, self._begun = at_once, time.monotonic()
 
     def lasts_for(
         self,

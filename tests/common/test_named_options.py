@@ -142,6 +142,14 @@ def test_inputs_of_losses_with_weights():
         (lambda: trainer(metrics=1), "metrics must be a list"),
         (lambda: trainer(optimizer=SEVERAL), "optimizer"),
         (lambda: trainer().fit(X.astype("f4"), Y, epochs=1, batch_size=HUGE), "batch_size must"),
+        (
+            lambda: trainer().fit(X, Y, epochs=1, validation_split=SEVERAL, validation_data=(X, Y)),
+            "validation_split must be",
+        ),
+        (
+            lambda: dl.sweep(trainer, {"lr": [1]}, X, Y, validation_split=SEVERAL),
+            "validation_split must be",
+        ),
         (lambda: trainer().fit(X.astype("f4"), Y, epochs=1, shuffle=SEVERAL), "shuffle must"),
         (lambda: dl.train_val_test_split(X, Y, 3), "sizes must be three numbers"),
         (lambda: dl.train_val_test_split(X, Y, ("a", 1, 1)), "sizes must be three numbers"),

@@ -199,6 +199,7 @@ def sweep(
     refused = {"on_error", "rows", "validation_rows"} & options.keys()
     if refused:
         raise TypeError(f"sweep takes no {', '.join(sorted(refused))}")
+    validation_split = check_in("sweep: validation_split", validation_split, "[0, 1)")
     if validation_data is not None and validation_split:
         raise ValueError("sweep takes validation_data or validation_split, not both")
     has_validation = validation_data is not None or bool(validation_split)
@@ -248,7 +249,6 @@ def _made(make: Callable[..., Trainer], params: dict[str, Any]) -> Candidate:
 
 def _split(x: Any, fraction: float, rng: np.random.Generator) -> tuple[Any, Any] | None:
     """Draw the rows to train on and to validate on, for all candidates."""
-    fraction = check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return None
     n = x.shape[0] if hasattr(x, "shape") else len(x)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.arrays import as_array, as_numbers, first_true, is_array_like
-from dlcore._common.checks import check_in
 from dlcore.metrics._named import kind_of
 from dlcore.nn._codes import check_codes, code_columns
 from dlcore.nn._losses import NATIVE, Loss
@@ -289,8 +288,6 @@ def hold_out(
     if index is None:
         index = np.arange(len(rows))
     n = len(index)
-    if type(fraction) is not float or fraction:  # the default needs no check
-        fraction = check_in("validation_split", fraction, "[0, 1)")
     if not fraction:
         return index, None
     _check_as_they_are("validation_split", rows, model.dtype)

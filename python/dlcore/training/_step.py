@@ -573,4 +573,5 @@ def _last_width(model: Model, width: int) -> int:
 
 
 def _place(array: Array) -> tuple[int, tuple[int, ...]]:
-    return array.ctypes.data, array.shape
+    # Not array.ctypes.data: in CPython 3.13 ctypes has a race where there is no GIL.
+    return array.__array_interface__["data"][0], array.shape

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlcore._common.agreement import first_of, raised_on_all
-from dlcore._common.checks import check_int, check_positive_int, check_seed
+from dlcore._common.checks import check_in, check_int, check_positive_int, check_seed
 from dlcore.callbacks._averaging import one_average
 from dlcore.callbacks._callback import Callback, as_callbacks
 from dlcore.callbacks._checkpoint import ModelCheckpoint
@@ -355,6 +355,7 @@ class Trainer(Sources):
         epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
         check_positive_int("validation_freq", validation_freq)
+        validation_split = check_in("validation_split", validation_split, "[0, 1)")
         if log_every is not None:
             check_positive_int("log_every", log_every)
         source, validation = self._sources(

@@ -82,8 +82,9 @@ def judge(call, names, arrays=(), results=()):
         return value
     if before[1] != [contents(r) for r in results]:
         raise Fault(f"a result changed in spite of {error!r}") from error
-    has_no_room = isinstance(error, MemoryError) or "Maximum allowed dimension" in str(error)
-    is_named = has_no_room or any(_names(error, n) for n in names)
+    is_of_none = isinstance(error, MemoryError | FloatingPointError)
+    is_of_none |= "Maximum allowed dimension" in str(error)
+    is_named = is_of_none or any(_names(error, n) for n in names)
     if not is_named:
         raise Fault(f"no argument is named: {error!r}") from error
     return None

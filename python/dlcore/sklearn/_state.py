@@ -62,7 +62,8 @@ def revive_optimizer(estimator: Any) -> None:
     solver, (rate, _), options = estimator._made_of
     optimizer = make_optimizer(solver, options, estimator.model_, estimator.alpha)
     optimizer.load_state_dict(own["_optimizer"])
-    rates = ScheduledLearningRates(rate if callable(rate) else None, optimizer)
+    schedule = rate if callable(rate) else None
+    rates = ScheduledLearningRates(schedule, optimizer, "learning_rate")
     rates.load_state_dict(own["_learning_rates"])
     own["_optimizer"], own["_learning_rates"] = optimizer, rates
 

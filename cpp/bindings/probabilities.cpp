@@ -14,7 +14,7 @@ py::array logits_of(py::handle logits, const argument& arg, kind& k) {
   return x;
 }
 
-py::object of_classes(py::handle logits) {
+py::array of_classes(py::handle logits) {
   kind k;
   py::array x = logits_of(logits, {"class_probabilities", "logits"}, k);
   const std::ptrdiff_t n = x.shape(0), classes = x.shape(1);
@@ -23,10 +23,10 @@ py::object of_classes(py::handle logits) {
     const without_gil released;
     class_probabilities(rows, n, classes);
   });
-  return std::move(x);
+  return x;
 }
 
-py::object of_two(py::handle logits) {
+py::array of_two(py::handle logits) {
   kind k;
   const py::array x = logits_of(logits, {"binary_probabilities", "logits"}, k);
   const std::ptrdiff_t n = x.size();
@@ -38,7 +38,7 @@ py::object of_two(py::handle logits) {
     const without_gil released;
     binary_probabilities(from, to, n);
   });
-  return std::move(p);
+  return p;
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ struct generic_operations {
   }
   template <class T>
   static void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = x.v[i];
+    for (std::ptrdiff_t i = 0; i < vec<T>::size - 1; ++i)
+      if (i < n) p[i] = x.v[i];
   }
   template <class T>
   static void store_stream(T* p, vec<T> x) {

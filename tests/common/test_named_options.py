@@ -102,6 +102,10 @@ def test_inputs_of_losses_with_weights():
         (lambda: dl.learning_curve(trainer, X, Y, epochs=1, sizes="a"), "sizes must be several"),
         (lambda: dl.learning_curve(trainer, X, Y, epochs=1, repeats="1"), "repeats must be an int"),
         (lambda: dl.lr_find(trainer().model, X, Y, start=slice(3)), "start must be a number"),
+        (
+            lambda: dl.lr_find(trainer().model, X, Y, trainer=X),
+            "trainer must be a Trainer, not nda",
+        ),
         (lambda: dl.update_batch_norm(3, X), "model must be a Sequential"),
         (lambda: dl.update_batch_norm(trainer().model, 3), "inputs must be rows in arrays"),
         (lambda: dl.parameter_groups(trainer().model, lr=1, lr_factors=2), "lr_factors must be a"),

@@ -259,17 +259,20 @@ def _function(choices):
     calls = {
         dl.compute_bins: {"x": _X},
         dl.cross_validate: {"trainer": own, "folds": 2, "epochs": 2, **rows},
-        dl.Ensemble: {"models": [model, _new_trainer().model]},
+        dl.Ensemble: {"models": [model, _new_trainer().model], "of": "outputs"},
         dl.fit_many: {"trainers": [own, _new_trainer()], "epochs": 2, **rows},
         dl.initialize: {"model": model, "method": "xavier_uniform"},
         dl.learning_curve: {"make_trainer": _new_trainer, "epochs": 2, **rows},
-        dl.lr_find: {"model": model, "loss": "cross_entropy", "iterations": 5, **rows},
+        dl.lr_find: {"model": model, "loss": "cross_entropy", "iterations": 10, **rows},
         dl.MultiTargetLoss: {"losses": {"a": "mse", "b": "cross_entropy"}, "widths": (1, 2)},
         dl.one_hot: {"labels": _Y, "classes": 2},
         dl.parameter_groups: {"model": model, "lr": 0.1},
         dl.sweep: {"make": _new_trainer, "space": {"lr": [0.1, 0.2]}, "candidates": 2, **rows}
         | {"min_epochs": 1, "max_epochs": 2, "monitor": "loss"},
-        dl.update_batch_norm: {"model": model, "inputs": _X},
+        dl.update_batch_norm: {
+            "model": deepcopy(_model(np.float64)),
+            "inputs": _X.repeat(2, 1)[:, :4],
+        },
     }
     calls |= {make: {"shape": (3, 2)} for make in INITIALIZERS}
     function = choices.pick(list(calls))

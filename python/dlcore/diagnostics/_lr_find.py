@@ -159,8 +159,10 @@ def lr_find(
     if iterations < 10:
         raise ValueError(f"lr_find: iterations must be at least 10, not {iterations}")
     check_instance("lr_find: model", model, Sequential)
-    if trainer is not None and trainer.model is not model:
-        raise ValueError("lr_find: model must be that of the trainer")
+    if trainer is not None:
+        check_instance("lr_find: trainer", trainer, Trainer)
+        if trainer.model is not model:
+            raise ValueError("lr_find: model must be that of the trainer")
     if loss is None:
         if trainer is None:
             raise ValueError("lr_find: loss must be given, or a trainer")

@@ -42,6 +42,7 @@ struct generic_operations {
   }
   template <class T>
   static void store_part(T* p, vec<T> x, std::ptrdiff_t n) {
+    // To a constant: a loop to n is a copy to GCC 16, which warns of an n below 0.
     for (std::ptrdiff_t i = 0; i < vec<T>::size - 1; ++i)
       if (i < n) p[i] = x.v[i];
   }

@@ -82,9 +82,8 @@ def judge(call, names, arrays=(), results=()):
         return value
     if before[1] != [contents(r) for r in results]:
         raise Fault(f"a result changed in spite of {error!r}") from error
-    is_of_none = isinstance(error, MemoryError | FloatingPointError)
-    is_of_none |= "Maximum allowed dimension" in str(error)
-    is_named = is_of_none or any(_names(error, n) for n in names)
-    if not is_named:
+    has_no_name = isinstance(error, MemoryError | FloatingPointError)
+    has_no_name |= "Maximum allowed dimension" in str(error)
+    if not has_no_name and not any(_names(error, n) for n in names):
         raise Fault(f"no argument is named: {error!r}") from error
     return None

@@ -34,7 +34,7 @@ class PlainNetwork:
             if isinstance(layer, dl.Linear):
                 grads[f"{i}.weight"] = slope.T @ x
                 grads[f"{i}.bias"] = slope.sum(0)
-                with np.errstate(all="ignore"):  # some BLAS of AArch64 set flags for no reason
+                with np.errstate(divide="ignore"):  # some BLAS of AArch64 report one
                     slope = slope @ self.parameters[f"{i}.weight"]
             else:
                 slope = getattr(reference, f"{layer.kernel}_backward")(slope, x, **layer.options)

@@ -98,10 +98,10 @@ CALLBACKS = {
     dl.ExponentialMovingAverage: {},
     dl.StochasticWeightAveraging: {"start": 0},
 }
-_CHOICES = {"max_iter": 2, "random_state": 0}
+_PERCEPTRON = {"hidden_layer_sizes": (3,), "max_iter": 2, "random_state": 0}
 ESTIMATORS = {
-    sklearn.MLPClassifier: {"hidden_layer_sizes": (3,)} | _CHOICES,
-    sklearn.MLPRegressor: {"hidden_layer_sizes": (3,)} | _CHOICES,
+    sklearn.MLPClassifier: _PERCEPTRON,
+    sklearn.MLPRegressor: _PERCEPTRON,
     sklearn.MinMaxScaler: {},
     sklearn.StandardScaler: {},
     sklearn.TableEncoder: {},

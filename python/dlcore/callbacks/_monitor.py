@@ -104,7 +104,6 @@ def _meant(name: str, names: Iterable[str]) -> str | None:
 
 def direction(owner: str, monitor: str, mode: str) -> str:
     """Return the mode "min" or "max"; for "auto", tell by the last word of the name."""
-    check_instance(f"{owner}: monitor", monitor, str)
     check_choice(f"{owner}: mode", mode, ("auto", "min", "max"))
     if mode != "auto":
         return mode

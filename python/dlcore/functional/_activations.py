@@ -734,9 +734,12 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = -1, *, keepdims: bo
     keepdims = check_flag("logsumexp: keepdims", keepdims)
     axes: tuple[int, ...]
     if isinstance(axis, int | np.integer):
-        check_index("logsumexp: axis", axis)
         axes = (int(axis),)
-        values = dispatch.core.logsumexp(x, axes[0])
+        try:
+            values = dispatch.core.logsumexp(x, axes[0])
+        except OverflowError:
+            check_index("logsumexp: axis", axis)
+            raise
     else:
         array = as_array(x, "logsumexp: x")
         axes = _axes(axis, array.ndim)

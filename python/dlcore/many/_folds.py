@@ -60,7 +60,8 @@ def folds_of(folds: Any, n: int, groups: Any, seed: int, y: Any) -> list[tuple[A
 
 
 def _both(name: str, pair: Any) -> list[Any]:
-    both = check_several(name, pair, what := "the indices or masks of rows to train on and to test")
+    what = "the indices or masks of rows to train on and to test"
+    both = check_several(name, pair, what)
     if len(both) != 2:
         raise ValueError(f"{name} must be {what}, not {len(both)} values")
     return both

@@ -195,6 +195,7 @@ def sweep(
     first = check_int("sweep: min_epochs", min_epochs, 1)
     last = check_int("sweep: max_epochs", max_epochs, first)
     factor = check_int("sweep: factor", factor, 2)
+    check_instance("sweep: monitor", monitor, str)
     mode = direction("sweep", monitor, mode)
     refused = {"on_error", "rows", "validation_rows"} & options.keys()
     if refused:

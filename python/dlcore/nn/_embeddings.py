@@ -7,7 +7,13 @@ import operator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlcore._common.checks import check_choice, check_flag, check_positive_int, is_several
+from dlcore._common.checks import (
+    check_choice,
+    check_flag,
+    check_positive_int,
+    check_several,
+    is_several,
+)
 from dlcore.nn._layers import LAYERS, BoundLayer, Layer
 from dlcore.nn._options import ArrayAttribute, Fixed
 from dlcore.nn._parallel import Branches
@@ -336,9 +342,8 @@ class CategoricalEmbeddings(Branches):
 
 
 def _checked_sizes(name: str, value: Any) -> tuple[int, ...]:
-    if not is_several(value):
-        raise TypeError(f"{name} must be a number of categories for each column, not {value!r}")
-    sizes = tuple(check_positive_int(name, size) for size in value)
+    several = check_several(name, value, "a number of categories for each column")
+    sizes = tuple(check_positive_int(name, size) for size in several)
     if not sizes:
         raise ValueError(f"{name} must be of one column or more")
     return sizes

@@ -348,9 +348,10 @@ def orthogonal(shape: Sequence[int], rng: Seed = None, *, gain: float = 1.0) -> 
     2007 (the signs).
     """
     out, fan_in = _checked(shape)
+    gain = _checked_gain(gain)  # before anything is drawn
     normal = generator_of("rng", rng).normal(size=(max(out, fan_in), min(out, fan_in)))
     q, r = np.linalg.qr(normal)
-    q *= _checked_gain(gain) * np.copysign(1.0, np.diag(r))
+    q *= gain * np.copysign(1.0, np.diag(r))
     return q if out >= fan_in else np.ascontiguousarray(q.T)
 
 

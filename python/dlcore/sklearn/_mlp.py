@@ -30,11 +30,10 @@ from dlcore.sklearn._early_stopping import EarlyStoppingMixin, Validation
 from dlcore.sklearn._epochs import EstimatorEpochs, EstimatorRun
 from dlcore.sklearn._inference import InferenceMixin
 from dlcore.sklearn._members import MembersMixin
-from dlcore.sklearn._optimizers import make_optimizer
+from dlcore.sklearn._optimizers import make_learning_rates, make_optimizer
 from dlcore.sklearn._sharding import ShardedBatches, all_to_validate_on
 from dlcore.sklearn._state import revive_optimizer
 from dlcore.sklearn._streaming import DIVERGED, INTERRUPTED, Stream, can_stream
-from dlcore.training._learning_rate import ScheduledLearningRates
 from dlcore.training._loop import run_epochs
 from dlcore.training._ranks import SharedWork, check_same_rows, divide_cores
 from dlcore.training._sharding import check_alike
@@ -374,8 +373,7 @@ class PerceptronMixin(
             before.bind(self.model_, self._penalty())
             return before
         optimizer = make_optimizer(self.solver, options, self.model_, self._penalty())
-        schedule = self.learning_rate if callable(self.learning_rate) else None
-        rates = ScheduledLearningRates(schedule, optimizer, "learning_rate")
+        rates = make_learning_rates(self.learning_rate, optimizer)
         if incremental and before is not None and known is not None:
             if known[1] == rate:  # as far as a schedule or convergence has changed it
                 optimizer.learning_rate = before.learning_rate

@@ -9,6 +9,7 @@ from dlcore.optim._adam import Adam
 from dlcore.optim._groups import rebound
 from dlcore.optim._optimizer import Optimizer
 from dlcore.optim._sgd import SGD
+from dlcore.training._learning_rate import ScheduledLearningRates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +90,12 @@ class EarlyEpsAdam(_OfPerceptron, Adam):
     """Adam with epsilon added before the bias of the mean of squares is corrected."""
 
     _raw_eps = True
+
+
+def make_learning_rates(learning_rate: Any, optimizer: Optimizer) -> ScheduledLearningRates:
+    """Make what sets the rates of a fit: a ``learning_rate`` that is a schedule, or nothing."""
+    schedule = learning_rate if callable(learning_rate) else None
+    return ScheduledLearningRates(schedule, optimizer, "learning_rate")
 
 
 def make_optimizer(

@@ -13,8 +13,7 @@ import numpy as np
 from dlcore.callbacks._history import History
 from dlcore.nn._architecture import describe_architecture, layers_of
 from dlcore.nn._sequential import Sequential
-from dlcore.sklearn._optimizers import make_optimizer
-from dlcore.training._learning_rate import ScheduledLearningRates
+from dlcore.sklearn._optimizers import make_learning_rates, make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,8 +61,7 @@ def revive_optimizer(estimator: Any) -> None:
     solver, (rate, _), options = estimator._made_of
     optimizer = make_optimizer(solver, options, estimator.model_, estimator.alpha)
     optimizer.load_state_dict(own["_optimizer"])
-    schedule = rate if callable(rate) else None
-    rates = ScheduledLearningRates(schedule, optimizer, "learning_rate")
+    rates = make_learning_rates(rate, optimizer)
     rates.load_state_dict(own["_learning_rates"])
     own["_optimizer"], own["_learning_rates"] = optimizer, rates
 

@@ -205,12 +205,13 @@ class TableEncoder(ParametersMixin, TransformerMixin, BaseEstimator):
         given = self.categorical_features
         if given is None:
             return set()
-        try:
-            columns = np.asarray(check_several("categorical_features", given, "several columns"))
-        except ValueError:  # lists of different lengths
-            columns = np.empty((0, 0))
-        if columns.shape == (0,):
+        several = check_several("categorical_features", given, "several columns")
+        if not several:
             return set()
+        try:
+            columns = np.asarray(several)
+        except ValueError:  # lists of different lengths are nothing that follows
+            columns = np.empty(0)
         count = table.n_columns
         if columns.dtype.kind == "b" and columns.shape == (count,):
             return set(np.flatnonzero(columns).tolist())

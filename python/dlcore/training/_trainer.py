@@ -355,7 +355,8 @@ class Trainer(Sources):
         epochs = check_int("epochs", epochs, least=0)
         check_positive_int("batch_size", batch_size)
         check_positive_int("validation_freq", validation_freq)
-        validation_split = check_in("validation_split", validation_split, "[0, 1)")
+        if type(validation_split) is not float or validation_split:  # the default needs no check
+            validation_split = check_in("validation_split", validation_split, "[0, 1)")
         if log_every is not None:
             check_positive_int("log_every", log_every)
         source, validation = self._sources(

@@ -510,7 +510,15 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["os.fork", *multiprocessing.get_all_start_methods()])
+# Not all that there are: joblib adds its own to them.
+METHODS = [
+    method
+    for method in ("fork", "forkserver", "spawn")
+    if method in multiprocessing.get_all_start_methods()
+]
+
+
+@pytest.mark.parametrize("method", ["os.fork", *METHODS])
 def test_fits_in_other_processes(method, tmp_path):
     if method == "os.fork" and not hasattr(os, "fork"):
         pytest.skip("the platform has no fork")

@@ -13,8 +13,12 @@ from support.processes import run_python
 
 LARGE = 3_000_000
 
+with_openmp = pytest.mark.skipif(
+    not dispatch.core.openmp, reason="without OpenMP there is one thread"
+)
 
-@pytest.mark.skipif(not dispatch.core.openmp, reason="without OpenMP there is one thread")
+
+@with_openmp
 def test_num_threads_is_set_and_restored():
     before = dl.get_num_threads()
     with dl.num_threads(before + 1):
@@ -37,6 +41,7 @@ def test_num_threads_no_integer(n):
         dl.set_num_threads(n)
 
 
+@with_openmp
 @pytest.mark.parametrize(
     ("env", "expected", "source"),
     [

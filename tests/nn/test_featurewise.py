@@ -379,6 +379,7 @@ def test_wrong_options():
 
 
 def test_exports_and_folding():
+    pytest.importorskip("onnx")
     x, y = rows(200)
     model = dl.Sequential(
         dl.BatchNorm1d(6),

@@ -306,6 +306,7 @@ def test_widths_are_checked(widths):
 
 
 def test_exports_name_the_layer():
+    pytest.importorskip("onnx")
     model = dl.Sequential(dl.Linear(5, 4), Softsign(), seed=0)
     with pytest.raises(TypeError, match="Softsign"):
         dl.to_onnx(model)

@@ -242,7 +242,7 @@ def test_nothing_but_dropout_cannot_be_folded():
 
 def pytorch_file(path, prefix=""):
     """Write the ``state_dict`` that PyTorch's network of these layers has."""
-    from safetensors.numpy import save_file
+    save_file = pytest.importorskip("safetensors.numpy").save_file
 
     state = {
         "0.weight": np.array([[1, -1], [2, 0]], np.float32),

@@ -7,7 +7,6 @@ Equal lines are equal bits::
     PYTHONPATH=PATH python -m support.fingerprint
 """
 
-import hashlib
 import warnings
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 import dlcore as dl
 from dlcore.sklearn import MinMaxScaler, MLPClassifier, MLPRegressor, StandardScaler
 from support.cases import CASES, DTYPES
+from support.hashing import Hash
 
 LOSSES = {
     "mse": (dl.MSELoss, lambda y: np.stack([y / 10, y % 3], axis=1)),
@@ -74,23 +74,6 @@ ESTIMATORS = {
         random_state=0,
     ),
 }
-
-
-class Hash:
-    """A hash of arrays and numbers."""
-
-    def __init__(self):
-        self._hash = hashlib.sha256()
-
-    def add(self, *results):
-        """Take arrays, or what NumPy makes arrays of, bit by bit."""
-        for result in results:
-            array = np.ascontiguousarray(result)
-            self._hash.update(f"{array.dtype}{array.shape}".encode())
-            self._hash.update(array.tobytes())
-
-    def __str__(self):
-        return self._hash.hexdigest()[:16]
 
 
 def say(name, digest):

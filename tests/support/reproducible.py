@@ -16,7 +16,7 @@ import numpy as np
 import dlcore as dl
 from dlcore.nn._layers import ACTIVATIONS
 from support.cases import DTYPES
-from support.fingerprint import Hash
+from support.hashing import Hash
 
 # Rows and columns of which no register's width is a divisor, and those of which each is.
 SHAPES = ((1, 1), (7, 3), (37, 101), (64, 64), (3, 1029))

@@ -69,7 +69,7 @@ def _config() -> dict[str, Any]:
             "machine": platform.machine(),
         },
         "NumPy": np.__version__,
-        "compiler": core.compiler,
+        "compiler": core.compiler.strip(),  # of Clang some versions end with a blank
         "instruction set": {
             "name": core.isa,
             "register bytes": core.register_bytes,

@@ -10,7 +10,6 @@ system's Python.
 """
 
 import os
-import subprocess
 import sys
 import sysconfig
 
@@ -30,7 +29,10 @@ TOOLCHAINS = {
         set(CMAKE_SYSTEM_NAME Linux)
         set(CMAKE_SYSTEM_PROCESSOR x86_64)
         set(CMAKE_CXX_COMPILER {zig} x86_64-linux-musl)
-        set(CMAKE_CXX_STANDARD_LIBRARIES_INIT {libgcc})  # Zig's own knows no levels of processors
+        # Zig's own library does not know the levels of processors.
+        execute_process(COMMAND g++ -print-libgcc-file-name OUTPUT_VARIABLE libgcc
+                        OUTPUT_STRIP_TRAILING_WHITESPACE)
+        set(CMAKE_CXX_STANDARD_LIBRARIES_INIT ${{libgcc}})
     """,
     "macos": """
         set(CMAKE_SYSTEM_NAME Darwin)
@@ -40,6 +42,7 @@ TOOLCHAINS = {
     "wasm": """
         include(/usr/share/emscripten/cmake/Modules/Platform/Emscripten.cmake)
         set(CMAKE_CXX_FLAGS_INIT "-msimd128 -fwasm-exceptions")
+        set(DLCORE_OPENMP OFF)  # there are no threads
     """,
 }
 # Zig calls processors by names of its own, and takes -mtune for -march.
@@ -67,9 +70,6 @@ def main():
     zig = folder / "zig"
     zig.write_text(ZIG.format(python=sys.executable))
     zig.chmod(0o755)
-    libgcc = subprocess.run(
-        ["g++", "-print-libgcc-file-name"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     options = {
         "DLCORE_LEVELS": "",
         "Python_EXECUTABLE": sys.executable,
@@ -79,7 +79,7 @@ def main():
         # pybind11 would try what only modules need, for which Zig compiles its libraries again.
         "CMAKE_INTERPROCEDURAL_OPTIMIZATION": "OFF",
     }
-    toolchain = TOOLCHAINS[system].format(zig=zig, libgcc=libgcc)
+    toolchain = TOOLCHAINS[system].format(zig=zig)
     configure_for_other_machine(folder, toolchain, options)
     run("cmake", "--build", folder, "--target", "cpp_tests")
     if system != "macos":

@@ -380,6 +380,7 @@ def test_wrong_options():
 
 def test_exports_and_folding():
     pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     x, y = rows(200)
     model = dl.Sequential(
         dl.BatchNorm1d(6),

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore._native import cores, dispatch, threads
+from dlcore._native import cores, threads
+from support.marks import with_openmp
 from support.processes import run_python
 
 LARGE = 3_000_000
-
-with_openmp = pytest.mark.skipif(
-    not dispatch.core.openmp, reason="without OpenMP there is one thread"
-)
 
 
 @with_openmp

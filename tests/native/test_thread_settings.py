@@ -10,11 +10,10 @@ import threadpoolctl
 
 import dlcore as dl
 from dlcore._native import dispatch, threadpools, threads
+from support.marks import with_openmp
 from support.processes import run_python
 
-pytestmark = pytest.mark.skipif(
-    not dispatch.core.openmp, reason="without OpenMP there is one thread"
-)
+pytestmark = with_openmp
 linux = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 
 
